@@ -1,0 +1,3 @@
+"""genax data."""
+def add_parser(verbs):
+    verbs.add_parser("data")

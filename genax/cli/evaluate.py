@@ -1,0 +1,47 @@
+"""genax eval."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from genax.cli.experiments import reopen
+from genax.cli.restore import restore_variables
+from genax.core import evaluate
+from genax.core.errors import GenaxError
+
+
+def add_parser(verbs: argparse._SubParsersAction) -> None:
+    """Add the verb."""
+    parser = verbs.add_parser(
+        "eval",
+        help="score a trained run on held-out data",
+        description="Score a run's newest checkpoint, with averaged weights, on held-out data.",
+    )
+    parser.add_argument("workdir", metavar="WORKDIR", help="the run's folder")
+    parser.add_argument("--step", type=int, metavar="N", help="of the checkpoint (default: newest)")
+    parser.add_argument("--raw", action="store_true", help="weights without averaging")
+    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the scores."""
+    opened = reopen(args.workdir)
+    if not opened.task.evaluators:
+        raise GenaxError(f"the experiment of {args.workdir} has no evaluators.")
+    variables, step = restore_variables(opened, args.step, averaged=not args.raw)
+    scores = evaluate.evaluate(
+        opened.task,
+        variables,
+        opened.experiment.evaluation,
+        opened.eval_batch_size,
+        opened.workdir,
+        opened.strategy,
+    )
+    if args.json:
+        print(json.dumps({"step": step} | scores))
+        return 0
+    for name, score in scores.items():
+        print(f"{name}: {score:.6g}")
+    return 0

@@ -1,0 +1,50 @@
+"""genax list."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+from pathlib import Path
+from typing import Any
+
+from genax.cli.experiments import roots
+from genax.core.errors import GenaxError
+
+
+def add_parser(verbs: argparse._SubParsersAction) -> None:
+    """Add the verb."""
+    parser = verbs.add_parser(
+        "list",
+        help="show experiments, papers and variants",
+        description="Show the experiments under ./experiments, or genax's own.",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the experiments; their files are read, not executed."""
+    folders = [root / "experiments" for root in roots() if (root / "experiments").is_dir()]
+    if not folders:
+        raise GenaxError("there is no folder experiments here; run from a checkout of genax.")
+    found = [_describe(path, folders[0].parent) for path in sorted(folders[0].rglob("*.py"))]
+    if args.json:
+        print(json.dumps({"experiments": found}))
+        return 0
+    for experiment in found:
+        print(f"{experiment['path']}\n  {experiment['paper']}")
+        for variant, what in experiment["variants"].items():
+            print(f"    :{variant:<16} {what}")
+    return 0
+
+
+def _describe(path: Path, root: Path) -> dict[str, Any]:
+    module = ast.parse(path.read_text())
+    variants: dict[str, str] = {}
+    for node in module.body:
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        if any(isinstance(t, ast.Name) and t.id == "VARIANTS" for t in targets):
+            variants = ast.literal_eval(node.value)  # type: ignore[attr-defined]
+    paper = (ast.get_docstring(module) or "").partition("\n")[0]
+    return {"path": str(path.relative_to(root)), "paper": paper, "variants": variants}

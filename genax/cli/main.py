@@ -1,0 +1,55 @@
+"""The command `genax`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from genax.cli import data, evaluate, inspect, list_, params, sample, train
+from genax.core.errors import GenaxError
+
+VERBS = (list_, train, sample, evaluate, inspect, params, data)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"genax: {message}; see {self.prog} --help.\n")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a verb; an error a user can act on is one sentence and a non-zero exit."""
+    parser = _Parser(
+        prog="genax", description="Train, sample and evaluate generative models in JAX."
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=_Parser)
+    for verb in VERBS:
+        verb.add_parser(verbs)
+    args, rest = parser.parse_known_args(argv)
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    try:
+        args.settings = _settings(rest) if getattr(args, "configurable", False) else rest
+        if args.settings and not isinstance(args.settings, dict):
+            raise GenaxError(f"unknown argument {rest[0]}; see genax {args.verb} --help.")
+        return args.run(args)
+    except GenaxError as error:
+        print(f"genax: {error}", file=sys.stderr)
+        return 1
+
+
+def _settings(rest: Sequence[str]) -> dict[str, str]:
+    """Key to text, from --config.KEY=VALUE or --config.KEY VALUE."""
+    settings: dict[str, str] = {}
+    waiting = list(rest)
+    while waiting:
+        name, equals, value = waiting.pop(0).partition("=")
+        if not name.startswith("--config."):
+            raise GenaxError(f"unknown argument {name}; settings are --config.KEY=VALUE.")
+        if not equals:
+            if not waiting:
+                raise GenaxError(f"{name} needs a value: {name}=VALUE.")
+            value = waiting.pop(0)
+        settings[name.removeprefix("--config.")] = value
+    return settings

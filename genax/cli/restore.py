@@ -1,0 +1,30 @@
+"""What a trained run holds, for the verbs that only read it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from genax.core import evaluate
+from genax.core.checkpoint import Checkpoints
+from genax.core.errors import GenaxError
+from genax.core.run import Run
+
+
+def open_checkpoints(workdir: Any, step: int | None = None) -> tuple[Checkpoints, int]:
+    """A folder's checkpoints and the step asked for (None: the newest), without changing any."""
+    checkpoints = Checkpoints(workdir, keep=None)
+    steps = checkpoints.steps
+    if not steps or (step is not None and step not in steps):
+        raise GenaxError(
+            f"{workdir} has no checkpoint{f' of step {step}' * (step is not None)}"
+            f"{f', but {steps}' * bool(steps)}."
+        )
+    return checkpoints, steps[-1] if step is None else step
+
+
+def restore_variables(run: Run, step: int | None, averaged: bool) -> tuple[dict[str, Any], int]:
+    """Linen variables of a checkpoint, and its step."""
+    checkpoints, step = open_checkpoints(run.workdir, step)
+    stage, _ = run.task.stage_at(step)
+    state = checkpoints.restore(step, run.abstract(stage))
+    return evaluate.variables(state, averaged), step

@@ -1,0 +1,89 @@
+"""genax train."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+
+import jax
+from etils import epath
+
+from genax.cli.experiments import configure, load
+from genax.core.checkpoint import Checkpoints, load_partial
+from genax.core.errors import GenaxError
+from genax.core.loop import train
+from genax.core.task import TrainState
+
+DESCRIPTION = """Train an experiment in a folder. The same command resumes it.
+
+Settings are overridden as --config.KEY=VALUE: --config.steps=100 bounds the run,
+--config.parallel.strategy=jit|pmap and --config.parallel.mesh=data=-1,fsdp=1,tensor=1 place it.
+`genax params EXPERIMENT` counts its parameters; `genax list` shows experiments and variants."""
+
+
+def add_parser(verbs: argparse._SubParsersAction) -> None:
+    """Add the verb."""
+    parser = verbs.add_parser(
+        "train",
+        help="train an experiment, or resume it",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("experiment", metavar="EXPERIMENT[:VARIANT]", help="path of a Python file")
+    parser.add_argument("--workdir", required=True, metavar="DIR", help="the run's folder")
+    parser.add_argument(
+        "--from-step", type=int, metavar="N", help="resume at this checkpoint; set later ones aside"
+    )
+    parser.add_argument(
+        "--init-from", metavar="DIR", help="start with parameters of another run's checkpoint"
+    )
+    parser.add_argument(
+        "--map",
+        action="append",
+        default=[],
+        metavar="OLD=NEW",
+        help="which of its parameters become which, such as params/encoder=params/encoder",
+    )
+    several = parser.add_argument_group("several processes")
+    several.add_argument(
+        "--distributed", action="store_true", help="find the others by Cloud TPU, SLURM, ..."
+    )
+    several.add_argument("--coordinator", metavar="HOST:PORT", help="or name the first process's")
+    several.add_argument("--num-processes", type=int, metavar="N")
+    several.add_argument("--process-id", type=int, metavar="I")
+    parser.set_defaults(run=run, configurable=True)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train; 128 plus the signal's number where one interrupted the run."""
+    if args.distributed or args.coordinator:
+        jax.distributed.initialize(args.coordinator, args.num_processes, args.process_id)
+    loaded = load(args.experiment)
+    opened = loaded.run(configure(loaded, args.settings), args.workdir)
+    change = partial(_start_from, args.init_from, _names(args.map)) if args.init_from else None
+    outcome = train(opened, args.from_step, change)
+    if outcome.signal is not None:
+        print(f"interrupted: saved at step {outcome.step}; the same command resumes it.")
+        return 128 + outcome.signal
+    for name, score in outcome.scores.items():
+        print(f"{name}: {score:.6g}")
+    print(f"done: step {outcome.step}, samples and checkpoints in {args.workdir}")
+    return 0
+
+
+def _names(pairs: list[str]) -> dict[str, str]:
+    for pair in pairs:
+        if "=" not in pair:
+            raise GenaxError(f"--map {pair} is not OLD=NEW.")
+    return dict(pair.split("=", 1) for pair in pairs) or {"params": "params"}
+
+
+def _start_from(source: str, names: dict[str, str], state: TrainState) -> TrainState:
+    if not (epath.Path(source) / "checkpoints").is_dir():
+        raise GenaxError(f"--init-from {source} holds no checkpoints.")
+    checkpoints = Checkpoints(source, keep=None)
+    if not checkpoints.steps:
+        raise GenaxError(f"--init-from {source} holds no checkpoints.")
+    state, report = load_partial(state, checkpoints.arrays(checkpoints.steps[-1]), names)
+    print(report)
+    return state

@@ -1,0 +1,30 @@
+"""One state, one step, one loop, one checkpoint. Knows no architecture."""
+
+from genax.core.config import base_config, override
+from genax.core.errors import GenaxError
+from genax.core.nets import batch_axis, example_keys, gather, per_example, pure, read, write
+from genax.core.step import init_state, make_step
+from genax.core.task import Evaluator, Experiment, Loss, Phase, Sampler, Stage, Task, TrainState
+
+__all__ = [
+    "Evaluator",
+    "Experiment",
+    "GenaxError",
+    "Loss",
+    "Phase",
+    "Sampler",
+    "Stage",
+    "Task",
+    "TrainState",
+    "base_config",
+    "batch_axis",
+    "example_keys",
+    "gather",
+    "init_state",
+    "make_step",
+    "override",
+    "per_example",
+    "pure",
+    "read",
+    "write",
+]

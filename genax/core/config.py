@@ -1,0 +1,110 @@
+"""Settings that every experiment has, and the overriding of settings from the command line."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from genax.core.errors import GenaxError
+
+
+def base_config(**settings: Any) -> ConfigDict:
+    """The loop's settings with their defaults, plus an experiment's own `settings`.
+
+    steps: bounds the run. batch_size: global. steps_per_call: optimizer steps in one dispatch.
+    accumulate: microbatches a step. dtype: of the computation; parameters stay float32.
+    *_every: in steps; 0 is never (the end always checkpoints, samples and evaluates).
+    parallel.strategy: "jit" or "pmap"; parallel.mesh: axis sizes, -1 takes what is left.
+    """
+    config = ConfigDict(
+        {
+            "steps": 1000,
+            "batch_size": 64,
+            "seed": 0,
+            "steps_per_call": 1,
+            "accumulate": 1,
+            "dtype": "float32",
+            "remat": False,
+            "log_every": 20,
+            "checkpoint_every": 500,
+            "keep": 3,
+            "sample_every": 500,
+            "num_samples": 64,
+            "eval_every": 0,
+            "eval_batch_size": 250,
+            "parallel": {"strategy": "jit", "mesh": "data=-1,fsdp=1,tensor=1"},
+            "wandb": "",
+        }
+    )
+    config.update(ConfigDict(settings))
+    return config.lock()
+
+
+def override(config: ConfigDict, settings: Mapping[str, str]) -> ConfigDict:
+    """Set dotted keys to values given as text, keeping each key's type.
+
+    Raises GenaxError for an unknown key (naming the closest) or a value of another type.
+    """
+    config = config.copy_and_resolve_references()
+    known = flat(config)
+    for key, text in settings.items():
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
+            raise GenaxError(f"no setting config.{key}; the closest is config.{close[0]}.")
+        *parents, name = key.split(".")
+        node = config
+        for parent in parents:
+            node = node[parent]
+        with node.unlocked():
+            node[name] = _parse(key, text, known[key])
+    return config.lock()
+
+
+def _parse(key: str, text: str, old: Any) -> Any:
+    wanted = type(old)
+    if isinstance(old, str):
+        return text
+    try:
+        value = ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
+    except (ValueError, SyntaxError):
+        value = text
+    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if isinstance(old, tuple) and isinstance(value, list | int | float):
+        value = tuple(value) if isinstance(value, list) else (value,)
+    if old is not None and type(value) is not wanted:
+        raise GenaxError(f"config.{key}={text}: expected {wanted.__name__}, as in {old!r}.")
+    return value
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted key to value, for all leaves of a nested mapping."""
+    leaves: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping | ConfigDict):
+            leaves |= flat(value, f"{prefix}{key}.")
+        else:
+            leaves[prefix + key] = value
+    return leaves
+
+
+def difference(
+    old: Mapping[str, Any], new: Mapping[str, Any], keys: Iterable[str] = ()
+) -> list[str]:
+    """Lines "key: old -> new" for settings that differ; `keys` limits them to these prefixes."""
+    old, new = flat(old), flat(new)
+    prefixes = tuple(keys)
+    return [
+        f"{key}: {old.get(key, '(none)')} -> {new.get(key, '(none)')}"
+        for key in sorted({*old, *new})
+        if _plain(old.get(key)) != _plain(new.get(key))
+        and (not prefixes or any(key == p or key.startswith(p + ".") for p in prefixes))
+    ]
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,58 @@
+"""The contract between the loop and the data: positions that can be saved, batches that repeat."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The part of each global batch that this process reads: `number` of `count` equal parts."""
+
+    number: int = 0
+    count: int = 1
+
+
+class BatchIterator(Protocol):
+    """An endless iterator over process-local batches of numpy arrays, leading axis first.
+
+    Each batch also holds "id": int64, the record numbers, which never reach the device.
+    """
+
+    def __next__(self) -> Mapping[str, np.ndarray]: ...
+
+    def get_state(self) -> Any:
+        """The position after the last batch given out: a JSON value."""
+        ...
+
+    def set_state(self, state: Any) -> None:
+        """Continue from a saved position."""
+        ...
+
+
+class Data(Protocol):
+    """A data set as an experiment names it; `element` needs nothing on disk."""
+
+    @property
+    def element(self) -> Mapping[str, jax.ShapeDtypeStruct]:
+        """Shape and dtype of one example's arrays, without batch axis and without "id"."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Changes whenever the content or its order would."""
+        ...
+
+    def train(self, batch_size: int, seed: int, shard: Shard, workdir: Any) -> BatchIterator:
+        """batch_size: global. Its state is a JSON value, the same on every process."""
+        ...
+
+    def evaluate(
+        self, batch_size: int, shard: Shard, workdir: Any
+    ) -> Iterator[Mapping[str, np.ndarray]]:
+        """Every example once, in order; "mask" (float32) is 0 where the last batch is filled up."""
+        ...

@@ -1,0 +1,208 @@
+"""How the one step meets the devices: jit over a mesh, or pmap over replicas."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from genax.core import tree
+from genax.core.errors import GenaxError
+from genax.core.nets import BATCH_AXIS
+from genax.core.task import PyTree, TrainState
+
+AXES = ("data", "fsdp", "tensor")
+Rules = Sequence[tuple[str, tuple]]
+
+
+class Strategy(Protocol):
+    """What the loop asks of a way to use devices.
+
+    shards: how many parts a batch is split into.
+    """
+
+    shards: int
+
+    def shardings(self, state: TrainState) -> PyTree:
+        """Where each leaf of a state (arrays or shapes) lies."""
+        ...
+
+    def compile(self, step: Callable, state: TrainState, stacked: bool) -> Callable:
+        """The compiled step; it takes the state's memory. stacked: batches of several steps."""
+        ...
+
+    def put(self, batch: Mapping[str, np.ndarray], stacked: bool) -> Any:
+        """This process's part of a batch, on the devices."""
+        ...
+
+
+@dataclass(frozen=True)
+class Jit:
+    """One program over a mesh of axes data, fsdp and tensor; XLA partitions it.
+
+    A batch is split over data and fsdp. Parameters, their averages and their optimizer statistics
+    are placed by the first matching rule, or else split over fsdp along their largest divisible
+    axis. A rule is (path pattern, one axis name or None per dimension).
+    """
+
+    mesh: Mesh
+    rules: Rules = ()
+
+    @property
+    def shards(self) -> int:
+        """Parts of a batch."""
+        return self.mesh.shape["data"] * self.mesh.shape["fsdp"]
+
+    def shardings(self, state: TrainState) -> PyTree:
+        """Where each leaf of a state lies."""
+        return tree.map_by_path(
+            lambda path, leaf: NamedSharding(self.mesh, self._spec(path, leaf.shape)), state
+        )
+
+    def _spec(self, path: str, shape: tuple[int, ...]) -> PartitionSpec:
+        if not path.startswith(("params/", "ema/", "opt_state/")) or not shape:
+            return PartitionSpec()
+        for pattern, axes in self.rules:
+            if len(axes) == len(shape) and tree.matches(f"**/{pattern}", path):
+                self._check(path, shape, axes)
+                return PartitionSpec(*axes)
+        fsdp = self.mesh.shape["fsdp"]
+        divisible = [size if size % fsdp == 0 else 0 for size in shape]
+        if fsdp == 1 or not any(divisible):
+            return PartitionSpec()
+        largest = int(np.argmax(divisible))
+        return PartitionSpec(*(["fsdp" if i == largest else None for i in range(len(shape))]))
+
+    def _check(self, path, shape, axes):
+        for size, names in zip(shape, axes, strict=True):
+            parts = math.prod(self.mesh.shape[n] for n in np.atleast_1d(names or []))
+            if size % parts:
+                raise GenaxError(
+                    f"{path} of shape {shape} can't be split as {axes}: {size} is no multiple of "
+                    f"{parts}; change config.parallel.mesh or the task's partition rules."
+                )
+
+    def compile(self, step: Callable, state: TrainState, stacked: bool) -> Callable:
+        """The step as one partitioned program."""
+        placed = self.shardings(state)
+        return jax.jit(
+            step,
+            donate_argnums=0,
+            in_shardings=(placed, self._batch(stacked)),
+            out_shardings=(placed, NamedSharding(self.mesh, PartitionSpec())),
+        )
+
+    def put(self, batch: Mapping[str, np.ndarray], stacked: bool) -> Any:
+        """Global arrays from the parts that each process holds."""
+        sharding = self._batch(stacked)
+        if jax.process_count() == 1:
+            return jax.device_put(dict(batch), sharding)
+        return {
+            name: jax.make_array_from_process_local_data(sharding, array)
+            for name, array in batch.items()
+        }
+
+    def _batch(self, stacked: bool) -> NamedSharding:
+        spec = (("data", "fsdp"),)
+        return NamedSharding(self.mesh, PartitionSpec(*((None, *spec) if stacked else spec)))
+
+
+@dataclass(frozen=True)
+class Pmap:
+    """The same program on every device, each with the whole state and its part of the batch."""
+
+    devices: Sequence[jax.Device]
+
+    @property
+    def shards(self) -> int:
+        """Parts of a batch."""
+        return len(self.devices)
+
+    def shardings(self, state: TrainState) -> PyTree:
+        """Every leaf whole on every device."""
+        replicated = NamedSharding(self._mesh(), PartitionSpec())
+        return jax.tree.map(lambda _: replicated, state)
+
+    def compile(self, step: Callable, state: TrainState, stacked: bool) -> Callable:
+        """The step under jax.pmap, with gradients summed over `BATCH_AXIS` by the step itself."""
+        return jax.pmap(
+            step,
+            axis_name=BATCH_AXIS,
+            in_axes=(None, 1 if stacked else 0),
+            out_axes=None,
+            devices=self.devices,
+            donate_argnums=0,
+        )
+
+    def put(self, batch: Mapping[str, np.ndarray], stacked: bool) -> Any:
+        """Batches with an axis of devices: [devices, ...], or [steps, devices, ...] if stacked."""
+        lead = (BATCH_AXIS,) if not stacked else (None, BATCH_AXIS)
+        sharding = NamedSharding(self._mesh(), PartitionSpec(*lead))
+        at = 1 if stacked else 0
+        return {
+            name: jax.device_put(
+                array.reshape(*array.shape[:at], self.shards, -1, *array.shape[at + 1 :]), sharding
+            )
+            for name, array in batch.items()
+        }
+
+    def _mesh(self) -> Mesh:
+        return Mesh(np.array(self.devices), (BATCH_AXIS,), axis_types=(AxisType.Auto,))
+
+
+def make_strategy(parallel: Mapping[str, Any], rules: Rules = ()) -> Strategy:
+    """The strategy that `config.parallel` names, over all devices.
+
+    Raises GenaxError where the mesh does not fit the devices.
+    """
+    if parallel["strategy"] == "pmap":
+        if jax.process_count() > 1:
+            raise GenaxError("pmap runs in one process; use config.parallel.strategy=jit.")
+        return Pmap(tuple(jax.devices()))
+    if parallel["strategy"] != "jit":
+        raise GenaxError(
+            f"config.parallel.strategy={parallel['strategy']} is neither jit nor pmap."
+        )
+    return Jit(make_mesh(parallel["mesh"]), tuple(rules))
+
+
+def make_mesh(text: str, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh from text such as "data=-1,fsdp=4,tensor=1"; -1 takes the devices that are left."""
+    devices = jax.devices() if devices is None else devices
+    sizes = dict.fromkeys(AXES, 1)
+    for part in text.split(","):
+        axis, _, size = part.strip().partition("=")
+        if axis not in sizes or not size.lstrip("-").isdigit():
+            raise GenaxError(f"config.parallel.mesh={text}: {part!r} is not AXIS=SIZE, of {AXES}.")
+        sizes[axis] = int(size)
+    rest = [axis for axis, size in sizes.items() if size == -1]
+    fixed = math.prod(size for size in sizes.values() if size != -1)
+    if len(rest) == 1 and len(devices) % fixed == 0:
+        sizes[rest[0]] = len(devices) // fixed
+    if math.prod(sizes.values()) != len(devices) or min(sizes.values()) < 1:
+        raise GenaxError(
+            f"config.parallel.mesh={text} does not fit {len(devices)} device(s): the product of "
+            "its sizes must be their number, with at most one -1."
+        )
+    shape = tuple(sizes[axis] for axis in AXES)
+    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+
+
+def create(function: Callable[[], TrainState], strategy: Strategy) -> TrainState:
+    """The state that `function` makes, each leaf created where it belongs."""
+    return jax.jit(function, out_shardings=strategy.shardings(jax.eval_shape(function)))()
+
+
+def abstract(function: Callable[[], TrainState], strategy: Strategy) -> TrainState:
+    """Shapes, dtypes and places of the state that `function` would make."""
+    shapes = jax.eval_shape(function)
+    return jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        shapes,
+        strategy.shardings(shapes),
+    )

@@ -1,0 +1,168 @@
+"""Scores and samples of networks, by default with their averaged parameters."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from jax.experimental import multihost_utils
+
+from genax.core import ema
+from genax.core.data import Data, Shard
+from genax.core.devices import Strategy
+from genax.core.step import Sum, keys_of, sums_of
+from genax.core.task import Evaluator, Loss, Sampler, Task, TrainState
+
+
+def variables(state: TrainState, averaged: bool = True) -> dict[str, Any]:
+    """Linen variables of a state; averaged: with averages in place of what is averaged."""
+    params = ema.averaged(state.params, state.ema) if averaged else state.params
+    return {"params": params, **state.collections}
+
+
+def sample(
+    task: Task,
+    sampler: Sampler,
+    variables: Mapping,
+    num: int,
+    seed: int = 0,
+    condition: Mapping[str, Any] | None = None,
+) -> Any:
+    """`num` samples as numpy arrays; sample i is the same whatever `num` is."""
+    batch = {"index": np.arange(num)} | dict(condition or {})
+    if condition is None and sampler.condition is not None:
+        batch |= sampler.condition(num)
+    draw = jax.jit(partial(_apply, task, sampler.function))
+    return _fetch(draw(variables, jax.random.PRNGKey(seed), batch))
+
+
+def write_sample(rendered: Any, path: epath.Path) -> epath.Path:
+    """Write a picture (.png) or a text (.txt); the path is given without its ending."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(rendered, str):
+        path = path.with_name(path.name + ".txt")
+        path.write_text(rendered)
+    else:
+        path = path.with_name(path.name + ".png")
+        with path.open("wb") as file:
+            rendered.save(file, format="PNG")
+    return path
+
+
+def evaluate(
+    task: Task,
+    variables: Mapping,
+    data: Data | None,
+    batch_size: int,
+    workdir: Any,
+    strategy: Strategy | None = None,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Scores "<evaluator>" and "<evaluator>/<aux name>" over all evaluation data.
+
+    data: None where no evaluator reads any; an evaluator then gets batch["index"] alone.
+    batch_size: global. Noise belongs to an example, so it changes the scores by rounding only.
+    strategy: places the batches of several processes; None on one.
+    """
+    scores: dict[str, float] = {}
+    if not task.evaluators:
+        return scores
+    shard = Shard(jax.process_index(), jax.process_count())
+    local = batch_size // shard.count
+    batches = itertools.repeat({}) if data is None else data.evaluate(batch_size, shard, workdir)
+    runs = {
+        name: _Run(task, evaluator, jax.random.PRNGKey(seed))
+        for name, evaluator in task.evaluators.items()
+    }
+    for number, batch in enumerate(batches):
+        first = number * batch_size
+        active = [run for run in runs.values() if run.wants(first)]
+        if not active or (data is None and number and not any(r.bounded for r in active)):
+            break
+        batch = {"mask": np.ones(local, np.float32)} | {
+            name: array for name, array in batch.items() if name != "id"
+        }
+        batch["index"] = (first + shard.number * local + np.arange(local)).astype(np.int32)
+        if shard.count > 1 and strategy is not None:
+            batch = strategy.put(batch, stacked=False)
+        for run in active:
+            run.add(variables, batch)
+    for name, run in runs.items():
+        scores |= run.scores(name)
+    return scores
+
+
+class _Run:
+    """One evaluator on its way through the data."""
+
+    def __init__(self, task: Task, evaluator: Evaluator, key: Any):
+        self.evaluator, self.key = evaluator, key
+        self.sums: dict[str, Sum] = {}
+        self.rows: list[Any] = []
+        self._call = jax.jit(partial(_evaluate, task, evaluator))
+
+    @property
+    def bounded(self) -> bool:
+        return self.evaluator.examples is not None
+
+    def wants(self, seen: int) -> bool:
+        return self.evaluator.examples is None or seen < self.evaluator.examples
+
+    def add(self, variables, batch) -> None:
+        result, mask = _fetch(self._call(variables, self.key, batch))
+        if self.evaluator.summarize is None:
+            for name, (total, weight) in result.items():
+                old = self.sums.get(name, Sum(0.0, 0.0))
+                self.sums[name] = Sum(old.total + float(total), old.weight + float(weight))
+        else:
+            self.rows.append(jax.tree.map(lambda x: x[mask > 0], result))
+
+    def scores(self, name: str) -> dict[str, float]:
+        if self.evaluator.summarize is not None:
+            rows = jax.tree.map(lambda *parts: np.concatenate(parts), *self.rows)
+            found = self.evaluator.summarize(rows)
+            return {f"{name}/{score}": float(value) for score, value in found.items()}
+        return {
+            name if score == "loss" else f"{name}/{score}": total / weight
+            for score, (total, weight) in self.sums.items()
+        }
+
+
+def _apply(task: Task, function, variables, key, batch):
+    return nn.apply(function, task.networks)(variables, batch, rngs=keys_of(task, key, 0))
+
+
+def _evaluate(task: Task, evaluator: Evaluator, variables, key, batch):
+    batch = dict(batch)
+    mask = batch.pop("mask")
+    if evaluator.examples is not None:
+        mask = mask * (batch["index"] < evaluator.examples)
+    result = _apply(task, evaluator.function, variables, key, batch)
+    if evaluator.summarize is None:
+        result = sums_of(_masked(result, mask))
+    return result, mask
+
+
+def _fetch(tree: Any) -> Any:
+    if jax.process_count() == 1:
+        return jax.device_get(tree)
+    return multihost_utils.process_allgather(tree, tiled=True)
+
+
+def _masked(loss: Loss, mask: jax.Array) -> Loss:
+    def weights(values, weights):
+        shaped = mask.reshape(mask.shape + (1,) * (values.ndim - 1))
+        return shaped * (jnp.ones_like(values) if weights is None else weights)
+
+    aux = {
+        name: _masked(value if isinstance(value, Loss) else Loss(value), mask)
+        for name, value in loss.aux.items()
+    }
+    return Loss(loss.values, weights(loss.values, loss.weights), aux)

@@ -1,0 +1,64 @@
+"""FLOPs of a program, and the FLOP/s that a device reaches: together, its utilisation."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend import core as jex
+
+
+def count_flops(function: Callable, *args: Any) -> float:
+    """FLOPs of the matrix products and convolutions of function(*args); nothing is computed.
+
+    A multiply-add is two. The body of a scan counts once an iteration, a cond as its costliest
+    branch, a while loop's body once. What remat computes again is counted again.
+    """
+    return _count(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def _count(jaxpr: Any) -> float:
+    return sum(_equation(equation) for equation in jaxpr.eqns)
+
+
+def _equation(equation: Any) -> float:
+    name, parameters = equation.primitive.name, equation.params
+    out = math.prod(equation.outvars[0].aval.shape) if equation.outvars else 0
+    if name == "dot_general":
+        (contracted, _), _ = parameters["dimension_numbers"]
+        return 2.0 * out * math.prod(equation.invars[0].aval.shape[i] for i in contracted)
+    if name == "conv_general_dilated":
+        kernel = equation.invars[1].aval.shape
+        features = parameters["dimension_numbers"].rhs_spec[0]
+        return 2.0 * out * math.prod(kernel) / kernel[features]
+    if name == "cond":
+        return max(_count(branch.jaxpr) for branch in parameters["branches"])
+    repeats = parameters["length"] if name == "scan" else 1
+    return repeats * sum(_count(inner) for inner in _inner(parameters))
+
+
+def _inner(parameters: dict[str, Any]):
+    for value in parameters.values():
+        for item in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(item, jex.ClosedJaxpr):
+                yield item.jaxpr
+            elif isinstance(item, jex.Jaxpr):
+                yield item
+
+
+def matmul_peak(dtype: Any = jnp.float32) -> float:
+    """Measured FLOP/s of one device in square matrix products of `dtype`: the best of a few."""
+    size = 1024 if jax.default_backend() == "cpu" else 8192
+    left = jax.random.normal(jax.random.key(0), (size, size), dtype)
+    product = jax.jit(jnp.matmul)
+    product(left, left).block_until_ready()
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        product(left, left).block_until_ready()
+        seconds.append(time.perf_counter() - start)
+    return 2.0 * size**3 / min(seconds)

@@ -1,0 +1,96 @@
+"""Where a run writes: progress bar, JSON Lines, TensorBoard, and Weights & Biases if asked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from etils import epath
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+from genax.core.errors import GenaxError
+
+
+class Logger:
+    """Writers of one run; a resumed run continues its files after `step`."""
+
+    def __init__(self, workdir: epath.Path, step: int, total: int, wandb: str = "", config=None):
+        """wandb: name of a Weights & Biases project, or "" for none."""
+        path = workdir / "metrics.jsonl"
+        if path.exists():
+            # What was logged after the restored step is going to be computed again.
+            lines = path.read_text().splitlines(keepends=True)
+            path.write_text("".join(line for line in lines if _step_of(line) <= step))
+        self._file = path.open("a")
+        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
+        self._wandb = _wandb(wandb, workdir, config) if wandb else None
+        self._bar = tqdm(
+            total=total, initial=step, unit="step", dynamic_ncols=True, mininterval=1.0
+        )
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """One line for a step."""
+        self._file.write(json.dumps({"step": step} | {k: _json(v) for k, v in values.items()}))
+        self._file.write("\n")
+        self._file.flush()
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+        if self._wandb:
+            self._wandb.log(dict(values), step=step)
+
+    def sample(self, step: int, name: str, rendered: Any) -> None:
+        """A picture or a text."""
+        if isinstance(rendered, str):
+            self._board.add_text(name, rendered, step)
+        else:
+            pixels = np.asarray(rendered.convert("RGB"))
+            self._board.add_image(name, pixels, step, dataformats="HWC")
+
+    def progress(self, step: int, shown: Mapping[str, float]) -> None:
+        """Move the bar."""
+        self._bar.set_postfix({k: f"{v:.4g}" for k, v in shown.items()}, refresh=False)
+        self._bar.update(step - self._bar.n)
+
+    def say(self, line: str) -> None:
+        """A line above the bar."""
+        self._bar.write(line)
+
+    def close(self) -> None:
+        """Flush everything."""
+        self._bar.close()
+        self._file.close()
+        self._board.close()
+        if self._wandb:
+            self._wandb.finish()
+
+
+class NoLogger:
+    """For the processes that leave writing to the first."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *args, **kwargs: None
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError):
+        return float("inf")  # half a line, left by a killed process
+
+
+def _json(value: Any) -> Any:
+    value = float(value)
+    return value if np.isfinite(value) else str(value)
+
+
+def _wandb(project: str, workdir: epath.Path, config: Any) -> Any:
+    try:
+        import wandb
+    except ImportError as error:
+        raise GenaxError(
+            'config.wandb needs the package wandb: pip install "genax[wandb]".'
+        ) from error
+    return wandb.init(project=project, dir=str(workdir), config=config, resume="allow")

@@ -1,0 +1,108 @@
+"""What a run is: written beside its state, compared before anything is touched."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import time
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+from etils import epath
+
+from genax.core.config import difference
+from genax.core.errors import GenaxError
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+
+# A resumed run with others of these would see other batches, or the same in another order.
+ORDER_KEYS = ("batch_size", "seed", "data")
+
+
+def make_record(
+    experiment: str, variant: str, config: Mapping[str, Any], data: Any, parameters: Mapping
+) -> dict[str, Any]:
+    """The JSON record of a run.
+
+    experiment: path of its file. data: fingerprints of its data. parameters: count by network.
+    """
+    return {
+        "experiment": experiment,
+        "variant": variant,
+        "config": dict(config),
+        "data": data,
+        "parameters": dict(parameters),
+        "versions": {"python": platform.python_version()} | _versions(),
+        "commit": _commit(),
+        "device": {
+            "kind": jax.devices()[0].device_kind,
+            "platform": jax.default_backend(),
+            "count": jax.device_count(),
+            "processes": jax.process_count(),
+        },
+        "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def check_same_run(old: Mapping[str, Any], new: Mapping[str, Any], workdir: Any) -> list[str]:
+    """Settings that may change and did, as lines.
+
+    Raises GenaxError where the record in `workdir` is of another experiment, or the new settings
+    or the data as it is now would change the global batch or the order of the data.
+    """
+    was, now = (f"{Path(r['experiment']).name}:{r['variant']}" for r in (old, new))
+    if was != now:
+        raise GenaxError(f"{workdir} holds a run of {was}, not of {now}; choose another --workdir.")
+    changed = difference(old["config"], new["config"], ORDER_KEYS)
+    if changed:
+        raise GenaxError(
+            f"{workdir} holds a run with another global batch or order of data "
+            f"({'; '.join(changed)}); keep its settings or choose another --workdir."
+        )
+    if old["data"] != new["data"]:
+        raise GenaxError(
+            f"the data of the run in {workdir} has changed (fingerprint {old['data']} -> "
+            f"{new['data']}); restore the data it was trained on or choose another --workdir."
+        )
+    return difference(old["config"], new["config"])
+
+
+def read_run(workdir: epath.PathLike) -> dict[str, Any] | None:
+    """run.json of a folder, or None; raises GenaxError where it can't be read."""
+    path = epath.Path(workdir) / "run.json"
+    if not path.exists():
+        return None
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise GenaxError(f"{path} is not readable JSON ({error}); restore or remove it.") from error
+
+
+def write_json(path: epath.Path, value: Mapping[str, Any]) -> None:
+    """Replace a JSON file in one move, so that a reader never sees half of it."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(value, indent=1) + "\n")
+    partial.replace(path)
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "unknown"
+    return found
+
+
+def _commit() -> str | None:
+    folder = Path(__file__).parent
+    git = ["git", "-C", str(folder), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None  # installed from a package, not a checkout

@@ -1,0 +1,170 @@
+"""Opening a run: what is checked, refused, restored or created before the first step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import jax
+from etils import epath
+
+from genax.core.checkpoint import Checkpoints
+from genax.core.data import Data, Shard
+from genax.core.devices import Strategy, abstract, create, make_strategy
+from genax.core.errors import GenaxError
+from genax.core.record import check_same_run, make_record, read_run, write_json
+from genax.core.step import init_optimizers, init_state
+from genax.core.task import Experiment, Task, TrainState
+
+
+@dataclass(frozen=True)
+class Run:
+    """An experiment with its settings, in a folder, on the devices at hand.
+
+    source: path of the experiment's file and its variant, by which a folder knows its run.
+    """
+
+    experiment: Experiment
+    config: Mapping[str, Any]
+    workdir: epath.Path
+    source: tuple[str, str]
+
+    @property
+    def task(self) -> Task:
+        """The experiment's task."""
+        return self.experiment.task
+
+    @cached_property
+    def strategy(self) -> Strategy:
+        """How the step meets the devices."""
+        return make_strategy(self.config["parallel"], self.task.rules)
+
+    @cached_property
+    def shard(self) -> Shard:
+        """This process's part of every batch."""
+        return Shard(jax.process_index(), jax.process_count())
+
+    @property
+    def primary(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.shard.number == 0
+
+    @property
+    def total(self) -> int:
+        """Steps of the whole run."""
+        steps = self.config["steps"]
+        return min(steps, self.task.total_steps or steps)
+
+    @property
+    def eval_batch_size(self) -> int:
+        """The evaluation's global batch size: as set, or the next that the devices divide."""
+        shards = self.strategy.shards
+        return -(-self.config["eval_batch_size"] // shards) * shards
+
+    @cached_property
+    def datas(self) -> tuple[Data, ...]:
+        """Training data of each stage."""
+        return stage_data(self.experiment)
+
+    def initial(self, stage: int = 0) -> TrainState:
+        """The state before the first step, with the optimizers of a stage."""
+        elements = tuple(data.element for data in self.datas)
+        return init_state(self.task, self.config["seed"], elements, stage)
+
+    def abstract(self, stage: int = 0) -> TrainState:
+        """Shapes, dtypes and places of that state."""
+        return abstract(partial(self.initial, stage), self.strategy)
+
+    def check(self) -> None:
+        """Raises GenaxError where the settings do not fit each other or the devices."""
+        config, stages = self.config, self.task.stages
+        size, parts = config["batch_size"], self.strategy.shards * config["accumulate"]
+        if size % parts:
+            raise GenaxError(
+                f"config.batch_size={size} is not divisible by {self.strategy.shards} batch shards "
+                f"times {config['accumulate']} microbatches; {(size // parts + 1) * parts} is."
+            )
+        k = config["steps_per_call"]
+        lengths = [stage.steps for stage in stages if stage.steps is not None]
+        for length in [self.total, *lengths]:
+            if length % k:
+                raise GenaxError(
+                    f"config.steps_per_call={k} does not divide {length} steps of a run or stage."
+                )
+
+    def record(self) -> dict[str, Any]:
+        """The run's JSON record; reads the data's fingerprints."""
+        prints = [data.fingerprint() for data in dict.fromkeys(self.datas)]
+        counts = count_parameters(self.experiment)
+        return make_record(*self.source, self.config, prints, counts)
+
+    def begin(
+        self,
+        checkpoints: Checkpoints,
+        record: Mapping[str, Any],
+        from_step: int | None = None,
+        change: Callable[[TrainState], TrainState] | None = None,
+    ) -> tuple[TrainState, Any, list[str]]:
+        """The state to train from, the position in its data (None: the start), and what to say.
+
+        from_step: continue from this checkpoint and set later ones aside; None is the newest.
+        change: is applied to the initial state of a new run, such as a partial load.
+        Raises GenaxError where the folder holds another run, or a damaged checkpoint.
+        """
+        steps = checkpoints.steps
+        if from_step is not None and from_step not in steps:
+            raise GenaxError(f"{self.workdir} has no checkpoint of step {from_step}, but {steps}.")
+        if not steps:
+            found = read_run(self.workdir)
+            if found is not None:
+                check_same_run(found, record, self.workdir)
+            state = create(self.initial, self.strategy)
+            self._write(record)
+            return (change(state) if change else state), None, []
+        step = steps[-1] if from_step is None else from_step
+        saved = checkpoints.record(step)
+        changed = check_same_run(saved["run"], record, self.workdir)
+        if step > self.total:
+            raise GenaxError(
+                f"{self.workdir} is at step {step}, beyond the {self.total} asked for."
+            )
+        if change is not None:
+            raise GenaxError(f"{self.workdir} has checkpoints; a partial load starts a new run.")
+        stage, _ = self.task.stage_at(step)
+        state = checkpoints.restore(step, self.abstract(stage))
+        says = [f"resuming at step {step}"] + [f"changed setting {line}" for line in changed]
+        if self.primary:
+            checkpoints.clean()
+            aside = checkpoints.set_aside(after=step)
+            says += [f"set aside {path}" for path in aside]
+        self._write(record)
+        return state, saved["position"], says
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        if self.primary:
+            self.workdir.mkdir(parents=True, exist_ok=True)
+            write_json(self.workdir / "run.json", record)
+
+    def next_stage(self, state: TrainState, stage: int) -> TrainState:
+        """The state at the beginning of a stage: its optimizers fresh, all else carried over."""
+        places = jax.tree.map(lambda leaf: leaf.sharding, self.abstract(stage).opt_state)
+        fresh = jax.jit(partial(init_optimizers, self.task, stage), out_shardings=places)
+        return state.replace(opt_state=fresh(state.params))
+
+
+def stage_data(experiment: Experiment) -> tuple[Data, ...]:
+    """The training data of each stage; one given serves all. Raises GenaxError for other counts."""
+    datas, stages = experiment.data, len(experiment.task.stages)
+    datas = datas if isinstance(datas, tuple) else (datas,) * stages
+    if len(datas) != stages:
+        raise GenaxError(f"the experiment gives {len(datas)} data sets for {stages} stages.")
+    return datas
+
+
+def count_parameters(experiment: Experiment) -> dict[str, int]:
+    """Number of parameters by network; nothing is allocated."""
+    elements = tuple(data.element for data in stage_data(experiment))
+    params = jax.eval_shape(lambda: init_state(experiment.task, 0, elements)).params
+    return {name: sum(x.size for x in jax.tree.leaves(net)) for name, net in params.items()}

@@ -1,0 +1,173 @@
+"""What is trained: losses, phases, stages, tasks and the one state they share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import flax.linen as nn
+import jax
+import optax
+from flax import struct
+
+Batch = Mapping[str, Any]
+PyTree = Any
+
+
+@struct.dataclass
+class Loss:
+    """One value per element of a batch; the step alone averages.
+
+    values: any shape. Its mean is sum(values * weights) / sum(weights) over the global batch.
+    weights: broadcastable to values, or None where every element counts once.
+    aux: metrics by name; an array is averaged over all its elements, a Loss by its own weights.
+    """
+
+    values: jax.Array
+    weights: jax.Array | None = None
+    aux: Mapping[str, Any] = field(default_factory=dict)
+
+
+LossFn = Callable[[Any, Batch], Loss]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One minimiser of the game.
+
+    trains: path patterns under the parameters, such as "generator" or
+      "language_model/*/cross_attention"; "*" matches within one path component, "**" any number,
+      and a pattern takes everything below what it matches.
+    every: the phase runs on each step of its stage whose number is a multiple of it.
+    """
+
+    name: str
+    loss: LossFn
+    trains: Sequence[str]
+    optimizer: optax.GradientTransformation
+    every: int = 1
+
+    def __post_init__(self):
+        if isinstance(self.trains, str):
+            raise TypeError(f"Phase {self.name!r}: trains is a tuple of patterns, not a string.")
+        if self.every < 1:
+            raise ValueError(f"Phase {self.name!r}: every={self.every} must be at least 1.")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Phases that play together for a number of steps (None: until the run ends)."""
+
+    phases: Sequence[Phase]
+    steps: int | None = None
+
+    def __post_init__(self):
+        names = [phase.name for phase in self.phases]
+        if len(set(names)) != len(names):
+            raise ValueError(f"Phases of one stage need different names, got {names}.")
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Draws samples: function(nets, batch) -> one sample per element of batch["index"].
+
+    batch: "index", and the arrays of `condition(num)` where the samples are conditioned.
+    render: function(samples, workdir) -> a PIL image or a text, what a person looks at.
+    prompt: function(text, num, workdir) -> such arrays, where a user's text can condition them.
+    """
+
+    function: Callable[[Any, Batch], PyTree]
+    render: Callable[[Any, Any], Any]
+    condition: Callable[[int], Batch] | None = None
+    prompt: Callable[[str, int, Any], Batch] | None = None
+
+
+@dataclass(frozen=True)
+class Evaluator:
+    """Scores the networks: function(nets, batch) -> Loss, averaged over all evaluation data.
+
+    summarize: where a score is no mean (an FID, a BLEU), function returns a pytree of arrays, one
+      row per element; they are joined over all batches and summarize makes the scores of them.
+    examples: read at most this many; None is all.
+    """
+
+    function: Callable[[Any, Batch], Any]
+    summarize: Callable[[PyTree], Mapping[str, float]] | None = None
+    examples: int | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """Named networks and the game played with them.
+
+    networks: a Linen module whose submodules are the networks; losses get it bound.
+    stages: played in order. Every stage's phases initialise what they touch.
+    ema: decay by network (path pattern): a float, or a function of the step (see `ema_warmup`).
+    streams: names of random streams that losses and networks draw from, besides "example", the
+      stream behind `per_example`, which is the same on any layout of devices.
+    summed: collections whose updates add up over the shards of a batch (an image pool, a
+      counter); the updates of all others are averaged.
+    rules: partition rules, (path pattern, axes) pairs, first match wins: see `devices`.
+    """
+
+    networks: nn.Module
+    stages: Sequence[Stage]
+    samplers: Mapping[str, Sampler] = field(default_factory=dict)
+    evaluators: Mapping[str, Evaluator] = field(default_factory=dict)
+    ema: Mapping[str, float | Callable[[jax.Array], jax.Array]] = field(default_factory=dict)
+    streams: Sequence[str] = ("dropout", "noise")
+    summed: Sequence[str] = ()
+    rules: Sequence[tuple[str, tuple]] = ()
+
+    def __post_init__(self):
+        if not self.stages:
+            raise ValueError("A task needs at least one stage.")
+        for stage in self.stages[:-1]:
+            if stage.steps is None:
+                raise ValueError("Only the last stage may leave its number of steps open.")
+
+    def stage_at(self, step: int) -> tuple[int, int]:
+        """Number of the stage that plays global step `step`, and the step where it started."""
+        start = 0
+        for number, stage in enumerate(self.stages[:-1]):
+            if step < start + stage.steps:
+                return number, start
+            start += stage.steps
+        return len(self.stages) - 1, start
+
+    @property
+    def total_steps(self) -> int | None:
+        """Steps of all stages together; None where the last is open."""
+        lengths = [stage.steps for stage in self.stages]
+        return None if lengths[-1] is None else sum(lengths)
+
+
+@struct.dataclass
+class TrainState:
+    """Everything that changes during training, and nothing that is a hyperparameter.
+
+    step: int32, optimizer steps taken. rng: uint32[2], the seed's key, from which every key is
+    derived. params, collections: as Linen names them. opt_state: by phase of the present stage.
+    ema: averaged parameters, by path.
+    """
+
+    step: jax.Array
+    rng: jax.Array
+    params: PyTree
+    collections: PyTree
+    opt_state: PyTree
+    ema: PyTree
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A task and its data: what `build(config)` returns.
+
+    data: training data, one for all stages or one a stage (see `genax.core.data`).
+    evaluation: data that evaluators read; None where they need none but batch["index"].
+    """
+
+    task: Task
+    data: Any
+    evaluation: Any = None

@@ -1,0 +1,79 @@
+"""Trees by path: "params/encoder/Dense_0/kernel" names a leaf everywhere in genax."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+PyTree = Any
+
+
+def flatten(tree: PyTree) -> dict[str, Any]:
+    """Path to leaf, sorted by path."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    named = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
+    return dict(sorted(named.items()))
+
+
+def unflatten(leaves: Mapping[str, Any], like: PyTree) -> PyTree:
+    """A tree of the structure of `like` from path to leaf."""
+    paths, structure = jax.tree_util.tree_flatten_with_path(like)
+    names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
+    return structure.unflatten([leaves[name] for name in names])
+
+
+def map_by_path(function, tree: PyTree) -> PyTree:
+    """Apply function(path, leaf) to every leaf."""
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: function(jax.tree_util.keystr(path, simple=True, separator="/"), leaf),
+        tree,
+    )
+
+
+def nest(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested dicts from path to leaf."""
+    tree: dict[str, Any] = {}
+    for path, leaf in leaves.items():
+        *parents, name = path.split("/")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[name] = leaf
+    return tree
+
+
+def matches(pattern: str, path: str) -> bool:
+    """Whether the pattern names this path or a folder above it ("*": one component, "**": any)."""
+    parts = (
+        ".*" if part == "**" else re.escape(part).replace(r"\*", "[^/]*")
+        for part in pattern.split("/")
+    )
+    return re.fullmatch("/".join(parts) + "(/.*)?", path) is not None
+
+
+def select(tree: PyTree, patterns: Sequence[str]) -> dict[str, Any]:
+    """Path to leaf, for the leaves that a pattern names.
+
+    Raises ValueError for a pattern that names nothing.
+    """
+    leaves = flatten(tree)
+    for pattern in patterns:
+        if not any(matches(pattern, path) for path in leaves):
+            tops = sorted({"/".join(path.split("/")[:2]) for path in leaves})
+            raise ValueError(f"pattern {pattern!r} matches no parameter; there are {tops}.")
+    return {path: leaf for path, leaf in leaves.items() if any(matches(p, path) for p in patterns)}
+
+
+def digest(tree: PyTree) -> str:
+    """SHA-256 over path, dtype, shape and bytes of every leaf, in path order."""
+    sha = hashlib.sha256()
+    for path, leaf in flatten(tree).items():
+        array = np.ascontiguousarray(jax.device_get(leaf))
+        sha.update(f"{path}|{array.dtype}|{array.shape}|".encode())
+        sha.update(array.tobytes())
+    return sha.hexdigest()
