@@ -48,7 +48,7 @@ def load(name: str) -> Loaded:
     if not found:
         raise GenaxError(f"no experiment file {text}; `genax list` shows those there are.")
     path = found[0].resolve()
-    module = _import(path)
+    module = import_file(path)
     for needed in ("get_config", "build"):
         if not hasattr(module, needed):
             raise GenaxError(f"{path} has no function {needed}: it is not an experiment.")
@@ -59,7 +59,8 @@ def load(name: str) -> Loaded:
     return Loaded(path, variant, module)
 
 
-def _import(path: Path) -> types.ModuleType:
+def import_file(path: Path) -> types.ModuleType:
+    """The module of a Python file."""
     spec = importlib.util.spec_from_file_location(f"experiment_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise GenaxError(f"{path} is not a Python file.")
@@ -81,7 +82,7 @@ def reopen(workdir: str) -> Run:
     path = Path(record["experiment"])
     if not path.is_file():
         raise GenaxError(f"the run's experiment file {path} is gone; put it back.")
-    loaded = Loaded(path, record["variant"], _import(path))
+    loaded = Loaded(path, record["variant"], import_file(path))
     return loaded.run(ConfigDict(_tuples(record["config"])), workdir)
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import ast
 import json
 from pathlib import Path
 from typing import Any
 
-from genax.cli.experiments import roots
+from genax.cli.experiments import import_file, roots
 from genax.core.errors import GenaxError
 
 
@@ -24,7 +23,7 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the experiments; their files are read, not executed."""
+    """Print the experiments."""
     folders = [root / "experiments" for root in roots() if (root / "experiments").is_dir()]
     if not folders:
         raise GenaxError("there is no folder experiments here; run from a checkout of genax.")
@@ -40,11 +39,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _describe(path: Path, root: Path) -> dict[str, Any]:
-    module = ast.parse(path.read_text())
-    variants: dict[str, str] = {}
-    for node in module.body:
-        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
-        if any(isinstance(t, ast.Name) and t.id == "VARIANTS" for t in targets):
-            variants = ast.literal_eval(node.value)  # type: ignore[attr-defined]
-    paper = (ast.get_docstring(module) or "").partition("\n")[0]
-    return {"path": str(path.relative_to(root)), "paper": paper, "variants": variants}
+    module = import_file(path)
+    paper = (module.__doc__ or "").partition("\n")[0]
+    variants = getattr(module, "VARIANTS", {})
+    return {"path": str(path.relative_to(root)), "paper": paper, "variants": dict(variants)}

@@ -11,7 +11,7 @@ import jax
 from etils import epath
 from orbax.checkpoint import v1 as ocp
 
-from genax.core import tree
+from genax.core import checksums, tree
 from genax.core.errors import GenaxError
 from genax.core.task import TrainState
 
@@ -27,6 +27,7 @@ class Checkpoints:
             preservation_policy=ocp.training.preservation_policies.LatestN(keep),
         )
         self._saving: tuple[int, Any] | None = None
+        self._verified: set[int] = set()
 
     @property
     def steps(self) -> list[int]:
@@ -55,6 +56,7 @@ class Checkpoints:
         (step, response), self._saving = self._saving, None
         try:
             response.result()
+            checksums.seal(self.directory / str(step))
         except Exception as error:
             raise self._not_saved(step, error) from error
 
@@ -66,12 +68,20 @@ class Checkpoints:
             f"({_reason(error)}); {kept}. Make room or fix the folder, then run the same command."
         )
 
+    def verify(self, step: int) -> None:
+        """Raises GenaxError where a file of a checkpoint is not what was written."""
+        lines = [] if step in self._verified else checksums.damage(self.directory / str(step))
+        if lines:
+            raise self._damaged(step, "; ".join(lines))
+        self._verified.add(step)
+
     def record(self, step: int) -> dict[str, Any]:
-        """The JSON record of a checkpoint."""
+        """The JSON record of a checkpoint, whose files are verified."""
+        self.verify(step)
         try:
             return dict(self._checkpointer.metadata(step).custom_metadata or {})
         except Exception as error:
-            raise self._damaged(step, error) from error
+            raise self._damaged(step, _reason(error)) from error
 
     def restore(self, step: int, like: TrainState) -> TrainState:
         """The state of a step, on the shapes and places of `like` (see `devices.abstract`).
@@ -100,10 +110,11 @@ class Checkpoints:
         return self._load(step, wanted)
 
     def _shapes(self, step: int) -> dict[str, Any]:
+        self.verify(step)
         try:
             return tree.flatten(self._checkpointer.metadata(step).metadata)
         except Exception as error:
-            raise self._damaged(step, error) from error
+            raise self._damaged(step, _reason(error)) from error
 
     def _load(self, step: int, wanted: Mapping[str, Any]) -> dict[str, jax.Array]:
         try:
@@ -111,10 +122,10 @@ class Checkpoints:
                 warnings.simplefilter("ignore")
                 loaded = self._checkpointer.load(step, tree.nest(wanted))
         except Exception as error:
-            raise self._damaged(step, error) from error
+            raise self._damaged(step, _reason(error)) from error
         return tree.flatten(loaded)
 
-    def _damaged(self, step: int, error: Exception) -> GenaxError:
+    def _damaged(self, step: int, reason: str) -> GenaxError:
         before = [kept for kept in self.steps if kept < step]
         advice = (
             f"the one before is of step {before[-1]}: add --from-step {before[-1]} to use it"
@@ -122,7 +133,7 @@ class Checkpoints:
             else "there is none before: start in another workdir"
         )
         return GenaxError(
-            f"checkpoint {self.directory / str(step)} is damaged ({_reason(error)}); {advice}."
+            f"checkpoint {self.directory / str(step)} is damaged ({reason}); {advice}."
         )
 
     def set_aside(self, after: int) -> list[epath.Path]:

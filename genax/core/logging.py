@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from etils import epath
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
 from genax.core.errors import GenaxError
@@ -19,6 +18,9 @@ class Logger:
 
     def __init__(self, workdir: epath.Path, step: int, total: int, wandb: str = "", config=None):
         """wandb: name of a Weights & Biases project, or "" for none."""
+        # Takes seconds where PyTorch is installed, so only a run that logs waits for it.
+        from tensorboardX import SummaryWriter
+
         path = workdir / "metrics.jsonl"
         if path.exists():
             # What was logged after the restored step is going to be computed again.
