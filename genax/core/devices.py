@@ -21,12 +21,12 @@ Rules = Sequence[tuple[str, tuple]]
 
 
 class Strategy(Protocol):
-    """What the loop asks of a way to use devices.
+    """What the loop asks of a way to use devices."""
 
-    shards: how many parts a batch is split into.
-    """
-
-    shards: int
+    @property
+    def shards(self) -> int:
+        """How many parts a batch is split into."""
+        ...
 
     def shardings(self, state: TrainState) -> PyTree:
         """Where each leaf of a state (arrays or shapes) lies."""

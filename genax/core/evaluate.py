@@ -17,7 +17,7 @@ from jax.experimental import multihost_utils
 from genax.core import ema
 from genax.core.data import Data, Shard
 from genax.core.devices import Strategy
-from genax.core.step import Sum, keys_of, sums_of
+from genax.core.step import keys_of, sums_of
 from genax.core.task import Evaluator, Loss, Sampler, Task, TrainState
 
 
@@ -39,8 +39,7 @@ def sample(
     batch = {"index": np.arange(num)} | dict(condition or {})
     if condition is None and sampler.condition is not None:
         batch |= sampler.condition(num)
-    draw = jax.jit(partial(_apply, task, sampler.function))
-    return _fetch(draw(variables, jax.random.PRNGKey(seed), batch))
+    return _fetch(_draw(task, sampler.function, variables, jax.random.PRNGKey(seed), batch))
 
 
 def write_sample(rendered: Any, path: epath.Path) -> epath.Path:
@@ -103,10 +102,9 @@ class _Run:
     """One evaluator on its way through the data."""
 
     def __init__(self, task: Task, evaluator: Evaluator, key: Any):
-        self.evaluator, self.key = evaluator, key
-        self.sums: dict[str, Sum] = {}
+        self.task, self.evaluator, self.key = task, evaluator, key
+        self.sums: dict[str, tuple[float, float]] = {}
         self.rows: list[Any] = []
-        self._call = jax.jit(partial(_evaluate, task, evaluator))
 
     @property
     def bounded(self) -> bool:
@@ -116,11 +114,11 @@ class _Run:
         return self.evaluator.examples is None or seen < self.evaluator.examples
 
     def add(self, variables, batch) -> None:
-        result, mask = _fetch(self._call(variables, self.key, batch))
+        result, mask = _fetch(_evaluate(self.task, self.evaluator, variables, self.key, batch))
         if self.evaluator.summarize is None:
             for name, (total, weight) in result.items():
-                old = self.sums.get(name, Sum(0.0, 0.0))
-                self.sums[name] = Sum(old.total + float(total), old.weight + float(weight))
+                totals, weights = self.sums.get(name, (0.0, 0.0))
+                self.sums[name] = (totals + float(total), weights + float(weight))
         else:
             self.rows.append(jax.tree.map(lambda x: x[mask > 0], result))
 
@@ -139,6 +137,10 @@ def _apply(task: Task, function, variables, key, batch):
     return nn.apply(function, task.networks)(variables, batch, rngs=keys_of(task, key, 0))
 
 
+_draw = jax.jit(_apply, static_argnums=(0, 1))
+
+
+@partial(jax.jit, static_argnums=(0, 1))
 def _evaluate(task: Task, evaluator: Evaluator, variables, key, batch):
     batch = dict(batch)
     mask = batch.pop("mask")

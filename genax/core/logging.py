@@ -25,7 +25,7 @@ class Logger:
         if path.exists():
             # What was logged after the restored step is going to be computed again.
             lines = path.read_text().splitlines(keepends=True)
-            path.write_text("".join(line for line in lines if _step_of(line) <= step))
+            path.write_text("".join(line for line in lines if _stays(line, step, total)))
         self._file = path.open("a")
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
         self._wandb = _wandb(wandb, workdir, config) if wandb else None
@@ -76,11 +76,14 @@ class NoLogger:
         return lambda *args, **kwargs: None
 
 
-def _step_of(line: str) -> float:
+def _stays(line: str, step: int, total: int) -> bool:
     try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError):
-        return float("inf")  # half a line, left by a killed process
+        values = json.loads(line)
+    except ValueError:
+        return False  # half a line, left by a killed process
+    # The end of a run is scored again, however often it is reached.
+    scored_again = values["step"] == total and any(name.startswith("eval/") for name in values)
+    return values["step"] <= step and not scored_again
 
 
 def _json(value: Any) -> Any:

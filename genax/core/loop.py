@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -47,6 +48,11 @@ def train(
     """
     run.check()
     record = run.record()
+    with run.lock():
+        return _train(run, record, from_step, change)
+
+
+def _train(run: Run, record: dict, from_step: int | None, change: Any) -> Outcome:
     checkpoints = Checkpoints(run.workdir, run.config["keep"])
     try:
         state, position, says = run.begin(checkpoints, record, from_step, change)
@@ -75,7 +81,7 @@ class _Session:
         self.run, self.record, self.checkpoints = run, record, checkpoints
         self.logger, self.interrupt = logger, interrupt
         self.watch = Watch(run.task, run.workdir, run.config["steps_per_call"])
-        self.peak: float | None = None
+        self.flops, self.peak = 0.0, 0.0
 
     def play(self, state: TrainState, step: int, position: Any) -> Outcome:
         """All stages from `step` on."""
@@ -101,7 +107,7 @@ class _Session:
         batches = data.train(config["batch_size"], config["seed"], run.shard, run.workdir)
         if position is not None:
             batches.set_state(position)
-        self.flops = self.measure(number)
+        self.measure(number)
         self.clock, self.logged = time.perf_counter(), step
         prefetch = Prefetch(batches, run.strategy, k)
         try:
@@ -110,6 +116,7 @@ class _Session:
                 with jax.transfer_guard("disallow"):
                     state, metrics = advance(state, placed.batch)
                 self.watch.add(step, metrics, placed.ids)
+                self.write()
                 step, position = step + k, placed.position
                 following, _ = run.task.stage_at(step)
                 if following != number:
@@ -132,7 +139,7 @@ class _Session:
             return every > 0 and step // every > (step - config["steps_per_call"]) // every
 
         if last or due("log_every"):
-            self.log(step, last)
+            self.log(step)
         if last or due("checkpoint_every"):
             self.save(state, step, position)
         if not last and due("sample_every"):
@@ -140,7 +147,7 @@ class _Session:
         if not last and due("eval_every"):
             self.score(state, step)
 
-    def measure(self, stage: int) -> float:
+    def measure(self, stage: int) -> None:
         """FLOPs of a step, and the peak they are held against; both go to run.json."""
         run, config = self.run, self.run.config
         batch = {
@@ -148,35 +155,43 @@ class _Session:
             for name, spec in run.datas[stage].element.items()
         }
         state = run.abstract(stage)
-        flops = 0.0
+        self.flops = 0.0
         for phase in run.task.stages[stage].phases:
             alone = replace(run.task, stages=(Stage((replace(phase, every=1),)),))
-            flops += count_flops(make_step(alone), state, batch) / phase.every
-        if self.peak is None:
+            self.flops += count_flops(make_step(alone), state, batch) / phase.every
+        if not self.peak:
             devices = 1 if jax.default_backend() == "cpu" else jax.device_count()
             self.peak = matmul_peak(jnp.dtype(config["dtype"])) * devices
-        self.record |= {"flops_per_step": flops, "matmul_peak": self.peak}
+        self.record |= {"flops_per_step": self.flops, "matmul_peak": self.peak}
         if run.primary:
             write_json(run.workdir / "run.json", self.record)
-        return flops
 
-    def log(self, step: int, last: bool) -> None:
-        """Means since the last line; the newest dispatches wait for the next, unless last."""
-        if last:
-            self.watch.drain()
-        values = self.watch.means()
-        if not values:
-            return
-        rate = (step - self.logged) / (time.perf_counter() - self.clock)
-        self.clock, self.logged = time.perf_counter(), step
-        losses = {k: v for k, v in values.items() if k.endswith("/loss")}
-        self.logger.progress(step, losses)
-        values |= {"steps_per_second": rate, "utilisation": rate * self.flops / self.peak}
-        self.logger.metrics(step, values)
+    def log(self, step: int) -> None:
+        """A line is due: the means since the last one, written when they are there."""
+        now = time.perf_counter()
+        rate = (step - self.logged) / (now - self.clock)
+        self.clock, self.logged = now, step
+        speed = {"steps_per_second": rate, "utilisation": rate * self.flops / self.peak}
+        self.lines.append((step, speed))
+
+    def write(self) -> None:
+        """The lines due whose steps have all been read; no step is waited for."""
+        while self.lines and self.lines[0][0] <= self.watch.read:
+            step, speed = self.lines.popleft()
+            values = self.watch.means(step)
+            if values:
+                losses = {k: v for k, v in values.items() if k.endswith("/loss")}
+                self.logger.progress(step, losses)
+                self.logger.metrics(step, values | speed)
+
+    def settle(self) -> None:
+        """Wait for the steps under way and write their lines; raises where one is not finite."""
+        self.watch.drain()
+        self.write()
 
     def save(self, state: TrainState, step: int, position: Any) -> None:
         """A checkpoint, after all steps up to it are known to be finite."""
-        self.watch.drain()
+        self.settle()
         if not _finite(state):
             raise GenaxError(
                 f"parameters are not finite at step {step}, though the losses before were; lower "
@@ -186,6 +201,7 @@ class _Session:
 
     def show(self, state: TrainState, step: int) -> None:
         """Samples of every sampler, as files and in the log."""
+        self.settle()
         for name, sampler in self.run.task.samplers.items():
             variables = evaluation.variables(state)
             drawn = evaluation.sample(
@@ -199,6 +215,7 @@ class _Session:
 
     def score(self, state: TrainState, step: int) -> dict[str, float]:
         """Evaluate, and log the scores as "eval/<score>"."""
+        self.settle()
         run = self.run
         scores = evaluation.evaluate(
             run.task,

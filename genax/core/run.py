@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
+import filelock
 import jax
 from etils import epath
 
@@ -93,6 +95,17 @@ class Run:
                 raise GenaxError(
                     f"config.steps_per_call={k} does not divide {length} steps of a run or stage."
                 )
+
+    def lock(self) -> contextlib.AbstractContextManager:
+        """Keeps other runs out of the folder; raises GenaxError where one is in it."""
+        if not self.primary or "://" in str(self.workdir):
+            return contextlib.nullcontext()
+        self.workdir.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(str(self.workdir / "lock"))
+        try:
+            return lock.acquire(blocking=False)
+        except filelock.Timeout:
+            raise GenaxError(f"another process is training in {self.workdir}.") from None
 
     def record(self) -> dict[str, Any]:
         """The run's JSON record; reads the data's fingerprints."""

@@ -76,7 +76,7 @@ def make_step(
     (whether loss and gradient are). Those of a phase that does not run on this step are NaN, its
     "finite" true. The step sees the whole batch (jit), or its part inside pmap over `batch_axis()`.
     """
-    start = sum(earlier.steps or 0 for earlier in task.stages[:stage])
+    start = task.start_of(stage)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         local_step = state.step - start

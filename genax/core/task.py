@@ -83,7 +83,7 @@ class Sampler:
     prompt: Callable[[str, int, Any], Batch] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evaluator:
     """Scores the networks: function(nets, batch) -> Loss, averaged over all evaluation data.
 
@@ -97,7 +97,7 @@ class Evaluator:
     examples: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Task:
     """Named networks and the game played with them.
 
@@ -129,22 +129,22 @@ class Task:
 
     def stage_at(self, step: int) -> tuple[int, int]:
         """Number of the stage that plays global step `step`, and the step where it started."""
-        start = 0
-        for number, stage in enumerate(self.stages[:-1]):
-            if step < start + stage.steps:
-                return number, start
-            start += stage.steps
-        return len(self.stages) - 1, start
+        number = 0
+        while number < len(self.stages) - 1 and step >= self.start_of(number + 1):
+            number += 1
+        return number, self.start_of(number)
+
+    def start_of(self, stage: int) -> int:
+        """Steps before a stage."""
+        return sum(earlier.steps or 0 for earlier in self.stages[:stage])
 
     @property
     def total_steps(self) -> int | None:
         """Steps of all stages together; None where the last is open."""
-        lengths = [stage.steps for stage in self.stages]
-        return None if lengths[-1] is None else sum(lengths)
+        return None if self.stages[-1].steps is None else self.start_of(len(self.stages))
 
 
-@struct.dataclass
-class TrainState:
+class TrainState(struct.PyTreeNode):
     """Everything that changes during training, and nothing that is a hyperparameter.
 
     step: int32, optimizer steps taken. rng: uint32[2], the seed's key, from which every key is

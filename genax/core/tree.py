@@ -24,7 +24,7 @@ def unflatten(leaves: Mapping[str, Any], like: PyTree) -> PyTree:
     """A tree of the structure of `like` from path to leaf."""
     paths, structure = jax.tree_util.tree_flatten_with_path(like)
     names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in paths]
-    return structure.unflatten([leaves[name] for name in names])
+    return jax.tree_util.tree_unflatten(structure, [leaves[name] for name in names])
 
 
 def map_by_path(function, tree: PyTree) -> PyTree:

@@ -30,7 +30,9 @@ class Watch:
     def __init__(self, task: Task, workdir: epath.Path, steps_per_call: int):
         self._task, self._workdir, self._steps = task, workdir, steps_per_call
         self._pending: deque[_Pending] = deque()
-        self._values: defaultdict[str, list[float]] = defaultdict(list)
+        self._values: deque[tuple[int, str, float]] = deque()
+        # The metrics of all steps up to this one have been read.
+        self.read = 0
 
     def add(self, step: int, metrics: Mapping[str, jax.Array], ids: np.ndarray) -> None:
         """The metrics of the dispatch that began at `step`, and its batches' record numbers."""
@@ -43,11 +45,13 @@ class Watch:
         while self._pending:
             self._read(self._pending.popleft())
 
-    def means(self) -> dict[str, float]:
-        """Mean of each metric over the steps read since the last call."""
-        means = {name: float(np.mean(values)) for name, values in self._values.items()}
-        self._values.clear()
-        return means
+    def means(self, step: int) -> dict[str, float]:
+        """Mean of each metric over the steps up to `step`, from where the last call ended."""
+        values: defaultdict[str, list[float]] = defaultdict(list)
+        while self._values and self._values[0][0] <= step:
+            _, name, value = self._values.popleft()
+            values[name].append(value)
+        return {name: float(np.mean(found)) for name, found in values.items()}
 
     def _read(self, pending: _Pending) -> None:
         fetched = jax.device_get(pending.metrics)
@@ -59,13 +63,14 @@ class Watch:
             for phase in self._task.stages[stage].phases:
                 if (step - start) % phase.every == 0:
                     self._take(phase.name, step, one, ids)
+        self.read = pending.step + self._steps
 
     def _take(self, phase: str, step: int, metrics: Mapping[str, Any], ids: np.ndarray) -> None:
         mine = {k: v for k, v in metrics.items() if k.startswith(f"{phase}/")}
         if not mine.pop(f"{phase}/finite"):
             self._stop(phase, step, mine, ids)
         for name, value in mine.items():
-            self._values[name].append(float(value))
+            self._values.append((step + 1, name, float(value)))
 
     def _stop(self, phase: str, step: int, metrics: Mapping[str, Any], ids: np.ndarray) -> None:
         path = self._workdir / f"nonfinite.process{jax.process_index()}.json"
