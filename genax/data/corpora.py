@@ -1,0 +1,70 @@
+"""Text sets as documents, by split; a whole set is held in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from genax.core.errors import GenaxError
+from genax.data.embedded import load_stdlib
+from genax.data.known import known_set
+from genax.data.tfds_sets import PREFIX, known_builder, open_split, tfds_builder
+
+_CHUNK = 10_000
+
+
+def load_corpus(name: str) -> Mapping[str, list[str]]:
+    """All documents of a text set, by split ("train", "validation").
+
+    A set that has no split of its own (Shakespeare) is split by position, as nanoGPT does: the
+    first 90% of the characters train, wherever a document is cut. "tfds:NAME" keeps its splits.
+    Raises GenaxError for an unknown name, a set of images, or a set that is not prepared.
+    """
+    if name.startswith(PREFIX):
+        builder = tfds_builder(name)
+        if "text" not in builder.info.features:
+            raise GenaxError(
+                f'{name} has no feature "text"; it has {", ".join(builder.info.features)}.'
+            )
+        splits = builder.info.splits if builder.is_prepared() else ["train"]
+        return {split: _read(builder, name, split) for split in splits}
+    known = known_set(name)
+    if known.kind != "text":
+        raise GenaxError(f"{name} is a set of images; use ImageData.")
+    if known.package is None:
+        return load_stdlib()
+    return split_by_position(_read(known_builder(known), name, "train"))
+
+
+def split_by_position(documents: Sequence[str], fraction: float = 0.9) -> dict[str, list[str]]:
+    """The first `fraction` of all characters as "train", the rest as "validation"."""
+    left = int(fraction * sum(len(document) for document in documents))
+    splits: dict[str, list[str]] = {"train": [], "validation": []}
+    for document in documents:
+        head, tail = document[:left], document[left:]
+        left -= len(head)
+        splits["train"] += [head] if head else []
+        splits["validation"] += [tail] if tail else []
+    return splits
+
+
+def _read(builder: Any, name: str, split: str) -> list[str]:
+    source = open_split(builder, name, split)
+    texts: list[str] = []
+    for start in range(0, len(source), _CHUNK):
+        numbers = list(range(start, min(start + _CHUNK, len(source))))
+        try:
+            examples = source.__getitems__(numbers)
+        except Exception as error:  # the reader and the parser raise kinds of their own
+            raise GenaxError(
+                f"records of {name} in {builder.data_path} cannot be read ({error}); "
+                f"delete that folder and run: genax data prepare {name}"
+            ) from error
+        texts += [_text(example["text"]) for example in examples]
+    return texts
+
+
+def _text(value: Any) -> str:
+    # TFDS gives its own Text features as bytes, and genax's as arrays of bytes.
+    content = value if isinstance(value, bytes) else value.tobytes()
+    return content.decode("utf-8", errors="replace")

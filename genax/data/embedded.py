@@ -1,0 +1,45 @@
+"""The two data sets that need no download: handwritten digits and the standard library's source."""
+
+from __future__ import annotations
+
+import hashlib
+import sysconfig
+from pathlib import Path
+
+import numpy as np
+
+DIGITS_TEST = 297
+_SKIPPED = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
+
+
+def load_digits(split: str) -> dict[str, np.ndarray]:
+    """scikit-learn's 8x8 digits: "image" uint8 [n, 8, 8, 1] in 0..255, "label" int32 [n].
+
+    split: "train" (the first 1,500) or "test" (the last 297).
+    """
+    from sklearn.datasets import load_digits as load
+
+    images, labels = load(return_X_y=True)
+    images = np.rint(images.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
+    part = slice(-DIGITS_TEST) if split == "train" else slice(-DIGITS_TEST, None)
+    return {"image": images[part], "label": labels[part].astype(np.int32)}
+
+
+def load_stdlib() -> dict[str, list[str]]:
+    """Source files of this Python's standard library, by split ("train", "validation").
+
+    Every *.py below the standard library's folder, sorted by path, without installed packages,
+    test folders and what the build generated for this machine. A file is held out where the
+    SHA-256 of its relative path divides by 20: 5% of the files, the same on every machine.
+    """
+    root = Path(sysconfig.get_path("stdlib"))
+    documents: dict[str, list[str]] = {"train": [], "validation": []}
+    for path in sorted(root.rglob("*.py"), key=lambda path: path.relative_to(root).as_posix()):
+        relative = path.relative_to(root)
+        generated = any(part.startswith(("config-", "_sysconfigdata")) for part in relative.parts)
+        if generated or _SKIPPED & set(relative.parts):
+            continue
+        digest = hashlib.sha256(relative.as_posix().encode()).digest()
+        split = "train" if int.from_bytes(digest, "big") % 20 else "validation"
+        documents[split].append(path.read_bytes().decode("utf-8", errors="replace"))
+    return documents

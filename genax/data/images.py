@@ -1,0 +1,129 @@
+"""Image sets as training data: one frozen description, from record numbers to float32 batches."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+import numpy as np
+
+from genax.core.data import BatchIterator, Shard
+from genax.core.errors import GenaxError
+from genax.data import order, pipeline
+from genax.data.pipeline import Batch
+from genax.data.records import ImageFacts, Records, image_facts, open_images
+
+Example = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """Images with their labels: "image" float32 [h, w, c] in `range`, "label" int32 if any.
+
+    name: a set of `genax data list`, or "tfds:NAME" for a prepared set of TensorFlow Datasets.
+    size: resize to size x size (bicubic, after a centre crop to a square). pad: pixels of black
+    added on every side, after resizing. flip: mirror half of the training images.
+    range: what black and white become. limit: use the first `limit` records only.
+    transform: (example, rng) -> example, for training; rng belongs to this example of this epoch,
+    whatever the number of processes. It must keep shapes and dtypes.
+    """
+
+    name: str
+    split: str = "train"
+    size: int | None = None
+    pad: int = 0
+    flip: bool = False
+    range: tuple[float, float] = (-1.0, 1.0)
+    limit: int | None = None
+    transform: Callable[[Example, np.random.Generator], Example] | None = None
+
+    @property
+    def element(self) -> Mapping[str, jax.ShapeDtypeStruct]:
+        """Shapes and dtypes of one example; reads no data."""
+        height, width, channels = self._facts.shape
+        if self.size is not None:
+            height = width = self.size
+        elif height is None or width is None:
+            raise GenaxError(f"images of {self.name} differ in size: choose one with size=.")
+        shape = (height + 2 * self.pad, width + 2 * self.pad, channels)
+        element = {"image": jax.ShapeDtypeStruct(shape, np.float32)}
+        if self._facts.num_classes is not None:
+            element["label"] = jax.ShapeDtypeStruct((), np.int32)
+        return element
+
+    @property
+    def num_classes(self) -> int | None:
+        """Labels are in [0, num_classes); None for a set without labels."""
+        return self._facts.num_classes
+
+    @cached_property
+    def num_examples(self) -> int:
+        """Records in use; opens the data set."""
+        records = len(self._records)
+        return records if self.limit is None else min(self.limit, records)
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over the records and everything that changes an example or the order."""
+        how = (self.name, self.split, self.size, self.pad, self.flip, tuple(self.range), self.limit)
+        transform = getattr(self.transform, "__qualname__", repr(self.transform))
+        text = repr((self._records.fingerprint(), self.num_examples, how, transform))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def train(self, batch_size: int, seed: int, shard: Shard, workdir: Any = None) -> BatchIterator:
+        """Endless batches "image" [b, h, w, c], "label" [b], "id" [b] of this process."""
+
+        def change(batch: Batch, positions: np.ndarray) -> Batch:
+            if self.flip:
+                mirrored = order.coin_flips(positions, seed)[:, None, None, None]
+                batch["image"] = np.where(mirrored, batch["image"][:, :, ::-1], batch["image"])
+            if self.transform is not None:
+                batch = self._transformed(batch, positions, seed)
+            return batch
+
+        return pipeline.train_batches(
+            self._read, self.num_examples, batch_size, seed, shard, change, self._records.threads
+        )
+
+    def evaluate(
+        self, batch_size: int, shard: Shard, workdir: Any = None
+    ) -> Iterator[Mapping[str, np.ndarray]]:
+        """Every image of the split once, in order and unflipped, with "mask" float32 [b]."""
+        return pipeline.evaluation_batches(
+            self._read, self.num_examples, batch_size, shard, self._records.threads
+        )
+
+    @cached_property
+    def _facts(self) -> ImageFacts:
+        return image_facts(self.name)
+
+    @cached_property
+    def _records(self) -> Records:
+        return open_images(self.name, self.split, self.size)
+
+    def _read(self, ids: np.ndarray) -> Batch:
+        batch = self._records.read(ids)
+        black, white = self.range
+        image = batch["image"]
+        if self.pad:
+            image = np.pad(image, ((0, 0), (self.pad,) * 2, (self.pad,) * 2, (0, 0)))
+        scale = np.float32((white - black) / 255)
+        return {**batch, "image": image.astype(np.float32) * scale + np.float32(black)}
+
+    def _transformed(self, batch: Batch, positions: np.ndarray, seed: int) -> Batch:
+        assert self.transform is not None
+        examples = []
+        for number, position in enumerate(positions):
+            example = {name: array[number] for name, array in batch.items()}
+            examples.append(self.transform(example, order.generator(int(position), seed)))
+        changed = {name: np.stack([example[name] for example in examples]) for name in batch}
+        for name, array in changed.items():
+            if array.shape != batch[name].shape or array.dtype != batch[name].dtype:
+                raise GenaxError(
+                    f"the transform of {self.name} made {name!r} {array.dtype}{array.shape[1:]}; "
+                    f"it must stay {batch[name].dtype}{batch[name].shape[1:]}."
+                )
+        return changed

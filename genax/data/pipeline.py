@@ -1,0 +1,86 @@
+"""From record numbers to batches: Grain iterators whose state is a number of global batches."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import grain
+import numpy as np
+
+from genax.core.data import BatchIterator, Shard
+from genax.core.errors import GenaxError
+from genax.data.order import record_numbers
+
+Batch = dict[str, np.ndarray]
+Read = Callable[[np.ndarray], Mapping[str, np.ndarray]]
+Change = Callable[[Batch, np.ndarray], Batch]
+
+
+def train_batches(
+    read: Read,
+    size: int,
+    batch_size: int,
+    seed: int,
+    shard: Shard,
+    change: Change | None = None,
+    threads: int = 1,
+) -> BatchIterator:
+    """Endless shuffled batches of this process, read ahead by threads.
+
+    read: record numbers, int64 [b] -> arrays [b, ...]. size: number of records. batch_size: global.
+    change: (batch, positions int64 [b]) -> batch; random changes are drawn from the positions.
+    Its state is {"next_index": global batches taken}, the same on every process, so a run resumes
+    on any number of processes. Raises GenaxError where batch_size does not divide by the shards.
+    """
+    local = _local_batch_size(batch_size, size, shard)
+    if seed < 0:
+        raise GenaxError(f"seed={seed} must not be negative.")
+
+    def make(number: int) -> Batch:
+        start = number * batch_size + shard.number * local
+        positions = np.arange(start, start + local, dtype=np.int64)
+        ids = record_numbers(positions, size, seed)
+        batch = dict(read(ids))
+        if change is not None:
+            batch = change(batch, positions)
+        return {**batch, "id": ids}
+
+    return _prefetched(make, sys.maxsize, threads)
+
+
+def evaluation_batches(
+    read: Read, size: int, batch_size: int, shard: Shard, threads: int = 1
+) -> Iterator[Batch]:
+    """Every record once, in order, as this process's part of each global batch.
+
+    The last global batch is filled up with copies of the last record. "mask" (float32 [b]) is 0 on
+    copies and 1 elsewhere. Every process gets the same number of batches.
+    """
+    local = _local_batch_size(batch_size, size, shard)
+
+    def make(number: int) -> Batch:
+        start = number * batch_size + shard.number * local
+        numbers = np.arange(start, start + local, dtype=np.int64)
+        ids = np.minimum(numbers, size - 1)
+        mask = (numbers < size).astype(np.float32)
+        return {**read(ids), "id": ids, "mask": mask}
+
+    return iter(_prefetched(make, -(-size // batch_size), threads))
+
+
+def _local_batch_size(batch_size: int, size: int, shard: Shard) -> int:
+    if size < 1:
+        raise GenaxError("the data set has no records; check its split and limit.")
+    if batch_size < 1 or batch_size % shard.count:
+        raise GenaxError(
+            f"a global batch of {batch_size} does not divide by {shard.count} processes; "
+            f"choose a batch size that is a positive multiple of {shard.count}."
+        )
+    return batch_size // shard.count
+
+
+def _prefetched(make: Callable[[int], Batch], batches: int, threads: int) -> Any:
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=max(8, 2 * threads))
+    return iter(grain.MapDataset.range(batches).map(make).to_iter_dataset(options))

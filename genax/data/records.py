@@ -1,0 +1,200 @@
+"""Records of image sets, read by number."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from genax.core.errors import GenaxError
+from genax.data.cache import fingerprint_folder
+from genax.data.embedded import load_digits
+from genax.data.known import known_set
+from genax.data.tfds_sets import (
+    PREFIX,
+    Source,
+    folder_of,
+    known_builder,
+    open_split,
+    tfds_builder,
+)
+
+_MEMORY = 1 << 30
+
+
+class Records(Protocol):
+    """A split of an image set: "image" uint8 [h, w, c] and, where there are any, "label" int32."""
+
+    @property
+    def threads(self) -> int:
+        """Threads that are worth reading with."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def read(self, ids: np.ndarray) -> dict[str, np.ndarray]:
+        """ids: int64 [b]. Returns arrays [b, ...]."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Changes with the records."""
+        ...
+
+
+@dataclass(frozen=True)
+class MemoryRecords:
+    """Records held as stacked arrays: a batch is one indexing."""
+
+    arrays: dict[str, np.ndarray]
+    threads = 1
+
+    def __len__(self) -> int:
+        return len(self.arrays["image"])
+
+    def read(self, ids: np.ndarray) -> dict[str, np.ndarray]:
+        """ids: int64 [b]. Returns arrays [b, ...]."""
+        return {name: array[ids] for name, array in self.arrays.items()}
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of all arrays."""
+        digest = hashlib.sha256()
+        for name, array in sorted(self.arrays.items()):
+            digest.update(repr((name, array.dtype.str, array.shape)).encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What is known of an image set before it is opened. shape: (h, w, c), None where it varies.
+
+    image, label: names of the features; label is None for a set without labels.
+    """
+
+    shape: tuple[int | None, int | None, int]
+    num_classes: int | None
+    image: str = "image"
+    label: str | None = "label"
+
+
+@dataclass(frozen=True)
+class TfdsRecords:
+    """Records of a TFDS set; sets under 1 GiB of pixels are read into memory at the first batch."""
+
+    name: str
+    builder: Any
+    source: Source
+    facts: ImageFacts
+    size: int | None
+
+    @property
+    def threads(self) -> int:
+        """One where records are in memory; eight hide the latency of a disk and of decoding."""
+        return 1 if self._fits_memory else 8
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def read(self, ids: np.ndarray) -> dict[str, np.ndarray]:
+        """ids: int64 [b]. Returns arrays [b, ...]."""
+        return self._memory.read(ids) if self._fits_memory else self._decode(ids.tolist())
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the prepared files, see `fingerprint_folder`."""
+        return fingerprint_folder(folder_of(self.builder))
+
+    @property
+    def _fits_memory(self) -> bool:
+        height, width, channels = self.facts.shape
+        height, width = self.size or height or 1 << 20, self.size or width or 1 << 20
+        return len(self) * height * width * channels < _MEMORY
+
+    @cached_property
+    def _memory(self) -> MemoryRecords:
+        starts = range(0, len(self), 1000)
+        chunks = [self._decode(range(s, min(s + 1000, len(self)))) for s in starts]
+        return MemoryRecords(
+            {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+        )
+
+    def _decode(self, numbers: Sequence[int]) -> dict[str, np.ndarray]:
+        try:
+            examples = self.source.__getitems__(list(numbers))
+        except Exception as error:  # the reader and the parser raise kinds of their own
+            raise GenaxError(
+                f"records of {self.name} in {folder_of(self.builder)} cannot be read ({error}); "
+                f"delete that folder and run: genax data prepare {self.name}"
+            ) from error
+        images = [example[self.facts.image] for example in examples]
+        if self.size is not None:
+            images = [resize(image, self.size) for image in images]
+        batch = {"image": np.stack(images)}
+        if self.facts.label is not None:
+            labels = [example[self.facts.label] for example in examples]
+            batch["label"] = np.asarray(labels, np.int32)
+        return batch
+
+
+def resize(image: np.ndarray, size: int) -> np.ndarray:
+    """The centre square of uint8 [h, w, c], resized (bicubic) to [size, size, c]."""
+    height, width, channels = image.shape
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    square = image[top : top + side, left : left + side]
+    planes = [
+        np.asarray(Image.fromarray(square[..., c]).resize((size, size), Image.Resampling.BICUBIC))
+        for c in range(channels)
+    ]
+    return np.stack(planes, axis=-1)
+
+
+def image_facts(name: str) -> ImageFacts:
+    """Shape, classes and features of an image set; reads no data.
+
+    Raises GenaxError for an unknown name or a set without images.
+    """
+    if name.startswith(PREFIX):
+        return _tfds_facts(name, tfds_builder(name).info.features)
+    known = known_set(name)
+    if known.shape is None:
+        raise GenaxError(f"{name} is a set of texts; use TextData.")
+    label = None if known.num_classes is None else "label"
+    return ImageFacts(known.shape, known.num_classes, label=label)
+
+
+def _tfds_facts(name: str, features: Any) -> ImageFacts:
+    for key, feature in features.items():
+        shape: tuple[Any, ...] = getattr(feature, "shape", ())
+        if len(shape) == 3 and shape[2] and getattr(feature, "np_dtype", None) == np.uint8:
+            label = dict(features.items()).get("label")
+            classes = getattr(label, "num_classes", None)
+            return ImageFacts(
+                (shape[0], shape[1], shape[2]), classes, key, None if classes is None else "label"
+            )
+    raise GenaxError(f"{name} has no feature that is a uint8 image; it has {', '.join(features)}.")
+
+
+def open_images(name: str, split: str, size: int | None) -> Records:
+    """A split of an image set, its images resized to size x size where that is given.
+
+    Raises GenaxError for an unknown name or split, or a set that is not prepared.
+    """
+    facts = image_facts(name)
+    if name.startswith(PREFIX):
+        builder = tfds_builder(name)
+        return TfdsRecords(name, builder, open_split(builder, name, split), facts, size)
+    known = known_set(name)
+    if split not in known.counts:
+        raise GenaxError(f"{name} has no split {split!r}; it has {', '.join(known.counts)}.")
+    if known.package is not None:
+        builder = known_builder(known)
+        return TfdsRecords(name, builder, open_split(builder, name, split), facts, size)
+    arrays = load_digits(split)
+    if size is not None:
+        arrays["image"] = np.stack([resize(image, size) for image in arrays["image"]])
+    return MemoryRecords(arrays)

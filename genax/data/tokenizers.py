@@ -1,0 +1,219 @@
+"""Tokenizers: bytes, characters and byte-pair encoding, each saved as one JSON file in the run."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+from etils import epath
+
+from genax.core.errors import GenaxError
+
+FILE = "tokenizer.json"
+KINDS = ("bytes", "characters", "bpe")
+
+
+class Tokenizer(Protocol):
+    """Text to numbers in [0, size) and back."""
+
+    @property
+    def kind(self) -> str:
+        """One of KINDS."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Number of tokens."""
+        ...
+
+    def encode(self, text: str) -> np.ndarray:
+        """int32 [n]."""
+        ...
+
+    def encode_all(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """One int32 array per text."""
+        ...
+
+    def decode(self, tokens: Sequence[int] | np.ndarray) -> str:
+        """Any numbers a model may sample have a text."""
+        ...
+
+    def to_json(self) -> str:
+        """What `load_tokenizer` reads."""
+        ...
+
+
+@dataclass(frozen=True)
+class Bytes:
+    """The 256 bytes of UTF-8: no training, no unknown text."""
+
+    kind = "bytes"
+    size = 256
+
+    def encode(self, text: str) -> np.ndarray:
+        """int32 [number of UTF-8 bytes]."""
+        return np.frombuffer(text.encode(), np.uint8).astype(np.int32)
+
+    def encode_all(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """One int32 array per text."""
+        return [self.encode(text) for text in texts]
+
+    def decode(self, tokens: Sequence[int] | np.ndarray) -> str:
+        """Bytes that are not UTF-8 become U+FFFD, since a model may sample any of them."""
+        return np.asarray(tokens, np.uint8).tobytes().decode(errors="replace")
+
+    def to_json(self) -> str:
+        """What `load_tokenizer` reads."""
+        return json.dumps({"kind": self.kind})
+
+
+@dataclass(frozen=True)
+class Characters:
+    """One token per character; token k is the k-th of `vocabulary`."""
+
+    vocabulary: str
+    kind = "characters"
+
+    @property
+    def size(self) -> int:
+        """Number of distinct characters."""
+        return len(self.vocabulary)
+
+    @cached_property
+    def _points(self) -> np.ndarray:
+        return _code_points(self.vocabulary)
+
+    def encode(self, text: str) -> np.ndarray:
+        """int32 [number of characters]. Raises GenaxError naming characters it does not have."""
+        points = _code_points(text)
+        table = np.full(max(int(points.max(initial=0)), int(self._points.max())) + 1, -1, np.int32)
+        table[self._points] = np.arange(self.size)
+        tokens = table[points]
+        if len(tokens) and tokens.min() < 0:
+            unknown = sorted({chr(point) for point in points[tokens < 0]})
+            shown = ", ".join(repr(character) for character in unknown[:10])
+            more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
+            raise GenaxError(
+                f"the tokenizer's {self.size} characters lack {shown}{more}; "
+                'leave them out, or train with tokenizer="bytes".'
+            )
+        return tokens
+
+    def encode_all(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """One int32 array per text."""
+        return [self.encode(text) for text in texts]
+
+    def decode(self, tokens: Sequence[int] | np.ndarray) -> str:
+        """Numbers beyond the vocabulary (a model's table may be larger) become U+FFFD."""
+        tokens = np.asarray(tokens, np.int64)
+        table = np.append(self._points, np.uint32(0xFFFD))
+        known = np.where((tokens >= 0) & (tokens < self.size), tokens, self.size)
+        return table[known].tobytes().decode("utf-32-le")
+
+    def to_json(self) -> str:
+        """What `load_tokenizer` reads."""
+        return json.dumps({"kind": self.kind, "vocabulary": self.vocabulary})
+
+
+@dataclass(frozen=True)
+class BytePairs:
+    """Byte-level byte-pair encoding; `model` is a Hugging Face `tokenizers.Tokenizer`."""
+
+    model: Any
+    kind = "bpe"
+
+    @property
+    def size(self) -> int:
+        """Number of tokens, the 256 bytes included."""
+        return self.model.get_vocab_size()
+
+    def encode(self, text: str) -> np.ndarray:
+        """int32 [n]; every text has an encoding."""
+        return np.asarray(self.model.encode(text).ids, np.int32)
+
+    def encode_all(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """One int32 array per text, encoded in parallel."""
+        encodings = self.model.encode_batch_fast(list(texts))
+        return [np.asarray(encoding.ids, np.int32) for encoding in encodings]
+
+    def decode(self, tokens: Sequence[int] | np.ndarray) -> str:
+        """Numbers beyond the vocabulary are left out."""
+        return self.model.decode(np.asarray(tokens).tolist(), skip_special_tokens=False)
+
+    def to_json(self) -> str:
+        """Hugging Face's own format, which other programs read too."""
+        return self.model.to_str()
+
+
+def _code_points(text: str) -> np.ndarray:
+    return np.frombuffer(text.encode("utf-32-le", errors="surrogatepass"), np.uint32)
+
+
+def train_tokenizer(
+    kind: str, documents: Sequence[str], vocab_size: int, held_out: Iterable[str] = ()
+) -> Tokenizer:
+    """A tokenizer for a corpus; the same corpus always gives the same tokenizer.
+
+    kind: "bytes"; "characters" (the sorted distinct characters of documents and held_out, as
+    nanoGPT has it); or "bpe" (trained on documents only, to vocab_size tokens).
+    Raises GenaxError for another kind.
+    """
+    if kind == "bytes":
+        return Bytes()
+    if kind == "characters":
+        return Characters("".join(sorted(set().union(*documents, *held_out))))
+    if kind == "bpe":
+        return _train_byte_pairs(documents, vocab_size)
+    raise GenaxError(f"no tokenizer {kind!r}; there are {', '.join(map(repr, KINDS))}.")
+
+
+def _train_byte_pairs(documents: Sequence[str], vocab_size: int) -> BytePairs:
+    from tokenizers import Tokenizer as Model
+    from tokenizers import decoders, models, pre_tokenizers, trainers
+
+    if vocab_size < 256:
+        raise GenaxError(f'vocab_size={vocab_size}: "bpe" starts with 256 bytes and needs more.')
+    model = Model(models.BPE())
+    model.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    model.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    model.train_from_iterator(documents, trainer)
+    return BytePairs(model)
+
+
+def save_tokenizer(tokenizer: Tokenizer, workdir: Any) -> None:
+    """Write `workdir/tokenizer.json`, whole or not at all."""
+    folder = epath.Path(workdir)
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{FILE}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
+    temporary.write_text(tokenizer.to_json(), encoding="utf-8")
+    temporary.replace(folder / FILE)
+
+
+def load_tokenizer(workdir: Any) -> Tokenizer:
+    """The tokenizer of a run. Raises GenaxError where there is none or it is damaged."""
+    path = epath.Path(workdir) / FILE
+    if not path.exists():
+        raise GenaxError(f"{path} is missing: {workdir} holds no run that was trained on text.")
+    text = path.read_text(encoding="utf-8")
+    try:
+        content = json.loads(text)
+        if "model" in content:
+            from tokenizers import Tokenizer as Model
+
+            return BytePairs(Model.from_str(text))
+        return Bytes() if content["kind"] == "bytes" else Characters(content["vocabulary"])
+    except Exception as error:  # `tokenizers` raises bare Exception
+        raise GenaxError(
+            f"{path} is not a tokenizer ({error}); restore it from a copy of the run."
+        ) from error

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from genax.core.data import Shard
+from genax.core.errors import GenaxError
+from genax.data import ImageData
+from genax.data.embedded import load_digits
+
+from . import fakes
+
+
+@pytest.mark.parametrize("settings", [{}, {"pad": 2}, {"size": 16}, {"size": 12, "pad": 1}])
+def test_batches_are_what_element_says(settings):
+    data = ImageData("digits", **settings)
+    batch = next(data.train(8, 0, Shard()))
+    assert set(batch) == {*data.element, "id"}
+    for name, spec in data.element.items():
+        assert batch[name].shape == (8, *spec.shape)
+        assert batch[name].dtype == spec.dtype
+    assert batch["image"].min() == -1
+    assert 0.8 < batch["image"].max() <= 1
+
+
+def test_digits_keep_their_values_and_split():
+    data = ImageData("digits", "test", range=(0, 1))
+    batches = list(data.evaluate(100, Shard()))
+    assert [int(batch["mask"].sum()) for batch in batches] == [100, 100, 97]
+    images = np.concatenate([batch["image"] for batch in batches])[:297]
+    arrays = load_digits("test")
+    np.testing.assert_allclose(images, arrays["image"] / 255, atol=1e-6)
+    labels = np.concatenate([batch["label"] for batch in batches])[:297]
+    np.testing.assert_array_equal(labels, arrays["label"])
+    assert (ImageData("digits").num_examples, data.num_examples) == (1500, 297)
+    assert data.num_classes == 10
+
+
+def test_flips_mirror_half_on_any_number_of_processes():
+    plain = next(ImageData("digits").train(400, 0, Shard()))["image"]
+    data = ImageData("digits", flip=True)
+    flipped = next(data.train(400, 0, Shard()))["image"]
+    mirrored = np.array(
+        [np.array_equal(f, p[:, ::-1]) for f, p in zip(flipped, plain, strict=True)]
+    )
+    same = np.array([np.array_equal(f, p) for f, p in zip(flipped, plain, strict=True)])
+    assert np.all(mirrored | same)
+    assert 150 < mirrored.sum() < 250
+    halves = [next(data.train(400, 0, Shard(n, 2)))["image"] for n in range(2)]
+    np.testing.assert_array_equal(np.concatenate(halves), flipped)
+    first = next(iter(data.evaluate(10, Shard())))["image"]
+    np.testing.assert_array_equal(
+        first, next(iter(ImageData("digits").evaluate(10, Shard())))["image"]
+    )
+
+
+def add_noise(example, rng):
+    return {**example, "image": example["image"] + rng.normal(size=(8, 8, 1)).astype(np.float32)}
+
+
+def test_transforms_are_random_per_example_on_any_number_of_processes():
+    data = ImageData("digits", transform=add_noise)
+    whole = data.train(8, 0, Shard())
+    quarters = [data.train(8, 0, Shard(n, 4)) for n in range(4)]
+    for _ in range(3):
+        expected = np.concatenate([next(quarter)["image"] for quarter in quarters])
+        np.testing.assert_array_equal(next(whole)["image"], expected)
+    assert data.fingerprint() != ImageData("digits").fingerprint()
+
+
+def test_a_transform_that_changes_the_shape_is_refused():
+    def crop(example, rng):
+        return {**example, "image": example["image"][1:]}
+
+    with pytest.raises(GenaxError, match=r"made 'image' float32\(7, 8, 1\)"):
+        next(ImageData("digits", transform=crop).train(8, 0, Shard()))
+
+
+def test_prepared_set_is_read_in_its_order(prepared):
+    data = ImageData("mnist", "test", range=(0, 255))
+    (batch,) = data.evaluate(16, Shard())
+    arrays = fakes.arrays()
+    np.testing.assert_allclose(
+        batch["image"][: fakes.TEST, ..., 0], arrays["t10k-images-idx3-ubyte"], atol=1e-4
+    )
+    np.testing.assert_array_equal(batch["label"][: fakes.TEST], arrays["t10k-labels-idx1-ubyte"])
+    assert batch["mask"].sum() == fakes.TEST
+    limited = dataclasses.replace(data, limit=5)
+    assert limited.num_examples == 5
+    assert next(limited.train(10, 0, Shard()))["id"].max() < 5
+
+
+def test_large_sets_are_read_by_record(prepared, monkeypatch):
+    monkeypatch.setattr("genax.data.records._MEMORY", 0)
+    streamed = ImageData("mnist", flip=True)
+    iterator = streamed.train(10, 0, Shard())
+    found = [next(iterator) for _ in range(8)]
+    assert streamed._records.threads > 1
+    monkeypatch.setattr("genax.data.records._MEMORY", 1 << 30)
+    kept = ImageData("mnist", flip=True)
+    assert kept._records.threads == 1
+    for batch, expected in zip(found, kept.train(10, 0, Shard()), strict=False):
+        np.testing.assert_array_equal(batch["image"], expected["image"])
+        np.testing.assert_array_equal(batch["label"], expected["label"])
+
+
+def test_facts_need_no_data(cache):
+    assert ImageData("mnist", pad=2).element["image"].shape == (32, 32, 1)
+    assert ImageData("cifar10").element["image"].shape == (32, 32, 3)
+    assert not cache.exists()
+
+
+def test_missing_set_names_the_command(cache):
+    data = ImageData("mnist")
+    for call in (data.fingerprint, lambda: data.train(4, 0, Shard())):
+        with pytest.raises(GenaxError, match="run: genax data prepare mnist"):
+            call()
+
+
+def test_fingerprint_changes_with_a_byte_and_with_settings(prepared):
+    data = ImageData("mnist")
+    before = data.fingerprint()
+    assert ImageData("mnist").fingerprint() == before
+    assert ImageData("mnist", pad=2).fingerprint() != before
+    assert ImageData("mnist", "test").fingerprint() != before
+    path = next(prepared.glob("*train*"))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert ImageData("mnist").fingerprint() != before
+
+
+def test_clear_errors(prepared):
+    with pytest.raises(GenaxError, match="no split 'dev'; it has train, test"):
+        ImageData("mnist", "dev").train(4, 0, Shard())
+    with pytest.raises(GenaxError, match="no data set 'mnits'; there are digits"):
+        ImageData("mnits").element  # noqa: B018
+    with pytest.raises(GenaxError, match="use TextData"):
+        ImageData("stdlib").element  # noqa: B018
+    for path in prepared.glob("*train*"):
+        path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(GenaxError, match="genax data prepare mnist"):
+        next(ImageData("mnist").train(4, 0, Shard()))
+
+
+def test_sets_of_tensorflow_datasets_open_by_name(prepared, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(prepared.parents[1]))
+    data = ImageData("tfds:mnist:1.0.0", "train[:20]")
+    assert data.element["image"].shape == (28, 28, 1)
+    assert data.num_examples == 20
+    (batch,) = data.evaluate(20, Shard())
+    np.testing.assert_array_equal(
+        batch["image"], next(iter(ImageData("mnist").evaluate(20, Shard())))["image"]
+    )
+    with pytest.raises(GenaxError, match="run: genax data prepare tfds:cifar10"):
+        ImageData("tfds:cifar10").train(4, 0, Shard())
+    assert ImageData("tfds:cifar10").element["image"].shape == (32, 32, 3)
+    with pytest.raises(GenaxError, match="has no set 'nothing_like_it'"):
+        ImageData("tfds:nothing_like_it").element  # noqa: B018
