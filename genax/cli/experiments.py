@@ -12,7 +12,8 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
-from genax.core import GenaxError, override
+from genax.core import GenaxError, base_config, override
+from genax.core.devices import make_strategy
 from genax.core.record import read_run
 from genax.core.run import Run
 
@@ -83,7 +84,13 @@ def reopen(workdir: str) -> Run:
     if not path.is_file():
         raise GenaxError(f"the run's experiment file {path} is gone; put it back.")
     loaded = Loaded(path, record["variant"], import_file(path))
-    return loaded.run(ConfigDict(_tuples(record["config"])), workdir)
+    config = ConfigDict(_tuples(record["config"]))
+    try:
+        make_strategy(config.parallel)
+    except GenaxError:
+        # It was trained on other devices than those at hand; any place will do to read it.
+        config.parallel = base_config().parallel
+    return loaded.run(config, workdir)
 
 
 def _tuples(value: Any) -> Any:

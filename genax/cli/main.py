@@ -28,7 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     for verb in VERBS:
         verb.add_parser(verbs)
     args, rest = parser.parse_known_args(argv)
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    # Orbax logs the tracebacks of errors that it also raises, and genax turns into a sentence.
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
     try:
         args.settings = _settings(rest) if getattr(args, "configurable", False) else rest
         if args.settings and not isinstance(args.settings, dict):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from etils import epath
+
 from genax.core import evaluate
 from genax.core.checkpoint import Checkpoints
 from genax.core.errors import GenaxError
@@ -12,6 +14,8 @@ from genax.core.run import Run
 
 def open_checkpoints(workdir: Any, step: int | None = None) -> tuple[Checkpoints, int]:
     """A folder's checkpoints and the step asked for (None: the newest), without changing any."""
+    if not (epath.Path(workdir) / "checkpoints").is_dir():
+        raise GenaxError(f"{workdir} has no checkpoint.")
     checkpoints = Checkpoints(workdir, keep=None)
     steps = checkpoints.steps
     if not steps or (step is not None and step not in steps):

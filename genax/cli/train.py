@@ -58,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
     """Train; 128 plus the signal's number where one interrupted the run."""
     if args.distributed or args.coordinator:
         jax.distributed.initialize(args.coordinator, args.num_processes, args.process_id)
+    if args.map and not args.init_from:
+        raise GenaxError("--map says what --init-from DIR takes; name that too.")
     loaded = load(args.experiment)
     opened = loaded.run(configure(loaded, args.settings), args.workdir)
     change = partial(_start_from, args.init_from, _names(args.map)) if args.init_from else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 
 import jax
 from etils import epath
+from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from genax.core import checksums, tree
@@ -137,16 +139,23 @@ class Checkpoints:
         )
 
     def set_aside(self, after: int) -> list[epath.Path]:
-        """Move checkpoints later than step `after` out of the way, and say where to."""
+        """Move checkpoints later than step `after` out of the way, and say where to.
+
+        Of several processes, all call it and the first one moves.
+        """
         moved = []
-        for step in [step for step in self.steps if step > after]:
+        later = [step for step in self.steps if step > after]
+        for step in later if jax.process_index() == 0 else ():
             aside = self.directory.parent / "set_aside"
             aside.mkdir(parents=True, exist_ok=True)
             number = sum(path.name.startswith(f"{step}") for path in aside.iterdir())
             target = aside / (f"{step}" if not number else f"{step}.{number}")
             (self.directory / str(step)).rename(target)
             moved.append(target)
-        self._checkpointer.reload()
+        if later:
+            # A process that still knew a moved one would not save that step, and the rest wait.
+            multihost_utils.sync_global_devices("checkpoints set aside")
+            self._checkpointer.reload()
         return moved
 
     def clean(self) -> None:
@@ -156,9 +165,13 @@ class Checkpoints:
                 path.rmtree()
 
     def close(self) -> None:
-        """Finish what is being saved."""
-        self.wait()
-        self._checkpointer.close()
+        """Finish what is being saved; raises GenaxError where that failed."""
+        try:
+            self.wait()
+        finally:
+            # Orbax raises a failure that `wait` has told of once more.
+            with contextlib.suppress(Exception):
+                self._checkpointer.close()
 
 
 def _reason(error: BaseException) -> str:

@@ -53,8 +53,9 @@ def override(config: ConfigDict, settings: Mapping[str, str]) -> ConfigDict:
     known = flat(config)
     for key, text in settings.items():
         if key not in known:
-            close = difflib.get_close_matches(key, known, n=1, cutoff=0.0)
-            raise GenaxError(f"no setting config.{key}; the closest is config.{close[0]}.")
+            raise GenaxError(
+                f"no setting config.{key}; the closest is config.{_closest(key, known)}."
+            )
         *parents, name = key.split(".")
         node = config
         for parent in parents:
@@ -62,6 +63,17 @@ def override(config: ConfigDict, settings: Mapping[str, str]) -> ConfigDict:
         with node.unlocked():
             node[name] = _parse(key, text, known[key])
     return config.lock()
+
+
+def _closest(key: str, known: Iterable[str]) -> str:
+    """The known key most like `key`, or with a part most like it: "mesh" is "parallel.mesh"."""
+
+    def likeness(name: str) -> float:
+        return max(
+            difflib.SequenceMatcher(None, key, part).ratio() for part in (name, *name.split("."))
+        )
+
+    return max(known, key=likeness)
 
 
 def _parse(key: str, text: str, old: Any) -> Any:

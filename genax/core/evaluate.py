@@ -161,7 +161,9 @@ def _fetch(tree: Any) -> Any:
 def _masked(loss: Loss, mask: jax.Array) -> Loss:
     def weights(values, weights):
         shaped = mask.reshape(mask.shape + (1,) * (values.ndim - 1))
-        return shaped * (jnp.ones_like(values) if weights is None else weights)
+        weights = jnp.ones_like(values) if weights is None else weights
+        # What fills up a batch may be anything, and infinity times zero is NaN.
+        return jnp.where(shaped > 0, shaped * weights, 0.0)
 
     aux = {
         name: _masked(value if isinstance(value, Loss) else Loss(value), mask)

@@ -82,6 +82,7 @@ class _Session:
         self.logger, self.interrupt = logger, interrupt
         self.watch = Watch(run.task, run.workdir, run.config["steps_per_call"])
         self.flops, self.peak = 0.0, 0.0
+        self.lines: deque[tuple[int, dict[str, float]]] = deque()
 
     def play(self, state: TrainState, step: int, position: Any) -> Outcome:
         """All stages from `step` on."""
@@ -123,7 +124,7 @@ class _Session:
                     state = run.next_stage(state, following)
                     position = position if run.datas[following] is data else None
                 self.events(state, step, position)
-                if self.interrupt.came(step):
+                if self.interrupt.came(step // k):
                     self.save(state, step, position)
                     break
         finally:
@@ -256,9 +257,10 @@ class Interrupt:
             raise KeyboardInterrupt
         self.signal = number
 
-    def came(self, step: int) -> bool:
-        """Whether to save and stop after this step."""
-        if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(step):
+    def came(self, dispatch: int) -> bool:
+        """Whether to save and stop after this dispatch; its number has risen by one."""
+        # The processes agree on the next number and stop at exactly that one.
+        if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(dispatch):
             self.signal = signal.SIGTERM
         return self.signal is not None
 

@@ -134,8 +134,10 @@ class Run:
             if found is not None:
                 check_same_run(found, record, self.workdir)
             state = create(self.initial, self.strategy)
+            if change is not None:
+                state = change(state)
             self._write(record)
-            return (change(state) if change else state), None, []
+            return state, None, []
         step = steps[-1] if from_step is None else from_step
         saved = checkpoints.record(step)
         changed = check_same_run(saved["run"], record, self.workdir)
@@ -150,8 +152,7 @@ class Run:
         says = [f"resuming at step {step}"] + [f"changed setting {line}" for line in changed]
         if self.primary:
             checkpoints.clean()
-            aside = checkpoints.set_aside(after=step)
-            says += [f"set aside {path}" for path in aside]
+        says += [f"set aside {path}" for path in checkpoints.set_aside(after=step)]
         self._write(record)
         return state, saved["position"], says
 

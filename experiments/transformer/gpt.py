@@ -1,0 +1,175 @@
+"""Radford et al. 2019, Language models are unsupervised multitask learners (GPT-2).
+
+Brown et al. 2020, Language models are few-shot learners (GPT-3, arXiv:2005.14165).
+
+A decoder-only Transformer that predicts the next token. The cpu variant has the sizes and settings
+that nanoGPT publishes for training on a CPU, on the complete works of Shakespeare.
+
+    genax train experiments/transformer/gpt.py --workdir runs/gpt
+"""
+
+from functools import partial
+
+import jax.numpy as jnp
+
+from genax.core import Experiment, Phase, Sampler, Stage, Task, base_config
+from genax.data import TextData
+from genax.transformer.gpt import GPT, PARTITION_RULES
+from genax.transformer.losses import next_token_loss
+from genax.transformer.networks import Networks
+from genax.transformer.optim import adamw, warmup_cosine
+from genax.transformer.presets import GPT_PRESETS
+from genax.transformer.scores import next_token_scores
+from genax.transformer.text_sampling import as_text, sample_tokens
+
+VARIANTS = {
+    "cpu": "Shakespeare by characters in minutes on two cores: nanoGPT's CPU setting",
+    "stdlib": "the standard library's source by bytes, embedded: for tests, seconds",
+    **{
+        name: f"{preset.params / 1e6:,.0f}M parameters, context {preset.context}; text by TFDS"
+        for name, preset in GPT_PRESETS.items()
+    },
+}
+
+
+def get_config(variant="cpu"):
+    """Settings of a variant.
+
+    learning_rate rises for warmup_steps, falls to final_learning_rate at decay_steps and stays; no
+    part of it follows config.steps, so that a run may be stopped and prolonged. start_token: what
+    samples begin with; the newline is token 0 of Shakespeare's characters and byte 10.
+    evaluation_windows: 0 is all.
+    """
+    config = base_config(
+        dataset="shakespeare",
+        tokenizer="characters",
+        vocab_size=84,
+        context=64,
+        hidden_size=128,
+        num_layers=4,
+        num_heads=4,
+        dropout=0.0,
+        bias=False,
+        scan_layers=False,
+        learning_rate=1e-3,
+        final_learning_rate=1e-4,
+        warmup_steps=100,
+        decay_steps=2_000,
+        b1=0.9,
+        b2=0.99,
+        weight_decay=0.1,
+        clip=1.0,
+        temperature=0.8,
+        top_k=200,
+        start_token=0,
+        evaluation_windows=0,
+        batch_size=12,
+        steps=2_000,
+        steps_per_call=10,
+        log_every=100,
+        checkpoint_every=1_000,
+        sample_every=1_000,
+        num_samples=4,
+    )
+    settings = {
+        "cpu": {},
+        "stdlib": {
+            "dataset": "stdlib",
+            "tokenizer": "bytes",
+            "vocab_size": 256,
+            "start_token": 10,
+            "hidden_size": 64,
+            "num_layers": 2,
+            "num_heads": 2,
+            "bias": True,
+            "evaluation_windows": 1_000,
+            "warmup_steps": 20,
+            "decay_steps": 300,
+            "steps": 300,
+        },
+    }
+    config.update(settings[variant] if variant in settings else _published(variant))
+    return config
+
+
+def _published(variant):
+    """Sizes by the preset table; the optimizer as in Brown et al. 2020, table 2.1 and appendix B.
+
+    GPT-2's learning rates, schedule and length of training are not published: the rates are GPT-3's
+    at the nearest size, the rest nanoGPT's reproduction (600,000 steps, 2,000 of them warm-up).
+    """
+    preset = GPT_PRESETS[variant]
+    settings = {
+        "dataset": "tfds:wiki40b/en",
+        "tokenizer": "bpe",
+        "vocab_size": preset.vocab_size,
+        "context": preset.context,
+        "hidden_size": preset.hidden_size,
+        "num_layers": preset.num_layers,
+        "num_heads": preset.num_heads,
+        "bias": True,
+        "scan_layers": True,
+        "remat": True,
+        "dtype": "bfloat16",
+        "b2": 0.95,
+        "batch_size": preset.batch_tokens // preset.context,
+        "eval_batch_size": 64,
+        "eval_every": 5_000,
+        "checkpoint_every": 1_000,
+        "sample_every": 5_000,
+        "steps_per_call": 1,
+    }
+    nearest = {"gpt2": 6e-4, "gpt2-medium": 3e-4, "gpt2-large": 2.5e-4, "gpt2-xl": 2e-4}
+    rate = preset.learning_rate or nearest[variant]
+    settings |= {"learning_rate": rate, "final_learning_rate": rate / 10}
+    if variant.startswith("gpt2"):
+        return settings | {"warmup_steps": 2_000, "decay_steps": 600_000, "steps": 600_000}
+    return settings | {
+        "warmup_steps": round(375e6 / preset.batch_tokens),
+        "decay_steps": round(260e9 / preset.batch_tokens),
+        "steps": round(300e9 / preset.batch_tokens),
+    }
+
+
+def build(config):
+    """The experiment that the settings describe."""
+    train = TextData(config.dataset, config.tokenizer, config.context, config.vocab_size)
+    validation = TextData(
+        config.dataset,
+        config.tokenizer,
+        config.context,
+        config.vocab_size,
+        split="validation",
+        limit=config.evaluation_windows or None,
+    )
+    decoder = GPT(
+        config.vocab_size,
+        config.context,
+        config.hidden_size,
+        config.num_layers,
+        config.num_heads,
+        dropout=config.dropout,
+        use_bias=config.bias,
+        scan_layers=config.scan_layers,
+        remat=config.remat,
+        dtype=jnp.dtype(config.dtype),
+    )
+    schedule = warmup_cosine(
+        config.learning_rate, config.final_learning_rate, config.warmup_steps, config.decay_steps
+    )
+    optimizer = adamw(schedule, config.weight_decay, config.b1, config.b2, clip=config.clip)
+    draw = partial(
+        sample_tokens,
+        num_tokens=config.context - 1,
+        start_token=config.start_token,
+        temperature=config.temperature,
+        top_k=config.top_k,
+    )
+    task = Task(
+        networks=Networks(decoder),
+        stages=[Stage([Phase("decoder", next_token_loss, ("decoder",), optimizer)])],
+        samplers={"text": Sampler(draw, as_text)},
+        evaluators={"validation": next_token_scores()},
+        rules=PARTITION_RULES,
+    )
+    return Experiment(task, train, validation)

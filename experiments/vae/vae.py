@@ -1,0 +1,108 @@
+"""Kingma & Welling 2014, Auto-Encoding Variational Bayes (arXiv:1312.6114).
+
+A variational autoencoder with one hidden layer on either side and a Bernoulli likelihood.
+
+    genax train experiments/vae/vae.py --workdir runs/vae
+"""
+
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from genax.core import Evaluator, Experiment, Phase, Sampler, Stage, Task, base_config
+from genax.core.data import Shard
+from genax.data import ImageData
+from genax.evaluation.pictures import image_grid
+from genax.vae.autoencoders import MNIST, PYTORCH_EXAMPLE, MLPSize
+from genax.vae.objectives import elbo, elbo_loss, importance_weighted_bound
+from genax.vae.sampling import reconstruct, sample_prior
+
+VARIANTS = {
+    "cpu": "MNIST in minutes on two cores: the paper's network, with Adam",
+    "mnist": "MNIST as in the paper, section 5: Adagrad, MAP, 10^8 samples seen",
+    "pytorch": "MNIST as in PyTorch's examples: 400 ReLU, Adam, 10 epochs",
+    "digits": "8x8 digits, embedded: for tests, seconds",
+}
+
+
+def get_config(variant="cpu"):
+    """Settings of a variant. latent_size: the paper has 3, 5, 10, 20 and 200."""
+    size = {"pytorch": PYTORCH_EXAMPLE, "digits": MLPSize((8, 8, 1), (64,), 8, nn.tanh)}
+    size = size.get(variant, MNIST)
+    config = base_config(
+        dataset="mnist",
+        hidden=size.hidden,
+        latent_size=size.latent_size,
+        relu=size.activation is nn.relu,
+        adagrad=False,
+        weight_decay=0.0,
+        learning_rate=1e-3,
+        beta=1.0,
+        samples=1,
+        importance_samples=50,
+        batch_size=100,
+        steps=10_000,
+        steps_per_call=25,
+        log_every=100,
+        checkpoint_every=5_000,
+        sample_every=5_000,
+    )
+    settings = {
+        "cpu": {},
+        "mnist": {
+            "adagrad": True,
+            # The prior N(0, I) of the weights, as a share of each of 60,000 images.
+            "weight_decay": 1 / 60_000,
+            "learning_rate": 0.02,
+            "steps": 1_000_000,
+            "checkpoint_every": 50_000,
+            "sample_every": 50_000,
+            "eval_every": 50_000,
+        },
+        "pytorch": {"batch_size": 128, "steps": 4_690, "checkpoint_every": 1_000},
+        "digits": {"dataset": "digits", "batch_size": 50, "steps": 300, "steps_per_call": 10},
+    }
+    config.update(settings[variant])
+    return config
+
+
+def build(config):
+    """The experiment that the settings describe."""
+    train = ImageData(config.dataset, range=(0.0, 1.0))
+    test = ImageData(config.dataset, "test", range=(0.0, 1.0))
+    activation = nn.relu if config.relu else nn.tanh
+    size = MLPSize(train.element["image"].shape, config.hidden, config.latent_size, activation)
+    # The paper draws all weights from N(0, 0.01).
+    weights = nn.initializers.normal(0.1) if config.adagrad else nn.initializers.lecun_normal()
+
+    def loss(nets, batch):
+        return elbo_loss(nets, batch, config.samples, config.beta)
+
+    def bound(nets, batch):
+        return importance_weighted_bound(nets, batch, config.importance_samples)
+
+    def test_images(num):
+        batch = next(iter(test.evaluate(num, Shard(), None)))
+        return {"image": batch["image"]}
+
+    task = Task(
+        networks=size.networks(weights, jnp.dtype(config.dtype)),
+        stages=[Stage([Phase("elbo", loss, ("encoder", "decoder"), optimizer(config))])],
+        samplers={
+            "prior": Sampler(sample_prior, image_grid),
+            "reconstruction": Sampler(reconstruct, image_grid, test_images),
+        },
+        evaluators={
+            "elbo": Evaluator(elbo),
+            "importance_weighted_bound": Evaluator(bound),
+        },
+    )
+    return Experiment(task, train, test)
+
+
+def optimizer(config):
+    """Adam, or the paper's Adagrad with decayed weights."""
+    if not config.adagrad:
+        return optax.adam(config.learning_rate)
+    decay = optax.add_decayed_weights(config.weight_decay)
+    return optax.chain(decay, optax.adagrad(config.learning_rate, initial_accumulator_value=0.0))

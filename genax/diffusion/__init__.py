@@ -1,0 +1,1 @@
+"""Diffusion models: processes, predictions, losses, samplers and denoisers."""

@@ -1,0 +1,123 @@
+"""The variational bound on the negative log-likelihood, in bits per dimension."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.scipy.stats import norm
+from jaxtyping import Array, Float
+
+from genax.core import Loss, example_keys, pure
+from genax.core.task import Batch
+from genax.diffusion.losses import Condition, mean_over_pixels, unconditional
+from genax.diffusion.predictions import EPSILON, Prediction, predict_clean
+from genax.diffusion.process import DiscreteProcess, expand, fixed_large, look_up, q_sample
+
+NATS_TO_BITS = 1 / math.log(2)
+
+
+def gaussian_kl(mean: Any, variance: Any, other_mean: Any, other_variance: Any) -> Array:
+    """KL(N(mean, variance) || N(other mean, other variance)) per element, in nats."""
+    ratio = variance / other_variance
+    return 0.5 * (ratio - 1 - jnp.log(ratio) + jnp.square(mean - other_mean) / other_variance)
+
+
+def discretized_log_likelihood(
+    image: Float[Array, "b ..."], mean: Array, deviation: Array, num_levels: int = 256
+) -> Float[Array, "b ..."]:
+    """Log probability of an image's levels under a Gaussian (Ho et al. 2020, eq. 13), in nats.
+
+    image: in [-1, 1], snapped to the nearest of `num_levels` evenly spaced levels. A level has the
+    mass of the interval around it; the first and last reach to infinity.
+    """
+    half = 1.0 / (num_levels - 1)
+    level = jnp.round((image + 1) / (2 * half))
+    centred = (level * 2 * half - 1 - mean) / deviation
+    upper = centred + half / deviation
+    lower = centred - half / deviation
+    # On the right of the mean both are close to 1: subtract their mirror images instead.
+    right = centred > 0
+    high, low = jnp.where(right, -lower, upper), jnp.where(right, -upper, lower)
+    inner = norm.cdf(high) - norm.cdf(low)
+    # Where the mass is below what float32 can hold, the density times the width is accurate enough.
+    tail = norm.logpdf(centred) + jnp.log(2 * half / deviation)
+    inside = jnp.where(inner > 1e-20, jnp.log(jnp.maximum(inner, 1e-20)), tail)
+    inside = jnp.where(level == num_levels - 1, norm.logcdf(-lower), inside)
+    return jnp.where(level == 0, norm.logcdf(upper), inside)
+
+
+def variational_bound(
+    nets: nn.Module,
+    batch: Batch,
+    process: DiscreteProcess,
+    num_draws: int = 4,
+    prediction: Prediction = EPSILON,
+    variance: Callable[[DiscreteProcess], np.ndarray] = fixed_large,
+    num_levels: int = 256,
+    clip_denoised: bool = True,
+    condition: Condition = unconditional,
+) -> Loss:
+    """Bits per dimension: L_T + L_{T-1} + ... + L_0 (Ho et al. 2020, eq. 5), an unbiased estimate.
+
+    L_T and L_0 are always counted; the others, L_t at timestep t >= 1, are estimated from
+    `num_draws` timesteps per example, drawn with probability proportional to 1/t, about what they
+    are in size. batch["image"]: [b, h, w, c] in [-1, 1], with `num_levels` levels. variance: of the
+    reverse steps, as in `ancestral_sampler`. values: [b].
+    """
+    clean = batch["image"]
+    keys = example_keys(nets, batch)
+    arguments = condition(batch)
+    variances = variance(process)
+    denoiser = pure(nets.denoiser, clean, jnp.zeros(clean.shape[0], int), **arguments)
+    shift = _even_shifts(nets, batch)
+    chances = 1 / np.maximum(np.arange(process.num_timesteps), 1.0)
+    chances /= chances[1:].sum()
+    cumulative = jnp.asarray(np.cumsum(chances[1:]), jnp.float32)
+
+    def one_draw(number):
+        noise = jax.vmap(
+            lambda key: jax.random.normal(
+                jax.random.fold_in(key, number), clean.shape[1:], clean.dtype
+            )
+        )(keys)
+        quantile = (shift + number - 1) / num_draws
+        timesteps = jnp.where(number == 0, 0, jnp.searchsorted(cumulative, quantile) + 1)
+        timesteps = jnp.minimum(timesteps, process.num_timesteps - 1)
+        weight = jnp.where(number == 0, 1.0, look_up(1 / (num_draws * chances), timesteps))
+        noisy = q_sample(process, clean, noise, timesteps)
+        output = denoiser(noisy, timesteps, **arguments)
+        predicted = predict_clean(process, prediction, output, noisy, timesteps, clip_denoised)
+        mean = process.posterior_mean(predicted, noisy, timesteps)
+        model_variance = expand(look_up(variances, timesteps), clean)
+        # At timestep 0 the posterior has no variance, and the decoder takes the place of this.
+        true_variance = expand(
+            look_up(np.maximum(process.posterior_variance, 1e-20), timesteps), clean
+        )
+        true_mean = process.posterior_mean(clean, noisy, timesteps)
+        divergence = gaussian_kl(true_mean, true_variance, mean, model_variance)
+        decoded = discretized_log_likelihood(clean, mean, jnp.sqrt(model_variance), num_levels)
+        nats = jnp.where(expand(timesteps, clean) == 0, -decoded, divergence)
+        return weight * mean_over_pixels(nats)
+
+    terms = lax.map(one_draw, jnp.arange(num_draws + 1)).sum(0)
+    last = process.alphas_cumprod[-1]
+    prior = mean_over_pixels(gaussian_kl(math.sqrt(last) * clean, 1.0 - last, 0.0, 1.0))
+    return Loss((prior + terms) * NATS_TO_BITS)
+
+
+def _even_shifts(nets: nn.Module, batch: Batch) -> Float[Array, " b"]:
+    """One number in [0, 1) per example: each is uniform, and together they are evenly spread.
+
+    Multiples of the golden ratio (Kingma et al. 2021, section 5.1, spread the times of a batch for
+    the same reason) after a random start; the index makes it the same in any split into batches.
+    """
+    start = jax.random.uniform(nets.make_rng("example"))
+    multiples = jnp.asarray(batch["index"], jnp.uint32) * jnp.uint32(0x9E3779B9)
+    return (start + multiples.astype(jnp.float32) / 2.0**32) % 1.0

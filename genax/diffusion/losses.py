@@ -1,0 +1,57 @@
+"""Losses of denoisers. The task's networks have a submodule `denoiser`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from genax.core import Loss, per_example
+from genax.core.task import Batch
+from genax.diffusion.predictions import EPSILON, Prediction
+from genax.diffusion.process import Process, expand, q_sample
+
+Condition = Callable[[Batch], dict[str, Any]]
+
+
+def unconditional(batch: Batch) -> dict[str, Any]:
+    """No further arguments to the denoiser."""
+    return {}
+
+
+def on_label(batch: Batch) -> dict[str, Any]:
+    """The batch's class labels as further argument to the denoiser."""
+    return {"label": batch["label"]}
+
+
+def mean_over_pixels(x: Float[Array, "b ..."]) -> Float[Array, " b"]:
+    """The mean of each example."""
+    return x.mean(axis=tuple(range(1, x.ndim)))
+
+
+def denoising_loss(
+    nets: nn.Module,
+    batch: Batch,
+    process: Process,
+    prediction: Prediction = EPSILON,
+    condition: Condition = unconditional,
+    train: bool = True,
+) -> Loss:
+    """Squared error of the prediction at a random time, a mean over pixels.
+
+    With EPSILON it is L_simple, E ||eps - eps_theta(x_t, t)||^2 (Ho et al. 2020, eq. 14).
+    batch["image"]: [b, h, w, c] in [-1, 1]. condition: further arguments to the denoiser. values:
+    [b]. Times and noise are drawn per example; train=False switches dropout off (held-out error).
+    """
+    clean = batch["image"]
+    timesteps = per_example(process.sample_time, nets, batch)
+    noise = per_example(jax.random.normal, nets, batch, clean.shape[1:], clean.dtype)
+    noisy = q_sample(process, clean, noise, timesteps)
+    output = nets.denoiser(noisy, timesteps, train=train, **condition(batch))
+    signal, sigma = (expand(f(timesteps), clean) for f in (process.signal, process.sigma))
+    target = prediction.target(clean, noise, signal, sigma)
+    return Loss(mean_over_pixels(jnp.square(output - target)))

@@ -1,0 +1,57 @@
+"""What the network's output means: noise here; another target is another `Prediction`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from jaxtyping import Array, Float
+
+from genax.diffusion.process import Process, expand
+
+# (clean, noise, signal, sigma) -> what the network is trained to output.
+Target = Callable[[Array, Array, Array, Array], Array]
+# (output, noisy, signal, sigma) -> the clean image it stands for.
+Clean = Callable[[Array, Array, Array, Array], Array]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A target of regression, and the way back from it to the clean image.
+
+    Both functions get signal and sigma already shaped to multiply images.
+    """
+
+    target: Target
+    clean: Clean
+
+
+EPSILON = Prediction(
+    target=lambda clean, noise, signal, sigma: noise,
+    clean=lambda output, noisy, signal, sigma: (noisy - sigma * output) / signal,
+)
+
+
+def predict_clean(
+    process: Process,
+    prediction: Prediction,
+    output: Float[Array, "b ..."],
+    noisy: Float[Array, "b ..."],
+    timesteps: Array,
+    clip: bool = False,
+) -> Float[Array, "b ..."]:
+    """The clean image that an output stands for; for EPSILON, Ho et al. 2020, eq. 15.
+
+    clip: to [-1, 1], where images live, as the paper's code does when sampling.
+    """
+    signal, sigma = (expand(f(timesteps), noisy) for f in (process.signal, process.sigma))
+    clean = prediction.clean(output, noisy, signal, sigma)
+    return clean.clip(-1.0, 1.0) if clip else clean
+
+
+def noise_of(
+    process: Process, clean: Float[Array, "b ..."], noisy: Float[Array, "b ..."], timesteps: Array
+) -> Float[Array, "b ..."]:
+    """The noise that turns `clean` into `noisy`."""
+    signal, sigma = (expand(f(timesteps), noisy) for f in (process.signal, process.sigma))
+    return (noisy - signal * clean) / sigma

@@ -1,0 +1,170 @@
+"""The U-Net of denoising diffusion probabilistic models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Num
+
+from genax.core.errors import GenaxError
+from genax.nn.convolution import Conv, Downsample, Upsample
+from genax.nn.group_norm import GroupNorm
+from genax.nn.initializers import fan_avg_uniform
+from genax.nn.residual_block import ResidualBlock
+from genax.nn.spatial_attention import SpatialAttention
+from genax.nn.timestep_embedding import TimestepEmbedding
+
+# Ho et al. 2020, appendix B, and the public code of the paper (kernel sizes, epsilon, dropout).
+# `cifar10` has 35,746,307 parameters, `image256` (LSUN, CelebA-HQ) 113,673,219; the small two are
+# this project's own.
+PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "cifar10": {
+            "channels": 128,
+            "multipliers": (1, 2, 2, 2),
+            "num_res_blocks": 2,
+            "attention_resolutions": (16,),
+            "dropout": 0.1,
+            "num_groups": 32,
+        },
+        "image256": {
+            "channels": 128,
+            "multipliers": (1, 1, 2, 2, 4, 4),
+            "num_res_blocks": 2,
+            "attention_resolutions": (16,),
+            "dropout": 0.0,
+            "num_groups": 32,
+        },
+        "cpu": {
+            "channels": 32,
+            "multipliers": (1, 2, 2),
+            "num_res_blocks": 1,
+            "attention_resolutions": (7, 8),
+            "dropout": 0.0,
+            "num_groups": 8,
+        },
+        "digits": {
+            "channels": 32,
+            "multipliers": (1, 2),
+            "num_res_blocks": 1,
+            "attention_resolutions": (4,),
+            "dropout": 0.0,
+            "num_groups": 8,
+        },
+    }
+)
+
+
+class UNet(nn.Module):
+    """The denoiser of DDPM (Ho et al. 2020, appendix B), a PixelCNN++-like U-Net with GroupNorm.
+
+    channels: at full resolution. multipliers: of the channels, one a resolution, each half the one
+    before. num_res_blocks: residual blocks per resolution (one more on the way up).
+    attention_resolutions: heights of the feature maps that get self-attention after each block;
+    the middle has it always. head_dim: channels of a head, None for a single head.
+    out_channels: None for the input's (2x for learned variances). num_classes: labels 0 to
+    num_classes-1 embedded and added to the time; None for no conditioning. remat: recompute blocks
+    in the backward pass. Parameters are float32, computation is in `dtype`, the output float32.
+    """
+
+    channels: int = 128
+    multipliers: tuple[int, ...] = (1, 2, 2, 2)
+    num_res_blocks: int = 2
+    attention_resolutions: tuple[int, ...] = (16,)
+    dropout: float = 0.0
+    num_groups: int = 32
+    epsilon: float = 1e-6
+    head_dim: int | None = None
+    out_channels: int | None = None
+    num_classes: int | None = None
+    dtype: jnp.dtype = jnp.float32
+    remat: bool = False
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "b h w c"],
+        timesteps: Num[Array, " b"],
+        train: bool = False,
+        label: Int[Array, " b"] | None = None,
+    ) -> Float[Array, "b h w out"]:
+        """x: noisy images. timesteps: [b], 0 to T-1. label: [b] where num_classes is set.
+
+        Raises GenaxError where the size cannot be halved often enough, or on a label too many or
+        missing.
+        """
+        self._check(x, label)
+        condition = TimestepEmbedding(
+            self.channels, 4 * self.channels, dtype=self.dtype, name="time_embedding"
+        )(timesteps)
+        if label is not None and self.num_classes is not None:
+            embed = nn.Embed(self.num_classes, 4 * self.channels, dtype=self.dtype, name="labels")
+            condition = condition + embed(label)
+
+        def block(y, features, place, number):
+            """A residual block, and attention where this resolution has it."""
+            name = f"{place}_residual_{number}"
+            y = self._residual(features, name)(y, condition, train)
+            if y.shape[1] in self.attention_resolutions:
+                y = self._attention(f"{place}_attention_{number}")(y, train)
+            return y
+
+        widths = [self.channels * multiplier for multiplier in self.multipliers]
+        y = Conv(self.channels, dtype=self.dtype, name="conv_in")(x)
+        skips = [y]
+        for level, features in enumerate(widths):
+            for number in range(self.num_res_blocks):
+                y = block(y, features, f"down_{level}", number)
+                skips.append(y)
+            if level < len(widths) - 1:
+                y = Downsample(features, dtype=self.dtype, name=f"down_{level}_downsample")(y)
+                skips.append(y)
+
+        y = self._residual(widths[-1], "middle_residual_0")(y, condition, train)
+        y = self._attention("middle_attention")(y, train)
+        y = self._residual(widths[-1], "middle_residual_1")(y, condition, train)
+
+        for level, features in reversed(list(enumerate(widths))):
+            for number in range(self.num_res_blocks + 1):
+                y = jnp.concatenate([y, skips.pop()], axis=-1)
+                y = block(y, features, f"up_{level}", number)
+            if level:
+                y = Upsample(features, dtype=self.dtype, name=f"up_{level}_upsample")(y)
+
+        y = GroupNorm(self.num_groups, self.epsilon, silu=True, name="norm_out")(y)
+        conv_out = Conv(
+            self.out_channels or x.shape[-1],
+            kernel_init=fan_avg_uniform(0.0),
+            dtype=self.dtype,
+            name="conv_out",
+        )
+        return conv_out(y).astype(jnp.float32)
+
+    def _residual(self, features: int, name: str) -> nn.Module:
+        make = nn.remat(ResidualBlock, static_argnums=(3,)) if self.remat else ResidualBlock
+        return make(
+            features, self.dropout, self.num_groups, self.epsilon, dtype=self.dtype, name=name
+        )
+
+    def _attention(self, name: str) -> nn.Module:
+        make = nn.remat(SpatialAttention, static_argnums=(2,)) if self.remat else SpatialAttention
+        return make(self.head_dim, self.num_groups, self.epsilon, dtype=self.dtype, name=name)
+
+    def _check(self, x: Array, label: Array | None) -> None:
+        factor = 2 ** (len(self.multipliers) - 1)
+        if x.ndim != 4 or x.shape[1] % factor or x.shape[2] % factor:
+            raise GenaxError(
+                f"UNet got images of shape {x.shape}: with {len(self.multipliers)} multipliers it "
+                f"needs [b, h, w, c] with h and w multiples of {factor}; pad them, or use fewer "
+                "multipliers."
+            )
+        if (label is None) != (self.num_classes is None):
+            how = "without" if label is None else "with"
+            raise GenaxError(
+                f"UNet(num_classes={self.num_classes}) was called {how} a label: set num_classes "
+                "and give a label, or neither."
+            )

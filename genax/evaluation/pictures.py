@@ -1,0 +1,40 @@
+"""Pictures of samples, for people to look at."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+
+from genax.core.errors import GenaxError
+
+MIN_TILE = 64
+GAP = 2
+
+
+def image_grid(samples: Float[np.ndarray, "n h w c"], workdir: Any = None) -> Image.Image:
+    """Images side by side, nearly square, in rows from left to right.
+
+    samples: in [-1, 1], with 1 (grey) or 3 (RGB) channels; values outside are clipped. Images
+    below 64 pixels are enlarged by a whole number. Raises GenaxError on another shape.
+    """
+    samples = np.asarray(samples, np.float32)
+    if samples.ndim != 4 or samples.shape[-1] not in (1, 3) or not len(samples):
+        raise GenaxError(
+            f"image_grid got samples of shape {samples.shape}: it draws [n, h, w, 1 or 3], n > 0."
+        )
+    count, height, width, _ = samples.shape
+    levels = np.rint((np.nan_to_num(samples).clip(-1, 1) + 1) * 127.5).astype(np.uint8)
+    factor = max(1, math.ceil(MIN_TILE / max(height, width)))
+    tiles = np.repeat(levels, 3 // levels.shape[-1], axis=-1).repeat(factor, 1).repeat(factor, 2)
+    columns = math.ceil(math.sqrt(count))
+    rows = math.ceil(count / columns)
+    high, wide = height * factor + GAP, width * factor + GAP
+    picture = np.full((rows * high + GAP, columns * wide + GAP, 3), 255, np.uint8)
+    for number, tile in enumerate(tiles):
+        top, left = number // columns * high + GAP, number % columns * wide + GAP
+        picture[top : top + high - GAP, left : left + wide - GAP] = tile
+    return Image.fromarray(picture)

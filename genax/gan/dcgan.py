@@ -1,0 +1,121 @@
+"""The networks of DCGAN (Radford et al. 2015), in the form of PyTorch's examples.
+
+Transposed and strided 4x4 convolutions without bias, BatchNorm everywhere but at the image, ReLU
+in the generator, leaky ReLU in the discriminator. The paper's figure 1 draws the same layers; its
+original code uses 5x5 kernels.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.nn.initializers import Initializer
+from jaxtyping import Array, Float
+
+from genax.core.errors import GenaxError
+from genax.gan.transposed_convolution import TransposedConv
+from genax.nn.convolution import Conv
+from genax.nn.norms import BatchNorm
+
+WEIGHT_STD = 0.02  # section 4: all weights from a normal distribution of this deviation
+
+# Width of the narrowest layer, for 64x64 images of three channels and a latent of 100.
+WIDTHS = {
+    "pytorch": 64,  # pytorch/examples dcgan: G 3,576,704 and D 2,765,568 parameters
+    "paper": 128,  # arXiv:1511.06434, figure 1 (1024-512-256-128): G 12,658,432, D 11,036,160
+}
+
+
+def scaled_normal(mean: float) -> Initializer:
+    """Normal around `mean` with the deviation of all DCGAN's weights."""
+    noise = nn.initializers.normal(WEIGHT_STD)
+
+    def initial(key, shape, dtype=None, out_sharding=None):
+        return mean + noise(key, shape, dtype or jnp.float32, out_sharding)
+
+    return initial
+
+
+def resolutions(image_size: int) -> list[int]:
+    """From the smallest map to the image, doubling: 64 is [4, 8, 16, 32, 64], 28 is [7, 14, 28].
+
+    Raises GenaxError for a size that no doubling of 4 to 7 reaches.
+    """
+    sizes = [image_size]
+    while sizes[0] > 7 and sizes[0] % 2 == 0:
+        sizes.insert(0, sizes[0] // 2)
+    if not 4 <= sizes[0] <= 7 or len(sizes) < 2:
+        raise GenaxError(
+            f"DCGAN can't make images of {image_size}x{image_size}: choose a size that is 4, 5, 6 "
+            "or 7 times a power of two, such as 28, 32 or 64."
+        )
+    return sizes
+
+
+class DCGANGenerator(nn.Module):
+    """Latents to images: a projection, then a doubling of the resolution a layer.
+
+    width: channels before the image; they double at each halving of the resolution.
+    """
+
+    image_size: int = 64
+    channels: int = 3
+    width: int = 64
+    latent_size: int = 100
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, z: Float[Array, "b z"], train: bool = False) -> Float[Array, "b h w c"]:
+        """Images in [-1, 1], float32."""
+        sizes = resolutions(self.image_size)
+        widths = [self.width * 2**level for level in reversed(range(len(sizes) - 1))]
+        normalise = partial(BatchNorm, scale_init=scaled_normal(1.0))
+
+        # A transposed convolution over a single pixel is a matrix product.
+        shape = (sizes[0], sizes[0], self.latent_size, widths[0])
+        kernel = self.param("project", scaled_normal(0.0), shape)
+        x = jnp.einsum("bz,hwzc->bhwc", z.astype(self.dtype), kernel.astype(self.dtype))
+        for level, features in enumerate((*widths[1:], self.channels)):
+            x = nn.relu(normalise(name=f"norm_{level}")(x, train))
+            upsample = TransposedConv(
+                features, scaled_normal(0.0), self.dtype, name=f"upsample_{level}"
+            )
+            x = upsample(x, train)
+        return jnp.tanh(x.astype(jnp.float32))
+
+
+class DCGANDiscriminator(nn.Module):
+    """Images to logits of being real: a halving of the resolution a layer, then a weighted sum.
+
+    width: channels of the first layer; they double at each halving of the resolution.
+    """
+
+    width: int = 64
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], train: bool = False) -> Float[Array, " b"]:
+        """Logits, float32; the sigmoid is in the loss."""
+        sizes = resolutions(x.shape[1])
+        x = x.astype(self.dtype)
+        for level in range(len(sizes) - 1):
+            downsample = Conv(
+                self.width * 2**level,
+                (4, 4),
+                strides=(2, 2),
+                padding=((1, 1), (1, 1)),
+                use_bias=False,
+                kernel_init=scaled_normal(0.0),
+                dtype=self.dtype,
+                name=f"downsample_{level}",
+            )
+            x = downsample(x)
+            if level:
+                norm = BatchNorm(scale_init=scaled_normal(1.0), name=f"norm_{level}")
+                x = norm(x, train)
+            x = nn.leaky_relu(x, 0.2)
+
+        kernel = self.param("score", scaled_normal(0.0), (*x.shape[1:], 1))
+        return jnp.einsum("bhwc,hwcf->b", x, kernel.astype(self.dtype)).astype(jnp.float32)

@@ -1,0 +1,36 @@
+"""The position-wise network of a Transformer block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.nn.initializers import Initializer
+from jaxtyping import Array, Float
+
+from genax.nn.gelu import gelu_tanh
+from genax.nn.projection import Projection
+
+
+class FeedForward(nn.Module):
+    """activation(x W1 + b1) W2 + b2: Vaswani et al. 2017, eq. 2. hidden_size: columns of W1."""
+
+    hidden_size: int
+    activation: Callable[[jax.Array], jax.Array] = gelu_tanh
+    use_bias: bool = True
+    kernel_init: Initializer = nn.initializers.lecun_normal()
+    output_init: Initializer = nn.initializers.lecun_normal()
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+        """The result has the width of x."""
+
+        def project(features, init, name):
+            return Projection((features,), 1, self.use_bias, init, self.dtype, name=name)
+
+        hidden = self.activation(project(self.hidden_size, self.kernel_init, "expand")(x))
+        return project(x.shape[-1], self.output_init, "output")(hidden)

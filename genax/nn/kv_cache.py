@@ -1,0 +1,94 @@
+"""Keys and values of the tokens read so far, as an explicit pytree."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+
+@struct.dataclass
+class LayerCache:
+    """One attention layer's keys and values: [batch, slots, kv_heads, head_dim]."""
+
+    key: Float[Array, "*layers b s n h"]
+    value: Float[Array, "*layers b s n h"]
+
+    def write(
+        self,
+        key: Float[Array, "b t n h"],
+        value: Float[Array, "b t n h"],
+        start: Int[Array, ""] | int,
+    ) -> LayerCache:
+        """This cache with t more tokens in the slots from `start` on."""
+
+        def put(old, new):
+            return lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), start, axis=1)
+
+        return LayerCache(put(self.key, key), put(self.value, value))
+
+
+@struct.dataclass
+class KVCache:
+    """The state of left-to-right decoding, for all layers.
+
+    layers: keys and values with a leading axis of layers.
+    valid: whether a slot holds a token; padding fills slots but is never attended to.
+    used: slots filled so far, the same for all sequences.
+    """
+
+    layers: LayerCache
+    valid: Bool[Array, "b s"]
+    used: Int[Array, ""]
+
+    @classmethod
+    def empty(
+        cls,
+        num_layers: int,
+        batch_size: int,
+        slots: int,
+        num_heads: int,
+        head_dim: int,
+        dtype: jnp.dtype = jnp.float32,
+    ) -> KVCache:
+        """A cache for `slots` tokens a sequence, padding included."""
+        zeros = jnp.zeros((num_layers, batch_size, slots, num_heads, head_dim), dtype)
+        return cls(
+            layers=LayerCache(zeros, zeros),
+            valid=jnp.zeros((batch_size, slots), bool),
+            used=jnp.zeros((), jnp.int32),
+        )
+
+    @property
+    def slots(self) -> int:
+        """Tokens that fit, padding included."""
+        return self.valid.shape[1]
+
+    def positions(self, mask: Bool[Array, "b t"]) -> Int[Array, "b t"]:
+        """Positions of t further tokens: each counts the real tokens before it."""
+        seen = self.valid.sum(1, keepdims=True, dtype=jnp.int32)
+        return jnp.maximum(seen + jnp.cumsum(mask, axis=1, dtype=jnp.int32) - 1, 0)
+
+    def admit(self, mask: Bool[Array, "b t"]) -> tuple[KVCache, Bool[Array, "b t s"]]:
+        """Reserve slots for t further tokens.
+
+        Returns the cache whose `valid` and `used` include them, and which slots each of them may
+        attend to: real tokens up to itself.
+        """
+        length = mask.shape[1]
+        valid = lax.dynamic_update_slice_in_dim(self.valid, mask, self.used, axis=1)
+        own = self.used + jnp.arange(length)
+        causal = jnp.arange(self.slots)[None] <= own[:, None]
+        return (
+            replace(self, valid=valid, used=self.used + length),
+            valid[:, None] & causal[None],
+        )
+
+
+def layer_of(layers: LayerCache, number: int) -> LayerCache:
+    """The cache of one layer."""
+    return jax.tree.map(lambda x: x[number], layers)

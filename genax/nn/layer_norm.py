@@ -1,0 +1,66 @@
+"""Layer normalisation."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def layer_norm(
+    x: Float[Array, "*b d"],
+    scale: Float[Array, " d"],
+    bias: Float[Array, " d"] | None = None,
+    epsilon: float = 1e-5,
+) -> Float[Array, "*b d"]:
+    """Normalise over the last axis: (x - mean) / sqrt(var + epsilon) * scale + bias.
+
+    Ba et al. 2016, eq. 4. Statistics are float32 whatever the type of x, which the result keeps.
+    """
+    return _forward(x, scale, bias, epsilon)[0]
+
+
+def _forward(x, scale, bias, epsilon):
+    x32 = x.astype(jnp.float32)
+    mean = x32.mean(-1, keepdims=True)
+    inverse = lax.rsqrt(jnp.square(x32 - mean).mean(-1, keepdims=True) + epsilon)
+    y = (x32 - mean) * inverse * scale
+    y = y if bias is None else y + bias
+    return y.astype(x.dtype), (x, scale, bias, mean, inverse)
+
+
+def _backward(epsilon, residuals, gradient):
+    # By hand, so that only x and two numbers a row are kept and dx takes two passes.
+    x, scale, bias, mean, inverse = residuals
+    gradient = gradient.astype(jnp.float32)
+    normal = (x.astype(jnp.float32) - mean) * inverse
+    rows = tuple(range(x.ndim - 1))
+    scaled = gradient * scale
+    along = (scaled * normal).mean(-1, keepdims=True)
+    dx = inverse * (scaled - scaled.mean(-1, keepdims=True) - normal * along)
+    dscale = (gradient * normal).sum(rows).astype(scale.dtype)
+    dbias = None if bias is None else gradient.sum(rows).astype(bias.dtype)
+    return dx.astype(x.dtype), dscale, dbias
+
+
+layer_norm.defvjp(_forward, _backward)
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation with a learned scale and, where asked for, a bias."""
+
+    epsilon: float = 1e-5
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+        """The result has the type of x."""
+        shape = (x.shape[-1],)
+        scale = self.param("scale", nn.initializers.ones, shape)
+        bias = self.param("bias", nn.initializers.zeros, shape) if self.use_bias else None
+        return layer_norm(x, scale, bias, self.epsilon)

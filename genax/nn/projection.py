@@ -1,0 +1,79 @@
+"""Linear maps between groups of axes, with the weight gradient laid out for speed."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.nn.initializers import Initializer
+from jaxtyping import Array, Float
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def project(
+    x: Float[Array, "*b_and_in"], kernel: Float[Array, "*in_and_out"], num_in: int = 1
+) -> Float[Array, "*b_and_out"]:
+    """Contract the last num_in axes of x with the first num_in of kernel.
+
+    The derivative is that of any such product; it is written out for the order of its operands.
+    """
+    first = x.ndim - num_in
+    axes = (tuple(range(first, x.ndim)), tuple(range(num_in)))
+    return lax.dot_general(x, kernel, (axes, ((), ())))
+
+
+def _forward(x, kernel, num_in):
+    return project(x, kernel, num_in), (x, kernel)
+
+
+def _backward(num_in, residuals, gradient):
+    x, kernel = residuals
+    num_out = kernel.ndim - num_in
+    rows = tuple(range(x.ndim - num_in))
+    outs = tuple(range(len(rows), len(rows) + num_out))
+    dx = lax.dot_general(gradient, kernel, ((outs, tuple(range(num_in, kernel.ndim))), ((), ())))
+    narrow = math.prod(kernel.shape[num_in:]) < math.prod(kernel.shape[:num_in])
+    if narrow and jax.default_backend() == "cpu":
+        # XLA transposes the left operand in memory, so the narrower one goes there. The barrier
+        # keeps it from swapping them back.
+        swapped = lax.dot_general(gradient, x, ((rows, rows), ((), ())))
+        order = (*range(num_out, kernel.ndim), *range(num_out))
+        return dx, lax.optimization_barrier(swapped).transpose(order)
+    return dx, lax.dot_general(x, gradient, ((rows, rows), ((), ())))
+
+
+project.defvjp(_forward, _backward)
+
+
+class Projection(nn.Module):
+    """x kernel + bias, from the last `num_in` axes of x to the axes `features`.
+
+    Parameters: "kernel" [*in, *features] and, where asked for, "bias" [*features], both float32;
+    the product is taken in dtype. kernel_init sees the kernel as a matrix.
+    """
+
+    features: tuple[int, ...]
+    num_in: int = 1
+    use_bias: bool = True
+    kernel_init: Initializer = nn.initializers.lecun_normal()
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*b_and_in"]) -> Float[Array, "*b_and_features"]:
+        """The result has the type `dtype`."""
+        ins = x.shape[-self.num_in :]
+
+        def init(key, shape, dtype=jnp.float32):
+            flat = self.kernel_init(key, (math.prod(ins), math.prod(self.features)), dtype)
+            return flat.reshape(shape)
+
+        kernel = self.param("kernel", init, (*ins, *self.features))
+        y = project(x.astype(self.dtype), kernel.astype(self.dtype), self.num_in)
+        if self.use_bias:
+            y = y + self.param("bias", nn.initializers.zeros, self.features).astype(self.dtype)
+        return y

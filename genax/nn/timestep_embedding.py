@@ -1,0 +1,69 @@
+"""Embeddings of the diffusion time."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.nn.initializers import Initializer
+from jaxtyping import Array, Float, Num
+
+from genax.core.errors import GenaxError
+from genax.nn.initializers import fan_avg_uniform
+
+
+def sinusoidal_embedding(
+    timesteps: Num[Array, " b"],
+    features: int,
+    max_period: float = 10000.0,
+    frequency_shift: int = 1,
+    cosine_first: bool = False,
+) -> Float[Array, "b features"]:
+    """Sinusoids of geometrically spaced frequencies (Vaswani et al. 2017, section 3.5).
+
+    [sin(t w_0) .. sin(t w_k), cos(t w_0) .. cos(t w_k)], w_i = max_period^(-i / (half - shift)).
+    timesteps: [b], in steps. frequency_shift: 1 as in DDPM and the Transformer's code, where the
+    last period is max_period, or 0 as in ADM and DiT, which also have the cosines first.
+    Raises GenaxError where features is odd or too small for the shift.
+    """
+    half = features // 2
+    if features % 2 or half <= frequency_shift:
+        raise GenaxError(
+            f"sinusoidal_embedding(features={features}): needs an even number above "
+            f"{2 * frequency_shift}, half of it sines and half cosines."
+        )
+    exponents = (
+        -math.log(max_period) / (half - frequency_shift) * jnp.arange(half, dtype=jnp.float32)
+    )
+    angles = timesteps.astype(jnp.float32)[:, None] * jnp.exp(exponents)
+    halves = (jnp.sin(angles), jnp.cos(angles))
+    return jnp.concatenate(halves[::-1] if cosine_first else halves, axis=-1)
+
+
+class TimestepEmbedding(nn.Module):
+    """Two dense layers over sinusoids: the conditioning vector of DDPM's U-Net, ADM and DiT.
+
+    features: of the sinusoids. hidden: of both dense layers. The result is not activated.
+    """
+
+    features: int
+    hidden: int
+    max_period: float = 10000.0
+    frequency_shift: int = 1
+    cosine_first: bool = False
+    kernel_init: Initializer = fan_avg_uniform()
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, timesteps: Num[Array, " b"], train: bool = False
+    ) -> Float[Array, "b hidden"]:
+        """timesteps: [b], in steps."""
+        sinusoids = sinusoidal_embedding(
+            timesteps, self.features, self.max_period, self.frequency_shift, self.cosine_first
+        )
+        dense = partial(nn.Dense, self.hidden, dtype=self.dtype, kernel_init=self.kernel_init)
+        hidden = nn.silu(dense(name="dense_0")(sinusoids))
+        return dense(name="dense_1")(hidden)

@@ -1,0 +1,1 @@
+"""Transformers: decoders, their losses, their optimizer and decoding."""

@@ -1,0 +1,52 @@
+"""The optimizer that language models are trained with: AdamW, warm-up, cosine decay, clipping."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import optax
+
+from genax.core import tree
+
+DECAYED = ("kernel", "embedding")
+
+
+def warmup_cosine(peak: float, final: float, warmup_steps: int, decay_steps: int) -> optax.Schedule:
+    """Linear from peak / (warmup_steps + 1) to peak, half a cosine to final at decay_steps, flat.
+
+    Brown et al. 2020, appendix B. It is a function of the step alone, never of the length of the
+    run: a run that stops and goes on follows the same curve.
+    """
+    if warmup_steps == 0:
+        return optax.cosine_decay_schedule(peak, decay_steps, final / peak)
+    return optax.warmup_cosine_decay_schedule(
+        peak / (warmup_steps + 1), peak, warmup_steps, decay_steps, final
+    )
+
+
+def is_decayed(params: Any) -> Any:
+    """Which parameters decay: matrices and embeddings, not biases and norms.
+
+    Told by the last part of their names ("kernel", "embedding"), since a bias may have several
+    axes and layers under `nn.scan` have one more.
+    """
+    return tree.map_by_path(lambda path, _: path.rsplit("/", 1)[-1] in DECAYED, params)
+
+
+def adamw(
+    learning_rate: optax.ScalarOrSchedule,
+    weight_decay: float = 0.1,
+    b1: float = 0.9,
+    b2: float = 0.95,
+    eps: float = 1e-8,
+    clip: float = 1.0,
+) -> optax.GradientTransformation:
+    """AdamW (Loshchilov & Hutter 2019, algorithm 2) on gradients of global norm at most `clip`.
+
+    The decay of a step is learning_rate * weight_decay * parameter, on what `is_decayed` names.
+    The defaults are GPT-3's (Brown et al. 2020, appendix B).
+    """
+    return optax.chain(
+        optax.clip_by_global_norm(clip),
+        optax.adamw(learning_rate, b1, b2, eps, weight_decay=weight_decay, mask=is_decayed),
+    )

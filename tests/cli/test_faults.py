@@ -1,0 +1,273 @@
+"""What goes wrong is said in one sentence, and nothing is overwritten."""
+
+import json
+import shutil
+import signal
+import sys
+
+import numpy as np
+import pytest
+
+from tests.cli.command import (
+    TOY,
+    call,
+    files,
+    finish,
+    inspect,
+    metrics,
+    reached,
+    start,
+    start_python,
+    steps_logged,
+    succeed,
+    train,
+    wait_for,
+)
+
+SMALL = {"steps": 8, "checkpoint_every": 4}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A finished run with checkpoints of steps 4 and 8, not to be touched."""
+    workdir = tmp_path_factory.mktemp("trained")
+    succeed(*train(TOY, workdir, **SMALL))
+    return workdir
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A copy of it that a test may damage."""
+    return shutil.copytree(trained, tmp_path / "run")
+
+
+def refused(workdir, *arguments) -> str:
+    """The sentence with which a command is refused; the folder stays as it was."""
+    before = files(workdir)
+    sentence = call(*arguments).refusal()
+    assert files(workdir) == before
+    return sentence
+
+
+def truncated(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def emptied(content: bytes) -> bytes:
+    return b""
+
+
+def flipped(content: bytes) -> bytes:
+    """One bit in the middle."""
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize("damage", [truncated, emptied, flipped, None])
+def test_a_damaged_checkpoint_is_refused(damage, run):
+    """In whichever of its files; None: the file is gone."""
+    newest = run / "checkpoints" / "8"
+    paths = [path for path in newest.rglob("*") if path.is_file() and path.stat().st_size]
+    assert len(paths) >= 8
+    for path in paths:
+        if damage is None and path.name.startswith("checksums."):
+            continue  # a checkpoint without any is one whose process was killed right after saving
+        content = path.read_bytes()
+        path.write_bytes(damage(content)) if damage else path.unlink()
+        sentence = refused(run, *train(TOY, run, **SMALL | {"steps": 12}))
+        assert f"{newest} is damaged" in sentence, path
+        assert "add --from-step 4" in sentence, path
+        path.write_bytes(content)
+    assert inspect(run)["step"] == 8
+
+
+def test_the_checkpoint_before_a_damaged_one_continues(run, trained):
+    for path in (run / "checkpoints" / "8" / "state" / "d").iterdir():
+        path.write_bytes(path.read_bytes()[:100])
+    for verb in ("inspect", "eval", "sample"):
+        assert "is damaged" in refused(run, verb, run)
+    result = succeed(*train(TOY, run, "--from-step", 4, **SMALL))
+    assert "resuming at step 4" in result.out
+    assert f"set aside {run}/set_aside/8" in result.out
+    assert (run / "set_aside" / "8" / "state").is_dir()
+    assert inspect(run)["digest"] == inspect(trained)["digest"]
+    assert inspect(run)["checkpoints"] == [4, 8]
+    assert steps_logged(run) == list(range(1, 9))
+
+
+def test_a_damaged_only_checkpoint_never_starts_afresh(run):
+    shutil.rmtree(run / "checkpoints" / "4")
+    (run / "checkpoints" / "8" / "state" / "manifest.ocdbt").write_bytes(b"")
+    sentence = refused(run, *train(TOY, run, **SMALL))
+    assert "is damaged" in sentence
+    assert "start in another workdir" in sentence
+
+
+def test_an_unknown_step_to_go_back_to(run):
+    assert "has no checkpoint of step 5" in refused(run, *train(TOY, run, "--from-step", 5))
+    assert "has no checkpoint of step 5" in refused(run, "inspect", run, "--step", 5)
+
+
+ON_A_FULL_DISK = """
+import resource, sys
+from genax.cli.main import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 14, 1 << 14))
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_full_disk_while_saving(tmp_path):
+    """A limit on the size of files stands for the disk; the small files of the run still fit."""
+    settings = {"width": 1024, "checkpoint_every": 4, "log_every": 4}
+    succeed(*train(TOY, tmp_path, **settings, steps=4))
+    before = inspect(tmp_path)
+    arguments = map(str, train(TOY, tmp_path, **settings, steps=12))
+    result = finish(start_python([sys.executable, "-c", ON_A_FULL_DISK, *arguments]))
+    sentence = result.refusal()
+    assert "checkpoint of step 8 could not be saved" in sentence
+    assert "the newest intact one is of step 4" in sentence
+    after = inspect(tmp_path)
+    assert (after["step"], after["digest"]) == (4, before["digest"])
+    succeed(*train(TOY, tmp_path, **settings, steps=8))
+    assert inspect(tmp_path)["checkpoints"] == [4, 8]
+
+
+def test_the_folder_of_another_experiment(run, tmp_path):
+    sentence = refused(run, *train(f"{TOY}:wide", run, **SMALL))
+    assert "holds a run of toy.py:cpu, not of toy.py:wide" in sentence
+    assert "choose another --workdir" in sentence
+    other = tmp_path / "other.py"
+    shutil.copy(TOY, other)
+    assert "not of other.py:cpu" in refused(run, *train(str(other), run, **SMALL))
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"batch_size": 32}, "batch_size: 16 -> 32"),
+        ({"seed": 1}, "seed: 0 -> 1"),
+        ({"data__records": 64}, "data.records: 96 -> 64"),
+    ],
+)
+def test_settings_that_would_change_the_order_of_the_data(settings, line, run):
+    assert f"({line})" in refused(run, *train(TOY, run, **SMALL | settings))
+
+
+def test_settings_that_would_change_the_model(run):
+    sentence = refused(run, *train(TOY, run, **SMALL | {"width": 8}))
+    assert "is of another model" in sentence
+    assert "regressor/Dense_0/kernel is float32[8, 16], not float32[8, 8]" in sentence
+
+
+def test_fewer_steps_than_there_are(run):
+    sentence = refused(run, *train(TOY, run, **SMALL | {"steps": 4}))
+    assert "is at step 8, beyond the 4 asked for" in sentence
+
+
+def test_a_data_set_that_changed_under_a_run(tmp_path):
+    table, workdir = tmp_path / "table.npy", tmp_path / "run"
+    points = np.random.default_rng(0).standard_normal((96, 8)).astype(np.float32)
+    np.save(table, points)
+    succeed(*train(TOY, workdir, **SMALL | {"steps": 4}, table=table))
+    points[5, 3] += 1
+    np.save(table, points)
+    sentence = refused(workdir, *train(TOY, workdir, **SMALL, table=table))
+    assert "the data of the run" in sentence
+    assert "has changed" in sentence
+
+
+def test_a_batch_that_the_devices_do_not_divide(tmp_path):
+    sentence = call(*train(TOY, tmp_path / "run", batch_size=18)).refusal()
+    assert "config.batch_size=18 is not divisible by 4 batch shards" in sentence
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_a_loss_that_is_not_finite(k, tmp_path):
+    """Record 86 is first read by step 6: 80 to 95 are the sixth batch of sixteen."""
+    settings = SMALL | {"nan_record": 86, "steps_per_call": k}
+    sentence = call(*train(TOY, tmp_path, **settings)).refusal()
+    assert "phase 'fit' is not finite at step 6 (loss nan" in sentence
+    found = tmp_path / "nonfinite.process0.json"
+    assert str(found) in sentence
+    assert json.loads(found.read_text())["records"] == list(range(80, 96))
+    assert json.loads(found.read_text())["step"] == 6
+    assert inspect(tmp_path)["checkpoints"] == [4]
+    succeed("eval", tmp_path)
+
+
+def test_an_error_while_reading_data_reaches_the_user(tmp_path):
+    with pytest.raises(OSError, match="the disk with the points went away"):
+        call(*train(TOY, tmp_path, **SMALL, fails_at=6))
+    assert inspect(tmp_path)["checkpoints"] == [4]
+    # Repaired, the same run goes on: what was read so far is as it was.
+    succeed(*train(TOY, tmp_path, **SMALL | {"steps": 6}))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((TOY, "--config.lerning_rate=1"), "the closest is config.learning_rate"),
+        ((TOY, "--config.data.record=1"), "the closest is config.data.records"),
+        ((TOY, "--config.steps=many"), "config.steps=many: expected int"),
+        ((TOY, "--config.steps=1.5"), "config.steps=1.5: expected int"),
+        ((TOY, "--config.steps"), "--config.steps needs a value"),
+        ((TOY, "--steps=3"), "unknown argument --steps"),
+        ((TOY, "--config.steps_per_call=3"), "does not divide 40 steps"),
+        ((TOY, "--config.parallel.strategy=xmap"), "is neither jit nor pmap"),
+        ((TOY, "--config.parallel.mesh=data=3"), "does not fit 4 device(s)"),
+        ((f"{TOY}:huge",), "has no variant 'huge'; it has cpu, wide"),
+        (("nowhere.py",), "no experiment file nowhere.py"),
+        ((__file__,), "has no function get_config"),
+        ((TOY, "--init-from", "nowhere"), "--init-from nowhere holds no checkpoints"),
+        ((TOY, "--map", "params=params"), "--map says what --init-from DIR takes"),
+        ((TOY, "--from-step", "3"), "has no checkpoint of step 3"),
+    ],
+)
+def test_a_command_that_cannot_be_meant(arguments, said, tmp_path):
+    experiment, *rest = arguments
+    sentence = call(*train(experiment, tmp_path / "run", *rest)).refusal()
+    assert said in sentence
+    assert not (tmp_path / "run" / "run.json").exists()
+    assert not list((tmp_path / "run").glob("checkpoints/*"))
+
+
+@pytest.mark.parametrize("verb", ["sample", "eval", "inspect"])
+def test_a_folder_without_a_run(verb, tmp_path):
+    missing = tmp_path / "missing"
+    assert str(missing) in call(verb, missing).refusal()
+    assert not missing.exists()
+    assert str(tmp_path) in refused(tmp_path, verb, tmp_path)
+
+
+def test_an_experiment_file_that_is_gone(tmp_path):
+    experiment = tmp_path / "toy.py"
+    shutil.copy(TOY, experiment)
+    succeed(*train(str(experiment), tmp_path / "run", **SMALL | {"steps": 4}))
+    experiment.unlink()
+    assert f"{experiment} is gone" in refused(tmp_path / "run", "eval", tmp_path / "run")
+
+
+def test_the_log_of_a_killed_run_is_mended(run):
+    """Lines beyond the checkpoint and half a line are written again, whole and once."""
+    shutil.rmtree(run / "checkpoints" / "8")
+    log = run / "metrics.jsonl"
+    log.write_text(log.read_text() + '{"step": 9, "fit/lo')
+    succeed(*train(TOY, run, **SMALL))
+    assert steps_logged(run) == list(range(1, 9))
+    assert [line["step"] for line in metrics(run) if "eval/error" in line] == [8]
+
+
+def test_a_finished_run_is_left_as_it_is(run, trained):
+    succeed(*train(TOY, run, **SMALL))
+    assert metrics(run) == metrics(trained)
+    assert inspect(run)["digest"] == inspect(trained)["digest"]
+
+
+def test_two_runs_in_one_folder(tmp_path):
+    arguments = train(TOY, tmp_path, **SMALL | {"steps": 4_000})
+    process = start(*arguments)
+    wait_for(reached(tmp_path, 5), process, "step 5")
+    assert "another process is training" in call(*arguments).refusal()
+    process.send_signal(signal.SIGKILL)
+    finish(process)

@@ -1,0 +1,29 @@
+"""Before JAX starts: four simulated devices on the CPU, and one compilation of each program."""
+
+import hashlib
+import os
+import tempfile
+from importlib import metadata
+from pathlib import Path
+
+DEVICES = 4
+
+
+def _settings() -> dict[str, str]:
+    """Environment variables of the tests, for those that are not set already."""
+    # Programs compiled by another version of XLA or for another processor are never taken for
+    # these: JAX keys each by both. The folder's name only keeps versions and users apart.
+    versions = "".join(metadata.version(name) for name in ("jax", "jaxlib"))
+    folder = f"genax-tests-{os.getuid()}-{hashlib.sha256(versions.encode()).hexdigest()[:8]}"
+    return {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str(Path(tempfile.gettempdir()) / folder),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
+    }
+
+
+for name, value in _settings().items():
+    os.environ.setdefault(name, value)
+flags = os.environ.get("XLA_FLAGS", "")
+if "xla_force_host_platform_device_count" not in flags:
+    os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={DEVICES}".strip()

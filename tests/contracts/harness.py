@@ -1,0 +1,153 @@
+"""Runs of the table's tasks on every layout of devices; what is compiled is kept for all tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from genax.core import Task, TrainState, init_state, make_step
+from genax.core.devices import Jit, Pmap, Strategy, make_mesh
+from genax.core.step import init_optimizers
+from tests.contracts.rows import BY_NAME, Row
+
+SEED = 3
+# After these all layouts are compared; the reference goes one on, where each lazy phase has moved
+# a second time.
+STEPS = 5
+HISTORY = 6
+REFERENCE = "jit"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a batch is spread: over which devices, in how many microbatches.
+
+    toys: whether the toy tasks run on it too, or the real experiments only.
+    """
+
+    strategy: Callable[[Task], Strategy]
+    accumulate: int = 1
+    toys: bool = True
+
+
+def _mesh(text: str, devices: int = 4) -> Callable[[Task], Strategy]:
+    return lambda task: Jit(make_mesh(text, jax.devices()[:devices]), tuple(task.rules))
+
+
+def _pmap(task: Task) -> Strategy:
+    return Pmap(tuple(jax.devices()[:4]))
+
+
+LAYOUTS = {
+    REFERENCE: Layout(_mesh("data=1", devices=1)),
+    "data": Layout(_mesh("data=4"), toys=False),
+    "sharded": Layout(_mesh("data=2,fsdp=2")),
+    "pmap": Layout(_pmap),
+    "pmap_accumulate_2": Layout(_pmap, 2),
+    "sharded_accumulate_4": Layout(_mesh("data=2,fsdp=2"), 4),
+}
+
+
+class Compiled(NamedTuple):
+    """A step for one stage on one layout."""
+
+    strategy: Strategy
+    step: Callable
+
+
+@contextmanager
+def quick_compilation() -> Iterator[None]:
+    """Compile at once rather than well: for what runs once, such as an initialisation."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", False)
+
+
+def on_host(tree: Any) -> Any:
+    """Copies as numpy arrays; the step takes the memory of what it is given."""
+    return jax.tree.map(lambda x: np.array(x), tree)
+
+
+def placed(state: TrainState, strategy: Strategy) -> TrainState:
+    """A state of the host on the devices of a strategy, which shares no memory with it."""
+    return jax.device_put(state, strategy.shardings(state), may_alias=False)
+
+
+@cache
+def task_of(name: str, dtype: Any = jnp.float32) -> Task:
+    """A row's task."""
+    return BY_NAME[name].make(dtype)
+
+
+def initialiser(row: Row, stage: int = 0) -> Callable[[], TrainState]:
+    """Makes the state before step 0, of any place."""
+    return partial(init_state, task_of(row.name), SEED, row.element, stage)
+
+
+@cache
+def initial(name: str) -> TrainState:
+    """A row's state before step 0, on the host."""
+    with quick_compilation():
+        return on_host(jax.jit(initialiser(BY_NAME[name]))())
+
+
+@cache
+def compiled(name: str, layout: str, stage: int = 0) -> Compiled:
+    """The step of a row's stage on a layout."""
+    task, how = task_of(name), LAYOUTS[layout]
+    strategy = how.strategy(task)
+    state = jax.eval_shape(initialiser(BY_NAME[name], stage))
+    step = make_step(task, stage, how.accumulate)
+    return Compiled(strategy, strategy.compile(step, state, stacked=False))
+
+
+def next_stage(name: str, layout: str, state: TrainState, stage: int) -> TrainState:
+    """What the loop does between stages: the optimizers are fresh, all else goes on."""
+    strategy = compiled(name, layout, stage).strategy
+    fresh = init_optimizers(task_of(name), stage, on_host(state.params))
+    state = state.replace(opt_state=fresh)
+    return state.replace(opt_state=jax.device_put(fresh, strategy.shardings(state).opt_state))
+
+
+def play(name: str, layout: str, state: TrainState, first: int, last: int):
+    """Yield (state, metrics) of the host after each step from `first` up to `last`."""
+    row, task = BY_NAME[name], task_of(name)
+    # The reference, which has to repeat to the bit, is compiled as users' runs are.
+    compilation = nullcontext if layout == REFERENCE else quick_compilation
+    for step in range(first, last):
+        stage, start = task.stage_at(step)
+        if step == start and stage:
+            state = next_stage(name, layout, state, stage)
+        how = compiled(name, layout, stage)
+        batch = how.strategy.put(row.batch_at(step), stacked=False)
+        with compilation():
+            state, metrics = how.step(state, batch)
+        yield state, on_host(metrics)
+
+
+@cache
+def history(name: str) -> tuple[list[TrainState], list[dict[str, np.ndarray]]]:
+    """All states of a row's run on one device, the first included, and the metrics of its steps."""
+    states, metrics = [initial(name)], []
+    start = placed(initial(name), compiled(name, REFERENCE).strategy)
+    for state, measured in play(name, REFERENCE, start, 0, HISTORY):
+        states.append(on_host(state))
+        metrics.append(measured)
+    return states, metrics
+
+
+@cache
+def last_of(name: str, layout: str) -> tuple[TrainState, dict[str, np.ndarray]]:
+    """The state after a row's run on a layout, on the host, and its last step's metrics."""
+    start = placed(initial(name), compiled(name, layout).strategy)
+    *_, (state, metrics) = play(name, layout, start, 0, STEPS)
+    return on_host(state), metrics

@@ -1,0 +1,128 @@
+"""The contract table: one row a task. A new task joins every contract with one row here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from genax.core import Task, override
+from genax.core.step import Element
+from tests import experiments
+from tests.contracts import (
+    batch_norm_gan,
+    cycle_gan,
+    denoiser,
+    flamingo,
+    language_model,
+    llava,
+    progan,
+    stylegan2_ada,
+    vae_gan,
+    wgan_gp,
+)
+
+BATCH_SIZE = 16
+# Any layout whose microbatches are parts of the batch.
+ACCUMULATED = ("pmap_accumulate_2", "sharded_accumulate_4")
+BATCH_NORM = dict.fromkeys(ACCUMULATED, "BatchNorm normalises each microbatch by itself")
+DROPOUT = dict.fromkeys(("pmap", *ACCUMULATED), "each shard draws dropout masks of its own")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A task that keeps the contracts.
+
+    make: dtype of the computation -> task. element: shapes of an example, or one a stage.
+    batch: (rng, size) -> arrays; None draws them from the shapes, integers below `classes`.
+    exceptions: layout to the documented reason for which it may differ.
+    """
+
+    name: str
+    make: Callable[[Any], Task]
+    element: Element | tuple[Element, ...]
+    batch: Callable[[np.random.Generator, int], Mapping[str, np.ndarray]] | None = None
+    classes: int = 10
+    exceptions: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_toy(self) -> bool:
+        """Whether it exists for these tests alone."""
+        return not self.name.startswith("experiments/")
+
+    def batch_at(self, step: int, size: int = BATCH_SIZE) -> dict[str, np.ndarray]:
+        """The batch of a step: random, and always the same."""
+        rng = np.random.default_rng(step)
+        if self.batch is not None:
+            return dict(self.batch(rng, size))
+        element = self.element
+        if isinstance(element, tuple):
+            element = element[self.make(jnp.float32).stage_at(step)[0]]
+        return {name: self._draw(rng, (size, *x.shape), x.dtype) for name, x in element.items()}
+
+    def _draw(self, rng, shape, dtype) -> np.ndarray:
+        if np.issubdtype(dtype, np.integer):
+            return rng.integers(0, self.classes, shape).astype(dtype)
+        return rng.uniform(0.0, 1.0, shape).astype(dtype)
+
+
+def experiment(name: str, variant: str, settings: Mapping[str, str], **row: Any) -> Row:
+    """A row of a real experiment, shrunk by its settings; path without "experiments/"."""
+
+    @cache
+    def build(dtype):
+        module = experiments.load(f"experiments/{name}")
+        dtype = {"dtype": jnp.dtype(dtype).name}
+        return module.build(override(module.get_config(variant), {**settings, **dtype}))
+
+    return Row(
+        name=f"experiments/{name}",
+        make=lambda dtype: build(dtype).task,
+        element=build(jnp.float32).data.element,
+        **row,
+    )
+
+
+ROWS = (
+    Row("vae_gan", vae_gan.make, vae_gan.ELEMENT),
+    Row("cycle_gan", cycle_gan.make, cycle_gan.ELEMENT),
+    Row("stylegan2_ada", stylegan2_ada.make, stylegan2_ada.ELEMENT),
+    Row("progan", progan.make, progan.ELEMENT),
+    Row("llava", llava.make, llava.ELEMENT, llava.batch),
+    Row("flamingo", flamingo.make, flamingo.ELEMENT, flamingo.batch),
+    Row("wgan_gp", wgan_gp.make, wgan_gp.ELEMENT),
+    Row("batch_norm_gan", batch_norm_gan.make, batch_norm_gan.ELEMENT, exceptions=BATCH_NORM),
+    Row("denoiser", denoiser.make, denoiser.ELEMENT),
+    Row("language_model", language_model.make, language_model.ELEMENT, language_model.batch),
+    Row(
+        "language_model_with_dropout",
+        language_model.make_with_dropout,
+        language_model.ELEMENT,
+        language_model.batch,
+        exceptions=DROPOUT,
+    ),
+    experiment("vae/vae.py", "digits", {"hidden": "(16,)", "latent_size": "4"}),
+    experiment(
+        "diffusion/ddpm.py",
+        "digits",
+        {
+            "unet.channels": "8",
+            "unet.num_groups": "4",
+            "unet.multipliers": "(1,)",
+            "unet.attention_resolutions": "()",
+            "warmup_steps": "4",
+        },
+    ),
+    experiment("gan/dcgan.py", "digits", {"width": "4"}, exceptions=BATCH_NORM),
+    experiment(
+        "transformer/gpt.py",
+        "stdlib",
+        {"context": "8", "hidden_size": "16", "vocab_size": "32"},
+        classes=32,
+    ),
+)
+BY_NAME = {row.name: row for row in ROWS}

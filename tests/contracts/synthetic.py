@@ -1,0 +1,47 @@
+"""Data that needs no file: batch n is a function of n."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from genax.core.data import Shard
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """element: shapes of an example. draw: (number, size) -> arrays, for one process."""
+
+    element: Mapping[str, jax.ShapeDtypeStruct]
+    draw: Callable[[int, int], Mapping[str, np.ndarray]]
+
+    def fingerprint(self) -> str:
+        return "synthetic"
+
+    def train(self, batch_size: int, seed: int, shard: Shard, workdir: Any) -> Batches:
+        return Batches(self, batch_size)
+
+    def evaluate(self, batch_size: int, shard: Shard, workdir: Any) -> Iterator[Mapping]:
+        yield {**self.draw(0, batch_size), "mask": np.ones(batch_size, np.float32)}
+
+
+class Batches:
+    """Endless batches; the position is a number."""
+
+    def __init__(self, data: Synthetic, size: int):
+        self.data, self.size, self.number = data, size, 0
+
+    def __next__(self) -> Mapping[str, np.ndarray]:
+        ids = np.arange(self.size) + self.number * self.size
+        self.number += 1
+        return {**self.data.draw(self.number - 1, self.size), "id": ids}
+
+    def get_state(self) -> Any:
+        return {"number": self.number}
+
+    def set_state(self, state: Any) -> None:
+        self.number = state["number"]

@@ -1,0 +1,74 @@
+"""Counted FLOPs against counts by hand."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from genax.core.flops import count_flops, matmul_peak
+
+
+def zeros(*shape):
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
+def test_dense():
+    layer, x = nn.Dense(7), zeros(3, 5)
+    variables = jax.eval_shape(layer.init, jax.random.key(0), x)
+    assert count_flops(layer.apply, variables, x) == 2 * 3 * 5 * 7
+
+
+def test_gradient_of_dense():
+    """Forward, and one product more for the gradient of each argument."""
+    loss = lambda kernel, x: jnp.square(x @ kernel).sum()  # noqa: E731
+    one = 2 * 3 * 5 * 7
+    assert count_flops(jax.grad(loss), zeros(5, 7), zeros(3, 5)) == 2 * one
+    assert count_flops(jax.grad(loss, (0, 1)), zeros(5, 7), zeros(3, 5)) == 3 * one
+
+
+def test_batched_product():
+    attend = lambda q, k: jnp.einsum("btnh,bsnh->bnts", q, k)  # noqa: E731
+    assert count_flops(attend, zeros(2, 5, 3, 4), zeros(2, 6, 3, 4)) == 2 * (2 * 3) * 5 * 6 * 4
+
+
+def test_convolution():
+    layer, x = nn.Conv(7, (3, 3), strides=(2, 2)), zeros(2, 8, 8, 5)
+    variables = jax.eval_shape(layer.init, jax.random.key(0), x)
+    assert count_flops(layer.apply, variables, x) == 2 * (2 * 4 * 4 * 7) * (3 * 3 * 5)
+
+
+def test_grouped_convolution():
+    layer, x = nn.Conv(6, (3, 3), feature_group_count=3), zeros(2, 8, 8, 6)
+    variables = jax.eval_shape(layer.init, jax.random.key(0), x)
+    assert count_flops(layer.apply, variables, x) == 2 * (2 * 8 * 8 * 6) * (3 * 3 * 2)
+
+
+def test_scan_counts_each_iteration():
+    def function(kernels, x):
+        return lax.scan(lambda x, kernel: (x @ kernel, None), x, kernels)[0]
+
+    assert count_flops(function, zeros(4, 5, 5), zeros(3, 5)) == 4 * 2 * 3 * 5 * 5
+
+
+def test_cond_counts_its_costliest_branch():
+    def function(x):
+        return lax.cond(x[0, 0] > 0, lambda x: x @ x @ x, lambda x: x @ x, x)
+
+    assert count_flops(function, zeros(5, 5)) == 2 * 2 * 5**3
+
+
+def test_nested_programs():
+    inner = jax.jit(jax.checkpoint(lambda x: x @ x))
+    assert (
+        count_flops(lambda x: inner(x) + jax.vmap(lambda row: x @ row)(x), zeros(5, 5)) == 4 * 5**3
+    )
+
+
+def test_elementwise_is_free():
+    assert count_flops(lambda x: jnp.tanh(x).sum(), zeros(5, 5)) == 0
+
+
+def test_peak_of_this_device():
+    assert matmul_peak() > 1e8

@@ -1,0 +1,74 @@
+"""The first state: the same as shapes, as arrays, and created in parts on several devices."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import jax
+import pytest
+
+from genax.core import Stage, init_state, tree
+from genax.core.devices import create
+from tests.contracts import harness
+from tests.contracts.rows import ROWS
+
+each_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+
+
+def shapes(state):
+    return {path: (leaf.shape, leaf.dtype) for path, leaf in tree.flatten(state).items()}
+
+
+@each_row
+def test_shapes_are_those_of_the_real_state(row):
+    traced = jax.eval_shape(harness.initialiser(row))
+    assert shapes(traced) == shapes(harness.initial(row.name))
+
+
+@each_row
+def test_created_in_parts_is_created_whole(row):
+    """To the bit."""
+    strategy = harness.compiled(row.name, "sharded").strategy
+    with harness.quick_compilation():
+        state = create(harness.initialiser(row), strategy)
+    whole = tree.flatten(harness.initial(row.name))
+    for path, leaf in tree.flatten(harness.on_host(state)).items():
+        assert leaf.tobytes() == whole[path].tobytes(), path
+    assert not all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(state.params))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [row for row in ROWS if jax.eval_shape(harness.initialiser(row)).collections],
+    ids=lambda row: row.name,
+)
+def test_no_collection_has_moved(row):
+    """One that moves while initialising would move twice where each loss is called twice."""
+    task = harness.task_of(row.name)
+    twice = replace(
+        task, stages=[Stage([_called_twice(p) for p in s.phases], s.steps) for s in task.stages]
+    )
+    function = partial(init_state, twice, harness.SEED, row.element)
+    with harness.quick_compilation():
+        collections = jax.jit(lambda: function().collections)()
+    assert tree.digest(collections) == tree.digest(harness.initial(row.name).collections)
+
+
+def _called_twice(phase):
+    def loss(nets, batch):
+        phase.loss(nets, batch)
+        return phase.loss(nets, batch)
+
+    return replace(phase, loss=loss)
+
+
+@each_row
+def test_state_before_the_first_step(row):
+    state = harness.initial(row.name)
+    assert state.step == 0
+    params = tree.flatten(state.params)
+    assert all(leaf.tobytes() == params[path].tobytes() for path, leaf in state.ema.items())
+    assert set(state.opt_state) == {
+        phase.name for phase in harness.task_of(row.name).stages[0].phases
+    }

@@ -1,0 +1,108 @@
+"""Between stages optimizers start fresh and all else goes on; a resumed run is in the right one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from etils import epath
+
+from genax.core import Experiment, Stage, Task, base_config, make_step, tree
+from genax.core.checkpoint import Checkpoints
+from genax.core.devices import create
+from genax.core.loop import train
+from genax.core.run import Run
+from genax.core.step import init_optimizers
+from tests.contracts import batch_norm_gan, harness, llava
+from tests.contracts.rows import BATCH_SIZE, BY_NAME
+from tests.contracts.synthetic import Synthetic
+
+
+def warmed_up_gan() -> Task:
+    """The discriminator alone for three steps, then the game; its generator keeps statistics."""
+    task = batch_norm_gan.make()
+    (game,) = task.stages
+    return replace(task, stages=[Stage(game.phases[:1], 3), game])
+
+
+def run_of(task: Task, element, draw, workdir, steps: int) -> Run:
+    """A run as the command line would open it, with nothing to show."""
+    config = base_config(batch_size=BATCH_SIZE, steps=steps, seed=harness.SEED, keep=10)
+    experiment = Experiment(task, Synthetic(element, draw))
+    return Run(experiment, config.to_dict(), epath.Path(workdir), ("toy.py", "cpu"))
+
+
+def digest_at(workdir, step: int) -> str:
+    checkpoints = Checkpoints(workdir, keep=None)
+    assert step in checkpoints.steps
+    return tree.digest(checkpoints.arrays(step))
+
+
+def test_next_stage(tmp_path):
+    task, row = warmed_up_gan(), BY_NAME["batch_norm_gan"]
+    run = run_of(task, row.element, row.batch_at, tmp_path, 6)
+    with harness.quick_compilation():
+        state = create(run.initial, run.strategy)
+        step = run.strategy.compile(make_step(task), state, stacked=False)
+        for number in range(3):
+            state, _ = step(state, run.strategy.put(row.batch_at(number), stacked=False))
+        old = harness.on_host(state)
+        assert np.abs(jax.tree.leaves(old.opt_state["discriminator"][0].mu)[0]).max() > 0
+        new = run.next_stage(state, 1)
+
+    for part in ("step", "rng", "params", "collections", "ema"):
+        assert tree.digest(getattr(new, part)) == tree.digest(getattr(old, part))
+    fresh = init_optimizers(task, 1, old.params)
+    assert set(new.opt_state) == {"discriminator", "generator"}
+    assert tree.digest(new.opt_state) == tree.digest(fresh)
+    shapes = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype, leaf.sharding), run.abstract(1))
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype, leaf.sharding), new) == shapes
+
+
+def test_interrupted_at_and_after_the_border(tmp_path):
+    """One run to step 6; another that ends at 3, where the second stage begins, at 4, and at 6."""
+
+    def play(workdir, steps):
+        draw = lambda number, size: llava.batch(np.random.default_rng(number), size)  # noqa: E731
+        with harness.quick_compilation():
+            train(run_of(llava.make(), llava.ELEMENT, draw, workdir, steps))
+
+    play(tmp_path / "whole", 6)
+    for steps in (3, 4, 6):
+        play(tmp_path / "resumed", steps)
+    assert digest_at(tmp_path / "resumed", 6) == digest_at(tmp_path / "whole", 6)
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"), [(0, (0, 0)), (2, (0, 0)), (3, (1, 3)), (7, (2, 5)), (99, (2, 5))]
+)
+def test_stage_of_a_step(step, expected):
+    phases = batch_norm_gan.make().stages[0].phases
+    task = replace(
+        batch_norm_gan.make(), stages=[Stage(phases, 3), Stage(phases, 2), Stage(phases)]
+    )
+    assert task.stage_at(step) == expected
+    assert task.total_steps is None
+
+
+def test_steps_are_counted_within_a_stage():
+    """ProGAN's fade reads batch["step"]: the second stage begins in mid fade, not at its end."""
+    task = harness.task_of("progan")
+    (_, second) = task.stages
+
+    def spy(phase):
+        def loss(nets, batch):
+            result = phase.loss(nets, batch)
+            return replace(result, aux={"step": jnp.asarray(batch["step"])})
+
+        return replace(phase, loss=loss)
+
+    task = replace(task, stages=[task.stages[0], Stage([spy(p) for p in second.phases])])
+    state = harness.history("progan")[0][4]
+    with harness.quick_compilation():
+        metrics = jax.jit(make_step(task, 1))(state, BY_NAME["progan"].batch_at(4))[1]
+    seen = [float(metrics[f"{phase.name}/step"]) for phase in second.phases]
+    assert seen == [1.0, 1.0]

@@ -1,0 +1,164 @@
+"""What a step may change, how it repeats, and that it compiles once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
+
+import jax
+import numpy as np
+import pytest
+
+from genax.core import Stage, make_step, tree
+from genax.core.checkpoint import Checkpoints
+from genax.core.devices import abstract
+from genax.core.step import make_steps
+from tests.contracts import harness
+from tests.contracts.rows import ROWS
+
+each_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+GAMES = [
+    pytest.param(row.name, number, phase.name, id=f"{row.name}-{number}-{phase.name}")
+    for row in ROWS
+    for number, stage in enumerate(harness.task_of(row.name).stages)
+    for phase in stage.phases
+    if len(stage.phases) > 1
+]
+
+
+def trained(params, phases) -> set[str]:
+    """Paths of the parameters that some of these phases train."""
+    return {path for phase in phases for path in tree.select(params, phase.trains)}
+
+
+def changed(old, new) -> set[str]:
+    """Paths whose bits differ."""
+    old, new = tree.flatten(old), tree.flatten(new)
+    return {path for path in old if old[path].tobytes() != new[path].tobytes()}
+
+
+@each_row
+def test_game_changes_what_it_trains_and_nothing_else(row):
+    task, (states, _) = harness.task_of(row.name), harness.history(row.name)
+    for step, (old, new) in enumerate(pairwise(states)):
+        stage, _ = task.stage_at(step)
+        assert changed(old.params, new.params) <= trained(old.params, task.stages[stage].phases)
+    first = 0
+    for stage in task.stages:
+        last = len(states) - 1 if stage.steps is None else first + stage.steps
+        moved = changed(states[first].params, states[last].params)
+        assert moved == trained(states[0].params, stage.phases)
+        first = last
+
+
+@pytest.mark.parametrize(("name", "number", "phase"), GAMES)
+def test_phase_alone_changes_only_what_it_trains(name, number, phase):
+    row, task = harness.BY_NAME[name], harness.task_of(name)
+    (only,) = (one for one in task.stages[number].phases if one.name == phase)
+    state, first = harness.initial(name), sum(stage.steps for stage in task.stages[:number])
+    state = state.replace(
+        opt_state={phase: only.optimizer.init(tree.select(state.params, only.trains))}
+    )
+    step = jax.jit(make_step(replace(task, stages=(Stage((only,)),))))
+    with harness.quick_compilation():
+        new = harness.on_host(step(state, row.batch_at(first))[0])
+    moved = changed(state.params, new.params)
+    assert moved
+    assert moved <= trained(state.params, (only,))
+
+
+@each_row
+def test_several_steps_in_one_call_are_single_steps(row):
+    """To the bit."""
+    task, k = harness.task_of(row.name), 3
+    strategy, _ = harness.compiled(row.name, harness.REFERENCE)
+    advance = strategy.compile(make_steps(make_step(task)), harness.initial(row.name), stacked=True)
+    batches = [row.batch_at(step) for step in range(k)]
+    stacked = {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}
+    start = harness.placed(harness.initial(row.name), strategy)
+    state, metrics = advance(start, strategy.put(stacked, stacked=True))
+    states, measured = harness.history(row.name)
+    assert changed(states[k], harness.on_host(state)) == set()
+    for key, values in metrics.items():
+        np.testing.assert_array_equal(values, [measured[step][key] for step in range(k)], key)
+
+
+@pytest.mark.parametrize("layout", ["pmap", "sharded"])
+def test_several_steps_in_one_call_on_several_devices(layout):
+    name, k = "denoiser", 3
+    row, task = harness.BY_NAME[name], harness.task_of(name)
+    strategy = harness.compiled(name, layout).strategy
+    advance = strategy.compile(make_steps(make_step(task)), harness.initial(name), stacked=True)
+    batches = [row.batch_at(step) for step in range(k)]
+    stacked = {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}
+    start = harness.placed(harness.initial(name), strategy)
+    state, _ = advance(start, strategy.put(stacked, stacked=True))
+    expected = harness.history(name)[0][k].params
+    jax.tree.map(
+        partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5),
+        harness.on_host(state.params),
+        expected,
+    )
+
+
+@each_row
+def test_resumed_run_is_the_same_run(row, tmp_path):
+    """N + M steps have the digest of N, a checkpoint, M; with several stages, in the last."""
+    task, states = harness.task_of(row.name), harness.history(row.name)[0]
+    stop = 4 if len(task.stages) > 1 else 2
+    strategy, _ = harness.compiled(row.name, harness.REFERENCE)
+    saving = Checkpoints(tmp_path, keep=1)
+    saving.save(harness.placed(states[stop], strategy), stop, {})
+    saving.close()
+
+    checkpoints = Checkpoints(tmp_path, keep=1)
+    function = harness.initialiser(row, task.stage_at(stop)[0])
+    restored = checkpoints.restore(stop, abstract(function, strategy))
+    *_, (last, _) = harness.play(row.name, harness.REFERENCE, restored, stop, harness.STEPS)
+    assert tree.digest(last) == tree.digest(states[harness.STEPS])
+
+    elsewhere, _ = harness.compiled(row.name, "sharded")
+    spread = checkpoints.restore(stop, abstract(function, elsewhere))
+    assert tree.digest(spread) == tree.digest(states[stop])
+    checkpoints.close()
+
+
+@each_row
+def test_step_compiles_once(row):
+    task = harness.task_of(row.name)
+    harness.history(row.name)
+    for stage in range(len(task.stages)):
+        assert harness.compiled(row.name, harness.REFERENCE, stage).step._cache_size() == 1
+
+
+@pytest.mark.parametrize("layout", ["sharded", "pmap"])
+def test_step_compiles_once_on_several_devices(layout):
+    harness.last_of("vae_gan", layout)
+    assert harness.compiled("vae_gan", layout).step._cache_size() == 1
+
+
+@each_row
+def test_lazy_phases_move_on_multiples_of_every(row):
+    task, (states, metrics) = harness.task_of(row.name), harness.history(row.name)
+    for step, measured in enumerate(metrics):
+        number, start = task.stage_at(step)
+        for phase in task.stages[number].phases:
+            mine = {k: v for k, v in measured.items() if k.startswith(f"{phase.name}/")}
+            assert {f"{phase.name}/{m}" for m in ("loss", "grad_norm", "finite")} <= mine.keys()
+            assert mine.pop(f"{phase.name}/finite")
+            moves = (step - start) % phase.every == 0
+            assert all(np.isfinite(value) == moves for value in mine.values()), (step, mine)
+            if not moves:
+                old, new = (states[at].opt_state[phase.name] for at in (step, step + 1))
+                assert changed(old, new) == set()
+
+
+def test_the_table_has_lazy_phases():
+    every = {
+        phase.every
+        for row in ROWS
+        for stage in harness.task_of(row.name).stages
+        for phase in stage.phases
+    }
+    assert every >= {1, 2, 3, 5}

@@ -1,0 +1,46 @@
+"""A resumed run continues its log where the checkpoint was."""
+
+import json
+
+from genax.core.logging import Logger
+
+
+def lines(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def write(workdir, *logged, step=0, total=100):
+    logger = Logger(workdir, step=step, total=total)
+    for at, values in logged:
+        logger.metrics(at, values)
+    logger.close()
+
+
+def test_a_line_a_step(tmp_path):
+    write(tmp_path, (10, {"a/loss": 1.5}), (20, {"a/loss": float("nan")}))
+    assert lines(tmp_path) == [{"step": 10, "a/loss": 1.5}, {"step": 20, "a/loss": "nan"}]
+    assert list((tmp_path / "tensorboard").glob("events.*"))
+
+
+def test_what_will_be_computed_again_is_dropped(tmp_path):
+    write(tmp_path, *((step, {"a/loss": 1.0}) for step in (10, 20, 30, 40)))
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 50, "a/lo')
+    write(tmp_path, (40, {"a/loss": 2.0}), step=30)
+    assert [(line["step"], line["a/loss"]) for line in lines(tmp_path)] == [
+        (10, 1.0),
+        (20, 1.0),
+        (30, 1.0),
+        (40, 2.0),
+    ]
+
+
+def test_scores_of_the_end_are_logged_once(tmp_path):
+    """A finished run that is started again scores again; one that is prolonged keeps the score."""
+    end = [(20, {"a/loss": 1.0}), (20, {"eval/error": 0.5})]
+    write(tmp_path, (10, {"eval/error": 0.7}), *end, total=20)
+    write(tmp_path, end[1], step=20, total=20)
+    scored = [line for line in lines(tmp_path) if "eval/error" in line]
+    assert [line["step"] for line in scored] == [10, 20]
+    write(tmp_path, step=20, total=30)
+    assert [line["step"] for line in lines(tmp_path)] == [10, 20, 20]

@@ -1,0 +1,47 @@
+"""The experiment of DDPM: its variants and its grid."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from genax.core import GenaxError
+from genax.core.step import init_state
+from genax.evaluation.pictures import image_grid
+from tests.experiments import load
+
+DDPM = load("experiments/diffusion/ddpm.py")
+
+
+@pytest.mark.parametrize(
+    ("variant", "count"),
+    [("cpu", 1_112_801), ("digits", 701_345), ("cifar10", 35_746_307)],
+)
+def test_variants_build_and_have_their_size(variant, count):
+    experiment = DDPM.build(DDPM.get_config(variant))
+    shapes = jax.eval_shape(lambda: init_state(experiment.task, 0, experiment.data.element))
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes.params)) == count
+    assert len(shapes.ema) == len(jax.tree.leaves(shapes.params))
+    assert set(experiment.task.evaluators) == {"bits_per_dim", "epsilon_mse"}
+
+
+def test_every_variant_is_described_and_has_settings():
+    for variant in DDPM.VARIANTS:
+        assert DDPM.get_config(variant).steps > 0
+
+
+def test_grid_is_near_square_and_enlarged():
+    samples = np.linspace(-1, 1, 5)[:, None, None, None] * np.ones((1, 8, 8, 1))
+    grid = image_grid(samples)
+    assert grid.size == (3 * 66 + 2, 2 * 66 + 2)
+    assert grid.getpixel((10, 10)) == (0, 0, 0)
+    assert grid.getpixel((66 + 10, 66 + 10)) == (255, 255, 255)
+    assert isinstance(image_grid(np.full((1, 300, 200, 3), 7.0)), Image.Image)
+
+
+@pytest.mark.parametrize("shape", [(0, 8, 8, 1), (2, 8, 8), (2, 8, 8, 4)])
+def test_grid_refuses_what_is_no_picture(shape):
+    with pytest.raises(GenaxError, match="image_grid got samples of shape"):
+        image_grid(np.zeros(shape))

@@ -1,0 +1,114 @@
+"""The loss, the variational bound, and how they draw."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+
+from genax.diffusion.likelihood import discretized_log_likelihood, variational_bound
+from genax.diffusion.losses import denoising_loss, on_label
+from genax.diffusion.networks import Networks
+from genax.diffusion.process import fixed_small
+from genax.diffusion.unet import UNet
+from tests.diffusion.toys import DEVIATION, MEAN, PROCESS, GaussianDenoiser, WavyDenoiser, run
+
+RNG = np.random.default_rng(0)
+
+
+def data(num, shape=(8, 8, 1)):
+    image = RNG.normal(MEAN, DEVIATION, (num, *shape)).astype(np.float32)
+    return {"image": image.clip(-1, 1), "index": np.arange(num)}
+
+
+def test_the_best_denoiser_has_the_loss_of_its_posterior():
+    """E[L_simple] of the exact posterior mean is the mean over t of var(noise | x_t)."""
+    batch = data(512, (16, 16, 1))
+    values = run(partial(denoising_loss, process=PROCESS), GaussianDenoiser(), batch).values
+    assert values.shape == (512,)
+    signal = PROCESS.alphas_cumprod * DEVIATION**2
+    expected = np.mean(signal / (signal + 1 - PROCESS.alphas_cumprod))
+    assert values.mean() == pytest.approx(expected, rel=0.15)
+
+
+def test_draws_belong_to_the_example():
+    batch = data(4)
+    loss = partial(denoising_loss, process=PROCESS)
+    every = run(loss, WavyDenoiser(), batch).values
+    part = {"image": batch["image"][2:3], "index": batch["index"][2:3]}
+    np.testing.assert_allclose(run(loss, WavyDenoiser(), part).values, every[2:3], rtol=1e-5)
+    same = {"image": np.repeat(batch["image"][:1], 4, 0), "index": batch["index"]}
+    assert len(set(np.asarray(run(loss, WavyDenoiser(), same).values))) == 4
+
+
+def test_initialises_by_tracing_with_labels():
+    networks = Networks(UNet(8, (1,), 1, (), num_groups=4, num_classes=3))
+    loss = partial(denoising_loss, process=PROCESS, condition=on_label)
+    batch = data(2) | {"label": np.array([0, 2])}
+    keys = dict(zip(("params", "example"), jax.random.split(jax.random.key(0)), strict=True))
+    variables = jax.eval_shape(nn.init(loss, networks), keys, batch)
+    assert variables["params"]["denoiser"]["labels"]["embedding"].shape == (3, 32)
+
+
+def test_decoder_is_a_distribution_over_levels():
+    levels = np.linspace(-1, 1, 256, dtype=np.float32)[:, None]
+    mean = np.array([-1.2, -0.3, 0.0, 0.999])
+    for deviation in (0.003, 0.1, 2.0):
+        logs = discretized_log_likelihood(levels, mean, deviation)
+        np.testing.assert_allclose(np.exp(logs).sum(0), 1, atol=2e-5)
+        assert np.isfinite(logs).all()
+
+
+def test_decoder_tail_falls_like_the_gaussian():
+    """Far from the mean the mass underflows; the logarithm must not."""
+    image = np.array([[0.0], [0.2], [0.4], [0.8]], np.float32)
+    logs = discretized_log_likelihood(image, 0.0, 0.01)
+    assert np.all(np.diff(logs[:, 0]) < 0)
+    assert logs[3, 0] == pytest.approx(-0.5 * 80**2, rel=0.02)
+
+
+def exact_bound(image, variances):
+    """Eq. 5 summed over all t in float64 for the denoiser of Gaussian data, by quadrature."""
+    total = PROCESS.alphas_cumprod[-1]
+    nats = 0.5 * ((1 - total) - 1 - math.log(1 - total) + total * image**2)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(8)
+    weights = weights / weights.sum()
+    for t in range(len(PROCESS.betas)):
+        signal, variance = np.sqrt(PROCESS.alphas_cumprod[t]), 1 - PROCESS.alphas_cumprod[t]
+        noisy = signal * image[..., None] + np.sqrt(variance) * nodes
+        gain = signal * DEVIATION**2 / (signal**2 * DEVIATION**2 + variance)
+        clean = MEAN + gain * (noisy - signal * MEAN)
+        if t == 0:
+            logs = discretized_log_likelihood(image[..., None], clean, np.sqrt(variances[0]))
+            nats = nats - (np.asarray(logs) * weights).sum(-1)
+            continue
+        before = PROCESS.alphas_cumprod_before[t]
+        pull = np.sqrt(before) * PROCESS.betas[t] / variance
+        true = PROCESS.posterior_variance[t]
+        gap = (pull * (clean - image[..., None])) ** 2
+        terms = 0.5 * (true / variances[t] - 1 - np.log(true / variances[t]) + gap / variances[t])
+        nats = nats + (terms * weights).sum(-1)
+    return nats / math.log(2)
+
+
+@pytest.mark.parametrize(("num", "num_draws", "rel"), [(64, 40, 0.02), (400, 2, 0.03)])
+def test_bound_is_unbiased_and_above_the_entropy(num, num_draws, rel):
+    batch = data(num, (4, 4, 1))
+    batch["image"] = np.round((batch["image"] + 1) * 127.5) / 127.5 - 1
+    bound = partial(
+        variational_bound,
+        process=PROCESS,
+        num_draws=num_draws,
+        variance=fixed_small,
+        clip_denoised=False,
+    )
+    values = run(bound, GaussianDenoiser(), batch).values
+    assert values.shape == (num,)
+    exact = exact_bound(batch["image"].astype(np.float64), fixed_small(PROCESS)).mean()
+    assert values.mean() == pytest.approx(exact, rel=rel)
+    entropy = (0.5 * math.log(2 * math.pi * math.e * DEVIATION**2) + math.log(127.5)) / math.log(2)
+    assert entropy - 0.05 < exact < entropy + 1

@@ -1,0 +1,93 @@
+"""The Gaussian process: its identities, and diffusers' DDPMScheduler."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genax.core import GenaxError
+from genax.diffusion.predictions import EPSILON, noise_of, predict_clean
+from genax.diffusion.process import DiscreteProcess, fixed_large, fixed_small, q_sample
+from genax.diffusion.schedules import linear_betas
+from tests.diffusion.toys import PROCESS
+from tests.parity import require
+
+STEPS = np.arange(1000)
+RNG = np.random.default_rng(0)
+CLEAN, NOISE = RNG.uniform(-1, 1, (2, 1000, 2, 2, 1)).astype(np.float32)
+
+
+def test_variance_is_preserved_and_signal_falls():
+    signal, sigma = np.asarray(PROCESS.signal(STEPS)), np.asarray(PROCESS.sigma(STEPS))
+    np.testing.assert_allclose(signal**2 + sigma**2, 1, atol=2e-7)
+    assert np.all(np.diff(signal) < 0)
+    assert PROCESS.alphas_cumprod[-1] == pytest.approx(4.0358e-5, rel=1e-4)
+
+
+def test_the_marginal_is_that_of_single_steps():
+    """q(x_t | x_0) follows from composing q(x_t | x_{t-1}), eq. 2 and 4."""
+    mean, variance = 1.0, 0.0
+    for step, beta in enumerate(PROCESS.betas):
+        mean, variance = mean * np.sqrt(1 - beta), variance * (1 - beta) + beta
+        if step in (0, 1, 500, 999):
+            assert mean**2 == pytest.approx(PROCESS.alphas_cumprod[step], rel=1e-9)
+            assert variance == pytest.approx(1 - PROCESS.alphas_cumprod[step], rel=1e-9)
+
+
+def test_the_posterior_is_bayes_rule():
+    """q(x_{t-1} | x_t, x_0), by completing the square of q(x_t | x_{t-1}) q(x_{t-1} | x_0)."""
+    steps = STEPS[1:]
+    noisy = q_sample(PROCESS, CLEAN, NOISE, STEPS)
+    before = PROCESS.alphas_cumprod_before[1:, None, None, None]
+    beta = PROCESS.betas[1:, None, None, None]
+    precision = (1 - beta) / beta + 1 / (1 - before)
+    pull = np.sqrt(1 - beta) / beta * noisy[1:] + np.sqrt(before) / (1 - before) * CLEAN[1:]
+    mean = PROCESS.posterior_mean(CLEAN, noisy, STEPS)[1:]
+    np.testing.assert_allclose(mean, pull / precision, atol=2e-5)
+    np.testing.assert_allclose(PROCESS.posterior_variance[steps], 1 / precision[:, 0, 0, 0])
+    assert PROCESS.posterior_variance[0] == 0
+    np.testing.assert_allclose(PROCESS.posterior_mean(CLEAN, noisy, STEPS)[0], CLEAN[0], atol=1e-6)
+
+
+def test_predictions_invert_the_corruption():
+    noisy = q_sample(PROCESS, CLEAN, NOISE, STEPS)
+    clean = predict_clean(PROCESS, EPSILON, NOISE, noisy, STEPS)
+    signal = np.asarray(PROCESS.signal(STEPS))[:, None, None, None]
+    np.testing.assert_allclose(clean * signal, CLEAN * signal, atol=1e-6)
+    np.testing.assert_allclose(noise_of(PROCESS, CLEAN, noisy, STEPS), NOISE, atol=1e-4)
+    clipped = predict_clean(PROCESS, EPSILON, 5 * NOISE, noisy, STEPS, clip=True)
+    assert np.abs(clipped).max() == 1
+
+
+def test_times_are_uniform():
+    times = jax.vmap(PROCESS.sample_time)(jax.random.split(jax.random.key(0), 20_000))
+    assert times.min() == 0
+    assert times.max() == 999
+    counts = np.bincount(np.asarray(times) // 100, minlength=10)
+    assert np.all(np.abs(counts - 2000) < 200)
+
+
+@pytest.mark.parametrize("betas", [[], [0.1, 1.0], [0.0], [-0.1], [[0.1]], [np.nan]])
+def test_refuses_what_is_no_variance(betas):
+    with pytest.raises(GenaxError, match="between 0 and 1"):
+        DiscreteProcess(np.array(betas))
+
+
+def test_agrees_with_diffusers_at_all_timesteps():
+    torch, diffusers = require("torch", "diffusers")
+    scheduler = diffusers.DDPMScheduler(beta_schedule="linear", variance_type="fixed_small")
+    expected = scheduler.add_noise(*map(torch.from_numpy, (CLEAN, NOISE, STEPS)))
+    noisy = q_sample(PROCESS, CLEAN, NOISE, STEPS)
+    np.testing.assert_allclose(noisy, expected, atol=1e-5)
+    np.testing.assert_allclose(linear_betas(), scheduler.betas, rtol=1e-6)
+    small = np.array([scheduler._get_variance(step) for step in STEPS[1:]])
+    np.testing.assert_allclose(fixed_small(PROCESS)[1:], small, rtol=2e-3, atol=1e-8)
+    large = np.array([scheduler._get_variance(step, variance_type="fixed_large") for step in STEPS])
+    np.testing.assert_allclose(fixed_large(PROCESS)[1:], large[1:], rtol=2e-3)
+
+
+def test_float32_tables_are_rounded_from_float64():
+    """1 - alphas_cumprod at timestep 0 is 1e-4: in float32 it would have lost three digits."""
+    assert PROCESS.sigma(jnp.zeros(1, int))[0] == np.float32(0.01)

@@ -1,0 +1,174 @@
+"""The U-Net against diffusers' UNet2DModel, its sizes, and what it refuses."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from genax.core import GenaxError
+from genax.diffusion.unet import PRESETS, UNet
+from tests.diffusion.reference import convert, reference_unet
+from tests.parity import require
+
+SMALL = {
+    # DDPM's layout: two blocks a level, attention in the middle of the levels, a single head.
+    "ddpm": (
+        UNet(32, (1, 2), 2, (8,), num_groups=16),
+        {"size": 16, "channels": 3},
+    ),
+    # Several heads, attention at the first and last level, labels, other output channels.
+    "heads": (
+        UNet(16, (1, 3), 1, (4, 8), num_groups=4, head_dim=8, out_channels=2, num_classes=5),
+        {"size": 8, "channels": 1},
+    ),
+    # No attention outside the middle, an odd lowest resolution, another epsilon.
+    "plain": (
+        UNet(24, (1, 1, 2), 1, (), num_groups=8, epsilon=1e-5),
+        {"size": 12, "channels": 2},
+    ),
+}
+
+
+def inputs(unet: UNet, size: int, channels: int, batch: int = 3):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(batch, size, size, channels)).astype(np.float32)
+    target = rng.normal(size=(batch, size, size, unet.out_channels or channels))
+    timesteps = np.array([0, 517, 999])[:batch]
+    label = np.array([0, 3, 4])[:batch] if unet.num_classes else None
+    return x, timesteps, label, target.astype(np.float32)
+
+
+def relative(ours, reference) -> float:
+    ours, reference = np.asarray(ours, np.float64), np.asarray(reference, np.float64)
+    return float(np.abs(ours - reference).max() / np.abs(reference).max())
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_agrees_with_diffusers(name):
+    torch, diffusers = require("torch", "diffusers")
+    unet, shape = SMALL[name]
+    model = reference_unet(torch, diffusers, unet, shape["size"], shape["channels"]).eval()
+    x, timesteps, label, target = inputs(unet, **shape)
+    params = convert({n: p.detach().numpy().copy() for n, p in model.named_parameters()}, unet)
+
+    def loss(params):
+        output = unet.apply({"params": params}, x, timesteps, label=label)
+        return jnp.mean(jnp.square(output - target)), output
+
+    gradient, output = jax.jit(jax.grad(loss, has_aux=True))(params)
+
+    def nchw(a):
+        return torch.from_numpy(a).permute(0, 3, 1, 2)
+
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, eps=1e-8)
+    labels = None if label is None else torch.from_numpy(label)
+    theirs = model(nchw(x), torch.from_numpy(timesteps), labels).sample
+    (theirs - nchw(target)).square().mean().backward()
+    assert relative(output, theirs.detach().permute(0, 2, 3, 1).numpy()) < 1e-5
+
+    expected = convert({n: p.grad.numpy() for n, p in model.named_parameters()}, unet)
+    largest = max(np.abs(leaf).max() for leaf in jax.tree.leaves(expected))
+    assert jax.tree.structure(expected) == jax.tree.structure(gradient)
+    for (path, ours), leaf in zip(
+        jax.tree_util.tree_leaves_with_path(gradient), jax.tree.leaves(expected), strict=True
+    ):
+        # A key's bias moves all logits of a query alike: its gradient is rounding only.
+        scale = max(np.abs(leaf).max(), 1e-3 * largest)
+        assert np.abs(ours - leaf).max() < 1e-4 * scale, jax.tree_util.keystr(path)
+
+    optimizer.step()
+    adam = optax.adam(1e-3)
+    updates, _ = adam.update(gradient, adam.init(params), params)
+    stepped = optax.apply_updates(params, updates)
+    expected_step = convert({n: p.detach().numpy() for n, p in model.named_parameters()}, unet)
+    for before, gradient_leaf, ours, leaf in zip(
+        *map(jax.tree.leaves, (params, expected, stepped, expected_step)), strict=True
+    ):
+        # The first step of Adam is a sign: where the gradient is rounding, so is the sign.
+        clear = np.abs(gradient_leaf) > 1e-4 * largest
+        assert np.abs(ours - leaf)[clear].max(initial=0.0) < 1e-5
+        assert np.abs(ours - before).max() < 1.01e-3
+
+
+@pytest.mark.parametrize(
+    ("preset", "size", "channels", "count"),
+    [("cifar10", 32, 3, 35_746_307), ("image256", 256, 3, 113_673_219)],
+)
+def test_published_parameter_counts(preset, size, channels, count):
+    unet = UNet(**PRESETS[preset])
+    x = jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)
+    t = jax.ShapeDtypeStruct((1,), jnp.int32)
+    shapes = jax.eval_shape(unet.init, jax.random.key(0), x, t)
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == count
+
+
+TINY = UNet(8, (1,), 1, (4,), num_groups=4)
+
+
+def random_params(unet: UNet, *args):
+    """Parameters without compiling an initialisation, none of them zero."""
+    rng = np.random.default_rng(1)
+    shapes = jax.eval_shape(unet.init, jax.random.key(0), *args)
+    return jax.tree.map(lambda s: rng.normal(size=s.shape, scale=0.2).astype(s.dtype), shapes)
+
+
+def test_remat_changes_no_number_and_dropout_is_for_training_only():
+    x, timesteps, _, _ = inputs(TINY, 4, 3)
+    params = random_params(TINY, x, timesteps)
+
+    def gradient(unet, key):
+        def loss(params):
+            y = unet.apply(params, x, timesteps, train=True, rngs={"dropout": key})
+            return jnp.square(y - x).mean(), y
+
+        return jax.jit(jax.grad(loss, has_aux=True))(params)
+
+    plain = gradient(TINY.clone(dropout=0.5), jax.random.key(1))
+    remat = gradient(TINY.clone(dropout=0.5, remat=True), jax.random.key(1))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), plain, remat)
+    calm = jax.jit(TINY.clone(dropout=0.5).apply)(params, x, timesteps)
+    assert not np.allclose(calm, plain[1], atol=1e-2)
+    np.testing.assert_allclose(calm, jax.jit(TINY.apply)(params, x, timesteps), atol=1e-6)
+
+
+def test_dtype_is_of_the_computation_only():
+    x, timesteps, _, _ = inputs(TINY, 4, 3)
+    half = TINY.clone(dtype=jnp.bfloat16)
+    params = jax.eval_shape(half.init, jax.random.key(0), x, timesteps)
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+    assert jax.eval_shape(half.apply, params, x, timesteps).dtype == jnp.float32
+    convolutions = [
+        equation.outvars[0].aval.dtype
+        for equation in jax.make_jaxpr(half.apply)(params, x, timesteps).eqns
+        if equation.primitive.name == "conv_general_dilated"
+    ]
+    assert set(convolutions) <= {jnp.dtype("bfloat16")}
+
+
+def test_starts_as_good_as_zero():
+    x, timesteps, _, _ = inputs(TINY, 4, 3)
+    y, params = jax.jit(TINY.init_with_output)(jax.random.key(0), x, timesteps)
+    assert np.abs(y).max() < 1e-3
+    kernel = params["params"]["up_0_residual_0"]["conv_0"]["kernel"]
+    assert np.var(kernel) == pytest.approx(1 / (9 * (16 + 8) / 2), rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("unet", "shape", "label", "message"),
+    [
+        (UNet(32, (1, 1, 1)), (2, 10, 10, 3), None, "multiples of 4"),
+        (UNet(32, (1,), num_classes=3), (2, 8, 8, 3), None, "without a label"),
+        (UNet(32, (1,)), (2, 8, 8, 3), np.zeros(2, int), "with a label"),
+        (UNet(24, (1,), num_groups=32), (2, 8, 8, 3), None, "do not divide into 32 groups"),
+        (UNet(32, (1,), head_dim=5), (2, 8, 8, 3), None, "heads of 5"),
+        (UNet(31, (1,)), (2, 8, 8, 3), None, "even number"),
+    ],
+)
+def test_refusals(unet, shape, label, message):
+    with pytest.raises(GenaxError, match=message):
+        jax.eval_shape(
+            lambda: unet.init(jax.random.key(0), jnp.zeros(shape), jnp.zeros(2, int), label=label)
+        )

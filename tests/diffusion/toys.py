@@ -1,0 +1,43 @@
+"""Denoisers with known answers, and samplers run on them."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from genax.diffusion.networks import Networks
+from genax.diffusion.process import DiscreteProcess
+from genax.diffusion.schedules import linear_betas
+
+PROCESS = DiscreteProcess(linear_betas())
+MEAN, DEVIATION = 0.3, 0.25
+
+
+class GaussianDenoiser(nn.Module):
+    """The exact E[noise | x_t] where every pixel of the data is N(MEAN, DEVIATION^2)."""
+
+    @nn.compact
+    def __call__(self, x, timesteps, train=False):
+        one = self.param("one", nn.initializers.ones, ())
+        signal, sigma = (f(timesteps).reshape(-1, 1, 1, 1) for f in (PROCESS.signal, PROCESS.sigma))
+        variance = jnp.square(signal * DEVIATION) + jnp.square(sigma)
+        return one * sigma * (x - signal * MEAN) / variance
+
+
+class WavyDenoiser(nn.Module):
+    """A bounded function of everything, to compare samplers with references."""
+
+    @nn.compact
+    def __call__(self, x, timesteps, train=False):
+        one = self.param("one", nn.initializers.ones, ())
+        return one * jnp.sin(3 * x + timesteps.reshape(-1, 1, 1, 1) / 100)
+
+
+def run(function, denoiser, batch, seed=0):
+    """`function`(nets, batch) with a denoiser whose only parameter is 1."""
+    variables = {"params": {"denoiser": {"one": np.float32(1.0)}}}
+    apply = nn.apply(function, Networks(denoiser))
+    keys = {"example": jax.random.key(seed)}
+    return jax.jit(lambda batch: apply(variables, batch, rngs=keys))(batch)

@@ -1,0 +1,188 @@
+"""DCGAN against PyTorch: outputs, losses, gradients, statistics and one step of both players."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from genax.gan.dcgan import DCGANDiscriminator, DCGANGenerator, resolutions
+from genax.gan.losses import discriminator_loss, generator_loss, latents
+from genax.gan.networks import Networks
+from tests.parity import require
+
+[torch] = require("torch")
+F = torch.nn.functional
+
+WIDTH, LATENT, BATCH = 8, 10, 6
+
+
+def generator_reference(size, channels):
+    """The layers of PyTorch's example, for any image size."""
+    sizes = resolutions(size)
+    widths = [WIDTH * 2**level for level in reversed(range(len(sizes) - 1))]
+    layers = [torch.nn.ConvTranspose2d(LATENT, widths[0], sizes[0], 1, 0, bias=False)]
+    for wide, narrow in zip(widths, [*widths[1:], channels], strict=True):
+        layers += [torch.nn.BatchNorm2d(wide), torch.nn.ReLU()]
+        layers += [torch.nn.ConvTranspose2d(wide, narrow, 4, 2, 1, bias=False)]
+    return torch.nn.Sequential(*layers, torch.nn.Tanh())
+
+
+def discriminator_reference(size, channels):
+    sizes = resolutions(size)
+    widths = [WIDTH * 2**level for level in range(len(sizes) - 1)]
+    layers = []
+    for level, (before, after) in enumerate(zip([channels, *widths], widths, strict=False)):
+        layers += [torch.nn.Conv2d(before, after, 4, 2, 1, bias=False)]
+        layers += [torch.nn.BatchNorm2d(after)] if level else []
+        layers += [torch.nn.LeakyReLU(0.2)]
+    return torch.nn.Sequential(*layers, torch.nn.Conv2d(widths[-1], 1, sizes[0], 1, 0, bias=False))
+
+
+def randomise(network):
+    """PyTorch's own scale of weights; DCGAN's small one would hide differences."""
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.normal_(module.weight, 1.0, 0.3)
+            torch.nn.init.normal_(module.bias, 0.0, 0.3)
+    return network
+
+
+def generator_tree(network, value):
+    """Parameters (or gradients) in Linen's order; PyTorch's kernels are [in, out, h, w]."""
+    convolutions = [m for m in network if isinstance(m, torch.nn.ConvTranspose2d)]
+    kernels = [value(m.weight).detach().numpy().transpose(2, 3, 0, 1) for m in convolutions]
+    tree = {"project": kernels[0]}
+    tree |= {f"upsample_{level}": {"kernel": kernel} for level, kernel in enumerate(kernels[1:])}
+    return tree | norms(network, value, 0)
+
+
+def discriminator_tree(network, value):
+    """The same for the discriminator; PyTorch's kernels are [out, in, h, w]."""
+    convolutions = [m for m in network if isinstance(m, torch.nn.Conv2d)]
+    kernels = [value(m.weight).detach().numpy().transpose(2, 3, 1, 0) for m in convolutions]
+    tree = {f"downsample_{level}": {"kernel": kernel} for level, kernel in enumerate(kernels[:-1])}
+    return tree | {"score": kernels[-1]} | norms(network, value, 1)
+
+
+def norms(network, value, first):
+    layers = [m for m in network if isinstance(m, torch.nn.BatchNorm2d)]
+    return {
+        f"norm_{level}": {
+            "scale": value(m.weight).detach().numpy(),
+            "bias": value(m.bias).detach().numpy(),
+        }
+        for level, m in enumerate(layers, first)
+    }
+
+
+def statistics(network, first):
+    layers = [m for m in network if isinstance(m, torch.nn.BatchNorm2d)]
+    return {
+        f"norm_{level}": {
+            "mean": m.running_mean.numpy().copy(),
+            "var": m.running_var.numpy().copy(),
+        }
+        for level, m in enumerate(layers, first)
+    }
+
+
+def parameters(generator, discriminator, value=lambda parameter: parameter):
+    return jax.tree.map(
+        np.array,
+        {
+            "generator": generator_tree(generator, value),
+            "discriminator": discriminator_tree(discriminator, value),
+        },
+    )
+
+
+@pytest.mark.parametrize(("size", "channels"), [(28, 1), (32, 3)])
+def test_game_agrees(size, channels):
+    torch.manual_seed(0)
+    theirs = (
+        randomise(generator_reference(size, channels)),
+        randomise(discriminator_reference(size, channels)),
+    )
+    networks = Networks(DCGANGenerator(size, channels, WIDTH, LATENT), DCGANDiscriminator(WIDTH))
+    params = parameters(*theirs)
+    stats = {
+        "generator": statistics(theirs[0], 0),
+        "discriminator": statistics(theirs[1], 1),
+    }
+    image = np.random.default_rng(0).uniform(-1, 1, (BATCH, size, size, channels))
+    image = image.astype(np.float32)
+    batch = {"image": jnp.asarray(image), "index": jnp.arange(BATCH)}
+    rngs = {"example": jax.random.key(1)}
+    variables = {"params": params, "batch_stats": stats}
+    z = torch.from_numpy(np.array(nn.apply(latents, networks)(variables, batch, rngs=rngs)))
+    z = z[:, :, None, None]
+
+    def reward(network, images, real):
+        logits = network(images).flatten()
+        return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, float(real)))
+
+    def discriminator_reward():
+        real = torch.from_numpy(image.transpose(0, 3, 1, 2))
+        with torch.no_grad():
+            fake = theirs[0](z)
+        return reward(theirs[1], real, True) + reward(theirs[1], fake, False)
+
+    def generator_reward():
+        return reward(theirs[1], theirs[0](z), True)
+
+    games = (
+        ("discriminator", discriminator_loss, discriminator_reward),
+        ("generator", generator_loss, generator_reward),
+    )
+    for (player, loss, expected), network in zip(games, reversed(theirs), strict=True):
+
+        @jax.jit
+        def gradient_of(trained, params, stats, player=player, loss=loss):
+            def total(trained):
+                variables = {"params": params | {player: trained}, "batch_stats": stats}
+                apply = nn.apply(loss, networks, mutable=["batch_stats"])
+                result, new = apply(variables, batch, rngs=rngs)
+                return result.values.mean(), new["batch_stats"]
+
+            return jax.value_and_grad(total, has_aux=True)(trained)
+
+        (value, stats), gradient = gradient_of(params[player], params, stats)
+        optimizer = torch.optim.Adam(network.parameters(), lr=1e-2, betas=(0.5, 0.999))
+        for other in theirs:
+            other.zero_grad()
+        wanted = expected()
+        wanted.backward()
+        np.testing.assert_allclose(value, wanted.item(), rtol=1e-5)
+        gradients = parameters(*theirs, lambda p: torch.zeros_like(p) if p.grad is None else p.grad)
+        compare(gradient, gradients[player], 1e-4)
+        compare(stats["generator"], statistics(theirs[0], 0), 1e-5)
+        compare(stats["discriminator"], statistics(theirs[1], 1), 1e-5)
+
+        optimizer.step()
+        adam = optax.adam(1e-2, b1=0.5)
+        updates, _ = adam.update(gradient, adam.init(params[player]))
+        moved = parameters(*theirs)
+        compare(optax.apply_updates(params[player], updates), moved[player], 1e-3)
+        params = moved
+
+    for network in theirs:
+        network.eval()
+    variables = {"params": params, "batch_stats": stats}
+    images = nn.apply(lambda nets: nets.generator(z[:, :, 0, 0].numpy()), networks)(variables)
+    expected = theirs[0](z).detach().numpy()
+    np.testing.assert_allclose(images, expected.transpose(0, 2, 3, 1), atol=1e-5)
+    logits = nn.apply(lambda nets: nets.discriminator(images), networks)(variables)
+    expected = theirs[1](torch.from_numpy(expected)).detach().numpy().flatten()
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
+
+
+def compare(ours, expected, rtol):
+    """Relative to the largest element of each array."""
+    assert jax.tree.structure(ours) == jax.tree.structure(expected)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * np.abs(b).max()),
+        ours,
+        expected,
+    )

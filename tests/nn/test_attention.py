@@ -1,0 +1,111 @@
+"""Attention and the layers beside it, against plain mathematics."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genax.core import GenaxError
+from genax.nn.attention import Attention, attend
+from genax.nn.causal_attention import causal_attention
+from genax.nn.gelu import gelu_tanh
+from genax.nn.layer_norm import layer_norm
+from genax.nn.projection import project
+
+
+def normal(seed, *shape):
+    return jnp.asarray(np.random.default_rng(seed).normal(0, 1, shape), jnp.float32)
+
+
+def assert_same_with_gradients(ours, theirs, *args, tolerance=1e-5):
+    def run(function):
+        result, pullback = jax.vjp(function, *args)
+        return result, pullback(normal(9, *result.shape))
+
+    found, expected = (jax.jit(lambda f=f: run(f))() for f in (ours, theirs))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance),
+        found,
+        expected,
+    )
+
+
+@pytest.mark.parametrize("length", [1, 5, 128, 300])
+def test_causal_blocks(length):
+    args = [normal(i, 2, length, 3, 8) for i in range(3)]
+    plain = lambda q, k, v: attend(q, k, v, causal=True, implementation="xla")  # noqa: E731
+    assert_same_with_gradients(causal_attention, plain, *args)
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 6])
+def test_grouped_heads_and_masks(kv_heads):
+    query, key, value = normal(0, 2, 5, 6, 8), *(normal(i, 2, 7, kv_heads, 8) for i in (1, 2))
+    mask = (
+        jnp.asarray(np.random.default_rng(0).integers(0, 2, (2, 5, 7)), bool).at[..., 0].set(True)
+    )
+    ours = lambda q, k, v: attend(q, k, v, mask)  # noqa: E731
+    theirs = lambda q, k, v: jax.nn.dot_product_attention(q, k, v, mask=mask[:, None])  # noqa: E731
+    assert_same_with_gradients(ours, theirs, query, key, value)
+
+
+def test_bfloat16_has_a_float32_softmax():
+    args = [normal(i, 2, 200, 2, 16).astype(jnp.bfloat16) for i in range(3)]
+    wide = jax.jit(causal_attention)(*(x.astype(jnp.float32) for x in args))
+    for implementation in ("xla", "blocks"):
+        run = partial(attend, causal=True, implementation=implementation)
+        narrow = jax.jit(run)(*args)
+        assert narrow.dtype == jnp.bfloat16
+        assert jnp.abs(narrow - wide).max() < 0.03
+
+
+def test_cross_attention_reads_the_memory():
+    x, memory = normal(0, 2, 5, 12), normal(1, 2, 7, 10)
+    layer = Attention(3, num_kv_heads=1)
+    (y, _), variables = layer.init_with_output(jax.random.key(0), x, memory)
+    assert y.shape == x.shape
+    assert variables["params"]["key_value"]["kernel"].shape == (10, 2, 1, 4)
+    mask = (jnp.arange(7) < 4)[None, None] & jnp.ones((2, 1, 1), bool)
+    other = layer.apply(variables, x, memory.at[:, 4:].set(7.0), mask)[0]
+    np.testing.assert_array_equal(layer.apply(variables, x, memory, mask)[0], other)
+
+
+def test_layer_norm():
+    args = normal(0, 3, 4, 10) * 3 + 1, normal(1, 10), normal(2, 10)
+
+    def plain(x, scale, bias):
+        return (x - x.mean(-1, keepdims=True)) / jnp.sqrt(
+            x.var(-1, keepdims=True) + 1e-5
+        ) * scale + bias
+
+    assert_same_with_gradients(lambda *a: layer_norm(*a, 1e-5), plain, *args)
+    assert_same_with_gradients(
+        lambda x, s: layer_norm(x, s, None, 1e-5), lambda x, s: plain(x, s, 0.0), *args[:2]
+    )
+
+
+def test_gelu():
+    x = jnp.linspace(-12, 12, 1001)
+    assert_same_with_gradients(gelu_tanh, lambda x: jax.nn.gelu(x, approximate=True), x)
+    assert jnp.isfinite(jax.grad(lambda x: gelu_tanh(x).sum())(jnp.array([-1e4, 1e4]))).all()
+
+
+@pytest.mark.parametrize("shape", [((6,), (4, 2)), ((3, 4), (2,)), ((2,), (9,))])
+def test_project(shape):
+    ins, outs = shape
+    x, kernel = normal(0, 2, 3, *ins), normal(1, *ins, *outs)
+    assert_same_with_gradients(
+        lambda x, kernel: project(x, kernel, len(ins)),
+        lambda x, kernel: jnp.tensordot(x, kernel, len(ins)),
+        x,
+        kernel,
+    )
+
+
+def test_refusals():
+    x = normal(0, 1, 4, 2, 8)
+    with pytest.raises(GenaxError, match="'fast' is unknown; choose one of auto"):
+        attend(x, x, x, implementation="fast")
+    with pytest.raises(GenaxError, match="without mask"):
+        attend(x, x, x, mask=jnp.ones((1, 1, 4), bool), causal=True, implementation="blocks")

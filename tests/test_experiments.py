@@ -1,0 +1,120 @@
+"""Every experiment in every variant, the largest too, by shape alone; and a loss of one's own."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from genax.cli.main import main
+from genax.core import init_state, make_step, override
+from genax.core.config import base_config, flat
+from genax.core.run import stage_data
+from tests import experiments
+
+FILES = sorted(
+    str(path.relative_to(experiments.ROOT))
+    for path in (experiments.ROOT / "experiments").glob("*/*.py")
+)
+each_file = pytest.mark.parametrize("file", FILES)
+
+
+def variants() -> list:
+    """Every pair of a file and a variant, with readable names."""
+    pairs = []
+    for file in FILES:
+        for variant in getattr(experiments.load(file), "VARIANTS", {"cpu": ""}):
+            pairs.append(pytest.param(file, variant, id=f"{Path(file).stem}-{variant}"))
+    return pairs
+
+
+@pytest.mark.parametrize(("file", "variant"), variants())
+def test_state_and_step_have_shapes(file, variant):
+    """A 175-billion-parameter model too: nothing is allocated, no data is read."""
+    module = experiments.load(file)
+    config = module.get_config(variant)
+    experiment = module.build(config)
+    elements = tuple(data.element for data in stage_data(experiment))
+    for stage, element in enumerate(elements):
+        state = jax.eval_shape(partial(init_state, experiment.task, 0, elements, stage))
+        batch = {
+            name: jax.ShapeDtypeStruct((config.batch_size, *shape.shape), shape.dtype)
+            for name, shape in element.items()
+        }
+        step = make_step(experiment.task, stage, config.accumulate)
+        new, metrics = jax.eval_shape(step, state, batch)
+        shapes = partial(jax.tree.map, lambda leaf: (leaf.shape, leaf.dtype))
+        assert shapes(new) == shapes(state)
+        for phase in experiment.task.stages[stage].phases:
+            assert metrics[f"{phase.name}/loss"].shape == ()
+    assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(state.params))
+
+
+@each_file
+def test_documentation(file):
+    """A docstring with the paper and the command, and a line for each variant."""
+    module = experiments.load(file)
+    assert module.__doc__
+    assert f"genax train {file}" in module.__doc__
+    assert len(getattr(module, "VARIANTS", {"cpu": ""})) >= 1
+    assert all(str(line).strip() for line in module.VARIANTS.values())
+
+
+@pytest.mark.parametrize(("file", "variant"), variants())
+def test_standard_settings(file, variant):
+    """Those of the loop are there in every variant, with their types, and can be overridden."""
+    config = experiments.load(file).get_config(variant)
+    standard = flat(base_config())
+    assert {key: type(value) for key, value in flat(config).items() if key in standard} == {
+        key: type(value) for key, value in standard.items()
+    }
+    settings = {
+        "steps": "7",
+        "seed": "5",
+        "batch_size": "4",
+        "checkpoint_every": "3",
+        "parallel.strategy": "pmap",
+        "parallel.mesh": "data=2,fsdp=2",
+    }
+    changed = flat(override(config, settings))
+    assert {key: str(changed[key]) for key in settings} == settings
+
+
+OWN_LOSS = '''"""A variational autoencoder that is trained by absolute error."""
+import jax.numpy as jnp
+import optax
+from genax.core import Experiment, Loss, Phase, Stage, Task, base_config
+from genax.data import ImageData
+from genax.vae.autoencoders import MLPSize
+from genax.vae.objectives import encode
+
+def absolute_error(nets, batch):
+    posterior, z = encode(nets, batch, samples=1, train=True)
+    error = jnp.abs(nets.decoder(z).mean[:, 0] - batch["image"]).sum((1, 2, 3))
+    return Loss(error + posterior.kl_to_standard().sum((1, 2)), aux={"error": error})
+
+def get_config(variant="cpu"):
+    return base_config(steps=300, batch_size=48, learning_rate=1e-3)
+
+def build(config):
+    phase = Phase("vae", absolute_error, ("encoder", "decoder"), optax.adam(config.learning_rate))
+    networks = MLPSize((8, 8, 1), (64,), 8, jnp.tanh).networks()
+    return Experiment(Task(networks, [Stage([phase])]), ImageData("digits", range=(0.0, 1.0)))
+'''
+
+
+def test_new_loss_outside_the_repository(tmp_path, monkeypatch):
+    """Twenty lines at most, in the user's own folder, trained by `genax train`."""
+    assert len(OWN_LOSS.splitlines()) <= 20
+    monkeypatch.chdir(tmp_path)
+    Path("absolute_vae.py").write_text(OWN_LOSS)
+    settings = ["--config.steps=40", "--config.log_every=20"]
+    assert main(["train", "absolute_vae.py", "--workdir", "run", *settings]) == 0
+    lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [20, 40]
+    assert lines[-1]["vae/loss"] < lines[0]["vae/loss"]
+    assert lines[-1]["vae/error"] > 0

@@ -1,0 +1,118 @@
+"""Cross-entropy, the next-token loss, its scores, and the optimizer."""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from genax.transformer.cross_entropy import cross_entropy
+from genax.transformer.gpt import GPT
+from genax.transformer.losses import next_token_loss
+from genax.transformer.networks import Networks
+from genax.transformer.optim import adamw, is_decayed, warmup_cosine
+from genax.transformer.scores import next_token_scores
+
+LOGITS = jnp.asarray(np.random.default_rng(0).normal(0, 3, (2, 5, 11)), jnp.float32)
+TARGETS = jnp.asarray(np.random.default_rng(1).integers(0, 11, (2, 5)))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_cross_entropy_and_its_gradient(dtype):
+    logits = LOGITS.astype(dtype)
+
+    def plain(logits):
+        values = optax.softmax_cross_entropy_with_integer_labels(
+            logits.astype(jnp.float32), TARGETS
+        )
+        return (values * jnp.arange(5.0)).sum(), values
+
+    def ours(logits):
+        values = cross_entropy(logits, TARGETS)
+        return (values * jnp.arange(5.0)).sum(), values
+
+    (_, expected), gradient = jax.value_and_grad(plain, has_aux=True)(logits)
+    (_, values), found = jax.value_and_grad(ours, has_aux=True)(logits)
+    assert values.dtype == jnp.float32
+    assert found.dtype == dtype
+    np.testing.assert_allclose(values, expected, rtol=1e-6, atol=1e-6)
+    tolerance = 1e-6 if dtype == jnp.float32 else 1e-2
+    np.testing.assert_allclose(
+        found.astype(jnp.float32), gradient.astype(jnp.float32), rtol=tolerance, atol=tolerance
+    )
+
+
+def test_cross_entropy_of_large_logits_is_finite():
+    logits = jnp.array([[1e4, -1e4, 0.0]])
+    value, gradient = jax.value_and_grad(lambda x: cross_entropy(x, jnp.array([1]))[0])(logits)
+    assert value == 2e4
+    np.testing.assert_array_equal(gradient, [[1, -1, 0]])
+
+
+@pytest.fixture(scope="module")
+def model():
+    networks = Networks(GPT(11, 8, 16, 1, 2, dropout=0.3))
+    tokens = jnp.asarray(np.random.default_rng(2).integers(0, 11, (3, 9)), jnp.int32)
+    keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
+    batch = {"tokens": tokens}
+    return networks, jax.jit(nn.init(next_token_loss, networks))(keys, batch), batch
+
+
+def test_values_weights_and_accuracy(model):
+    networks, variables, batch = model
+    weights = (jnp.arange(8) < 5).astype(jnp.float32) * jnp.ones((3, 1))
+    apply = nn.apply(lambda nets, batch: next_token_loss(nets, batch, train=False), networks)
+    loss = jax.jit(apply)(variables, {**batch, "weights": weights})
+    assert loss.values.shape == (3, 8)
+    np.testing.assert_array_equal(loss.weights, weights)
+    logits = networks.apply(variables, batch["tokens"][:, :-1], method=lambda n, t: n.decoder(t))
+    np.testing.assert_array_equal(
+        loss.aux["accuracy"].values, logits.argmax(-1) == batch["tokens"][:, 1:]
+    )
+    assert loss.values.mean() == pytest.approx(math.log(11), rel=0.1)
+
+
+def test_only_training_drops(model):
+    networks, variables, batch = model
+    train = jax.jit(nn.apply(next_token_loss, networks))
+    values = [train(variables, batch, rngs={"dropout": jax.random.key(i)}).values for i in (0, 1)]
+    assert not np.array_equal(*values)
+    evaluator = next_token_scores()
+    rows = jax.jit(nn.apply(evaluator.function, networks))(variables, batch)
+    scores = evaluator.summarize(jax.device_get(rows))
+    assert scores["perplexity"] == pytest.approx(math.exp(scores["loss"]))
+    assert scores["bits_per_token"] == pytest.approx(scores["loss"] / math.log(2))
+    assert 0 <= scores["accuracy"] <= 1
+
+
+def test_schedule_follows_its_own_length():
+    schedule = warmup_cosine(1e-3, 1e-4, 100, 2000)
+    steps = np.array([0, 100, 1050, 2000, 9000])
+    expected = [1e-3 / 101, 1e-3, 5.5e-4, 1e-4, 1e-4]
+    np.testing.assert_allclose(jax.jit(schedule)(steps), expected, rtol=1e-5)
+    np.testing.assert_allclose(warmup_cosine(1e-3, 1e-4, 0, 10)(0), 1e-3, rtol=1e-6)
+
+
+def test_decay_is_told_by_name(model):
+    params = model[1]["params"]
+    flat = {
+        "decoder/blocks/attention/qkv/bias": jnp.ones((2, 3, 4)),
+        "decoder/x/kernel": jnp.ones(1),
+    }
+    assert is_decayed(flat) == {
+        "decoder/blocks/attention/qkv/bias": False,
+        "decoder/x/kernel": True,
+    }
+    optimizer = adamw(0.1, weight_decay=0.5)
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = jax.jit(lambda g, p: optimizer.update(g, optimizer.init(p), p))(zeros, params)
+    block = updates["decoder"]["blocks_0"]
+    np.testing.assert_allclose(
+        block["feed_forward"]["expand"]["kernel"],
+        -0.05 * params["decoder"]["blocks_0"]["feed_forward"]["expand"]["kernel"],
+        rtol=1e-6,
+    )
+    assert not block["feed_forward_norm"]["scale"].any()
