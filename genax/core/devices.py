@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -89,11 +90,20 @@ class Jit:
 
     def compile(self, step: Callable, state: TrainState, stacked: bool) -> Callable:
         """The step as one partitioned program."""
-        placed = self.shardings(state)
+        placed, split = self.shardings(state), self._batch(stacked)
+
+        def split_step(state, batch):
+            # What is made of the index alone, such as a generator's latents, is split like the
+            # batch: left to itself, XLA computes the whole of it on every device.
+            shape = jax.tree.leaves(dict(batch))[0].shape[: 2 if stacked else 1]
+            index = jnp.broadcast_to(jnp.arange(shape[-1]), shape)
+            index = jax.lax.with_sharding_constraint(index, split)
+            return step(state, {**batch, "index": index})
+
         return jax.jit(
-            step,
+            split_step,
             donate_argnums=0,
-            in_shardings=(placed, self._batch(stacked)),
+            in_shardings=(placed, split),
             out_shardings=(placed, NamedSharding(self.mesh, PartitionSpec())),
         )
 

@@ -80,7 +80,8 @@ def make_step(
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         local_step = state.step - start
-        batch = dict(batch, index=_global_index(batch))
+        if "index" not in batch:
+            batch = dict(batch, index=_global_index(batch))
         metrics: Metrics = {}
         for number, phase in enumerate(task.stages[stage].phases):
             key = jax.random.fold_in(jax.random.fold_in(state.rng, state.step), number)
@@ -188,7 +189,7 @@ def _minimise(task: Task, phase: Phase, accumulate, params, batch, key, local_st
     gradient = jax.tree.map(lambda g: g * (1 / weight).astype(g.dtype), gradient)
     updates, opt_state = phase.optimizer.update(gradient, old.opt_state, old.params)
     metrics = {name: sum_.total / sum_.weight for name, sum_ in sums.items()}
-    metrics["grad_norm"] = optax.global_norm(gradient)
+    metrics["grad_norm"] = optax.tree.norm(gradient)
     metrics["finite"] = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
     return Moved(optax.apply_updates(old.params, updates), collections, opt_state), metrics
 

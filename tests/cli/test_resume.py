@@ -35,12 +35,27 @@ TASKS = {
     "stages": (TOY, {"checkpoint_every": 20, "first_stage": 80} | FOUR_AT_ONCE, 120),
     "vae": (
         "experiments/vae/vae.py:digits",
-        {"checkpoint_every": 20, "steps_per_call": 1, "batch_size": 32},
-        120,
+        {"checkpoint_every": 20, "batch_size": 32, "hidden": "(16,)", "importance_samples": 2},
+        100,
     ),
-    "gpt": ("experiments/transformer/gpt.py:stdlib", {"checkpoint_every": 4}, 24),
-    "ddpm": ("experiments/diffusion/ddpm.py:digits", {"checkpoint_every": 4}, 24),
-    "dcgan": ("experiments/gan/dcgan.py:digits", {"checkpoint_every": 4, "width": 4}, 24),
+    "gpt": (
+        "experiments/transformer/gpt.py:stdlib",
+        {"checkpoint_every": 4, "hidden_size": 16, "num_layers": 1, "context": 16}
+        | {"batch_size": 8, "evaluation_windows": 8, "eval_batch_size": 8},
+        24,
+    ),
+    "ddpm": (
+        "experiments/diffusion/ddpm.py:digits",
+        {"checkpoint_every": 4, "batch_size": 8, "unet__channels": 8, "unet__multipliers": "(1,)"}
+        | {"unet__num_groups": 4, "unet__attention_resolutions": "(8,)"}
+        | {"eval_examples": 8, "eval_batch_size": 8, "eval_draws": 1, "ddim_steps": 2},
+        24,
+    ),
+    "dcgan": (
+        "experiments/gan/dcgan.py:digits",
+        {"checkpoint_every": 4, "batch_size": 8, "width": 4, "coverage_samples": 0},
+        24,
+    ),
 }
 
 

@@ -32,6 +32,12 @@ ACCUMULATED = ("pmap_accumulate_2", "sharded_accumulate_4")
 BATCH_NORM = dict.fromkeys(ACCUMULATED, "BatchNorm normalises each microbatch by itself")
 DROPOUT = dict.fromkeys(("pmap", *ACCUMULATED), "each shard draws dropout masks of its own")
 
+# Of the contracts that hold to the bit; these hold to 1e-6 instead.
+CONVOLUTION = {"steps_per_call": "XLA may compute a convolution inside a loop by another routine"}
+SPECTRAL_NORM = {
+    "created_in_parts": "SpectralNorm divides a new kernel by its norm, a sum of parts"
+}
+
 
 @dataclass(frozen=True)
 class Row:
@@ -39,7 +45,7 @@ class Row:
 
     make: dtype of the computation -> task. element: shapes of an example, or one a stage.
     batch: (rng, size) -> arrays; None draws them from the shapes, integers below `classes`.
-    exceptions: layout to the documented reason for which it may differ.
+    exceptions: layout or contract to the documented reason for which it may differ.
     """
 
     name: str
@@ -91,10 +97,10 @@ ROWS = (
     Row("vae_gan", vae_gan.make, vae_gan.ELEMENT),
     Row("cycle_gan", cycle_gan.make, cycle_gan.ELEMENT),
     Row("stylegan2_ada", stylegan2_ada.make, stylegan2_ada.ELEMENT),
-    Row("progan", progan.make, progan.ELEMENT),
+    Row("progan", progan.make, progan.ELEMENT, exceptions=CONVOLUTION),
     Row("llava", llava.make, llava.ELEMENT, llava.batch),
     Row("flamingo", flamingo.make, flamingo.ELEMENT, flamingo.batch),
-    Row("wgan_gp", wgan_gp.make, wgan_gp.ELEMENT),
+    Row("wgan_gp", wgan_gp.make, wgan_gp.ELEMENT, exceptions=SPECTRAL_NORM),
     Row("batch_norm_gan", batch_norm_gan.make, batch_norm_gan.ELEMENT, exceptions=BATCH_NORM),
     Row("denoiser", denoiser.make, denoiser.ELEMENT),
     Row("language_model", language_model.make, language_model.ELEMENT, language_model.batch),
@@ -116,8 +122,9 @@ ROWS = (
             "unet.attention_resolutions": "()",
             "warmup_steps": "4",
         },
+        exceptions=CONVOLUTION,
     ),
-    experiment("gan/dcgan.py", "digits", {"width": "4"}, exceptions=BATCH_NORM),
+    experiment("gan/dcgan.py", "digits", {"width": "4"}, exceptions=BATCH_NORM | CONVOLUTION),
     experiment(
         "transformer/gpt.py",
         "stdlib",

@@ -12,7 +12,7 @@ import numpy as np
 from genax.core.data import Shard
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Synthetic:
     """element: shapes of an example. draw: (number, size) -> arrays, for one process."""
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 import jax
+import numpy as np
 import pytest
 
 from genax.core import Stage, init_state, tree
@@ -28,13 +29,14 @@ def test_shapes_are_those_of_the_real_state(row):
 
 @each_row
 def test_created_in_parts_is_created_whole(row):
-    """To the bit."""
+    """To the bit, or to 1e-6 where the table says why."""
+    tolerance = 1e-6 if "created_in_parts" in row.exceptions else 0.0
     strategy = harness.compiled(row.name, "sharded").strategy
     with harness.quick_compilation():
         state = create(harness.initialiser(row), strategy)
     whole = tree.flatten(harness.initial(row.name))
     for path, leaf in tree.flatten(harness.on_host(state)).items():
-        assert leaf.tobytes() == whole[path].tobytes(), path
+        np.testing.assert_allclose(leaf, whole[path], tolerance, tolerance, err_msg=path)
     assert not all(leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(state.params))
 
 

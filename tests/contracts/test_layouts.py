@@ -31,25 +31,46 @@ def test_layout_does_not_change_a_run(name, layout):
             np.testing.assert_allclose(
                 new[path], old[path], TOLERANCE, TOLERANCE, err_msg=f"{part}/{path}"
             )
-    for key, value in measured[harness.STEPS - 1].items():
-        np.testing.assert_allclose(metrics[key], value, TOLERANCE, TOLERANCE, err_msg=key)
+    for old, new in zip(measured, metrics, strict=False):
+        for key in old:
+            np.testing.assert_allclose(new[key], old[key], TOLERANCE, TOLERANCE, err_msg=key)
+    for key in metrics[0]:
+        # Adam hides the scale of a gradient; before the first step nothing has drifted apart yet.
+        if key.endswith("/grad_norm"):
+            np.testing.assert_allclose(metrics[0][key], measured[0][key], 1e-4, err_msg=key)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_exceptions_are_documented(row):
-    assert set(row.exceptions) <= set(harness.LAYOUTS)
-    assert all(row.exceptions.values())
+EXCEPTED = [row for row in ROWS if set(row.exceptions) & set(harness.LAYOUTS)]
 
 
-@pytest.mark.parametrize("row", [row for row in ROWS if row.exceptions], ids=lambda row: row.name)
+@pytest.mark.parametrize("row", EXCEPTED, ids=lambda row: row.name)
 def test_exceptions_are_needed(row):
     """An exception that the run does not need would hide a fault one day."""
-    layout = next(iter(row.exceptions))
+    layout = next(layout for layout in harness.LAYOUTS if layout in row.exceptions)
     reference = harness.history(row.name)[0][harness.STEPS]
     other, _ = harness.last_of(row.name, layout)
     chex.assert_tree_all_finite(other.params)
     differences = jax.tree.map(lambda a, b: np.abs(a - b).max(), reference.params, other.params)
     assert max(jax.tree.leaves(differences)) > TOLERANCE
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_exceptions_are_documented(row):
+    assert set(row.exceptions) <= {*harness.LAYOUTS, "steps_per_call", "created_in_parts"}
+    assert all(row.exceptions.values())
+
+
+def test_devices_share_what_is_made_of_noise_alone():
+    """A generator's phase reads no data; each of four devices still does about a quarter of it."""
+    flops = {}
+    for layout in (harness.REFERENCE, "data"):
+        name = "wgan_gp"
+        strategy, step = harness.compiled(name, layout)
+        batch = strategy.put(harness.BY_NAME[name].batch_at(0), stacked=False)
+        with harness.quick_compilation():
+            program = step.lower(jax.eval_shape(harness.initialiser(harness.BY_NAME[name])), batch)
+            flops[layout] = program.compile().cost_analysis()["flops"]
+    assert flops["data"] < 0.4 * flops[harness.REFERENCE]
 
 
 def test_simulated_devices():

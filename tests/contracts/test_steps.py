@@ -68,38 +68,38 @@ def test_phase_alone_changes_only_what_it_trains(name, number, phase):
     assert moved <= trained(state.params, (only,))
 
 
-@each_row
-def test_several_steps_in_one_call_are_single_steps(row):
-    """To the bit."""
-    task, k = harness.task_of(row.name), 3
-    strategy, _ = harness.compiled(row.name, harness.REFERENCE)
-    advance = strategy.compile(make_steps(make_step(task)), harness.initial(row.name), stacked=True)
-    batches = [row.batch_at(step) for step in range(k)]
-    stacked = {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}
-    start = harness.placed(harness.initial(row.name), strategy)
-    state, metrics = advance(start, strategy.put(stacked, stacked=True))
-    states, measured = harness.history(row.name)
-    assert changed(states[k], harness.on_host(state)) == set()
-    for key, values in metrics.items():
-        np.testing.assert_array_equal(values, [measured[step][key] for step in range(k)], key)
-
-
-@pytest.mark.parametrize("layout", ["pmap", "sharded"])
-def test_several_steps_in_one_call_on_several_devices(layout):
-    name, k = "denoiser", 3
+def several(name: str, layout: str, k: int):
+    """State and metrics after k steps in one call."""
     row, task = harness.BY_NAME[name], harness.task_of(name)
     strategy = harness.compiled(name, layout).strategy
     advance = strategy.compile(make_steps(make_step(task)), harness.initial(name), stacked=True)
     batches = [row.batch_at(step) for step in range(k)]
-    stacked = {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}
+    stacked = {key: np.stack([batch[key] for batch in batches]) for key in batches[0]}
     start = harness.placed(harness.initial(name), strategy)
-    state, _ = advance(start, strategy.put(stacked, stacked=True))
-    expected = harness.history(name)[0][k].params
-    jax.tree.map(
-        partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5),
-        harness.on_host(state.params),
-        expected,
-    )
+    return harness.on_host(advance(start, strategy.put(stacked, stacked=True)))
+
+
+@each_row
+def test_several_steps_in_one_call_are_single_steps(row):
+    """To the bit, or to 1e-6 where the table says why."""
+    states, measured = harness.history(row.name)
+    state, metrics = several(row.name, harness.REFERENCE, k=3)
+    tolerance = 1e-6 if "steps_per_call" in row.exceptions else 0.0
+    old, new = tree.flatten(states[3]), tree.flatten(state)
+    for path in old:
+        np.testing.assert_allclose(new[path], old[path], tolerance, tolerance, err_msg=path)
+    for key, values in metrics.items():
+        single = [measured[step][key] for step in range(3)]
+        np.testing.assert_allclose(values, single, tolerance, tolerance, err_msg=key)
+
+
+@pytest.mark.parametrize("layout", ["pmap", "sharded"])
+def test_several_steps_in_one_call_on_several_devices(layout):
+    expected = harness.history("denoiser")[0][3].params
+    with harness.quick_compilation():
+        state, _ = several("denoiser", layout, k=3)
+    close = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5)
+    jax.tree.map(close, state.params, expected)
 
 
 @each_row
@@ -134,8 +134,23 @@ def test_step_compiles_once(row):
 
 @pytest.mark.parametrize("layout", ["sharded", "pmap"])
 def test_step_compiles_once_on_several_devices(layout):
-    harness.last_of("vae_gan", layout)
-    assert harness.compiled("vae_gan", layout).step._cache_size() == 1
+    """Each compilation traces the step, so nothing is traced after the first call."""
+    name, traced = "vae_gan", []
+    row, step = harness.BY_NAME[name], make_step(harness.task_of(name))
+
+    def counted(state, batch):
+        traced.append(1)
+        return step(state, batch)
+
+    strategy = harness.compiled(name, layout).strategy
+    advance = strategy.compile(counted, harness.initial(name), stacked=False)
+    state, after = harness.placed(harness.initial(name), strategy), []
+    for number in range(3):
+        batch = strategy.put(row.batch_at(number), stacked=False)
+        with harness.quick_compilation():
+            state, _ = advance(state, batch)
+        after.append(len(traced))
+    assert after[0] == after[-1]
 
 
 @each_row

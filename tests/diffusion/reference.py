@@ -83,7 +83,7 @@ def _path(parts: list[str], levels: int) -> list[str]:
             head = [f"middle_residual_{number}"]
         case ["down_blocks", level, "downsamplers", "0", *rest]:
             head = [f"down_{level}_downsample"]
-        case ["up_blocks", level, "upsamplers", "0", *rest]:
+        case ["up_blocks", level, "upsamplers", "0", "conv", *rest]:
             head = [f"up_{levels - 1 - int(level)}_upsample"]
         case ["down_blocks", level, kind, number, *rest]:
             head = [f"down_{level}_{KINDS[kind]}_{number}"]
