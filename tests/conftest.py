@@ -11,8 +11,9 @@ DEVICES = 4
 
 def _settings() -> dict[str, str]:
     """Environment variables of the tests, for those that are not set already."""
-    # Programs compiled by another version of XLA or for another processor are never taken for
-    # these: JAX keys each by both. The folder's name only keeps versions and users apart.
+    # A program that was compiled once is taken from this folder, by the next run of the tests and
+    # by the processes that tests start; it is the same program, so results stay the same bits.
+    # The name keeps versions and users apart.
     versions = "".join(metadata.version(name) for name in ("jax", "jaxlib"))
     folder = f"genax-tests-{os.getuid()}-{hashlib.sha256(versions.encode()).hexdigest()[:8]}"
     return {

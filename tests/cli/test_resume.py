@@ -13,7 +13,6 @@ from genax.cli.experiments import reopen
 from genax.core import tree
 from genax.core.checkpoint import Checkpoints
 from tests.cli.command import (
-    ROOT,
     TOY,
     finish,
     inspect,
@@ -31,7 +30,7 @@ QUIET = {"log_every": 1, "steps_per_call": 1, "sample_every": 0, "eval_every": 0
 FOUR_AT_ONCE = {"steps_per_call": 4, "log_every": 4}
 # Path, settings that make it small, and the steps of the whole run.
 TASKS = {
-    "toy": (TOY, {"checkpoint_every": 20}, 100),
+    "toy": (TOY, {"checkpoint_every": 20}, 160),
     "stages": (TOY, {"checkpoint_every": 20, "first_stage": 80} | FOUR_AT_ONCE, 120),
     "vae": (
         "experiments/vae/vae.py:digits",
@@ -61,18 +60,16 @@ TASKS = {
 
 def command(name: str, workdir: Path) -> tuple:
     path, settings, steps = TASKS[name]
-    if not Path(ROOT, path.partition(":")[0]).exists():
-        pytest.skip(f"{path} is not written yet")
     return train(path, workdir, **QUIET | settings, steps=steps)
 
 
 def moment(name: str) -> int:
-    """A step after the first checkpoint and before the last ones; the same in every test run."""
+    """A step after the first checkpoint, well before the end; the same in every test run."""
     _, settings, steps = TASKS[name]
     if stage := settings.get("first_stage"):
         span = range(stage - 8, stage + 8)
     else:
-        span = range(settings["checkpoint_every"] + 1, steps * 3 // 4)
+        span = range(settings["checkpoint_every"] + 1, steps // 2)
     step = random.Random(name).choice(span)
     print(f"{name}: interrupted once it has logged step {step}")
     return step
