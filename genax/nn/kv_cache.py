@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import struct
 from jax import lax
@@ -36,12 +36,13 @@ class LayerCache:
 class KVCache:
     """The state of left-to-right decoding, for all layers.
 
-    layers: keys and values with a leading axis of layers.
+    layers: one LayerCache for each layer, or a single one with a leading axis of layers where
+      the layers are scanned.
     valid: whether a slot holds a token; padding fills slots but is never attended to.
     used: slots filled so far, the same for all sequences.
     """
 
-    layers: LayerCache
+    layers: LayerCache | tuple[LayerCache, ...]
     valid: Bool[Array, "b s"]
     used: Int[Array, ""]
 
@@ -53,12 +54,15 @@ class KVCache:
         slots: int,
         num_heads: int,
         head_dim: int,
-        dtype: jnp.dtype = jnp.float32,
+        dtype: Any = jnp.float32,
+        scanned: bool = False,
     ) -> KVCache:
         """A cache for `slots` tokens a sequence, padding included."""
-        zeros = jnp.zeros((num_layers, batch_size, slots, num_heads, head_dim), dtype)
+        stack = (num_layers,) if scanned else ()
+        zeros = jnp.zeros((*stack, batch_size, slots, num_heads, head_dim), dtype)
+        layer = LayerCache(zeros, zeros)
         return cls(
-            layers=LayerCache(zeros, zeros),
+            layers=layer if scanned else (layer,) * num_layers,
             valid=jnp.zeros((batch_size, slots), bool),
             used=jnp.zeros((), jnp.int32),
         )
@@ -87,8 +91,3 @@ class KVCache:
             replace(self, valid=valid, used=self.used + length),
             valid[:, None] & causal[None],
         )
-
-
-def layer_of(layers: LayerCache, number: int) -> LayerCache:
-    """The cache of one layer."""
-    return jax.tree.map(lambda x: x[number], layers)

@@ -7,14 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from genax.core.errors import GenaxError
 from genax.nn.attention import Attention
 from genax.nn.feed_forward import FeedForward
-from genax.nn.kv_cache import KVCache, LayerCache, layer_of
+from genax.nn.kv_cache import KVCache, LayerCache
 from genax.nn.layer_norm import LayerNorm
 
 # Placement of parameters over the mesh: heads and the feed-forward width over "tensor" (Shoeybi et
@@ -187,7 +186,13 @@ class GPT(nn.Module):
         """A cache for `slots` tokens a sequence, padding included."""
         head_dim = self.hidden_size // self.num_heads
         return KVCache.empty(
-            self.num_layers, batch_size, slots, self.num_heads, head_dim, self.dtype
+            self.num_layers,
+            batch_size,
+            slots,
+            self.num_heads,
+            head_dim,
+            self.dtype,
+            self.scan_layers,
         )
 
     def decode(
@@ -209,11 +214,9 @@ class GPT(nn.Module):
         if self.scan_layers:
             x, layers = self.blocks(x, layers, mask, start, train)
         else:
-            caches = []
-            for number, block in enumerate(self.blocks):
-                cache = None if layers is None else layer_of(layers, number)
-                x, cache = block(x, cache, mask, start, train)
-                caches.append(cache)
-            if layers is not None:
-                layers = jax.tree.map(lambda *leaves: jnp.stack(leaves), *caches)
+            written = []
+            for block, layer in zip(self.blocks, layers or [None] * self.num_layers, strict=True):
+                x, layer = block(x, layer, mask, start, train)
+                written.append(layer)
+            layers = tuple(written)
         return self.final_norm(x), layers

@@ -47,7 +47,7 @@ TASKS = {
         "experiments/diffusion/ddpm.py:digits",
         {"checkpoint_every": 4, "batch_size": 8, "unet__channels": 8, "unet__multipliers": "(1,)"}
         | {"unet__num_groups": 4, "unet__attention_resolutions": "(8,)"}
-        | {"eval_examples": 8, "eval_batch_size": 8, "eval_draws": 1, "ddim_steps": 2},
+        | {"test_split": "", "num_timesteps": 20, "ddim_steps": 2},
         24,
     ),
     "dcgan": (
