@@ -81,9 +81,9 @@ def get_config(variant="cpu"):
         "ancestral": False,
         "eval_examples": 500,
         "batch_size": 64,
-        "steps": 1200,
-        "checkpoint_every": 300,
-        "sample_every": 300,
+        "steps": 1600,
+        "checkpoint_every": 400,
+        "sample_every": 400,
     }
     settings = {
         "cpu": small,
@@ -94,11 +94,10 @@ def get_config(variant="cpu"):
             "unet": dict(PRESETS["digits"]),
             "num_levels": 17,
             "eval_examples": 0,
-            "batch_size": 128,
-            "steps": 1000,
+            "steps": 800,
             "steps_per_call": 10,
-            "checkpoint_every": 500,
-            "sample_every": 250,
+            "checkpoint_every": 400,
+            "sample_every": 200,
         },
         "cifar10": paper | {"dataset": "cifar10"},
         "lsun256": large

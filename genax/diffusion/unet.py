@@ -40,10 +40,10 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
             "num_groups": 32,
         },
         "cpu": {
-            "channels": 32,
-            "multipliers": (1, 2, 2),
+            "channels": 16,
+            "multipliers": (1, 2, 4),
             "num_res_blocks": 1,
-            "attention_resolutions": (7, 8),
+            "attention_resolutions": (7,),
             "dropout": 0.0,
             "num_groups": 8,
         },

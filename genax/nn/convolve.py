@@ -31,10 +31,8 @@ def convolve(
     are permuted instead, which other compilers fold away. No forward-mode derivative.
     """
     if isinstance(padding, str):
-        pads = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
-    else:
-        pads = padding
-    (top, bottom), (left, right) = pads
+        padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
+    (top, bottom), (left, right) = padding
     return _convolve(x, kernel, tuple(strides), ((top, bottom), (left, right)))
 
 
