@@ -26,7 +26,7 @@ from genax.diffusion.unet import PRESETS, UNet
 from genax.evaluation.pictures import image_grid
 
 VARIANTS = {
-    "cpu": "Fashion-MNIST at 28x28 in minutes on two cores, 1.1 M parameters",
+    "cpu": "Fashion-MNIST at 28x28 in minutes on two cores, 0.7 M parameters",
     "digits": "8x8 digits, embedded: recognisable in about two minutes on two cores",
     "cifar10": "CIFAR-10 as in the paper, 35.7 M parameters, 800,000 steps of 128",
     "lsun256": "LSUN churches at 256x256 as in the paper, 113.7 M parameters; TFDS lsun",
