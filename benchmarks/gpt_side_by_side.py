@@ -1,6 +1,6 @@
 """The GPT experiment beside the same model in PyTorch: same weights, batches, schedule and steps.
 
-    python -m benchmarks.gpt_side_by_side [--variant cpu] [--steps N] [--seed 0] [--json FILE]
+    python -m benchmarks.gpt_side_by_side [--variant cpu] [--steps N] [--seed 0] [--threads N]
 
 PyTorch trains transformers' GPT2LMHeadModel from genax's initial weights on genax's batches. Both
 are scored on the whole validation split. The goal is within 0.03 nats a token.
@@ -16,6 +16,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import torch
+from tqdm import tqdm
 
 from benchmarks.torch_gpt import make_torch_adamw, make_torch_gpt
 from genax.cli.experiments import configure, load
@@ -29,7 +30,7 @@ def train_genax(experiment, state, batches):
     """The state after the normal step on each batch, and the seconds it took."""
     step = jax.jit(make_step(experiment.task), donate_argnums=0)
     start = time.perf_counter()
-    for batch in batches:
+    for batch in tqdm(batches, "genax", disable=None):
         state, metrics = step(state, batch)
     jax.block_until_ready(metrics)
     return state, time.perf_counter() - start
@@ -44,7 +45,7 @@ def train_torch(model, batches, config):
     rates = np.asarray(jax.jit(schedule)(np.arange(config.steps)))
     trained = [p for p in model.parameters() if p.requires_grad]
     start = time.perf_counter()
-    for rate, batch in zip(rates, batches, strict=True):
+    for rate, batch in zip(tqdm(rates, "torch", disable=None), batches, strict=True):
         for group in optimizer.param_groups:
             group["lr"] = float(rate)
         tokens = torch.tensor(batch["tokens"]).long()
@@ -109,8 +110,11 @@ def main() -> None:
     parser.add_argument("--variant", default="cpu")
     parser.add_argument("--steps", type=int)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, help="PyTorch's; fewer where the cores are busy")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
     result = compare(args.variant, args.steps, args.seed)
     print(f"{result['variant']}, {result['steps']} steps: validation loss in nats per token")
     for side in ("genax", "torch"):

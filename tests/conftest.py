@@ -18,6 +18,7 @@ def _settings() -> dict[str, str]:
     folder = f"genax-tests-{os.getuid()}-{hashlib.sha256(versions.encode()).hexdigest()[:8]}"
     return {
         "JAX_PLATFORMS": "cpu",
+        "JAX_CPU_ENABLE_ASYNC_DISPATCH": "false",
         "JAX_COMPILATION_CACHE_DIR": str(Path(tempfile.gettempdir()) / folder),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
     }
@@ -25,6 +26,14 @@ def _settings() -> dict[str, str]:
 
 for name, value in _settings().items():
     os.environ.setdefault(name, value)
+# Devices simulated on few, busy cores meet late: XLA gives up on a collective after 40 seconds and
+# ends the process, unless told to wait. Steps dispatched one at a time cannot wait for each other.
+FLAGS = {
+    "xla_force_host_platform_device_count": DEVICES,
+    "xla_cpu_collective_call_terminate_timeout_seconds": 600,
+}
 flags = os.environ.get("XLA_FLAGS", "")
-if "xla_force_host_platform_device_count" not in flags:
-    os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={DEVICES}".strip()
+for flag, setting in FLAGS.items():
+    if flag not in flags:
+        flags = f"{flags} --{flag}={setting}".strip()
+os.environ["XLA_FLAGS"] = flags

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -51,12 +50,9 @@ def next_token_loss(nets, batch):
     return Loss(cross_entropy(logits, batch["tokens"][:, 1:]), inside)
 
 
-def make(dtype: Any = jnp.float32, dropout: float = 0.0) -> Task:
+def make(dtype: Any = jnp.float32, dropout: float = 0.3) -> Task:
     optimizer = optax.chain(
         optax.clip_by_global_norm(1.0), optax.adamw(optax.linear_schedule(1e-4, 1e-3, 4))
     )
     phase = Phase("decoder", next_token_loss, ("decoder",), optimizer)
     return Task(Networks(Decoder(dropout, dtype)), [Stage([phase])], ema={"decoder": 0.99})
-
-
-make_with_dropout = partial(make, dropout=0.3)

@@ -103,10 +103,9 @@ ROWS = (
     Row("wgan_gp", wgan_gp.make, wgan_gp.ELEMENT, exceptions=SPECTRAL_NORM),
     Row("batch_norm_gan", batch_norm_gan.make, batch_norm_gan.ELEMENT, exceptions=BATCH_NORM),
     Row("denoiser", denoiser.make, denoiser.ELEMENT),
-    Row("language_model", language_model.make, language_model.ELEMENT, language_model.batch),
     Row(
-        "language_model_with_dropout",
-        language_model.make_with_dropout,
+        "language_model",
+        language_model.make,
         language_model.ELEMENT,
         language_model.batch,
         exceptions=DROPOUT,
