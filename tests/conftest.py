@@ -18,7 +18,6 @@ def _settings() -> dict[str, str]:
     folder = f"genax-tests-{os.getuid()}-{hashlib.sha256(versions.encode()).hexdigest()[:8]}"
     return {
         "JAX_PLATFORMS": "cpu",
-        "JAX_CPU_ENABLE_ASYNC_DISPATCH": "false",
         "JAX_COMPILATION_CACHE_DIR": str(Path(tempfile.gettempdir()) / folder),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
     }
@@ -37,3 +36,7 @@ for flag, setting in FLAGS.items():
     if flag not in flags:
         flags = f"{flags} --{flag}={setting}".strip()
 os.environ["XLA_FLAGS"] = flags
+
+import jax  # noqa: E402
+
+jax.config.update("jax_cpu_enable_async_dispatch", False)
