@@ -25,18 +25,16 @@ def _settings() -> dict[str, str]:
 
 for name, value in _settings().items():
     os.environ.setdefault(name, value)
-# Devices simulated on few, busy cores meet late: XLA gives up on a collective after 40 seconds and
-# ends the process, unless told to wait. Steps dispatched one at a time cannot wait for each other.
+# XLA's concurrent schedule lets simulated devices start independent collectives in different orders,
+# and they then wait for each other for ever; in one order they cannot. On busy cores they meet late:
+# XLA gives up on a collective after 40 seconds and ends the process, unless told to wait.
 FLAGS = {
     "xla_force_host_platform_device_count": DEVICES,
-    "xla_cpu_collective_call_terminate_timeout_seconds": 600,
+    "xla_cpu_enable_concurrency_optimized_scheduler": "false",
+    "xla_cpu_collective_call_terminate_timeout_seconds": 300,
 }
 flags = os.environ.get("XLA_FLAGS", "")
 for flag, setting in FLAGS.items():
     if flag not in flags:
         flags = f"{flags} --{flag}={setting}".strip()
 os.environ["XLA_FLAGS"] = flags
-
-import jax  # noqa: E402
-
-jax.config.update("jax_cpu_enable_async_dispatch", False)
