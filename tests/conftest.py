@@ -25,9 +25,9 @@ def _settings() -> dict[str, str]:
 
 for name, value in _settings().items():
     os.environ.setdefault(name, value)
-# XLA's concurrent schedule lets simulated devices start independent collectives in different orders,
-# and they then wait for each other for ever; in one order they cannot. On busy cores they meet late:
-# XLA gives up on a collective after 40 seconds and ends the process, unless told to wait.
+# XLA's concurrent schedule lets simulated devices start independent collectives in different
+# orders and then wait for each other for ever; in one order they cannot. On busy cores they meet
+# late: XLA ends the process after 40 seconds of waiting, unless told otherwise.
 FLAGS = {
     "xla_force_host_platform_device_count": DEVICES,
     "xla_cpu_enable_concurrency_optimized_scheduler": "false",
