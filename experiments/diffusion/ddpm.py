@@ -7,6 +7,8 @@ the score is the variational bound in bits per dimension (eq. 5).
     genax train experiments/diffusion/ddpm.py --workdir runs/ddpm
     genax train experiments/diffusion/ddpm.py:digits --workdir runs/digits
 
+cpu: 828 s of processor time on two cores with four grids and the scores; test bits per dimension
+3.96 (first 500 images, 256 levels), squared error of the noise 0.0462, clothes that a person names.
 digits: 136 s of processor time on two cores with three grids and the scores; test bits per
 dimension 3.05 (17 levels), squared error of the noise 0.0905, digits that a person can read.
 cifar10, the paper's scores after 800,000 steps: FID 3.17 and at most 3.75 bits per dimension; not
@@ -44,7 +46,7 @@ def get_config(variant="cpu"):
 
     train_split, test_split: of the data set; no test_split, no scores. num_levels: of a pixel.
     eval_examples: the scores' first so many test images, 0 for all, each at eval_draws timesteps.
-    ddim_steps: of the sampler "ddim". ancestral: also sample by the whole chain.
+    ddim_steps, ddim_eta: of the sampler "ddim". ancestral: also sample by the whole chain.
     """
     paper = {
         "size": 32,
@@ -55,6 +57,7 @@ def get_config(variant="cpu"):
         "ema_decay": 0.9999,
         "num_levels": 256,
         "ddim_steps": 100,
+        "ddim_eta": 0.0,
         "ancestral": True,
         "eval_examples": 0,
         "batch_size": 128,
@@ -82,7 +85,9 @@ def get_config(variant="cpu"):
         "warmup_steps": 100,
         "ema_decay": 0.995,
         "num_levels": 256,
-        "ddim_steps": 50,
+        # Fresh noise at each step corrects the errors of a network trained for minutes.
+        "ddim_steps": 100,
+        "ddim_eta": 1.0,
         "ancestral": False,
         "eval_examples": 500,
         "batch_size": 64,
@@ -138,7 +143,7 @@ def build(config):
     warmup = optax.linear_schedule(0.0, config.learning_rate, config.warmup_steps)
     optimizer = optax.chain(optax.clip_by_global_norm(config.gradient_clip), optax.adam(warmup))
 
-    samplers = {"ddim": partial(ddim_sampler, num_steps=config.ddim_steps)}
+    samplers = {"ddim": partial(ddim_sampler, num_steps=config.ddim_steps, eta=config.ddim_eta)}
     if config.ancestral:
         samplers["ancestral"] = ancestral_sampler
     bound = partial(
