@@ -1,10 +1,15 @@
-"""Before JAX starts: four simulated devices on the CPU, and one compilation of each program."""
+"""Before JAX starts: four simulated devices on the CPU, and one compilation of each program.
+
+Shapes that are written as jaxtyping annotations are checked wherever a test comes by.
+"""
 
 import hashlib
 import os
 import tempfile
 from importlib import metadata
 from pathlib import Path
+
+from jaxtyping import install_import_hook
 
 DEVICES = 4
 
@@ -38,3 +43,6 @@ for flag, setting in FLAGS.items():
     if flag not in flags:
         flags = f"{flags} --{flag}={setting}".strip()
 os.environ["XLA_FLAGS"] = flags
+
+ANNOTATED = ("nn", "transformer", "diffusion", "gan", "vae", "evaluation")
+install_import_hook([f"genax.{package}" for package in ANNOTATED], "beartype.beartype")

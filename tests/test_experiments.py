@@ -84,37 +84,16 @@ def test_standard_settings(file, variant):
     assert {key: str(changed[key]) for key in settings} == settings
 
 
-OWN_LOSS = '''"""A variational autoencoder that is trained by absolute error."""
-import jax.numpy as jnp
-import optax
-from genax.core import Experiment, Loss, Phase, Stage, Task, base_config
-from genax.data import ImageData
-from genax.vae.autoencoders import MLPSize
-from genax.vae.objectives import encode
-
-def absolute_error(nets, batch):
-    posterior, z = encode(nets, batch, samples=1, train=True)
-    error = jnp.abs(nets.decoder(z).mean[:, 0] - batch["image"]).sum((1, 2, 3))
-    return Loss(error + posterior.kl_to_standard().sum((1, 2)), aux={"error": error})
-
-def get_config(variant="cpu"):
-    return base_config(steps=300, batch_size=48, learning_rate=1e-3)
-
-def build(config):
-    phase = Phase("vae", absolute_error, ("encoder", "decoder"), optax.adam(config.learning_rate))
-    networks = MLPSize((8, 8, 1), (64,), 8, jnp.tanh).networks()
-    return Experiment(Task(networks, [Stage([phase])]), ImageData("digits", range=(0.0, 1.0)))
-'''
-
-
 def test_new_loss_outside_the_repository(tmp_path, monkeypatch):
-    """Twenty lines at most, in the user's own folder, trained by `genax train`."""
-    assert len(OWN_LOSS.splitlines()) <= 20
+    """The README's example: fifteen lines in the user's own folder, trained by `genax train`."""
+    readme = (experiments.ROOT / "README.md").read_text()
+    example = readme.partition("```python\n")[2].partition("```")[0]
+    assert len([line for line in example.splitlines() if line]) == 15
     monkeypatch.chdir(tmp_path)
-    Path("absolute_vae.py").write_text(OWN_LOSS)
+    Path("sharp.py").write_text(example)
     settings = ["--config.steps=40", "--config.log_every=20"]
-    assert main(["train", "absolute_vae.py", "--workdir", "run", *settings]) == 0
+    assert main(["train", "sharp.py", "--workdir", "run", *settings]) == 0
     lines = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [20, 40]
-    assert lines[-1]["vae/loss"] < lines[0]["vae/loss"]
-    assert lines[-1]["vae/error"] > 0
+    assert lines[-1]["sharp/loss"] < lines[0]["sharp/loss"]
+    assert lines[-1]["sharp/error"] > 0

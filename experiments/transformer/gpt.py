@@ -6,6 +6,7 @@ A decoder-only Transformer that predicts the next token. The cpu variant has the
 that nanoGPT publishes for training on a CPU, on the complete works of Shakespeare.
 
     genax train experiments/transformer/gpt.py --workdir runs/gpt
+    genax sample runs/gpt --prompt "HAMLET."
 
 Two CPU cores, 4 minutes while other programs shared them: validation loss 1.885 nats a character
 (2.72 bits) after 2,000 steps, seed 0, the same to six digits as GPT2LMHeadModel in PyTorch trained
@@ -24,7 +25,7 @@ from genax.transformer.networks import Networks
 from genax.transformer.optim import adamw, warmup_cosine
 from genax.transformer.presets import GPT_PRESETS
 from genax.transformer.scores import next_token_scores
-from genax.transformer.text_sampling import as_text, sample_tokens
+from genax.transformer.text_sampling import as_text, encode_prompt, sample_tokens
 
 VARIANTS = {
     "cpu": "Shakespeare by characters in minutes on two cores: nanoGPT's CPU setting",
@@ -169,10 +170,11 @@ def build(config):
         temperature=config.temperature,
         top_k=config.top_k,
     )
+    prompt = partial(encode_prompt, context=config.context)
     task = Task(
         networks=Networks(decoder),
         stages=[Stage([Phase("decoder", next_token_loss, ("decoder",), optimizer)])],
-        samplers={"text": Sampler(draw, as_text)},
+        samplers={"text": Sampler(draw, as_text, prompt=prompt)},
         evaluators={"validation": next_token_scores()},
         rules=PARTITION_RULES,
     )

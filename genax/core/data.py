@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -18,6 +18,7 @@ class Shard:
     count: int = 1
 
 
+@runtime_checkable
 class BatchIterator(Protocol):
     """An endless iterator over process-local batches of numpy arrays, leading axis first.
 
@@ -35,6 +36,7 @@ class BatchIterator(Protocol):
         ...
 
 
+@runtime_checkable
 class Data(Protocol):
     """A data set as an experiment names it; `element` needs nothing on disk."""
 

@@ -39,7 +39,7 @@ def sample(
     batch = {"index": np.arange(num)} | dict(condition or {})
     if condition is None and sampler.condition is not None:
         batch |= sampler.condition(num)
-    return _fetch(_draw(task, sampler.function, variables, jax.random.PRNGKey(seed), batch))
+    return _fetch(_draw(task, sampler.function, variables, jax.random.key(seed), batch))
 
 
 def write_sample(rendered: Any, path: epath.Path) -> epath.Path:
@@ -77,7 +77,7 @@ def evaluate(
     local = batch_size // shard.count
     batches = itertools.repeat({}) if data is None else data.evaluate(batch_size, shard, workdir)
     runs = {
-        name: _Run(task, evaluator, jax.random.PRNGKey(seed))
+        name: _Run(task, evaluator, jax.random.key(seed))
         for name, evaluator in task.evaluators.items()
     }
     for number, batch in enumerate(batches):

@@ -34,7 +34,8 @@ def _equation(equation: Any) -> float:
     if name == "conv_general_dilated":
         kernel = equation.invars[1].aval.shape
         features = parameters["dimension_numbers"].rhs_spec[0]
-        return 2.0 * out * math.prod(kernel) / kernel[features]
+        zeros = math.prod(parameters["lhs_dilation"])  # between the inputs, of a transposed one
+        return 2.0 * out * math.prod(kernel) / kernel[features] / zeros
     if name == "cond":
         return max(_count(branch.jaxpr) for branch in parameters["branches"])
     repeats = parameters["length"] if name == "scan" else 1

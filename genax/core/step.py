@@ -32,7 +32,7 @@ def init_state(
     are initialised by tracing every loss of every stage on a batch of zeros; no shape is written
     by hand. stage: whose optimizers the state holds.
     """
-    rng = jax.random.PRNGKey(seed)
+    rng = jax.random.key(seed)
     elements = element if isinstance(element, tuple) else (element,) * len(task.stages)
 
     def losses(nets):
@@ -48,7 +48,7 @@ def init_state(
     params = collections.pop("params")
     return TrainState(
         step=jnp.zeros((), jnp.int32),
-        rng=rng,
+        rng=jax.random.key_data(rng),
         params=params,
         collections=collections,
         opt_state=init_optimizers(task, stage, params),
@@ -82,9 +82,10 @@ def make_step(
         local_step = state.step - start
         if "index" not in batch:
             batch = dict(batch, index=_global_index(batch))
+        rng = jax.random.wrap_key_data(state.rng)
         metrics: Metrics = {}
         for number, phase in enumerate(task.stages[stage].phases):
-            key = jax.random.fold_in(jax.random.fold_in(state.rng, state.step), number)
+            key = jax.random.fold_in(jax.random.fold_in(rng, state.step), number)
             moves = partial(
                 _minimise, task, phase, accumulate, state.params, batch, key, local_step
             )

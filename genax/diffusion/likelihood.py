@@ -30,8 +30,11 @@ def gaussian_kl(mean: Any, variance: Any, other_mean: Any, other_variance: Any) 
 
 
 def discretized_log_likelihood(
-    image: Float[Array, "b ..."], mean: Array, deviation: Array, num_levels: int = 256
-) -> Float[Array, "b ..."]:
+    image: Float[Array, "*#shape"],
+    mean: Float[Array, "*#shape"],
+    deviation: Float[Array, "*#shape"] | float,
+    num_levels: int = 256,
+) -> Float[Array, "*shape"]:
     """Log probability of an image's levels under a Gaussian (Ho et al. 2020, eq. 13), in nats.
 
     image: in [-1, 1], snapped to the nearest of `num_levels` evenly spaced levels. A level has the

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Int, Key, Num
 from genax.core.errors import GenaxError
 
 
+@runtime_checkable
 class Process(Protocol):
     """Noisy = signal(t) * clean + sigma(t) * noise."""
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from genax.core import example_keys
+from genax.core import GenaxError, example_keys
 from genax.core.task import Batch
 from genax.data import load_tokenizer
 from genax.transformer.decoding import generate
@@ -21,11 +21,31 @@ def sample_tokens(
     start_token: int = 0,
     temperature: float = 1.0,
     top_k: int | None = None,
-) -> Int[Array, "b num_tokens"]:
-    """Continue start_token for each element of batch["index"]; see `generate`."""
+) -> Int[Array, "b t"]:
+    """At most num_tokens tokens for each element of batch["index"]; see `generate`.
+
+    They continue start_token, or batch["prompt"], int32 [b, p], which the samples then begin with.
+    """
     keys = example_keys(nets, batch)
-    prompts = jnp.full((len(keys), 1), start_token, jnp.int32)
-    return generate(nets.decoder, prompts, num_tokens, keys, temperature=temperature, top_k=top_k)
+    start = jnp.full((len(keys), 1), start_token, jnp.int32)
+    prompts = jnp.asarray(batch.get("prompt", start))
+    num_tokens = min(num_tokens, nets.decoder.context - prompts.shape[1])
+    tokens = generate(nets.decoder, prompts, num_tokens, keys, None, temperature, top_k)
+    return jnp.concatenate([prompts, tokens], axis=1) if "prompt" in batch else tokens
+
+
+def encode_prompt(text: str, num: int, workdir: Any, context: int) -> Batch:
+    """A text for `num` samples to continue: {"prompt": int32 [num, p]}.
+
+    Raises GenaxError where it is empty, leaves no room in the context, or has unknown characters.
+    """
+    tokens = load_tokenizer(workdir).encode(text)
+    if not 0 < len(tokens) < context:
+        raise GenaxError(
+            f"--prompt has {len(tokens)} tokens; it needs at least one, and at most {context - 1} "
+            f"of the context of {context}."
+        )
+    return {"prompt": np.tile(tokens, (num, 1))}
 
 
 def as_text(samples: Int[np.ndarray, "n t"], workdir: Any) -> str:

@@ -17,8 +17,8 @@ class Gaussian:
     mean: Float[Array, "*shape"]
     log_variance: Float[Array, "*shape"]
 
-    def log_prob(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """Log density of each element, in nats."""
+    def log_prob(self, x: Float[Array, "*#shape"]) -> Float[Array, "*shape"]:
+        """Log density of each element, in nats; x broadcasts over the samples."""
         error = jnp.square(x - self.mean) * jnp.exp(-self.log_variance)
         return -0.5 * (math.log(2 * math.pi) + self.log_variance + error)
 
@@ -46,6 +46,6 @@ class Bernoulli:
         """Probability of a one."""
         return jax.nn.sigmoid(self.logits)
 
-    def log_prob(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """x log p + (1 - x) log(1 - p) of each element, in nats; x anywhere in [0, 1]."""
+    def log_prob(self, x: Float[Array, "*#shape"]) -> Float[Array, "*shape"]:
+        """x log p + (1 - x) log(1 - p) of each element, in nats; x in [0, 1], or broadcasting."""
         return x * self.logits - jax.nn.softplus(self.logits)

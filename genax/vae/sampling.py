@@ -17,7 +17,7 @@ def sample_prior(nets: nn.Module, batch: Batch) -> Float[Array, "b h w c"]:
     return 2 * nets.decoder(z).mean - 1
 
 
-def reconstruct(nets: nn.Module, batch: Batch) -> Float[Array, "b h 2*w c"]:
+def reconstruct(nets: nn.Module, batch: Batch) -> Float[Array, "b h w2 c"]:
     """batch["image"] ([b, h, w, c] in [0, 1]) and to its right E[x|z] at the posterior's mean."""
     image = batch["image"]
     reconstruction = nets.decoder(nets.encoder(image).mean).mean

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from genax.core.flops import count_flops, matmul_peak
+from genax.nn.convolve import convolve
 
 
 def zeros(*shape):
@@ -37,6 +38,16 @@ def test_convolution():
     layer, x = nn.Conv(7, (3, 3), strides=(2, 2)), zeros(2, 8, 8, 5)
     variables = jax.eval_shape(layer.init, jax.random.key(0), x)
     assert count_flops(layer.apply, variables, x) == 2 * (2 * 4 * 4 * 7) * (3 * 3 * 5)
+
+
+def test_gradient_of_strided_convolution():
+    """The gradient of the input spreads out; the zeros between are not worked."""
+
+    def loss(kernel, x):
+        return jnp.square(convolve(x, kernel, (2, 2), "SAME")).sum()
+
+    one = 2 * (2 * 4 * 4 * 7) * (3 * 3 * 5)
+    assert count_flops(jax.grad(loss, (0, 1)), zeros(3, 3, 5, 7), zeros(2, 8, 8, 5)) == 3 * one
 
 
 def test_grouped_convolution():

@@ -41,7 +41,7 @@ def test_grid_is_near_square_and_enlarged():
     assert isinstance(image_grid(np.full((1, 300, 200, 3), 7.0)), Image.Image)
 
 
-@pytest.mark.parametrize("shape", [(0, 8, 8, 1), (2, 8, 8), (2, 8, 8, 4)])
+@pytest.mark.parametrize("shape", [(0, 8, 8, 1), (2, 8, 8, 4)])
 def test_grid_refuses_what_is_no_picture(shape):
     with pytest.raises(GenaxError, match="image_grid got samples of shape"):
         image_grid(np.zeros(shape))

@@ -7,6 +7,7 @@ from functools import partial
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -55,8 +56,8 @@ def test_initialises_by_tracing_with_labels():
 
 
 def test_decoder_is_a_distribution_over_levels():
-    levels = np.linspace(-1, 1, 256, dtype=np.float32)[:, None]
-    mean = np.array([-1.2, -0.3, 0.0, 0.999])
+    levels = jnp.linspace(-1, 1, 256)[:, None]
+    mean = jnp.array([-1.2, -0.3, 0.0, 0.999])
     for deviation in (0.003, 0.1, 2.0):
         logs = discretized_log_likelihood(levels, mean, deviation)
         np.testing.assert_allclose(np.exp(logs).sum(0), 1, atol=2e-5)
@@ -65,8 +66,8 @@ def test_decoder_is_a_distribution_over_levels():
 
 def test_decoder_tail_falls_like_the_gaussian():
     """Far from the mean the mass underflows; the logarithm must not."""
-    image = np.array([[0.0], [0.2], [0.4], [0.8]], np.float32)
-    logs = discretized_log_likelihood(image, 0.0, 0.01)
+    image = jnp.array([[0.0], [0.2], [0.4], [0.8]])
+    logs = discretized_log_likelihood(image, jnp.zeros(1), 0.01)
     assert np.all(np.diff(logs[:, 0]) < 0)
     assert logs[3, 0] == pytest.approx(-0.5 * 80**2, rel=0.02)
 
@@ -83,7 +84,8 @@ def exact_bound(image, variances):
         gain = signal * DEVIATION**2 / (signal**2 * DEVIATION**2 + variance)
         clean = MEAN + gain * (noisy - signal * MEAN)
         if t == 0:
-            logs = discretized_log_likelihood(image[..., None], clean, np.sqrt(variances[0]))
+            pair = (jnp.asarray(x, jnp.float32) for x in (image[..., None], clean))
+            logs = discretized_log_likelihood(*pair, math.sqrt(variances[0]))
             nats = nats - (np.asarray(logs) * weights).sum(-1)
             continue
         before = PROCESS.alphas_cumprod_before[t]

@@ -26,7 +26,7 @@ from tests.diffusion.toys import DEVIATION, MEAN, PROCESS, GaussianDenoiser, Wav
 from tests.parity import require
 
 RNG = np.random.default_rng(0)
-NOISY, OUTPUT = RNG.normal(size=(2, 1, 4, 4, 3)).astype(np.float32)
+NOISY, OUTPUT = jnp.asarray(RNG.normal(size=(2, 1, 4, 4, 3)), jnp.float32)
 
 
 def in_float64(torch, scheduler):
@@ -60,7 +60,7 @@ def test_ancestral_steps_agree_with_diffusers(kind, clip):
 
     noise = np.random.default_rng(1).normal(size=(1000, *NOISY.shape)).astype(np.float32)
     ours = scan_steps(step, timesteps, deviations, noise)
-    output, noisy = torch.from_numpy(OUTPUT), torch.from_numpy(NOISY)
+    output, noisy = torch.tensor(np.array(OUTPUT)), torch.tensor(np.array(NOISY))
     for timestep in timesteps:
         torch.manual_seed(0)
         expected = scheduler.step(output, int(timestep), noisy).prev_sample
@@ -99,7 +99,7 @@ def test_ddim_steps_agree_with_diffusers(eta, clip, spacing, num_steps):
     noise = np.random.default_rng(1).normal(size=(num_steps, *NOISY.shape)).astype(np.float32)
     coefficients = jax.tree.map(np.float32, ddim_coefficients(PROCESS, timesteps, eta))
     ours = jax.jit(jax.vmap(step))(jnp.asarray(timesteps)[:, None], coefficients, noise)
-    output, noisy = torch.from_numpy(OUTPUT), torch.from_numpy(NOISY)
+    output, noisy = torch.tensor(np.array(OUTPUT)), torch.tensor(np.array(NOISY))
     for number, timestep in enumerate(timesteps):
         expected = scheduler.step(
             output,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -38,7 +40,8 @@ def inputs(unet: UNet, size: int, channels: int, batch: int = 3):
     target = rng.normal(size=(batch, size, size, unet.out_channels or channels))
     timesteps = np.array([0, 517, 999])[:batch]
     label = np.array([0, 3, 4])[:batch] if unet.num_classes else None
-    return x, timesteps, label, target.astype(np.float32)
+    as_arrays = partial(jax.tree.map, jnp.asarray)
+    return as_arrays((x, timesteps, label, target.astype(np.float32)))
 
 
 def relative(ours, reference) -> float:
@@ -61,11 +64,11 @@ def test_agrees_with_diffusers(name):
     gradient, output = jax.jit(jax.grad(loss, has_aux=True))(params)
 
     def nchw(a):
-        return torch.from_numpy(a).permute(0, 3, 1, 2)
+        return torch.tensor(np.array(a)).permute(0, 3, 1, 2)
 
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, eps=1e-8)
-    labels = None if label is None else torch.from_numpy(label)
-    theirs = model(nchw(x), torch.from_numpy(timesteps), labels).sample
+    labels = None if label is None else torch.tensor(np.array(label))
+    theirs = model(nchw(x), torch.tensor(np.array(timesteps)), labels).sample
     (theirs - nchw(target)).square().mean().backward()
     assert relative(output, theirs.detach().permute(0, 2, 3, 1).numpy()) < 1e-5
 
@@ -161,7 +164,7 @@ def test_starts_as_good_as_zero():
     [
         (UNet(32, (1, 1, 1)), (2, 10, 10, 3), None, "multiples of 4"),
         (UNet(32, (1,), num_classes=3), (2, 8, 8, 3), None, "without a label"),
-        (UNet(32, (1,)), (2, 8, 8, 3), np.zeros(2, int), "with a label"),
+        (UNet(32, (1,)), (2, 8, 8, 3), jnp.zeros(2, int), "with a label"),
         (UNet(24, (1,), num_groups=32), (2, 8, 8, 3), None, "do not divide into 32 groups"),
         (UNet(32, (1,), head_dim=5), (2, 8, 8, 3), None, "heads of 5"),
         (UNet(31, (1,)), (2, 8, 8, 3), None, "even number"),

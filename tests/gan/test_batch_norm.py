@@ -14,7 +14,7 @@ SHAPE = (8, 3, 5, 4)
 
 def images(seed=0):
     x = np.random.default_rng(seed).normal(2.0, 3.0, SHAPE)
-    return x.astype(np.float32)
+    return jnp.asarray(x, jnp.float32)
 
 
 @pytest.mark.parametrize("steps", [1, 3])
@@ -42,10 +42,10 @@ def test_agrees_with_torch(steps):
     for step in range(steps):
         x = images(step)
         (grads, grad_x), (y, stats) = gradients(params, stats, x)
-        inputs = torch.from_numpy(x.transpose(0, 3, 1, 2)).requires_grad_()
+        inputs = torch.tensor(np.array(x.transpose(0, 3, 1, 2))).requires_grad_()
         outputs = reference(inputs)
         reference.zero_grad()
-        (outputs * torch.from_numpy(target.transpose(0, 3, 1, 2))).sum().backward()
+        (outputs * torch.tensor(np.array(target.transpose(0, 3, 1, 2)))).sum().backward()
 
         def close(ours, expected, tolerance):
             np.testing.assert_allclose(ours, expected, rtol=tolerance, atol=tolerance)
@@ -58,7 +58,7 @@ def test_agrees_with_torch(steps):
         close(stats["var"], reference.running_var.numpy(), 1e-5)
 
     reference.eval()
-    expected = reference(torch.from_numpy(images(5).transpose(0, 3, 1, 2))).detach().numpy()
+    expected = reference(torch.tensor(np.array(images(5).transpose(0, 3, 1, 2)))).detach().numpy()
     y = layer.apply({"params": params, "batch_stats": stats}, images(5))
     np.testing.assert_allclose(y, expected.transpose(0, 2, 3, 1), rtol=1e-5, atol=1e-5)
 

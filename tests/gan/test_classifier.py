@@ -28,8 +28,8 @@ def test_real_images_cover_their_classes():
 
 
 def test_labels_are_needed():
-    class Unlabelled:
+    class Unlabelled(ImageData):
         element = {"image": jax.ShapeDtypeStruct((8, 8, 1), np.float32)}  # noqa: RUF012
 
     with pytest.raises(GenaxError, match="labelled"):
-        labelled_images(Unlabelled(), 10)
+        labelled_images(Unlabelled("digits"), 10)

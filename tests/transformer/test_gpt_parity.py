@@ -156,7 +156,7 @@ def test_greedy_generation(models):
     keys = jax.random.split(jax.random.key(0), len(prompts))
 
     def greedy(decoder, mask):
-        return generate(decoder, prompts, num_tokens, keys, mask, temperature=0.0)
+        return generate(decoder, jnp.asarray(prompts), num_tokens, keys, mask, temperature=0.0)
 
     ours = jax.jit(lambda mask: nn.apply(greedy, decoder)({"params": params}, mask))
     for padding in ("none", "left"):

@@ -1,0 +1,47 @@
+"""Texts that continue a prompt."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genax.core import GenaxError
+from genax.data.tokenizers import Bytes, save_tokenizer
+from genax.transformer.gpt import GPT
+from genax.transformer.networks import Networks
+from genax.transformer.text_sampling import as_text, encode_prompt, sample_tokens
+
+CONTEXT = 12
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    save_tokenizer(Bytes(), tmp_path)
+    return tmp_path
+
+
+def draw(batch, num_tokens):
+    networks = Networks(GPT(256, CONTEXT, 16, 1, 2, init_scale=0.5))
+    tokens = jnp.zeros((1, 4), jnp.int32)
+    variables = jax.jit(nn.init(lambda nets: nets.decoder(tokens), networks))(jax.random.key(1))
+    function = nn.apply(lambda nets: sample_tokens(nets, batch, num_tokens, 10), networks)
+    return np.asarray(jax.jit(function)(variables, rngs={"example": jax.random.key(2)}))
+
+
+def test_samples_begin_with_the_prompt(workdir):
+    prompt = encode_prompt("to be", 3, workdir, CONTEXT)
+    drawn = draw({"index": np.arange(3)} | prompt, CONTEXT)
+    assert drawn.shape == (3, CONTEXT)
+    assert as_text(drawn, workdir).count("\nto be") == 3
+    assert len({row.tobytes() for row in drawn}) == 3
+
+
+def test_samples_without_a_prompt():
+    assert draw({"index": np.arange(3)}, 4).shape == (3, 4)
+
+
+@pytest.mark.parametrize("text", ["", "a" * CONTEXT])
+def test_prompts_that_do_not_fit(text, workdir):
+    with pytest.raises(GenaxError, match=f"--prompt has {len(text)} tokens"):
+        encode_prompt(text, 1, workdir, CONTEXT)
