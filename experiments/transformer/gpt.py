@@ -19,7 +19,8 @@ import jax.numpy as jnp
 
 from genax.core import Experiment, Phase, Sampler, Stage, Task, base_config
 from genax.data import TextData
-from genax.transformer.gpt import GPT, PARTITION_RULES
+from genax.transformer.decoder import PARTITION_RULES
+from genax.transformer.gpt import GPT
 from genax.transformer.losses import next_token_loss
 from genax.transformer.networks import Networks
 from genax.transformer.optim import adamw, warmup_cosine

@@ -16,6 +16,7 @@ from genax.core.errors import GenaxError
 from genax.nn.causal_attention import causal_attention
 from genax.nn.kv_cache import LayerCache
 from genax.nn.projection import Projection
+from genax.nn.rotary import Rotation, rotate
 
 IMPLEMENTATIONS = ("auto", "xla", "blocks", "cudnn")
 
@@ -29,12 +30,17 @@ def attend(
     dropout: float = 0.0,
     rng: Key[Array, ""] | None = None,
     implementation: str = "auto",
+    bias: Float[Array, "#b n #t s"] | None = None,
+    window: int | None = None,
+    scale: float | None = None,
 ) -> Float[Array, "b t n h"]:
     """softmax(query key^T / sqrt(h)) value for each head: Vaswani et al. 2017, eq. 1.
 
     mask: which keys a query may attend to; [b, 1, s] for padding. causal: none after its own
       position, with t = s. k divides n: a key head serves n / k query heads (Ainslie et al. 2023).
-    dropout: rate on the probabilities, drawn from rng.
+    dropout: rate on the probabilities, drawn from rng. bias: is added to the scores.
+    window: with causal, a query attends to so many positions, its own the last (Beltagy et al.
+      2020, section 3.1). scale: takes the place of 1 / sqrt(h).
     implementation: "cudnn" (fused, NVIDIA), "blocks" (`causal_attention`), "xla", or "auto": the
       fused one on a GPU and "blocks" on a CPU where they cover the case, else "xla".
 
@@ -46,14 +52,19 @@ def attend(
             f"attention implementation {implementation!r} is unknown; choose one of "
             f"{', '.join(IMPLEMENTATIONS)}."
         )
-    plain = causal and mask is None and dropout == 0.0 and query.shape == key.shape
+    plain = (
+        causal
+        and mask is bias is window is scale is None
+        and dropout == 0.0
+        and query.shape == key.shape
+    )
     if implementation == "auto":
         implementation = _best(query, key, dropout, plain)
     if implementation == "blocks":
         if not plain:
             raise GenaxError(
                 'attention "blocks" is causal self-attention with as many key heads as query heads '
-                'and without mask and dropout; choose "auto" or "xla".'
+                'and without mask, bias, window and dropout; choose "auto" or "xla".'
             )
         return causal_attention(query, key, value)
     if implementation == "cudnn":
@@ -61,11 +72,17 @@ def attend(
             query,
             key,
             value,
-            mask=None if mask is None else mask[:, None],
+            bias,
+            None if mask is None else mask[:, None],
+            scale=scale,
             is_causal=causal,
+            local_window_size=None if window is None else (window - 1, 0),
             implementation="cudnn",
         )
-    return _attend(query, key, value, mask, causal, dropout, rng)
+    scores = _scores(query, key, scale)
+    if bias is not None:
+        scores = scores + bias.reshape(bias.shape[0], *scores.shape[1:3], *bias.shape[2:])
+    return _weigh(_masked(scores, mask, causal, window), value, dropout, rng)
 
 
 def _best(query: jax.Array, key: jax.Array, dropout: float, plain: bool) -> str:
@@ -84,22 +101,30 @@ def _cudnn_covers(query: jax.Array, key: jax.Array, dropout: float) -> bool:
     )
 
 
-def _attend(query, key, value, mask, causal, dropout, rng):
+def _scores(query, key, scale):
+    """[b, k, n / k, t, s], float32."""
     b, t, n, h = query.shape
-    s, k = key.shape[1:3]
-    query = (query * (1 / math.sqrt(h))).reshape(b, t, k, n // k, h)
-    scores = jnp.einsum("btkgh,bskh->bkgts", query, key, preferred_element_type=jnp.float32)
+    k = key.shape[2]
+    query = (query * (1 / math.sqrt(h) if scale is None else scale)).reshape(b, t, k, n // k, h)
+    return jnp.einsum("btkgh,bskh->bkgts", query, key, preferred_element_type=jnp.float32)
+
+
+def _masked(scores, mask, causal, window):
     lowest = jnp.finfo(jnp.float32).min
     if causal:
-        scores = jnp.where(jnp.arange(t)[:, None] >= jnp.arange(s), scores, lowest)
-    if mask is not None:
-        scores = jnp.where(mask[:, None, None], scores, lowest)
+        distance = jnp.arange(scores.shape[-2])[:, None] - jnp.arange(scores.shape[-1])
+        seen = distance >= 0 if window is None else (distance >= 0) & (distance < window)
+        scores = jnp.where(seen, scores, lowest)
+    return scores if mask is None else jnp.where(mask[:, None, None], scores, lowest)
+
+
+def _weigh(scores, value, dropout, rng):
     probabilities = jax.nn.softmax(scores, axis=-1)
     if dropout:
         keep = jax.random.bernoulli(rng, 1 - dropout, probabilities.shape)
         probabilities = jnp.where(keep, probabilities / (1 - dropout), 0)
     values = jnp.einsum("bkgts,bskh->btkgh", probabilities.astype(value.dtype), value)
-    return values.reshape(b, t, n, h)
+    return values.reshape(*values.shape[:2], -1, values.shape[-1])
 
 
 @jax.custom_vjp
@@ -123,6 +148,7 @@ class Attention(nn.Module):
     """Multi-head attention with its projections: Vaswani et al. 2017, section 3.2.2.
 
     head_dim: None is the width divided by num_heads. num_kv_heads: None is num_heads.
+    cross: keys and values are a memory's. window, scale: see `attend`.
     Self-attention with as many key as query heads has one projection "qkv" [d, 3, n, h]; otherwise
     there are "query" [d, n, h] and "key_value" [d, 2, k, h].
     """
@@ -131,6 +157,9 @@ class Attention(nn.Module):
     head_dim: int | None = None
     num_kv_heads: int | None = None
     causal: bool = False
+    cross: bool = False
+    window: int | None = None
+    scale: float | None = None
     use_bias: bool = True
     dropout: float = 0.0
     kernel_init: Initializer = nn.initializers.lecun_normal()
@@ -144,14 +173,18 @@ class Attention(nn.Module):
         x: Float[Array, "b t d"],
         memory: Float[Array, "b s m"] | None = None,
         mask: Bool[Array, "b #t s"] | None = None,
+        bias: Float[Array, "#b n #t s"] | None = None,
+        rotation: Rotation | None = None,
         cache: LayerCache | None = None,
         start: Int[Array, ""] | int = 0,
         train: bool = False,
     ) -> tuple[Float[Array, "b t d"], LayerCache | None]:
-        """Attend from x to memory, to x itself (memory=None), or to a cache.
+        """Attend from x to x itself or, cross, to memory (None: to what the cache holds of it).
 
+        rotation: turns queries and keys (see `genax.nn.rotary`).
         cache, start: keys and values of x are written to the slots from `start` on, and x attends
         to all slots that `mask` [b, t, slots] allows; causality is then the mask's business.
+        A memory's take the place of all that a cross-attention's cache held.
         Returns the new values of x and the cache.
         Raises GenaxError where the heads do not divide the width or each other.
         """
@@ -161,28 +194,38 @@ class Attention(nn.Module):
         def project(features, name, init=self.kernel_init, num_in=1):
             return Projection(features, num_in, self.use_bias, init, self.dtype, name=name)
 
-        if memory is None and kv_heads == self.num_heads:
+        key = value = None
+        if not self.cross and kv_heads == self.num_heads:
             qkv = project((3, self.num_heads, head_dim), "qkv")(x)
             query, key, value = unstack(qkv)
         else:
             query = project((self.num_heads, head_dim), "query")(x)
-            key_value = project((2, kv_heads, head_dim), "key_value")(
-                x if memory is None else memory
-            )
-            key, value = unstack(key_value)
+            source = memory if self.cross else x
+            if source is not None:
+                key_value = project((2, kv_heads, head_dim), "key_value")(source)
+                key, value = unstack(key_value)
+        if rotation is not None:
+            query, key = rotate(query, rotation), rotate(key, rotation)
         if cache is not None:
-            cache = cache.write(key, value, start)
+            if self.cross:
+                cache = cache if key is None else LayerCache(key, value)
+            else:
+                cache = cache.write(key, value, start)
             key, value = cache.key.astype(query.dtype), cache.value.astype(query.dtype)
         dropout = self.dropout if train else 0.0
+        plain = self.causal and cache is None
         y = attend(
             query,
             key,
             value,
             mask,
-            self.causal and cache is None,
+            plain,
             dropout,
             self.make_rng("dropout") if dropout else None,
             self.implementation,
+            bias,
+            self.window if plain else None,
+            self.scale,
         )
         return project((width,), "output", self.output_init, 2)(y), cache
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import struct
 from jax import lax
@@ -33,18 +34,28 @@ class LayerCache:
 
 
 @struct.dataclass
+class BlockCache:
+    """Keys and values of one block: its own tokens', and its memory's where it reads one."""
+
+    own: LayerCache
+    memory: LayerCache | None = None
+
+
+@struct.dataclass
 class KVCache:
     """The state of left-to-right decoding, for all layers.
 
-    layers: one LayerCache for each layer, or a single one with a leading axis of layers where
+    layers: one BlockCache for each layer, or a single one with a leading axis of layers where
       the layers are scanned.
     valid: whether a slot holds a token; padding fills slots but is never attended to.
     used: slots filled so far, the same for all sequences.
+    memory_mask: which places of the memory may be attended to, where there is one.
     """
 
-    layers: LayerCache | tuple[LayerCache, ...]
+    layers: BlockCache | tuple[BlockCache, ...]
     valid: Bool[Array, "b s"]
     used: Int[Array, ""]
+    memory_mask: Bool[Array, "b m"] | None = None
 
     @classmethod
     def empty(
@@ -60,7 +71,7 @@ class KVCache:
         """A cache for `slots` tokens a sequence, padding included."""
         stack = (num_layers,) if scanned else ()
         zeros = jnp.zeros((*stack, batch_size, slots, num_heads, head_dim), dtype)
-        layer = LayerCache(zeros, zeros)
+        layer = BlockCache(LayerCache(zeros, zeros))
         return cls(
             layers=layer if scanned else (layer,) * num_layers,
             valid=jnp.zeros((batch_size, slots), bool),
@@ -71,6 +82,24 @@ class KVCache:
     def slots(self) -> int:
         """Tokens that fit, padding included."""
         return self.valid.shape[1]
+
+    def take(self, rows: Int[Array, " b"]) -> KVCache:
+        """The cache whose sequence i is that of rows[i], of the same memory."""
+
+        def one(layer: BlockCache, axis: int) -> BlockCache:
+            return replace(layer, own=jax.tree.map(lambda x: jnp.take(x, rows, axis), layer.own))
+
+        scanned = isinstance(self.layers, BlockCache)
+        layers = one(self.layers, 1) if scanned else tuple(one(x, 0) for x in self.layers)
+        return replace(self, layers=layers, valid=self.valid[rows])
+
+    def repeat(self, times: int) -> KVCache:
+        """Each sequence so many times in a row, its memory too."""
+        axis = 0 if isinstance(self.layers, tuple) else 1
+        layers = jax.tree.map(lambda x: jnp.repeat(x, times, axis), self.layers)
+        masks = (self.valid, self.memory_mask)
+        valid, memory = (None if m is None else jnp.repeat(m, times, 0) for m in masks)
+        return replace(self, layers=layers, valid=valid, memory_mask=memory)
 
     def positions(self, mask: Bool[Array, "b t"]) -> Int[Array, "b t"]:
         """Positions of t further tokens: each counts the real tokens before it."""

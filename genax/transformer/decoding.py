@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -11,6 +11,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from genax.core.errors import GenaxError
+from genax.nn.kv_cache import KVCache
 
 
 def next_tokens(
@@ -18,11 +19,14 @@ def next_tokens(
     logits: Float[Array, "b vocab"],
     temperature: float = 1.0,
     top_k: int | None = None,
+    top_p: float | None = None,
 ) -> Int[Array, " b"]:
     """Draw a token for each sequence from softmax(logits / temperature).
 
     temperature: 0 takes the likeliest. top_k: only the k likeliest tokens (Fan et al. 2018,
-    section 5.2). keys: one for each sequence, so that a draw does not depend on the batch.
+    section 5.2). top_p: of these, only the fewest likeliest whose probabilities add up to p
+    (Holtzman et al. 2020, eq. 2). keys: one for each sequence, so that a draw does not depend on
+    the batch.
     """
     if temperature == 0:
         return logits.argmax(-1).astype(jnp.int32)
@@ -30,7 +34,32 @@ def next_tokens(
     if top_k is not None and top_k < logits.shape[-1]:
         smallest = lax.top_k(logits, top_k)[0][:, -1:]
         logits = jnp.where(logits < smallest, -jnp.inf, logits)
+    if top_p is not None and top_p < 1:
+        falling = jnp.sort(logits, axis=-1, descending=True)
+        probabilities = jax.nn.softmax(falling, axis=-1)
+        before = probabilities.cumsum(-1) - probabilities
+        smallest = jnp.where(before < top_p, falling, jnp.inf).min(-1, keepdims=True)
+        logits = jnp.where(logits < smallest, -jnp.inf, logits)
     return jax.vmap(jax.random.categorical)(keys, logits).astype(jnp.int32)
+
+
+def penalise(
+    logits: Float[Array, "b vocab"], seen: Bool[Array, "b vocab"], penalty: float
+) -> Float[Array, "b vocab"]:
+    """Make tokens that a sequence already has less likely: Keskar et al. 2019, section 4.1.
+
+    Positive logits are divided by the penalty and negative ones multiplied, as is customary; the
+    paper divides all, which would make negative ones likelier.
+    """
+    return jnp.where(seen, jnp.where(logits > 0, logits / penalty, logits * penalty), logits)
+
+
+class _Progress(NamedTuple):
+    number: Int[Array, ""]
+    tokens: Int[Array, "b n"]
+    ended: Bool[Array, " b"]
+    seen: Bool[Array, "b vocab"] | None
+    cache: KVCache
 
 
 def generate(
@@ -41,15 +70,66 @@ def generate(
     mask: Bool[Array, "b p"] | None = None,
     temperature: float = 1.0,
     top_k: int | None = None,
+    top_p: float | None = None,
+    repetition_penalty: float = 1.0,
+    end_token: int | None = None,
+    pad_token: int = 0,
+    **memory: Any,
 ) -> Int[Array, "b num_tokens"]:
-    """Continue each prompt by num_tokens tokens, inside one `lax.scan`.
+    """Continue each prompt by num_tokens tokens, inside one `lax.while_loop`.
 
-    decoder: bound, with `context`, `empty_cache` and `decode` as `GPT` has them.
-    mask: which tokens of the prompts are real; shorter prompts are padded on the left.
+    decoder: bound, with `context`, `empty_cache` and `decode` as `Decoder` has them.
+    mask: which tokens of the prompts are real; shorter prompts are padded on the left or right.
+    temperature, top_k, top_p: see `next_tokens`. repetition_penalty: see `penalise`.
+    end_token: ends a sequence, which pad_token then fills; the loop stops once all have ended.
+    memory: what the first call of `decode` gets besides, such as an encoder's output.
     Raises GenaxError for empty prompts and where prompt and continuation exceed the context.
     """
+    check_prompts(decoder, prompts, num_tokens)
+    # A bound module cannot be called inside lax.while_loop.
+    module, variables = decoder.unbind()
+
+    def read(tokens, cache, mask=None, **memory) -> Any:
+        return module.apply(variables, tokens, cache, mask, method="decode", **memory)
+
+    def choose(now: _Progress, logits, cache) -> _Progress:
+        seen, rows = now.seen, jnp.arange(len(prompts))
+        if seen is not None:
+            logits = penalise(logits, seen, repetition_penalty)
+        drawn = jax.vmap(jax.random.fold_in, (0, None))(keys, now.number)
+        token = next_tokens(drawn, logits, temperature, top_k, top_p)
+        token = jnp.where(now.ended, pad_token, token)
+        ended = now.ended if end_token is None else now.ended | (token == end_token)
+        seen = None if seen is None else seen.at[rows, token].set(True)
+        tokens = now.tokens.at[:, now.number].set(token)
+        return _Progress(now.number + 1, tokens, ended, seen, cache)
+
+    def step(now: _Progress) -> _Progress:
+        last = lax.dynamic_slice_in_dim(now.tokens, now.number - 1, 1, axis=1)
+        return choose(now, *read(last, now.cache))
+
     batch_size, length = prompts.shape
-    limit = decoder.context  # type: ignore[attr-defined]
+    cache = module.empty_cache(batch_size, length + num_tokens - 1)
+    logits, cache = read(prompts, cache, mask, **memory)
+    seen = None
+    if repetition_penalty != 1:
+        real = jnp.ones(prompts.shape, bool) if mask is None else mask
+        seen = jnp.zeros(logits.shape, bool)
+        seen = seen.at[jnp.arange(batch_size)[:, None], prompts].max(real)
+    start = _Progress(
+        number=jnp.zeros((), jnp.int32),
+        tokens=jnp.full((batch_size, num_tokens), pad_token, jnp.int32),
+        ended=jnp.zeros(batch_size, bool),
+        seen=seen,
+        cache=cache,
+    )
+    going = lambda now: (now.number < num_tokens) & ~now.ended.all()  # noqa: E731
+    return lax.while_loop(going, step, choose(start, logits, cache)).tokens
+
+
+def check_prompts(decoder: nn.Module, prompts: Int[Array, "b p"], num_tokens: int) -> None:
+    """Raises GenaxError for empty prompts and where all tokens exceed the context."""
+    length, limit = prompts.shape[1], decoder.context  # type: ignore[attr-defined]
     if length == 0 or num_tokens < 1:
         raise GenaxError("generate: it needs prompts of at least one token, and num_tokens >= 1.")
     if length + num_tokens > limit:
@@ -57,24 +137,3 @@ def generate(
             f"generate: a prompt of {length} and {num_tokens} new tokens exceed the context of "
             f"{limit}; ask for at most {limit - length} new tokens or shorten the prompt."
         )
-    # A bound module cannot be called inside lax.scan.
-    module, variables = decoder.unbind()
-
-    def read(tokens, cache, mask=None) -> Any:
-        return module.apply(variables, tokens, cache, mask, method="decode")
-
-    def draw(number, logits):
-        drawn = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
-        return next_tokens(drawn, logits, temperature, top_k)
-
-    def step(carry, number):
-        tokens, cache = carry
-        logits, cache = read(tokens[:, None], cache)
-        tokens = draw(number, logits)
-        return (tokens, cache), tokens
-
-    cache = module.empty_cache(batch_size, length + num_tokens - 1)
-    logits, cache = read(prompts, cache, mask)
-    first = draw(0, logits)
-    _, rest = lax.scan(step, (first, cache), jnp.arange(1, num_tokens))
-    return jnp.concatenate([first[:, None], rest.T], axis=1)

@@ -6,19 +6,32 @@ import jax.numpy as jnp
 
 from genax.core import Loss
 from genax.core.task import Batch
-from genax.transformer.cross_entropy import cross_entropy
+from genax.transformer.cross_entropy import chunked_cross_entropy, cross_entropy
 
 
-def next_token_loss(nets, batch: Batch, train: bool = True) -> Loss:
+def next_token_loss(nets, batch: Batch, train: bool = True, chunk: int | None = None) -> Loss:
     """-log p(token | tokens before it), in nats: Radford et al. 2018, eq. 1.
 
     batch["tokens"]: int32 [b, context + 1]. batch["weights"]: float [b, context], optional, what
-    each predicted token counts. nets.decoder: tokens [b, t] -> logits [b, t, vocab]. Values are
-    [b, context]. Metric: accuracy, the share of tokens that are the likeliest.
-    train: whether dropout is on; evaluators set it to False.
+    each predicted token counts. batch["segments"]: int32 [b, context + 1], optional, the numbers
+    of packed documents, 0 for padding; a token is predicted from its own document alone.
+    nets.decoder: a `Decoder`. Values are [b, context]. Metric: accuracy, the share of tokens that
+    are the likeliest.
+    train: whether dropout is on; evaluators set it to False. chunk: logits exist for so many
+    tokens of the vocabulary at a time (see `chunked_cross_entropy`).
     """
-    tokens, weights = batch["tokens"], batch.get("weights")
+    tokens, weights, segments = (batch.get(key) for key in ("tokens", "weights", "segments"))
     inputs, targets = tokens[:, :-1], tokens[:, 1:]
-    logits = nets.decoder(inputs, train=train)
-    hits = (logits.argmax(-1) == targets).astype(jnp.float32)
-    return Loss(cross_entropy(logits, targets), weights, {"accuracy": Loss(hits, weights)})
+    more = {}
+    if segments is not None:
+        same = (segments[:, :-1] == segments[:, 1:]) & (segments[:, 1:] > 0)
+        weights = same.astype(jnp.float32) * (1.0 if weights is None else weights)
+        more["segments"] = segments[:, :-1]
+    if chunk is None:
+        logits = nets.decoder(inputs, train=train, **more)
+        nats, hits = cross_entropy(logits, targets), logits.argmax(-1) == targets
+    else:
+        hidden = nets.decoder.hidden(inputs, train=train, **more)
+        table = nets.decoder.head_table.embedding.astype(hidden.dtype)
+        nats, hits = chunked_cross_entropy(hidden, table, targets, chunk)
+    return Loss(nats, weights, {"accuracy": Loss(hits.astype(jnp.float32), weights)})

@@ -62,7 +62,7 @@ def test_bfloat16_has_a_float32_softmax():
 
 def test_cross_attention_reads_the_memory():
     x, memory = normal(0, 2, 5, 12), normal(1, 2, 7, 10)
-    layer = Attention(3, num_kv_heads=1)
+    layer = Attention(3, num_kv_heads=1, cross=True)
     (y, _), variables = layer.init_with_output(jax.random.key(0), x, memory)
     assert y.shape == x.shape
     assert variables["params"]["key_value"]["kernel"].shape == (10, 2, 1, 4)

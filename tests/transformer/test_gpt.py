@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from genax.core import GenaxError, tree
-from genax.transformer.gpt import GPT, PARTITION_RULES
+from genax.transformer.decoder import PARTITION_RULES
+from genax.transformer.gpt import GPT
 from genax.transformer.presets import GPT_PRESETS
 from tests.transformer.gpt2_reference import stack_blocks
 

@@ -1,0 +1,39 @@
+"""The gated position-wise network of a Transformer block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.nn.initializers import Initializer
+from jaxtyping import Array, Float
+
+from genax.nn.projection import Projection
+
+
+class GatedFeedForward(nn.Module):
+    """(activation(x W) * x V) W2: Shazeer 2020, eq. 5; SwiGLU with the default activation.
+
+    hidden_size: columns of W ("gate") and V ("expand").
+    """
+
+    hidden_size: int
+    activation: Callable[[jax.Array], jax.Array] = nn.silu
+    use_bias: bool = False
+    kernel_init: Initializer = nn.initializers.lecun_normal()
+    output_init: Initializer = nn.initializers.lecun_normal()
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
+        """The result has the width of x."""
+
+        def project(features, init, name):
+            return Projection((features,), 1, self.use_bias, init, self.dtype, name=name)
+
+        gate = self.activation(project(self.hidden_size, self.kernel_init, "gate")(x))
+        hidden = gate * project(self.hidden_size, self.kernel_init, "expand")(x)
+        return project(x.shape[-1], self.output_init, "output")(hidden)

@@ -1,0 +1,58 @@
+"""Rotary positions: queries and keys turned by angles that grow with the position."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+Rotation = tuple[Float[Array, "b t half"], Float[Array, "b t half"]]
+
+
+@dataclass(frozen=True)
+class LongContext:
+    """Llama 3.1's stretching of slow frequencies (Grattafiori et al. 2024, section 3.4.1).
+
+    The paper names the base alone; the rule is that of its published code. Wavelengths above
+    original_context / low_factor grow by `factor`, those below original_context / high_factor
+    stay, those between are blended.
+    """
+
+    factor: float = 8.0
+    low_factor: float = 1.0
+    high_factor: float = 4.0
+    original_context: int = 8192
+
+
+def rotary_frequencies(
+    head_dim: int, theta: float = 10_000.0, scaling: LongContext | None = None
+) -> Float[np.ndarray, " half"]:
+    """theta^(-2 i / head_dim), in radians a position: Su et al. 2021, section 3.2.2."""
+    frequencies = theta ** -(np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
+    if scaling is None:
+        return frequencies.astype(np.float32)
+    turns = scaling.original_context * frequencies / (2 * math.pi)
+    span = scaling.high_factor - scaling.low_factor
+    kept = np.clip((turns - scaling.low_factor) / span, 0, 1)
+    return (frequencies * (kept + (1 - kept) / scaling.factor)).astype(np.float32)
+
+
+def rotation(positions: Int[Array, "b t"], frequencies: Float[np.ndarray, " half"]) -> Rotation:
+    """Cosine and sine of position times frequency, float32."""
+    angles = positions[..., None].astype(jnp.float32) * frequencies
+    return jnp.cos(angles), jnp.sin(angles)
+
+
+def rotate(x: Float[Array, "b t n h"], by: Rotation) -> Float[Array, "b t n h"]:
+    """Turn the pairs (x_i, x_{i + h/2}) of each head: Su et al. 2021, eq. 34.
+
+    The paper pairs neighbours; halves, as in most published weights, are the same up to the order
+    of the rows of the query and key projections.
+    """
+    cos, sin = (part[:, :, None] for part in by)
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    turned = (first * cos - second * sin, second * cos + first * sin)
+    return jnp.concatenate(turned, axis=-1).astype(x.dtype)

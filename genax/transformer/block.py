@@ -1,0 +1,124 @@
+"""The Transformer block, and stacks of them as a list or as one scanned layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+from flax import struct
+from jaxtyping import Array, Bool, Float, Int
+
+from genax.nn.attention import Attention
+from genax.nn.kv_cache import BlockCache
+from genax.nn.rotary import Rotation
+
+
+@struct.dataclass
+class Context:
+    """What all blocks of a stack read besides x.
+
+    mask: which keys a query may attend to. bias: is added to the scores. rotation: of queries and
+    keys. memory, memory_mask: what cross-attention reads; memory None is what the cache holds.
+    start: the slot of a cache that x begins at.
+    """
+
+    mask: Bool[Array, "b #t s"] | None = None
+    bias: Float[Array, "#b n #t s"] | None = None
+    rotation: Rotation | None = None
+    memory: Float[Array, "b m e"] | None = None
+    memory_mask: Bool[Array, "b 1 m"] | None = None
+    start: Int[Array, ""] | int = 0
+
+
+class Block(nn.Module):
+    """Self-attention, cross-attention if there is one, feed-forward: Vaswani et al. 2017, fig. 1.
+
+    Each is added to its input. The norm comes before it (Radford et al. 2019, section 2.3) or,
+    post_norm, after the sum. The parts are given as constructors, called with a name.
+    """
+
+    norm: Callable[..., nn.Module]
+    attention: Callable[..., Attention]
+    feed_forward: Callable[..., nn.Module]
+    cross_attention: Callable[..., Attention] | None = None
+    post_norm: bool = False
+    dropout: float = 0.0
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b t d"], cache: BlockCache | None, context: Context, train: bool
+    ) -> tuple[Float[Array, "b t d"], BlockCache | None]:
+        """The new values of x, and the cache with the keys and values of x."""
+        drop = nn.Dropout(self.dropout, deterministic=not train)
+        own, memory = (None, None) if cache is None else (cache.own, cache.memory)
+
+        name = "attention"
+        y = self._before(name, x)
+        y, own = self.attention(name=name)(
+            y,
+            mask=context.mask,
+            bias=context.bias,
+            rotation=context.rotation,
+            cache=own,
+            start=context.start,
+            train=train,
+        )
+        x = self._after(name, x + drop(y))
+
+        if self.cross_attention is not None:
+            name = "cross_attention"
+            y = self._before(name, x)
+            y, memory = self.cross_attention(name=name)(
+                y, memory=context.memory, mask=context.memory_mask, cache=memory, train=train
+            )
+            x = self._after(name, x + drop(y))
+
+        name = "feed_forward"
+        x = self._after(name, x + drop(self.feed_forward(name=name)(self._before(name, x))))
+        return x, None if own is None else BlockCache(own, memory)
+
+    def _before(self, name: str, x: Array) -> Array:
+        return x if self.post_norm else self.norm(name=f"{name}_norm")(x)
+
+    def _after(self, name: str, x: Array) -> Array:
+        return self.norm(name=f"{name}_norm")(x) if self.post_norm else x
+
+
+def make_blocks(num_layers: int, scan: bool, remat: bool, **fields: Any) -> Any:
+    """The layers of a stack, each a Block of these fields, to be assigned in a module's setup.
+
+    scan: one layer is compiled and looped over; parameters then have a leading axis of layers.
+    remat: layers are recomputed in the backward pass, for memory.
+    """
+    block: Any = Block
+    if remat:
+        # XLA may not merge the recomputed layer with the first one; a scan already keeps it apart.
+        block = nn.remat(Block, prevent_cse=not scan, static_argnums=(4,))
+    if not scan:
+        return [block(**fields) for _ in range(num_layers)]
+    return nn.scan(
+        block,
+        variable_axes={"params": 0},
+        split_rngs={"params": True, "dropout": True},
+        in_axes=(0, nn.broadcast, nn.broadcast),
+        out_axes=0,
+        length=num_layers,
+    )(**fields)
+
+
+def run_blocks(
+    blocks: Any,
+    x: Float[Array, "b t d"],
+    context: Context,
+    caches: Any = None,
+    train: bool = False,
+) -> tuple[Float[Array, "b t d"], Any]:
+    """All layers in turn, and their caches: a tuple, or one with a leading axis where scanned."""
+    if not isinstance(blocks, Sequence):
+        return blocks(x, caches, context, train)
+    written = []
+    for block, cache in zip(blocks, caches or [None] * len(blocks), strict=True):
+        x, cache = block(x, cache, context, train)
+        written.append(cache)
+    return x, tuple(written)

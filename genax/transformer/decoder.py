@@ -1,0 +1,191 @@
+"""What all left-to-right decoders share: reading whole sequences, and decoding with a cache."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from genax.core.errors import GenaxError
+from genax.nn.kv_cache import KVCache
+from genax.nn.rotary import Rotation
+from genax.transformer.block import Context, run_blocks
+from genax.transformer.packing import packed_mask, packed_positions
+
+# Placement of parameters over the mesh: heads and the feed-forward width over "tensor" (Shoeybi et
+# al. 2019, section 3), the model width over "fsdp". Layers under nn.scan have a leading axis more.
+_RULES = (
+    ("**/token_embedding/embedding", ("tensor", "fsdp")),
+    ("**/position_embedding/embedding", (None, "fsdp")),
+    ("**/head/embedding", ("tensor", "fsdp")),
+    ("**/qkv/kernel", ("fsdp", None, "tensor", None)),
+    ("**/qkv/bias", (None, "tensor", None)),
+    ("**/query/kernel", ("fsdp", "tensor", None)),
+    ("**/query/bias", ("tensor", None)),
+    ("**/key_value/kernel", ("fsdp", None, "tensor", None)),
+    ("**/key_value/bias", (None, "tensor", None)),
+    ("**/*attention/output/kernel", ("tensor", None, "fsdp")),
+    ("**/feed_forward/gate/kernel", ("fsdp", "tensor")),
+    ("**/feed_forward/gate/bias", ("tensor",)),
+    ("**/feed_forward/expand/kernel", ("fsdp", "tensor")),
+    ("**/feed_forward/expand/bias", ("tensor",)),
+    ("**/feed_forward/output/kernel", ("tensor", "fsdp")),
+)
+PARTITION_RULES = tuple(
+    rule for path, axes in _RULES for rule in ((path, axes), (path, (None, *axes)))
+)
+
+
+class Decoder(nn.Module):
+    """Token embeddings, blocks and a head; a family is a subclass whose setup makes them.
+
+    Made there: token_embedding (Embed), blocks (by `make_blocks`), final_norm (a module, or None),
+    and, unless tied_head, head (Embed), whose rows are then the head's.
+
+    context: tokens in a sequence. mlp_size: None is the family's own rule. scan_layers: compile one
+    block and loop over it; the blocks' parameters then have a leading axis of layers. remat:
+    recompute blocks in the backward pass, for memory. attention: see `genax.nn.attention.attend`.
+    """
+
+    vocab_size: int
+    context: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    mlp_size: int | None = None
+    dropout: float = 0.0
+    use_bias: bool = True
+    epsilon: float = 1e-5
+    init_scale: float = 0.02
+    scan_layers: bool = False
+    remat: bool = False
+    attention: str = "auto"
+    dtype: Any = jnp.float32
+    tied_head: bool = True
+
+    def embed(self, tokens: Int[Array, "b t"], positions: Int[Array, "#b t"], train: bool) -> Array:
+        """What the first block reads: [b, t, d]."""
+        raise NotImplementedError
+
+    def rotation(self, positions: Int[Array, "#b t"]) -> Rotation | None:
+        """Of queries and keys, where the positions are rotary."""
+        return None
+
+    def score_bias(
+        self, length: int, slots: int, start: Int[Array, ""] | int
+    ) -> Float[Array, "1 n t s"] | None:
+        """Added to the scores of `length` queries, from slot `start` on, with keys in all slots."""
+        return None
+
+    @property
+    def head_table(self) -> nn.Embed:
+        """The rows whose products with the hidden state are the logits."""
+        return self.token_embedding if self.tied_head else self.head
+
+    def logits(self, hidden: Float[Array, "b t d"]) -> Float[Array, "b t vocab"]:
+        """Scores over the vocabulary."""
+        return self.head_table.attend(hidden)
+
+    @property
+    def cache_heads(self) -> tuple[int, int]:
+        """Key heads, and the size of each."""
+        return self.num_heads, self.hidden_size // self.num_heads
+
+    def __call__(
+        self,
+        tokens: Int[Array, "b t"],
+        mask: Bool[Array, "b t"] | None = None,
+        train: bool = False,
+        segments: Int[Array, "b t"] | None = None,
+        memory: Float[Array, "b m e"] | None = None,
+        memory_mask: Bool[Array, "b m"] | None = None,
+        positions: Int[Array, "#b t"] | None = None,
+    ) -> Float[Array, "b t vocab"]:
+        """Scores of the token after each position.
+
+        mask: which tokens are real; the others are padding on either side and are not attended to.
+        segments: numbers of the documents packed into a sequence (0 is padding), which do not see
+        each other. positions: None counts real tokens, from 0 in each document. memory: what
+        cross-attention reads, at the places of memory_mask.
+        Raises GenaxError for more tokens than the context holds.
+        """
+        hidden = self.hidden(tokens, mask, train, segments, memory, memory_mask, positions)
+        return self.logits(hidden)
+
+    def hidden(
+        self,
+        tokens: Int[Array, "b t"],
+        mask: Bool[Array, "b t"] | None = None,
+        train: bool = False,
+        segments: Int[Array, "b t"] | None = None,
+        memory: Float[Array, "b m e"] | None = None,
+        memory_mask: Bool[Array, "b m"] | None = None,
+        positions: Int[Array, "#b t"] | None = None,
+    ) -> Float[Array, "b t d"]:
+        """What the head reads, for losses that do not want all logits at once."""
+        length = tokens.shape[1]
+        if length > self.context:
+            raise GenaxError(
+                f"{type(self).__name__}: {length} tokens exceed the context of {self.context}; "
+                "shorten the sequences or build the model with a larger context."
+            )
+        counted, allowed = jnp.arange(length)[None], None
+        if segments is not None:
+            counted, allowed = packed_positions(segments), packed_mask(segments)
+        elif mask is not None:
+            counted = jnp.maximum(jnp.cumsum(mask, axis=1, dtype=jnp.int32) - 1, 0)
+            allowed = mask[:, None]
+        positions = counted if positions is None else positions
+        context = Context(
+            mask=allowed,
+            bias=self.score_bias(length, length, 0),
+            rotation=self.rotation(positions),
+            memory=memory,
+            memory_mask=None if memory_mask is None else memory_mask[:, None],
+        )
+        return self._run(tokens, positions, context, None, train)[0]
+
+    def empty_cache(self, batch_size: int, slots: int) -> KVCache:
+        """A cache for `slots` tokens a sequence, padding included."""
+        heads, size = self.cache_heads
+        scanned = self.scan_layers
+        return KVCache.empty(self.num_layers, batch_size, slots, heads, size, self.dtype, scanned)
+
+    def decode(
+        self,
+        tokens: Int[Array, "b t"],
+        cache: KVCache,
+        mask: Bool[Array, "b t"] | None = None,
+        memory: Float[Array, "b m e"] | None = None,
+        memory_mask: Bool[Array, "b m"] | None = None,
+    ) -> tuple[Float[Array, "b vocab"], KVCache]:
+        """Read t further tokens; scores of the token after the last, and the cache with them.
+
+        mask: which tokens are real. memory, memory_mask: in the first call, after which the cache
+        holds them. The caller keeps the number of slots and positions.
+        """
+        mask = jnp.ones(tokens.shape, bool) if mask is None else mask
+        start, positions = cache.used, cache.positions(mask)
+        cache, allowed = cache.admit(mask)
+        if memory_mask is not None:
+            cache = replace(cache, memory_mask=memory_mask)
+        context = Context(
+            mask=allowed,
+            bias=self.score_bias(tokens.shape[1], cache.slots, start),
+            rotation=self.rotation(positions),
+            memory=memory,
+            memory_mask=None if cache.memory_mask is None else cache.memory_mask[:, None],
+            start=start,
+        )
+        hidden, layers = self._run(tokens, positions, context, cache.layers, False)
+        last = jnp.where(mask, jnp.arange(mask.shape[1]), 0).max(1)
+        hidden = jnp.take_along_axis(hidden, last[:, None, None], axis=1)
+        return self.logits(hidden)[:, 0], replace(cache, layers=layers)
+
+    def _run(self, tokens, positions, context, layers, train):
+        x = self.embed(tokens, positions, train)
+        x, layers = run_blocks(self.blocks, x, context, layers, train)
+        return (x if self.final_norm is None else self.final_norm(x)), layers
