@@ -9,9 +9,11 @@ resuming a run.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
-_ROUNDS = 8
+_ROUNDS, _BLOCK = 8, 4096
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
@@ -66,6 +68,22 @@ def record_numbers(positions: np.ndarray, size: int, seed: int) -> np.ndarray:
         here = epochs == epoch
         result[here] = permute(numbers[here], size, seed, int(epoch))
     return result
+
+
+def consecutive_numbers(start: int, count: int, size: int, seed: int) -> np.ndarray:
+    """`record_numbers` of `count` positions from `start` on, int64 [count].
+
+    Worked out in blocks, of which the latest are kept: a batch at a time, the calls to NumPy would
+    cost more than the numbers.
+    """
+    first, last = start // _BLOCK, (start + count - 1) // _BLOCK
+    blocks = np.concatenate([_block(number, size, seed) for number in range(first, last + 1)])
+    return blocks[start - first * _BLOCK :][:count]
+
+
+@lru_cache(maxsize=8)
+def _block(number: int, size: int, seed: int) -> np.ndarray:
+    return record_numbers(np.arange(_BLOCK, dtype=np.int64) + number * _BLOCK, size, seed)
 
 
 def coin_flips(positions: np.ndarray, seed: int) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 
 from genax.core.data import BatchIterator, Shard
 from genax.core.errors import GenaxError
-from genax.data.order import record_numbers
+from genax.data.order import consecutive_numbers
 
 Batch = dict[str, np.ndarray]
 Read = Callable[[np.ndarray], Mapping[str, np.ndarray]]
@@ -41,7 +41,7 @@ def train_batches(
     def make(number: int) -> Batch:
         start = number * batch_size + shard.number * local
         positions = np.arange(start, start + local, dtype=np.int64)
-        ids = record_numbers(positions, size, seed)
+        ids = consecutive_numbers(start, local, size, seed)
         batch = dict(read(ids))
         if change is not None:
             batch = change(batch, positions)

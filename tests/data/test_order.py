@@ -3,7 +3,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from genax.data.order import coin_flips, generator, permute, record_numbers
+from genax.data.order import (
+    coin_flips,
+    consecutive_numbers,
+    generator,
+    permute,
+    record_numbers,
+)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 1000])
@@ -79,3 +85,11 @@ def test_generators_differ_by_position_and_seed():
     draws = {generator(p, seed).integers(1 << 60) for p in range(50) for seed in range(2)}
     assert len(draws) == 100
     assert generator(7, 1).random() == generator(7, 1).random()
+
+
+@pytest.mark.parametrize("start", [0, 4090, 4096, 100_003])
+@pytest.mark.parametrize("count", [1, 12, 9000])
+def test_consecutive_numbers_are_record_numbers(start, count):
+    numbers = consecutive_numbers(start, count, size=777, seed=2)
+    positions = np.arange(start, start + count)
+    np.testing.assert_array_equal(numbers, record_numbers(positions, 777, seed=2))
