@@ -44,5 +44,5 @@ for flag, setting in FLAGS.items():
         flags = f"{flags} --{flag}={setting}".strip()
 os.environ["XLA_FLAGS"] = flags
 
-ANNOTATED = ("nn", "transformer", "diffusion", "gan", "vae", "evaluation")
+ANNOTATED = ("nn", "transformer", "diffusion", "gan", "vae", "evaluation", "interop")
 install_import_hook([f"genax.{package}" for package in ANNOTATED], "beartype.beartype")

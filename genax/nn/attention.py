@@ -194,7 +194,8 @@ class Attention(nn.Module):
         def project(features, name, init=self.kernel_init, num_in=1):
             return Projection(features, num_in, self.use_bias, init, self.dtype, name=name)
 
-        key = value = None
+        key: Any = None
+        value: Any = None
         if not self.cross and kv_heads == self.num_heads:
             qkv = project((3, self.num_heads, head_dim), "qkv")(x)
             query, key, value = unstack(qkv)

@@ -89,17 +89,22 @@ class KVCache:
         def one(layer: BlockCache, axis: int) -> BlockCache:
             return replace(layer, own=jax.tree.map(lambda x: jnp.take(x, rows, axis), layer.own))
 
-        scanned = isinstance(self.layers, BlockCache)
-        layers = one(self.layers, 1) if scanned else tuple(one(x, 0) for x in self.layers)
+        layers: Any
+        if isinstance(self.layers, BlockCache):
+            layers = one(self.layers, 1)
+        else:
+            layers = tuple(one(layer, 0) for layer in self.layers)
         return replace(self, layers=layers, valid=self.valid[rows])
 
     def repeat(self, times: int) -> KVCache:
         """Each sequence so many times in a row, its memory too."""
         axis = 0 if isinstance(self.layers, tuple) else 1
         layers = jax.tree.map(lambda x: jnp.repeat(x, times, axis), self.layers)
-        masks = (self.valid, self.memory_mask)
-        valid, memory = (None if m is None else jnp.repeat(m, times, 0) for m in masks)
-        return replace(self, layers=layers, valid=valid, memory_mask=memory)
+        valid = jnp.repeat(self.valid, times, 0)
+        if self.memory_mask is None:
+            return replace(self, layers=layers, valid=valid)
+        memory_mask = jnp.repeat(self.memory_mask, times, 0)
+        return replace(self, layers=layers, valid=valid, memory_mask=memory_mask)
 
     def positions(self, mask: Bool[Array, "b t"]) -> Int[Array, "b t"]:
         """Positions of t further tokens: each counts the real tokens before it."""

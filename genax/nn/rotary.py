@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-Rotation = tuple[Float[Array, "b t half"], Float[Array, "b t half"]]
+Rotation = tuple[Float[Array, "#b t half"], Float[Array, "#b t half"]]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def rotary_frequencies(
     return (frequencies * (kept + (1 - kept) / scaling.factor)).astype(np.float32)
 
 
-def rotation(positions: Int[Array, "b t"], frequencies: Float[np.ndarray, " half"]) -> Rotation:
+def rotation(positions: Int[Array, "#b t"], frequencies: Float[np.ndarray, " half"]) -> Rotation:
     """Cosine and sine of position times frequency, float32."""
     angles = positions[..., None].astype(jnp.float32) * frequencies
     return jnp.cos(angles), jnp.sin(angles)

@@ -20,7 +20,7 @@ def next_token_loss(nets, batch: Batch, train: bool = True, chunk: int | None = 
     train: whether dropout is on; evaluators set it to False. chunk: logits exist for so many
     tokens of the vocabulary at a time (see `chunked_cross_entropy`).
     """
-    tokens, weights, segments = (batch.get(key) for key in ("tokens", "weights", "segments"))
+    tokens, weights, segments = batch["tokens"], batch.get("weights"), batch.get("segments")
     inputs, targets = tokens[:, :-1], tokens[:, 1:]
     more = {}
     if segments is not None:

@@ -1,0 +1,5 @@
+"""Weights in the layout of Hugging Face directories, in and out."""
+
+from genax.interop.pretrained import export_pretrained, load_pretrained
+
+__all__ = ["export_pretrained", "load_pretrained"]

@@ -1,0 +1,124 @@
+"""The architectures of Hugging Face directories that can be read and written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from genax.interop import bert, decision_transformer, decoders, seq2seq, vit
+from genax.interop.fields import Fields
+from genax.interop.links import Link
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """How a directory becomes a model, and which tensors hold its parameters.
+
+    build: (name, fields, names of the tensors) -> model. inputs: model -> example inputs, by which
+    parameters have shapes. copies: tensors that repeat another one, which older files have.
+    buffers: patterns of names of tensors that are no parameters.
+    """
+
+    build: Callable[[str, Fields, set[str]], nn.Module]
+    links: Callable[[Any], list[Link]]
+    inputs: Callable[[Any], Mapping[str, jax.Array]]
+    copies: Mapping[str, str] = field(default_factory=dict)
+    buffers: tuple[str, ...] = ()
+
+
+def _tokens(model: Any) -> dict[str, jax.Array]:
+    return {"input_ids": jnp.zeros((1, 2), jnp.int32)}
+
+
+def _both_sides(model: Any) -> dict[str, jax.Array]:
+    return {**_tokens(model), "decoder_input_ids": jnp.zeros((1, 2), jnp.int32)}
+
+
+def _images(model: Any) -> dict[str, jax.Array]:
+    size = model.vit.image_size
+    return {"pixel_values": jnp.zeros((1, size, size, model.num_channels))}
+
+
+def _triples(model: Any) -> dict[str, jax.Array]:
+    net = model.transformer
+    return {
+        "states": jnp.zeros((1, 1, net.state_size)),
+        "actions": jnp.zeros((1, 1, net.action_size)),
+        "returns_to_go": jnp.zeros((1, 1, 1)),
+        "timesteps": jnp.zeros((1, 1), jnp.int32),
+    }
+
+
+_BERT = Architecture(
+    bert.build,
+    bert.links,
+    _tokens,
+    copies={
+        "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+        "cls.predictions.decoder.bias": "cls.predictions.bias",
+    },
+    buffers=(r"(bert\.)?embeddings\.(position|token_type)_ids",),
+)
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "BertModel": _BERT,
+    "BertForPreTraining": _BERT,
+    "BertForMaskedLM": _BERT,
+    "BertForSequenceClassification": _BERT,
+    "BertForTokenClassification": _BERT,
+    "BertForQuestionAnswering": _BERT,
+    "OpenAIGPTLMHeadModel": Architecture(
+        decoders.build_gpt1,
+        decoders.gpt_links,
+        _tokens,
+        copies={"lm_head.weight": "transformer.tokens_embed.weight"},
+        buffers=(r"transformer\.h\.\d+\.attn\.bias", r"transformer\.position_ids"),
+    ),
+    "GPT2LMHeadModel": Architecture(
+        decoders.build_gpt2,
+        decoders.gpt_links,
+        _tokens,
+        copies={"lm_head.weight": "transformer.wte.weight"},
+        buffers=(r"transformer\.h\.\d+\.attn\.(masked_)?bias",),
+    ),
+    "LlamaForCausalLM": Architecture(
+        decoders.build_llama,
+        decoders.llama_links,
+        _tokens,
+        copies={"lm_head.weight": "model.embed_tokens.weight"},
+        buffers=(r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq",),
+    ),
+    "MarianMTModel": Architecture(
+        seq2seq.build_marian,
+        seq2seq.marian_links,
+        _both_sides,
+        copies={
+            "model.encoder.embed_tokens.weight": "model.shared.weight",
+            "model.decoder.embed_tokens.weight": "model.shared.weight",
+            "lm_head.weight": "model.shared.weight",
+        },
+        buffers=(r"model\.(encoder|decoder)\.embed_positions\.weight",),
+    ),
+    "T5ForConditionalGeneration": Architecture(
+        seq2seq.build_t5,
+        seq2seq.t5_links,
+        _both_sides,
+        copies={
+            "encoder.embed_tokens.weight": "shared.weight",
+            "decoder.embed_tokens.weight": "shared.weight",
+            "lm_head.weight": "shared.weight",
+        },
+    ),
+    "ViTForImageClassification": Architecture(vit.build, vit.links, _images),
+    "DecisionTransformerModel": Architecture(
+        decision_transformer.build,
+        decision_transformer.links,
+        _triples,
+        buffers=(r"encoder\.h\.\d+\.attn\.(masked_)?bias",),
+    ),
+}

@@ -1,0 +1,105 @@
+"""What imported models return: the fields of their Hugging Face namesakes."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jaxtyping import Array, Float, Int, Num
+
+from genax.transformer.cross_entropy import cross_entropy
+
+IGNORED = -100
+
+
+@struct.dataclass
+class BaseModelOutput:
+    """Hidden states, and the pooled one where there is a pooler."""
+
+    last_hidden_state: Float[Array, "b t d"]
+    pooler_output: Float[Array, "b d"] | None = None
+
+
+@struct.dataclass
+class LMOutput:
+    """Logits of tokens or of classes; the loss where labels were given."""
+
+    logits: Float[Array, "*b classes"]
+    loss: Float[Array, ""] | None = None
+    encoder_last_hidden_state: Float[Array, "b s d"] | None = None
+
+
+@struct.dataclass
+class PreTrainingOutput:
+    """Both heads of BERT's pretraining."""
+
+    prediction_logits: Float[Array, "b t vocab"]
+    seq_relationship_logits: Float[Array, "b 2"]
+    loss: Float[Array, ""] | None = None
+
+
+@struct.dataclass
+class QuestionAnsweringOutput:
+    """Where an answer starts and ends."""
+
+    start_logits: Float[Array, "b t"]
+    end_logits: Float[Array, "b t"]
+    loss: Float[Array, ""] | None = None
+
+
+@struct.dataclass
+class DecisionTransformerOutput:
+    """Predictions from states (actions) and from actions (states, returns)."""
+
+    state_preds: Float[Array, "b k s"]
+    action_preds: Float[Array, "b k a"]
+    return_preds: Float[Array, "b k 1"]
+
+
+def label_loss(
+    logits: Float[Array, "*b classes"],
+    labels: Int[Array, "*b"] | None,
+    ignored: int = IGNORED,
+) -> Float[Array, ""] | None:
+    """Mean cross-entropy over labels that are not `ignored`, in nats; NaN where all are."""
+    if labels is None:
+        return None
+    counts = labels != ignored
+    nats = cross_entropy(logits, jnp.where(counts, labels, 0))
+    return jnp.where(counts, nats, 0).sum() / counts.sum()
+
+
+def shifted_loss(
+    logits: Float[Array, "b t vocab"], labels: Int[Array, "b t"] | None
+) -> Float[Array, ""] | None:
+    """`label_loss` of each token from those before it; the labels are the tokens themselves."""
+    return None if labels is None else label_loss(logits[:, :-1], labels[:, 1:])
+
+
+def classification_loss(
+    logits: Float[Array, "b classes"], labels: Num[Array, "b ..."] | None, problem: str | None
+) -> Float[Array, ""] | None:
+    """Of whole sequences. problem: "regression", "single_label_classification" or
+    "multi_label_classification"; None goes by the number of classes and the labels' type.
+    """
+    if labels is None:
+        return None
+    if problem is None:
+        whole = jnp.issubdtype(labels.dtype, jnp.integer)
+        kind = "single_label_classification" if whole else "multi_label_classification"
+        problem = "regression" if logits.shape[-1] == 1 else kind
+    if problem == "regression":
+        return jnp.square(logits.reshape(labels.shape) - labels).mean()
+    if problem == "single_label_classification":
+        return label_loss(logits, labels)
+    positive, negative = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)
+    return -(labels * positive + (1 - labels) * negative).mean()
+
+
+def span_loss(
+    logits: Float[Array, "b t"], places: Int[Array, " b"] | None
+) -> Float[Array, ""] | None:
+    """Mean cross-entropy of places in the sequence; those beyond its end do not count."""
+    if places is None:
+        return None
+    return label_loss(logits, jnp.clip(places, 0, logits.shape[-1]), logits.shape[-1])

@@ -1,0 +1,103 @@
+"""Beam search, compiled."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from genax.nn.kv_cache import KVCache
+from genax.transformer.decoding import check_prompts
+
+# Lower than any sum of log probabilities, and finite, so that differences stay numbers.
+_NEVER = -1e9
+
+
+class _Beams(NamedTuple):
+    """k sequences that go on and the k best that have ended, of each of b searches."""
+
+    number: Int[Array, ""]
+    tokens: Int[Array, "b k n"]
+    scores: Float[Array, "b k"]
+    ended: Int[Array, "b k n"]
+    ended_scores: Float[Array, "b k"]
+    open: Bool[Array, " b"]
+    cache: KVCache
+
+
+def beam_search(
+    decoder: nn.Module,
+    prompts: Int[Array, "b p"],
+    num_tokens: int,
+    num_beams: int,
+    end_token: int,
+    length_penalty: float = 1.0,
+    mask: Bool[Array, "b p"] | None = None,
+    pad_token: int = 0,
+    forbidden: tuple[int, ...] = (),
+    **memory: Any,
+) -> tuple[Int[Array, "b num_tokens"], Float[Array, " b"]]:
+    """The best continuation of each prompt that `num_beams` beams find, and its score.
+
+    The score is log p / length^length_penalty in nats, where the length counts the end token. A
+    search ends where its best beam, ended now, would be worse than all num_beams kept, or at
+    num_tokens, where beams count as ended. forbidden: tokens that are never drawn.
+    decoder, mask, memory: see `generate`; pad_token fills what ends early.
+    Raises GenaxError for empty prompts and where prompt and continuation exceed the context.
+    """
+    check_prompts(decoder, prompts, num_tokens)
+    module, variables = decoder.unbind()
+    (b, length), k = prompts.shape, num_beams
+    rows = jnp.arange(b)[:, None]
+
+    def read(tokens, cache, mask=None, **memory) -> Any:
+        return module.apply(variables, tokens, cache, mask, method="decode", **memory)
+
+    def choose(now: _Beams, logits, cache) -> _Beams:
+        logits = logits.astype(jnp.float32)
+        logits = logits.at[:, jnp.array(forbidden, jnp.int32)].set(-jnp.inf)
+        total = now.scores[..., None] + jax.nn.log_softmax(logits).reshape(b, k, -1)
+        # Twice as many, of which at least k do not end here.
+        scores, places = lax.top_k(total.reshape(b, -1), 2 * k)
+        beam, token = jnp.divmod(places, logits.shape[-1])
+        tokens = now.tokens[rows, beam].at[:, :, now.number].set(token)
+        number = now.number + 1
+        ends = (token == end_token) | (number == num_tokens)
+
+        counts = ends & (jnp.arange(2 * k) < k) & now.open[:, None]
+        found = jnp.where(counts, scores / number**length_penalty, _NEVER)
+        ended_scores, best = lax.top_k(jnp.concatenate([now.ended_scores, found], 1), k)
+        ended = jnp.concatenate([now.ended, tokens], 1)[rows, best]
+
+        scores, best = lax.top_k(jnp.where(ends, _NEVER, scores), k)
+        still = scores[:, 0] / number**length_penalty > ended_scores.min(1)
+        cache = cache.take((rows * k + beam[rows, best]).reshape(-1))
+        going = now.open & still & (number < num_tokens)
+        return _Beams(number, tokens[rows, best], scores, ended, ended_scores, going, cache)
+
+    def step(now: _Beams) -> _Beams:
+        last = lax.dynamic_slice_in_dim(now.tokens, now.number - 1, 1, axis=2)
+        return choose(now, *read(last.reshape(-1, 1), now.cache))
+
+    cache = module.empty_cache(b, length + num_tokens - 1)
+    logits, cache = read(prompts, cache, mask, **memory)
+    cache = cache.repeat(k)
+    empty = jnp.full((b, k, num_tokens), pad_token, jnp.int32)
+    never = jnp.full((b, k), _NEVER, jnp.float32)
+    start = _Beams(
+        number=jnp.zeros((), jnp.int32),
+        tokens=empty,
+        # One beam only, as all are the same to begin with.
+        scores=never.at[:, 0].set(0.0),
+        ended=empty,
+        ended_scores=never,
+        open=jnp.ones(b, bool),
+        cache=cache,
+    )
+    start = choose(start, jnp.repeat(logits, k, axis=0), cache)
+    found = lax.while_loop(lambda now: now.open.any(), step, start)
+    return found.ended[:, 0], found.ended_scores[:, 0]

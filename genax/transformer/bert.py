@@ -1,0 +1,144 @@
+"""BERT: the encoder, the heads it is pretrained with, and those it is fine-tuned with."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from genax.core.errors import GenaxError
+from genax.nn.attention import Attention
+from genax.nn.feed_forward import FeedForward
+from genax.nn.gelu import gelu
+from genax.nn.layer_norm import LayerNorm
+from genax.nn.projection import Projection
+from genax.transformer.block import Context, make_blocks, run_blocks
+
+
+class BERT(nn.Module):
+    """Post-norm encoder over token, segment and position embeddings: Devlin et al. 2018, section 3.
+
+    context: positions learned. mlp_size: None is 4 * hidden_size. with_pooler: whether there is a
+    projection of the first token, for heads on whole sequences. scan_layers, remat, attention: as
+    in `Decoder`.
+    """
+
+    vocab_size: int
+    context: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    mlp_size: int | None = None
+    num_segments: int = 2
+    with_pooler: bool = True
+    dropout: float = 0.0
+    epsilon: float = 1e-12
+    init_scale: float = 0.02
+    scan_layers: bool = False
+    remat: bool = False
+    attention: str = "auto"
+    dtype: Any = jnp.float32
+
+    def setup(self):
+        """Embeddings, blocks and the pooler."""
+        init = nn.initializers.normal(self.init_scale)
+        layer = {"kernel_init": init, "dtype": self.dtype}
+        blocks = layer | {"output_init": init}
+        norm = partial(LayerNorm, self.epsilon)
+        table = partial(nn.Embed, features=self.hidden_size, dtype=self.dtype, embedding_init=init)
+        self.token_embedding = table(self.vocab_size)
+        self.position_embedding = table(self.context)
+        self.segment_embedding = table(self.num_segments)
+        self.embedding_norm = norm()
+        self.drop = nn.Dropout(self.dropout)
+        self.blocks = make_blocks(
+            self.num_layers,
+            self.scan_layers,
+            self.remat,
+            norm=norm,
+            attention=partial(
+                Attention,
+                self.num_heads,
+                dropout=self.dropout,
+                implementation=self.attention,
+                **blocks,
+            ),
+            feed_forward=partial(
+                FeedForward, self.mlp_size or 4 * self.hidden_size, gelu, **blocks
+            ),
+            post_norm=True,
+            dropout=self.dropout,
+        )
+        if self.with_pooler:
+            self.pooler = Projection((self.hidden_size,), **layer)
+
+    def __call__(
+        self,
+        tokens: Int[Array, "b t"],
+        mask: Bool[Array, "b t"] | None = None,
+        segments: Int[Array, "b t"] | None = None,
+        train: bool = False,
+    ) -> Float[Array, "b t d"]:
+        """The last hidden states. mask: which tokens are real. segments: None is all 0.
+
+        Raises GenaxError for more tokens than there are positions.
+        """
+        length = tokens.shape[1]
+        if length > self.context:
+            raise GenaxError(
+                f"BERT: {length} tokens exceed its {self.context} positions; shorten the sequences."
+            )
+        segments = jnp.zeros_like(tokens) if segments is None else segments
+        x = self.token_embedding(tokens) + self.segment_embedding(segments)
+        x = self.embedding_norm(x + self.position_embedding(jnp.arange(length)))
+        x = self.drop(x, deterministic=not train)
+        context = Context(mask=None if mask is None else mask[:, None])
+        return run_blocks(self.blocks, x, context, None, train)[0]
+
+    def pool(self, hidden: Float[Array, "b t d"]) -> Float[Array, "b d"]:
+        """tanh of a projection of the first token's hidden state."""
+        return jnp.tanh(self.pooler(hidden[:, 0]))
+
+
+class MaskedLMHead(nn.Module):
+    """Scores of the tokens at masked places: Devlin et al. 2018, appendix A.2 and published code.
+
+    A projection, GELU and a norm before products with the token embeddings, plus a bias.
+    """
+
+    epsilon: float = 1e-12
+    init_scale: float = 0.02
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, hidden: Float[Array, "*b d"], table: Float[Array, "vocab d"]
+    ) -> Float[Array, "*b vocab"]:
+        """table: the encoder's token embeddings."""
+        init = nn.initializers.normal(self.init_scale)
+        width = (hidden.shape[-1],)
+        x = Projection(width, kernel_init=init, dtype=self.dtype, name="transform")(hidden)
+        x = LayerNorm(self.epsilon, name="norm")(gelu(x))
+        bias = self.param("bias", nn.initializers.zeros, (table.shape[0],))
+        return x @ table.T.astype(x.dtype) + bias.astype(x.dtype)
+
+
+class LinearHead(nn.Module):
+    """Dropout and a projection: of pooled sequences to classes, of tokens to labels or spans."""
+
+    num_labels: int
+    dropout: float = 0.0
+    init_scale: float = 0.02
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*b d"], train: bool = False) -> Float[Array, "*b labels"]:
+        """Scores of the labels."""
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        init = nn.initializers.normal(self.init_scale)
+        return Projection(
+            (self.num_labels,), kernel_init=init, dtype=self.dtype, name="projection"
+        )(x)

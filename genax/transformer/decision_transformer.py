@@ -1,0 +1,119 @@
+"""The Decision Transformer: actions as the continuation of returns and states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from genax.core.errors import GenaxError
+from genax.nn.attention import Attention
+from genax.nn.feed_forward import FeedForward
+from genax.nn.layer_norm import LayerNorm
+from genax.nn.projection import Projection
+from genax.transformer.block import Context, make_blocks, run_blocks
+
+
+class DecisionTransformer(nn.Module):
+    """A causal Transformer over (return-to-go, state, action) triples: Chen et al. 2021, section 3.
+
+    max_steps: timesteps that have an embedding. tanh_actions: actions lie in [-1, 1].
+    trunk_tables: rows of the trunk's own token and position tables, as a GPT-2 trunk carries them:
+    of these only the first position is ever used; 0 leaves them out. mlp_size: None is
+    4 * hidden_size.
+    """
+
+    state_size: int
+    action_size: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    max_steps: int
+    mlp_size: int | None = None
+    activation: Callable[[jax.Array], jax.Array] = nn.relu
+    tanh_actions: bool = True
+    trunk_tables: tuple[int, int] = (0, 0)
+    dropout: float = 0.0
+    epsilon: float = 1e-5
+    init_scale: float = 0.02
+    dtype: Any = jnp.float32
+
+    def setup(self):
+        """Embeddings, blocks and the three heads."""
+        init = nn.initializers.normal(self.init_scale)
+        layer = {"kernel_init": init, "dtype": self.dtype}
+        blocks = layer | {"output_init": init}
+        project = partial(Projection, **layer)
+        norm = partial(LayerNorm, self.epsilon)
+        table = partial(nn.Embed, features=self.hidden_size, dtype=self.dtype, embedding_init=init)
+        self.time_embedding = table(self.max_steps)
+        tokens, positions = self.trunk_tables
+        if tokens:
+            self.param("trunk_tokens", init, (tokens, self.hidden_size))
+        if positions:
+            self.trunk_positions = self.param(
+                "trunk_positions", init, (positions, self.hidden_size)
+            )
+        self.embed_return = project((self.hidden_size,))
+        self.embed_state = project((self.hidden_size,))
+        self.embed_action = project((self.hidden_size,))
+        self.embedding_norm = norm()
+        self.drop = nn.Dropout(self.dropout)
+        self.blocks = make_blocks(
+            self.num_layers,
+            scan=False,
+            remat=False,
+            norm=norm,
+            attention=partial(
+                Attention, self.num_heads, causal=True, dropout=self.dropout, **blocks
+            ),
+            feed_forward=partial(
+                FeedForward, self.mlp_size or 4 * self.hidden_size, self.activation, **blocks
+            ),
+            dropout=self.dropout,
+        )
+        self.final_norm = norm()
+        self.predict_return = project((1,))
+        self.predict_state = project((self.state_size,))
+        self.predict_action = project((self.action_size,))
+
+    def __call__(
+        self,
+        returns: Float[Array, "b k 1"],
+        states: Float[Array, "b k s"],
+        actions: Float[Array, "b k a"],
+        timesteps: Int[Array, "b k"],
+        mask: Bool[Array, "b k"] | None = None,
+        train: bool = False,
+    ) -> tuple[Float[Array, "b k s"], Float[Array, "b k a"], Float[Array, "b k 1"]]:
+        """Predicted states, actions and returns: an action from its return and state, the others
+        from the action too.
+
+        mask: which triples are real; shorter histories are padded on the left.
+        Raises GenaxError where states or actions have other sizes than the model's.
+        """
+        sizes = (states.shape[-1], actions.shape[-1])
+        if sizes != (self.state_size, self.action_size):
+            raise GenaxError(
+                f"DecisionTransformer: states and actions of sizes {sizes}, not "
+                f"{(self.state_size, self.action_size)}."
+            )
+        b, k = timesteps.shape
+        time = self.time_embedding(timesteps)
+        parts = (self.embed_return(returns), self.embed_state(states), self.embed_action(actions))
+        x = jnp.stack([part + time for part in parts], axis=2).reshape(b, 3 * k, -1)
+        x = self.embedding_norm(x)
+        if self.trunk_tables[1]:
+            x = x + self.trunk_positions[0].astype(x.dtype)
+        x = self.drop(x, deterministic=not train)
+        context = Context(mask=None if mask is None else jnp.repeat(mask, 3, axis=1)[:, None])
+        x = self.final_norm(run_blocks(self.blocks, x, context, None, train)[0])
+        _, at_state, at_action = jnp.unstack(x.reshape(b, k, 3, -1), axis=2)
+        action = self.predict_action(at_state)
+        action = jnp.tanh(action) if self.tanh_actions else action
+        return self.predict_state(at_action), action, self.predict_return(at_action)

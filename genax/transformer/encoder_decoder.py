@@ -1,0 +1,100 @@
+"""The Transformer of 2017: an encoder, and a decoder that reads its output."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from genax.nn.attention import Attention
+from genax.nn.feed_forward import FeedForward
+from genax.nn.layer_norm import LayerNorm
+from genax.nn.sinusoids import sinusoids
+from genax.transformer.block import Context, make_blocks, run_blocks
+from genax.transformer.decoder import Decoder
+
+
+class EncoderDecoder(Decoder):
+    """Post-norm stacks, sinusoidal positions, one embedding: Vaswani et al. 2017, section 3.
+
+    As a `Decoder`, it reads the target; `encode` makes the memory of the source. num_layers: of the
+    decoder; num_encoder_layers: None is as many. use_bias: in attention, which the paper's
+    published code does not have. halves: see `sinusoids`. logits_bias: a bias of each token's
+    score, as Marian's. mlp_size: None is 4 * hidden_size.
+    """
+
+    num_encoder_layers: int | None = None
+    activation: Callable[[jax.Array], jax.Array] = nn.relu
+    halves: bool = False
+    logits_bias: bool = False
+
+    def setup(self):
+        """The embedding and both stacks."""
+        init = nn.initializers.normal(self.hidden_size**-0.5)
+        dense = nn.initializers.xavier_uniform()
+        layer = {"kernel_init": dense, "output_init": dense, "dtype": self.dtype}
+        attention = partial(
+            Attention,
+            self.num_heads,
+            use_bias=self.use_bias,
+            dropout=self.dropout,
+            implementation=self.attention,
+            **layer,
+        )
+        mlp_size = self.mlp_size or 4 * self.hidden_size
+        make = partial(
+            make_blocks,
+            scan=self.scan_layers,
+            remat=self.remat,
+            norm=partial(LayerNorm, self.epsilon),
+            feed_forward=partial(FeedForward, mlp_size, self.activation, **layer),
+            post_norm=True,
+            dropout=self.dropout,
+        )
+        self.token_embedding = nn.Embed(
+            self.vocab_size, self.hidden_size, dtype=self.dtype, embedding_init=init
+        )
+        self.drop = nn.Dropout(self.dropout)
+        self.encoder_blocks = make(self.encoder_layers, attention=attention)
+        self.blocks = make(
+            self.num_layers,
+            attention=partial(attention, causal=True),
+            cross_attention=partial(attention, cross=True),
+        )
+        self.final_norm = None
+        if self.logits_bias:
+            self.bias = self.param("logits_bias", nn.initializers.zeros, (self.vocab_size,))
+
+    @property
+    def encoder_layers(self) -> int:
+        """Layers of the encoder."""
+        return self.num_encoder_layers or self.num_layers
+
+    def encode(
+        self,
+        tokens: Int[Array, "b t"],
+        mask: Bool[Array, "b t"] | None = None,
+        train: bool = False,
+    ) -> Float[Array, "b t d"]:
+        """The memory of a source. mask: which tokens are real; shorter sources end in padding."""
+        x = self.embed(tokens, jnp.arange(tokens.shape[1])[None], train)
+        context = Context(mask=None if mask is None else mask[:, None])
+        return run_blocks(self.encoder_blocks, x, context, None, train)[0]
+
+    def embed(
+        self, tokens: Int[Array, "b t"], positions: Int[Array, "#b t"], train: bool
+    ) -> Float[Array, "b t d"]:
+        """The token times sqrt(hidden_size), plus the sinusoids of its position."""
+        table = jnp.asarray(sinusoids(self.context, self.hidden_size, self.halves), self.dtype)
+        x = self.token_embedding(tokens) * math.sqrt(self.hidden_size) + table[positions]
+        return self.drop(x, deterministic=not train)
+
+    def logits(self, hidden: Float[Array, "b t d"]) -> Float[Array, "b t vocab"]:
+        """Scores over the vocabulary: products with the token embeddings, and their bias."""
+        logits = self.token_embedding.attend(hidden)
+        return logits + self.bias.astype(logits.dtype) if self.logits_bias else logits

@@ -1,0 +1,89 @@
+"""The decoder of LLaMA."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import flax.linen as nn
+from jaxtyping import Array, Float, Int
+
+from genax.nn.attention import Attention
+from genax.nn.gated_feed_forward import GatedFeedForward
+from genax.nn.rms_norm import RMSNorm
+from genax.nn.rotary import LongContext, Rotation, rotary_frequencies, rotation
+from genax.transformer.block import make_blocks
+from genax.transformer.decoder import Decoder
+
+
+class LLaMA(Decoder):
+    """Pre-norm blocks with RMSNorm, rotary positions, SwiGLU and grouped key heads.
+
+    Touvron et al. 2023, section 2.2; Grattafiori et al. 2024 (Llama 3), section 3.2. No biases in
+    either. num_kv_heads: None is num_heads. head_dim: None is hidden_size / num_heads. theta: the
+    base of the rotary frequencies. scaling: stretches them.
+    mlp_size: None is 8/3 * hidden_size, rounded up to a multiple of 256.
+    """
+
+    use_bias: bool = False
+    tied_head: bool = False
+    num_kv_heads: int | None = None
+    head_dim: int | None = None
+    theta: float = 500_000.0
+    scaling: LongContext | None = None
+
+    def setup(self):
+        """Embedding, blocks, final norm and head."""
+        init = nn.initializers.normal(self.init_scale)
+        layer = {
+            "use_bias": self.use_bias,
+            "kernel_init": init,
+            "output_init": init,
+            "dtype": self.dtype,
+        }
+        norm = partial(RMSNorm, self.epsilon)
+        table = partial(
+            nn.Embed, self.vocab_size, self.hidden_size, dtype=self.dtype, embedding_init=init
+        )
+        self.token_embedding = table()
+        self.blocks = make_blocks(
+            self.num_layers,
+            self.scan_layers,
+            self.remat,
+            norm=norm,
+            attention=partial(
+                Attention,
+                self.num_heads,
+                self.head_dim,
+                self.num_kv_heads,
+                causal=True,
+                dropout=self.dropout,
+                implementation=self.attention,
+                **layer,
+            ),
+            feed_forward=partial(
+                GatedFeedForward, self.mlp_size or -(-8 * self.hidden_size // 768) * 256, **layer
+            ),
+            dropout=self.dropout,
+        )
+        self.final_norm = norm()
+        if not self.tied_head:
+            self.head = table()
+
+    @property
+    def cache_heads(self) -> tuple[int, int]:
+        """Key heads, and the size of each."""
+        return self.num_kv_heads or self.num_heads, self._head_dim
+
+    @property
+    def _head_dim(self) -> int:
+        return self.head_dim or self.hidden_size // self.num_heads
+
+    def embed(
+        self, tokens: Int[Array, "b t"], positions: Int[Array, "#b t"], train: bool
+    ) -> Float[Array, "b t d"]:
+        """The token alone; blocks turn queries and keys by the position."""
+        return self.token_embedding(tokens)
+
+    def rotation(self, positions: Int[Array, "#b t"]) -> Rotation:
+        """Of queries and keys."""
+        return rotation(positions, rotary_frequencies(self._head_dim, self.theta, self.scaling))

@@ -1,0 +1,141 @@
+"""The Vision Transformer."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from genax.core.errors import GenaxError
+from genax.nn.attention import Attention
+from genax.nn.feed_forward import FeedForward
+from genax.nn.gelu import gelu
+from genax.nn.layer_norm import LayerNorm
+from genax.nn.projection import Projection
+from genax.transformer.block import Context, make_blocks, run_blocks
+
+
+def patchify(images: Float[Array, "b h w c"], size: int) -> Float[Array, "b n p"]:
+    """Square patches in reading order, each a row of size * size * c numbers.
+
+    Raises GenaxError where the size does not divide the image.
+    """
+    b, h, w, c = images.shape
+    if h % size or w % size:
+        raise GenaxError(f"patches of {size} do not divide images of {h}x{w}; resize or crop them.")
+    x = images.reshape(b, h // size, size, w // size, size, c).swapaxes(2, 3)
+    return x.reshape(b, -1, size * size * c)
+
+
+class ViT(nn.Module):
+    """Pre-norm encoder over image patches and a class token: Dosovitskiy et al. 2021, eq. 1 to 4.
+
+    image_size: height (and width) that the learned positions are for. num_classes: 0 leaves the
+    head out. pool: "token" classifies by the class token; "mean" has none and averages the patches
+    (appendix D.3). mlp_size: None is 4 * hidden_size. scan_layers, remat, attention: as in
+    `Decoder`.
+    """
+
+    image_size: int
+    patch_size: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    num_classes: int
+    mlp_size: int | None = None
+    pool: str = "token"
+    dropout: float = 0.0
+    epsilon: float = 1e-6
+    init_scale: float = 0.02
+    scan_layers: bool = False
+    remat: bool = False
+    attention: str = "auto"
+    dtype: Any = jnp.float32
+
+    def setup(self):
+        """Embedding, blocks, norm and head. Raises GenaxError for an unknown pool."""
+        if self.pool not in ("token", "mean"):
+            raise GenaxError(f'ViT: pool={self.pool!r} is neither "token" nor "mean".')
+        init = nn.initializers.truncated_normal(self.init_scale)
+        layer = {"kernel_init": init, "dtype": self.dtype}
+        blocks = layer | {"output_init": init}
+        norm = partial(LayerNorm, self.epsilon)
+        extra = self.pool == "token"
+        self.patch_embedding = Projection((self.hidden_size,), **layer)
+        if extra:
+            self.class_token = self.param("class_token", init, (1, 1, self.hidden_size))
+        places = (self.image_size // self.patch_size) ** 2 + extra
+        shape = (1, places, self.hidden_size)
+        self.position_embedding = self.param("position_embedding", init, shape)
+        self.drop = nn.Dropout(self.dropout)
+        self.blocks = make_blocks(
+            self.num_layers,
+            self.scan_layers,
+            self.remat,
+            norm=norm,
+            attention=partial(
+                Attention,
+                self.num_heads,
+                dropout=self.dropout,
+                implementation=self.attention,
+                **blocks,
+            ),
+            feed_forward=partial(
+                FeedForward, self.mlp_size or 4 * self.hidden_size, gelu, **blocks
+            ),
+            dropout=self.dropout,
+        )
+        self.final_norm = norm()
+        if self.num_classes:
+            zeros = nn.initializers.zeros
+            self.head = Projection((self.num_classes,), kernel_init=zeros, dtype=self.dtype)
+
+    def __call__(
+        self, images: Float[Array, "b h w c"], train: bool = False
+    ) -> Float[Array, "b classes"]:
+        """Scores of the classes."""
+        x = self.hidden(images, train)
+        return self.head(x[:, 0] if self.pool == "token" else x.mean(1))
+
+    def hidden(self, images: Float[Array, "b h w c"], train: bool = False) -> Float[Array, "b t d"]:
+        """The last hidden states: the class token's, where there is one, then the patches'.
+
+        Raises GenaxError for images of another size than the positions are for.
+        """
+        if images.shape[1:3] != (self.image_size, self.image_size):
+            raise GenaxError(
+                f"ViT: images of {images.shape[1]}x{images.shape[2]}, positions for "
+                f"{self.image_size}x{self.image_size}; resize the images."
+            )
+        x = self.patch_embedding(patchify(images, self.patch_size))
+        if self.pool == "token":
+            token = jnp.broadcast_to(self.class_token, (len(x), 1, self.hidden_size))
+            x = jnp.concatenate([token.astype(x.dtype), x], axis=1)
+        x = x + self.position_embedding.astype(x.dtype)
+        x = self.drop(x, deterministic=not train)
+        x, _ = run_blocks(self.blocks, x, Context(), None, train)
+        return self.final_norm(x)
+
+
+def attention_maps(
+    vit: ViT, variables: Any, images: Float[Array, "b h w c"]
+) -> Float[Array, "layers b heads t t"]:
+    """softmax(query key^T / sqrt(h)) of every layer; rows are queries. vit: without scan_layers."""
+    _, captured = vit.apply(
+        variables,
+        images,
+        capture_intermediates=lambda module, _: module.name == "qkv",
+        mutable=["intermediates"],
+        method="hidden",
+    )
+    maps = []
+    for number in range(vit.num_layers):
+        block = captured["intermediates"][f"blocks_{number}"]
+        query, key, _ = jnp.unstack(block["attention"]["qkv"]["__call__"][0], axis=2)
+        scores = jnp.einsum("btnh,bsnh->bnts", query, key) / query.shape[-1] ** 0.5
+        maps.append(jax.nn.softmax(scores.astype(jnp.float32), axis=-1))
+    return jnp.stack(maps)

@@ -1,0 +1,401 @@
+"""Models of transformers at random weights, and the same numbers out of genax."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from genax.core import tree
+from genax.interop import load_pretrained
+from genax.interop.architectures import ARCHITECTURES
+from tests.parity import require
+
+BATCH, LENGTH = 3, 9
+RATE, DECAY, EPSILON = 1e-3, 0.1, 1e-3
+# Of AdamW. The first step of Adam is nearly a sign: with a small epsilon it would be one of
+# rounding errors, where the gradient is as good as zero.
+
+
+@dataclass(frozen=True)
+class Case:
+    """A class of transformers, its configurations, and the inputs that it gets.
+
+    inputs: (rng, config) -> arrays under their Hugging Face names. outputs: fields to compare, of
+    which the loss is always one where there are labels.
+    """
+
+    name: str
+    config: str
+    sizes: tuple[Mapping[str, Any], ...]
+    inputs: Callable[[np.random.Generator, Any], dict[str, np.ndarray]]
+    outputs: tuple[str, ...] = ("logits",)
+    base: Mapping[str, Any] = field(default_factory=dict)
+
+
+def tokens(rng, config, length=LENGTH):
+    return rng.integers(2, config.vocab_size, (BATCH, length))
+
+
+def padding(length=LENGTH):
+    """Whole, and shortened at the end and at the beginning."""
+    mask = np.ones((BATCH, length), np.int64)
+    mask[1, -3:] = 0
+    mask[2, :2] = 0
+    return mask
+
+
+def ignoring(rng, labels):
+    return np.where(rng.random(labels.shape) < 0.3, -100, labels)
+
+
+def bert_inputs(rng, config):
+    return {
+        "input_ids": tokens(rng, config),
+        "attention_mask": padding(),
+        "token_type_ids": rng.integers(0, config.type_vocab_size, (BATCH, LENGTH)),
+    }
+
+
+def token_labels(rng, config):
+    return bert_inputs(rng, config) | {"labels": ignoring(rng, tokens(rng, config))}
+
+
+def pretraining(rng, config):
+    return token_labels(rng, config) | {"next_sentence_label": rng.integers(0, 2, BATCH)}
+
+
+def classes(rng, config):
+    return bert_inputs(rng, config) | {"labels": rng.integers(0, config.num_labels, BATCH)}
+
+
+def entities(rng, config):
+    labels = ignoring(rng, rng.integers(0, config.num_labels, (BATCH, LENGTH)))
+    return bert_inputs(rng, config) | {"labels": labels}
+
+
+def spans(rng, config):
+    return bert_inputs(rng, config) | {
+        "start_positions": np.array([1, 3, LENGTH + 4]),
+        "end_positions": np.array([2, 5, 4]),
+    }
+
+
+def causal(rng, config):
+    ids, mask = tokens(rng, config), padding()
+    # A first token is predicted from padding, which attends to nothing: its logits mean nothing.
+    follows = mask & np.pad(mask[:, :-1], ((0, 0), (1, 0)))
+    return {
+        "input_ids": ids,
+        "attention_mask": mask,
+        "labels": np.where(follows > 0, ids, -100),
+    }
+
+
+def positioned(rng, config):
+    mask = padding()
+    return causal(rng, config) | {"position_ids": np.maximum(mask.cumsum(1) - 1, 0)}
+
+
+def translation(rng, config):
+    # PyTorch leaves out the gradient of looking up the padding token, so it is not looked up.
+    return {
+        "input_ids": tokens(rng, config),
+        "attention_mask": padding(),
+        "decoder_input_ids": tokens(rng, config, 7),
+        "labels": ignoring(rng, tokens(rng, config, 7)),
+    }
+
+
+def images(rng, config):
+    shape = (BATCH, config.image_size, config.image_size, config.num_channels)
+    labels = rng.integers(0, config.num_labels, BATCH)
+    return {"pixel_values": rng.normal(size=shape).astype(np.float32), "labels": labels}
+
+
+def triples(rng, config):
+    draw = lambda size: rng.normal(size=(BATCH, LENGTH, size)).astype(np.float32)  # noqa: E731
+    return {
+        "states": draw(config.state_dim),
+        "actions": draw(config.act_dim),
+        "rewards": draw(1),
+        "returns_to_go": draw(1),
+        "timesteps": rng.integers(0, config.max_ep_len, (BATCH, LENGTH)),
+        "attention_mask": padding()[[0, 2, 2]],
+    }
+
+
+BERT_BASE = {"vocab_size": 41, "max_position_embeddings": 12}
+BERT_SIZES = (
+    {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 40},
+    {"hidden_size": 20, "num_hidden_layers": 1, "num_attention_heads": 5, "intermediate_size": 20}
+    | {"type_vocab_size": 3},
+    {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 1, "intermediate_size": 64}
+    | {"layer_norm_eps": 1e-5},
+)
+HEADED = tuple(
+    size | {"num_labels": number} for size, number in zip(BERT_SIZES, (2, 5, 3), strict=True)
+)
+GPT_SIZES = (
+    {"n_embd": 24, "n_layer": 2, "n_head": 3},
+    {"n_embd": 20, "n_layer": 1, "n_head": 5},
+    {"n_embd": 16, "n_layer": 3, "n_head": 1},
+)
+MARIAN = {
+    **{"vocab_size": 41, "decoder_vocab_size": 41, "max_position_embeddings": 16},
+    **{"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0},
+    **{"scale_embedding": True, "forced_eos_token_id": None},
+}
+
+
+def marian_size(width, layers, heads, mlp_size, **more):
+    return {
+        **{"d_model": width, "encoder_layers": layers[0], "decoder_layers": layers[1]},
+        **{"encoder_attention_heads": heads, "decoder_attention_heads": heads},
+        **{"encoder_ffn_dim": mlp_size, "decoder_ffn_dim": mlp_size},
+        **more,
+    }
+
+
+CASES = (
+    Case(
+        "BertModel",
+        "BertConfig",
+        BERT_SIZES,
+        bert_inputs,
+        ("last_hidden_state", "pooler_output"),
+        BERT_BASE,
+    ),
+    Case(
+        "BertForPreTraining",
+        "BertConfig",
+        BERT_SIZES,
+        pretraining,
+        ("prediction_logits", "seq_relationship_logits"),
+        BERT_BASE,
+    ),
+    Case("BertForMaskedLM", "BertConfig", BERT_SIZES, token_labels, base=BERT_BASE),
+    Case("BertForSequenceClassification", "BertConfig", HEADED, classes, base=BERT_BASE),
+    Case("BertForTokenClassification", "BertConfig", HEADED, entities, base=BERT_BASE),
+    Case(
+        "BertForQuestionAnswering",
+        "BertConfig",
+        BERT_SIZES,
+        spans,
+        ("start_logits", "end_logits"),
+        BERT_BASE | {"num_labels": 2},
+    ),
+    Case(
+        "OpenAIGPTLMHeadModel",
+        "OpenAIGPTConfig",
+        GPT_SIZES,
+        causal,
+        base={"vocab_size": 41, "n_positions": 12},
+    ),
+    Case(
+        "GPT2LMHeadModel",
+        "GPT2Config",
+        (
+            GPT_SIZES[0],
+            GPT_SIZES[1] | {"n_inner": 30, "tie_word_embeddings": False},
+            GPT_SIZES[2] | {"activation_function": "relu"},
+        ),
+        positioned,
+        base={"vocab_size": 41, "n_positions": 12, "bos_token_id": 0, "eos_token_id": 0},
+    ),
+    Case(
+        "LlamaForCausalLM",
+        "LlamaConfig",
+        (
+            {"hidden_size": 24, "num_attention_heads": 6, "num_key_value_heads": 2},
+            {"hidden_size": 20, "num_attention_heads": 5, "num_key_value_heads": 1}
+            | {"head_dim": 6, "tie_word_embeddings": True, "num_hidden_layers": 1},
+            {"hidden_size": 24, "num_attention_heads": 3, "num_key_value_heads": 3}
+            | {
+                "rope_parameters": {
+                    "rope_type": "llama3",
+                    "rope_theta": 500.0,
+                    "factor": 8.0,
+                    "low_freq_factor": 1.0,
+                    "high_freq_factor": 4.0,
+                    "original_max_position_embeddings": 16,
+                }
+            },
+        ),
+        causal,
+        base={"vocab_size": 41, "num_hidden_layers": 2, "intermediate_size": 40}
+        | {"max_position_embeddings": 32},
+    ),
+    Case(
+        "MarianMTModel",
+        "MarianConfig",
+        (
+            marian_size(24, (2, 1), 3, 40, activation_function="swish"),
+            marian_size(20, (1, 2), 5, 20, activation_function="relu"),
+            marian_size(16, (1, 1), 1, 64),
+        ),
+        translation,
+        base=MARIAN,
+    ),
+    Case(
+        "T5ForConditionalGeneration",
+        "T5Config",
+        (
+            {"d_model": 24, "d_kv": 8, "num_heads": 3, "num_layers": 2, "d_ff": 40},
+            {"d_model": 20, "d_kv": 6, "num_heads": 5, "num_layers": 1, "d_ff": 30}
+            | {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
+            {"d_model": 16, "d_kv": 4, "num_heads": 1, "num_layers": 1, "num_decoder_layers": 2}
+            | {"relative_attention_num_buckets": 8, "relative_attention_max_distance": 6},
+        ),
+        translation,
+        base={"vocab_size": 41, "decoder_start_token_id": 0},
+    ),
+    Case(
+        "ViTForImageClassification",
+        "ViTConfig",
+        (
+            {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3}
+            | {"image_size": 12, "patch_size": 4, "intermediate_size": 40, "num_labels": 5},
+            {"hidden_size": 20, "num_hidden_layers": 1, "num_attention_heads": 5}
+            | {"image_size": 8, "patch_size": 2, "intermediate_size": 20, "num_channels": 1},
+            {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 1}
+            | {"image_size": 15, "patch_size": 5, "intermediate_size": 64, "num_labels": 7},
+        ),
+        images,
+    ),
+    Case(
+        "DecisionTransformerModel",
+        "DecisionTransformerConfig",
+        (
+            {"hidden_size": 24, "n_layer": 2, "n_head": 3, "state_dim": 5, "act_dim": 2},
+            {"hidden_size": 20, "n_layer": 1, "n_head": 5, "state_dim": 3, "act_dim": 1}
+            | {"action_tanh": False},
+            {"hidden_size": 16, "n_layer": 3, "n_head": 1, "state_dim": 4, "act_dim": 3}
+            | {"activation_function": "gelu", "n_inner": 20},
+        ),
+        triples,
+        ("state_preds", "action_preds", "return_preds"),
+        {"max_ep_len": 30, "n_positions": 16},
+    ),
+)
+
+
+def make_reference(case: Case, size: Mapping[str, Any]):
+    """A model of transformers in eval mode, none of whose weights is at its initial value."""
+    torch, transformers = require("torch", "transformers")
+    transformers.logging.set_verbosity_error()
+    torch.manual_seed(0)
+    config = getattr(transformers, case.config)(**case.base | size)
+    model = getattr(transformers, case.name)(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+    return model
+
+
+def errors(case: Case, size: Mapping[str, Any]) -> dict[str, float]:
+    """Largest differences, relative to the largest number of each array: outputs, loss, gradients,
+    parameters after a step of AdamW.
+    """
+    [torch] = require("torch")
+    model = make_reference(case, size)
+    inputs = case.inputs(np.random.default_rng(1), model.config)
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        module, variables = load_pretrained(folder)
+    links = ARCHITECTURES[case.name].links(module)
+
+    def total(params):
+        found = module.apply({"params": params}, **jax.tree.map(jnp.asarray, inputs))
+        loss = getattr(found, "loss", None)
+        if loss is None:
+            loss = squares(found, case, inputs)
+        return loss, found
+
+    (loss, found), gradient = jax.jit(jax.value_and_grad(total, has_aux=True))(variables["params"])
+    reference = model(**as_torch(torch, inputs, model))
+    expected = getattr(reference, "loss", None)
+    if expected is None:
+        expected = squares(reference, case, inputs)
+    worst = {
+        "outputs": max(
+            difference(
+                *(real(getattr(side, name), inputs) for side in (found, reference)),
+            )
+            for name in case.outputs
+        ),
+        "loss": difference(loss, expected),
+    }
+    optimizer = torch.optim.AdamW(model.parameters(), RATE, eps=EPSILON, weight_decay=DECAY)
+    optimizer.zero_grad()
+    expected.backward()
+    # What has no gradient there is not decayed either.
+    trained = {name: p for name, p in model.named_parameters() if p.grad is not None}
+    grads = {name: p.grad for name, p in trained.items()}
+    gradient, largest = tree.flatten(gradient), max(float(g.abs().max()) for g in grads.values())
+    worst["gradients"] = max(
+        difference(gradient[path], theirs, floor=1e-3 * largest)
+        for path, theirs in linked(links, grads, gradient).items()
+    )
+    optimizer.step()
+    ours = optax.adamw(RATE, eps=EPSILON, weight_decay=DECAY)
+    params = variables["params"]
+    nested = tree.unflatten(gradient, params)
+    updates, _ = ours.update(nested, ours.init(params), params)
+    moved = tree.flatten(optax.apply_updates(params, updates))
+    worst["AdamW step"] = max(
+        difference(moved[path], theirs) for path, theirs in linked(links, trained, moved).items()
+    )
+    return worst
+
+
+def real(output, inputs) -> np.ndarray:
+    """Outputs at real tokens; at padding they mean nothing."""
+    output = output.detach().numpy() if hasattr(output, "detach") else np.asarray(output)
+    mask = inputs.get("attention_mask")
+    if mask is None or output.shape[:2] != mask.shape:
+        return output
+    return output[mask > 0]
+
+
+def squares(found, case, inputs):
+    """A loss for models without labels: of the outputs at real tokens."""
+    mask = inputs["attention_mask"] > 0
+    total = 0.0
+    for name in case.outputs:
+        output = getattr(found, name)
+        total += (output[mask] if output.shape[:2] == mask.shape else output).__pow__(2).mean()
+    return total
+
+
+def as_torch(torch, inputs, model):
+    found = {name: torch.from_numpy(array) for name, array in inputs.items()}
+    if "pixel_values" in found:
+        found["pixel_values"] = found["pixel_values"].permute(0, 3, 1, 2)
+    return found
+
+
+def linked(links, tensors, like) -> dict[str, np.ndarray]:
+    """Named tensors of theirs (those that are trained) as parameters of ours."""
+    return {
+        link.path: link.read(
+            [tensors[name].detach().numpy() for name in link.names], like[link.path].shape
+        )
+        for link in links
+        if all(name in tensors for name in link.names)
+    }
+
+
+def difference(ours, theirs, floor=0.0) -> float:
+    if hasattr(theirs, "detach"):
+        theirs = theirs.detach().numpy()
+    ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    assert ours.shape == theirs.shape
+    return float(np.abs(ours - theirs).max() / max(np.abs(theirs).max(), floor, 1e-9))
