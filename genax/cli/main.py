@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from genax.cli import data, evaluate, inspect, list_, params, sample, train
+from genax.cli import data, evaluate, export, import_, inspect, list_, params, sample, train
 from genax.core.errors import GenaxError
 
-VERBS = (list_, train, sample, evaluate, inspect, params, data)
+VERBS = (list_, train, sample, evaluate, inspect, params, data, import_, export)
 
 
 class _Parser(argparse.ArgumentParser):

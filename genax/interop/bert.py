@@ -164,7 +164,7 @@ WITHOUT_POOLER = ("BertForMaskedLM", "BertForTokenClassification", "BertForQuest
 
 
 def build(architecture: str, fields: Fields, names: set[str]) -> nn.Module:
-    """The model that a directory describes. names: of its tensors."""
+    """The model that a directory describes. names: of its tensors, or of parameters."""
     fields.require(
         add_cross_attention=False,
         is_decoder=False,
@@ -185,7 +185,7 @@ def build(architecture: str, fields: Fields, names: set[str]) -> nn.Module:
         mlp_size=fields.need("intermediate_size"),
         num_segments=fields.get("type_vocab_size", 2),
         with_pooler=architecture not in WITHOUT_POOLER
-        and (architecture != "BertModel" or any("pooler." in name for name in names)),
+        and (architecture != "BertModel" or any("pooler" in name for name in names)),
         dropout=fields.get("hidden_dropout_prob", 0.1),
         epsilon=epsilon,
     )

@@ -70,8 +70,8 @@ def export_pretrained(
     if directory.exists() and any(directory.iterdir()):
         raise GenaxError(f"{directory} is not empty; choose another directory.")
     _, architecture = _architecture(config, directory)
-    module = build_model(config, CONFIG, set())
     params = tree.flatten({"params": variables["params"]})
+    module = build_model(config, CONFIG, set(params))
     shapes = _shapes(module, architecture)
     wrong = sorted(set(params) ^ set(shapes))
     wrong += [
@@ -90,7 +90,7 @@ def export_pretrained(
 
 
 def build_model(config: Mapping[str, Any], source: str | Path, names: set[str]) -> nn.Module:
-    """The model that a config.json describes. names: of its tensors, where they are known.
+    """The model that a config.json describes. names: of its tensors or parameters.
 
     Raises GenaxError for what is not supported.
     """

@@ -126,7 +126,7 @@ def build_t5(architecture: str, fields: Fields, names: set[str]) -> nn.Module:
             mlp_size=fields.need("d_ff"),
             dropout=fields.get("dropout_rate", 0.1),
             epsilon=fields.get("layer_norm_epsilon", 1e-6),
-            tied_head=ties or (bool(names) and "lm_head.weight" not in names),
+            tied_head=ties or not any("head" in name for name in names),
             num_encoder_layers=layers,
             head_dim=fields.need("d_kv"),
             num_buckets=fields.get("relative_attention_num_buckets", 32),

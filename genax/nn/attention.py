@@ -184,8 +184,7 @@ class Attention(nn.Module):
         rotation: turns queries and keys (see `genax.nn.rotary`).
         cache, start: keys and values of x are written to the slots from `start` on, and x attends
         to all slots that `mask` [b, t, slots] allows; causality is then the mask's business.
-        A memory's take the place of all that a cross-attention's cache held.
-        Returns the new values of x and the cache.
+        Returns the new values of x and the cache; a cross-attention's is that of its memory.
         Raises GenaxError where the heads do not divide the width or each other.
         """
         width = x.shape[-1]
@@ -207,11 +206,10 @@ class Attention(nn.Module):
                 key, value = unstack(key_value)
         if rotation is not None:
             query, key = rotate(query, rotation), rotate(key, rotation)
-        if cache is not None:
-            if self.cross:
-                cache = cache if key is None else LayerCache(key, value)
-            else:
-                cache = cache.write(key, value, start)
+        if self.cross and key is not None:
+            cache = LayerCache(key, value)
+        elif cache is not None:
+            cache = cache if self.cross else cache.write(key, value, start)
             key, value = cache.key.astype(query.dtype), cache.value.astype(query.dtype)
         dropout = self.dropout if train else 0.0
         plain = self.causal and cache is None

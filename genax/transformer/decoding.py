@@ -21,16 +21,25 @@ def next_tokens(
     top_k: int | None = None,
     top_p: float | None = None,
 ) -> Int[Array, " b"]:
-    """Draw a token for each sequence from softmax(logits / temperature).
+    """Draw a token for each sequence from softmax(logits / temperature), among the likeliest.
 
-    temperature: 0 takes the likeliest. top_k: only the k likeliest tokens (Fan et al. 2018,
-    section 5.2). top_p: of these, only the fewest likeliest whose probabilities add up to p
-    (Holtzman et al. 2020, eq. 2). keys: one for each sequence, so that a draw does not depend on
-    the batch.
+    temperature: 0 takes the likeliest. top_k, top_p: see `keep_likeliest`. keys: one for each
+    sequence, so that a draw does not depend on the batch.
     """
     if temperature == 0:
         return logits.argmax(-1).astype(jnp.int32)
-    logits = logits.astype(jnp.float32) / temperature
+    logits = keep_likeliest(logits.astype(jnp.float32) / temperature, top_k, top_p)
+    return jax.vmap(jax.random.categorical)(keys, logits).astype(jnp.int32)
+
+
+def keep_likeliest(
+    logits: Float[Array, "b vocab"], top_k: int | None = None, top_p: float | None = None
+) -> Float[Array, "b vocab"]:
+    """The logits of the likeliest tokens; the others' are -infinity.
+
+    top_k: only the k likeliest (Fan et al. 2018, section 5.2). top_p: of these, only the fewest
+    whose probabilities add up to p (Holtzman et al. 2020, eq. 2).
+    """
     if top_k is not None and top_k < logits.shape[-1]:
         smallest = lax.top_k(logits, top_k)[0][:, -1:]
         logits = jnp.where(logits < smallest, -jnp.inf, logits)
@@ -40,7 +49,7 @@ def next_tokens(
         before = probabilities.cumsum(-1) - probabilities
         smallest = jnp.where(before < top_p, falling, jnp.inf).min(-1, keepdims=True)
         logits = jnp.where(logits < smallest, -jnp.inf, logits)
-    return jax.vmap(jax.random.categorical)(keys, logits).astype(jnp.int32)
+    return logits
 
 
 def penalise(

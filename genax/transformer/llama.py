@@ -60,9 +60,7 @@ class LLaMA(Decoder):
                 implementation=self.attention,
                 **layer,
             ),
-            feed_forward=partial(
-                GatedFeedForward, self.mlp_size or -(-8 * self.hidden_size // 768) * 256, **layer
-            ),
+            feed_forward=partial(GatedFeedForward, self.inner_size, **layer),
             dropout=self.dropout,
         )
         self.final_norm = norm()
@@ -73,6 +71,11 @@ class LLaMA(Decoder):
     def cache_heads(self) -> tuple[int, int]:
         """Key heads, and the size of each."""
         return self.num_kv_heads or self.num_heads, self._head_dim
+
+    @property
+    def inner_size(self) -> int:
+        """Width of the feed-forward network."""
+        return self.mlp_size or -(-8 * self.hidden_size // 768) * 256
 
     @property
     def _head_dim(self) -> int:

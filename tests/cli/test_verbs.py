@@ -30,6 +30,8 @@ ARGUMENTS = {
     "inspect": ["WORKDIR", "--step", "--json"],
     "params": ["EXPERIMENT[:VARIANT]", "--config.KEY=VALUE", "--json"],
     "data": ["list", "prepare"],
+    "import": ["DIR", "OUT"],
+    "export": ["WORKDIR", "OUT", "--step", "--raw"],
 }
 
 

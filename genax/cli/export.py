@@ -1,0 +1,49 @@
+"""genax export."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from pathlib import Path
+
+from genax.cli.experiments import reopen
+from genax.cli.import_ import FOLDER
+from genax.cli.restore import open_checkpoints, restore_variables
+from genax.core import tree
+from genax.interop import export_pretrained
+from genax.interop.describe import describe
+
+
+def add_parser(verbs: argparse._SubParsersAction) -> None:
+    """Add the verb."""
+    parser = verbs.add_parser(
+        "export",
+        help="write a run as a Hugging Face directory (safetensors)",
+        description="Write a trained GPT or LLaMA, or what `genax import` wrote, as a Hugging Face "
+        "directory of config.json and safetensors, with averaged weights.",
+    )
+    parser.add_argument("workdir", metavar="WORKDIR", help="the run's folder")
+    parser.add_argument("out", metavar="OUT", help="a new folder")
+    parser.add_argument("--step", type=int, metavar="N", help="of the checkpoint (default: newest)")
+    parser.add_argument("--raw", action="store_true", help="weights without averaging")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the directory and print what it holds."""
+    kept = Path(args.workdir) / FOLDER
+    if kept.is_dir():
+        config = json.loads((kept / "config.json").read_text())
+        checkpoints, step = open_checkpoints(args.workdir, args.step)
+        params = tree.nest(checkpoints.arrays(step))["params"]
+    else:
+        opened = reopen(args.workdir)
+        variables, step = restore_variables(opened, args.step, averaged=not args.raw)
+        config, params = describe(opened.task.networks, variables["params"])
+    export_pretrained(config, {"params": params}, args.out)
+    if kept.is_dir():
+        for path in kept.iterdir():
+            shutil.copyfile(path, Path(args.out) / path.name)
+    print(f"{config['architectures'][0]} of step {step} in {args.out}")
+    return 0

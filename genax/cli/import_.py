@@ -1,0 +1,63 @@
+"""genax import."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from genax.core.checkpoint import Checkpoints
+from genax.core.errors import GenaxError
+from genax.core.task import TrainState
+from genax.interop import load_pretrained
+
+# What a directory holds besides weights, and export gives back.
+FOLDER = "hugging_face"
+KEPT = (
+    *("config.json", "generation_config.json", "preprocessor_config.json"),
+    *("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "*.spm"),
+)
+
+
+def add_parser(verbs: argparse._SubParsersAction) -> None:
+    """Add the verb."""
+    parser = verbs.add_parser(
+        "import",
+        help="read a Hugging Face directory (safetensors) into a checkpoint",
+        description="Read a Hugging Face directory of config.json and safetensors into a folder "
+        "with a checkpoint, for `genax train --init-from OUT` and `genax export OUT`.",
+    )
+    parser.add_argument("source", metavar="DIR", help="the Hugging Face directory")
+    parser.add_argument("out", metavar="OUT", help="a new folder")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the checkpoint and print what it holds."""
+    source, out = Path(args.source), Path(args.out)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise GenaxError(f"{out} is not an empty folder; choose another.")
+    module, variables = load_pretrained(source)
+    folder = out / FOLDER
+    folder.mkdir(parents=True)
+    for pattern in KEPT:
+        for path in source.glob(pattern):
+            if path.is_file():
+                shutil.copyfile(path, folder / path.name)
+    state = TrainState(
+        step=jnp.zeros((), jnp.int32),
+        rng=jax.random.key_data(jax.random.key(0)),
+        params=variables["params"],
+        collections={},
+        opt_state={},
+        ema={},
+    )
+    checkpoints = Checkpoints(out, keep=1)
+    checkpoints.save(state, 0, {"run": {"imported": type(module).__name__}, "position": None})
+    checkpoints.close()
+    total = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    print(f"{type(module).__name__} of {total:,} parameters in {out}")
+    return 0
