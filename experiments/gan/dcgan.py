@@ -5,8 +5,9 @@ al. 2014 (arXiv:1406.2661), Adam at 2e-4 with b1 = 0.5.
 
     genax train experiments/gan/dcgan.py --workdir runs/dcgan
 
-Variant cpu on two CPU cores: 3 minutes 13 seconds, compilation and evaluation included. Of 100 samples all ten classes appear, in each of ten hundreds; the rarest class has
-6.7% of 1,000 samples. The classifier that counts them is right on 95.6% of real test images.
+Variant cpu on two CPU cores: 3 minutes 13 seconds, compilation and evaluation included. Of 100
+samples all ten classes appear, in each of ten hundreds; the rarest class has 6.7% of 1,000 samples.
+The classifier that counts them is right on 95.6% of real test images.
 """
 
 from functools import partial

@@ -1,6 +1,7 @@
 """Radford et al. 2019, Language models are unsupervised multitask learners (GPT-2).
 
-Brown et al. 2020, Language models are few-shot learners (GPT-3, arXiv:2005.14165).
+Brown et al. 2020, Language models are few-shot learners (GPT-3, arXiv:2005.14165), and Radford et
+al. 2018, Improving language understanding by generative pre-training (GPT-1).
 
 A decoder-only Transformer that predicts the next token. The cpu variant has the sizes and settings
 that nanoGPT publishes for training on a CPU, on the complete works of Shakespeare.
@@ -13,23 +14,18 @@ Two CPU cores, 4 minutes while other programs shared them: validation loss 1.885
 from the same weights on the same batches (python -m benchmarks.gpt_side_by_side).
 """
 
-from functools import partial
-
 import jax.numpy as jnp
 
-from genax.core import Experiment, Phase, Sampler, Stage, Task, base_config
+from genax.core import Experiment, base_config
 from genax.data import TextData
-from genax.transformer.decoder import PARTITION_RULES
 from genax.transformer.gpt import GPT
-from genax.transformer.losses import next_token_loss
-from genax.transformer.networks import Networks
+from genax.transformer.language_model import language_model
 from genax.transformer.optim import adamw, warmup_cosine
 from genax.transformer.presets import GPT_PRESETS
-from genax.transformer.scores import next_token_scores
-from genax.transformer.text_sampling import as_text, encode_prompt, sample_tokens
 
 VARIANTS = {
     "cpu": "Shakespeare by characters in minutes on two cores: nanoGPT's CPU setting",
+    "code": "the standard library's source by byte pairs, embedded: minutes on two cores",
     "stdlib": "the standard library's source by bytes, embedded: for tests, seconds",
     **{
         name: f"{preset.params / 1e6:,.0f}M parameters, context {preset.context}; text by TFDS"
@@ -56,6 +52,7 @@ def get_config(variant="cpu"):
         num_heads=4,
         dropout=0.0,
         bias=False,
+        post_norm=False,
         scan_layers=False,
         learning_rate=1e-3,
         final_learning_rate=1e-4,
@@ -93,6 +90,15 @@ def get_config(variant="cpu"):
             "decay_steps": 300,
             "steps": 300,
         },
+        "code": {
+            "dataset": "stdlib",
+            "tokenizer": "bpe",
+            "vocab_size": 1024,
+            "context": 128,
+            "bias": True,
+            "batch_size": 16,
+            "evaluation_windows": 500,
+        },
     }
     config.update(settings[variant] if variant in settings else _published(variant))
     return config
@@ -105,6 +111,7 @@ def _published(variant):
     at the nearest size, the rest nanoGPT's reproduction (600,000 steps, 2,000 of them warm-up).
     """
     preset = GPT_PRESETS[variant]
+    first = variant == "gpt1"
     settings = {
         "dataset": "tfds:wiki40b/en",
         "tokenizer": "bpe",
@@ -114,6 +121,7 @@ def _published(variant):
         "num_layers": preset.num_layers,
         "num_heads": preset.num_heads,
         "bias": True,
+        "post_norm": first,
         "scan_layers": True,
         "remat": True,
         "dtype": "bfloat16",
@@ -125,6 +133,11 @@ def _published(variant):
         "sample_every": 5_000,
         "steps_per_call": 1,
     }
+    if first:
+        # 100 epochs of a corpus that is no longer distributed: about 8e8 words by the paper.
+        rates = {"learning_rate": preset.learning_rate, "final_learning_rate": 0.0}
+        steps = {"warmup_steps": 2_000, "decay_steps": 3_000_000, "steps": 3_000_000}
+        return settings | rates | steps | {"weight_decay": 0.01, "b2": 0.999, "dropout": 0.1}
     nearest = {"gpt2": 6e-4, "gpt2-medium": 3e-4, "gpt2-large": 2.5e-4, "gpt2-xl": 2e-4}
     rate = preset.learning_rate or nearest[variant]
     settings |= {"learning_rate": rate, "final_learning_rate": rate / 10}
@@ -156,6 +169,7 @@ def build(config):
         config.num_heads,
         dropout=config.dropout,
         use_bias=config.bias,
+        post_norm=config.post_norm,
         scan_layers=config.scan_layers,
         remat=config.remat,
         dtype=jnp.dtype(config.dtype),
@@ -164,19 +178,5 @@ def build(config):
         config.learning_rate, config.final_learning_rate, config.warmup_steps, config.decay_steps
     )
     optimizer = adamw(schedule, config.weight_decay, config.b1, config.b2, clip=config.clip)
-    draw = partial(
-        sample_tokens,
-        num_tokens=config.context - 1,
-        start_token=config.start_token,
-        temperature=config.temperature,
-        top_k=config.top_k,
-    )
-    prompt = partial(encode_prompt, context=config.context)
-    task = Task(
-        networks=Networks(decoder),
-        stages=[Stage([Phase("decoder", next_token_loss, ("decoder",), optimizer)])],
-        samplers={"text": Sampler(draw, as_text, prompt=prompt)},
-        evaluators={"validation": next_token_scores()},
-        rules=PARTITION_RULES,
-    )
+    task = language_model(decoder, optimizer, config.start_token, config.temperature, config.top_k)
     return Experiment(task, train, validation)

@@ -1,8 +1,8 @@
-"""The published sizes of GPT-2 and GPT-3."""
+"""The published sizes of left-to-right language models and of the Vision Transformer."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,10 @@ class GPTPreset:
 # GPT-3: Brown et al. 2020, table 2.1. Two rows of it contradict themselves: XL prints 24 heads of
 # 128 at width 2048 (here 16 heads, n_heads * d_head = d_model), and 13B prints width 5140, which 40
 # heads of 128 do not give (here 5120, whose count is that of the paper's appendix D).
+# GPT-1: Radford et al. 2018, section 4.1 (batch of 64 x 512 tokens, 40,000 merges); the published
+# weights have 40,478 tokens.
 GPT_PRESETS = {
+    "gpt1": GPTPreset(12, 768, 12, 512, 2**15, 2.5e-4, 116_534_784, 40478),
     "gpt2": GPTPreset(12, 768, 12, 1024, 2**19, None, 124_439_808),
     "gpt2-medium": GPTPreset(24, 1024, 16, 1024, 2**19, None, 354_823_168),
     "gpt2-large": GPTPreset(36, 1280, 20, 1024, 2**19, None, 774_030_080),
@@ -42,4 +45,58 @@ GPT_PRESETS = {
     "gpt3-6.7b": GPTPreset(32, 4096, 32, 2048, 2**21, 1.2e-4, 6_658_404_352),
     "gpt3-13b": GPTPreset(40, 5120, 40, 2048, 2**21, 1.0e-4, 12_853_386_240),
     "gpt3-175b": GPTPreset(96, 12288, 96, 2048, 3_200_000, 0.6e-4, 174_604_259_328),
+}
+
+
+@dataclass(frozen=True)
+class LLaMAPreset:
+    """A row of Grattafiori et al. 2024, table 3, with the context and rotary base of section 3.2.
+
+    mlp_size: table 3's "FFN Dimension". learning_rate: its peak. params: parameters, head and
+    embedding both counted. long_context: whether the frequencies are stretched, as from Llama 3.1.
+    """
+
+    num_layers: int
+    hidden_size: int
+    num_heads: int
+    num_kv_heads: int
+    mlp_size: int
+    learning_rate: float
+    params: int
+    context: int = 8192
+    vocab_size: int = 128_256
+    theta: float = 500_000.0
+    long_context: bool = False
+
+
+_8B = LLaMAPreset(32, 4096, 32, 8, 14_336, 3e-4, 8_030_261_248)
+_70B = LLaMAPreset(80, 8192, 64, 8, 28_672, 1.5e-4, 70_553_706_496)
+LLAMA_PRESETS = {
+    "llama3-8b": _8B,
+    "llama3-70b": _70B,
+    "llama3.1-8b": replace(_8B, context=131_072, long_context=True),
+    "llama3.1-70b": replace(_70B, context=131_072, long_context=True),
+}
+
+
+@dataclass(frozen=True)
+class ViTPreset:
+    """A row of Dosovitskiy et al. 2021, table 1 (B, L, H), or Touvron et al. 2021, table 1 (Ti, S).
+
+    params: with 1000 classes at 224 x 224.
+    """
+
+    patch_size: int
+    num_layers: int
+    hidden_size: int
+    num_heads: int
+    params: int
+
+
+VIT_PRESETS = {
+    "ti16": ViTPreset(16, 12, 192, 3, 5_717_416),
+    "s16": ViTPreset(16, 12, 384, 6, 22_050_664),
+    "b16": ViTPreset(16, 12, 768, 12, 86_567_656),
+    "l16": ViTPreset(16, 24, 1024, 16, 304_326_632),
+    "h14": ViTPreset(14, 32, 1280, 16, 632_045_800),
 }

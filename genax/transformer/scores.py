@@ -36,10 +36,13 @@ def _summarize(rows: Mapping[str, np.ndarray]) -> dict[str, float]:
     }
 
 
-def next_token_scores() -> Evaluator:
+def next_token_scores(chunk: int | None = None) -> Evaluator:
     """Scores over all windows of held-out text, without dropout.
 
     loss: nats per token. perplexity: exp(loss). bits_per_token: loss / ln 2, which is bits per byte
     where the tokens are bytes. accuracy: share of tokens that were the likeliest.
+    chunk: see `next_token_loss`.
     """
-    return Evaluator(partial(_rows, loss=partial(next_token_loss, train=False)), _summarize)
+    return Evaluator(
+        partial(_rows, loss=partial(next_token_loss, train=False, chunk=chunk)), _summarize
+    )

@@ -125,6 +125,20 @@ ROWS = (
     ),
     experiment("gan/dcgan.py", "digits", {"width": "4"}, exceptions=BATCH_NORM | CONVOLUTION),
     experiment(
+        "transformer/llama.py",
+        "stdlib",
+        {
+            "context": "8",
+            "hidden_size": "16",
+            "mlp_size": "24",
+            "vocab_size": "32",
+            "scan_layers": "true",
+            "chunk": "12",
+        },
+        classes=32,
+    ),
+    experiment("transformer/vit.py", "digits", {"hidden_size": "16", "patch_size": "4"}),
+    experiment(
         "transformer/gpt.py",
         "stdlib",
         {"context": "8", "hidden_size": "16", "vocab_size": "32"},

@@ -109,3 +109,20 @@ def test_refusals():
         attend(x, x, x, implementation="fast")
     with pytest.raises(GenaxError, match="without mask"):
         attend(x, x, x, mask=jnp.ones((1, 1, 4), bool), causal=True, implementation="blocks")
+
+
+@pytest.mark.parametrize("window", [1, 3, 20])
+def test_sliding_window(window):
+    query, key, value = (normal(i, 2, 9, heads, 8) for i, heads in enumerate((4, 2, 2)))
+    ours = lambda q, k, v: attend(q, k, v, causal=True, window=window)  # noqa: E731
+    theirs = partial(
+        jax.nn.dot_product_attention, is_causal=True, local_window_size=(window - 1, 0)
+    )
+    assert_same_with_gradients(ours, theirs, query, key, value)
+
+
+def test_bias_and_scale():
+    query, key, value, bias = *(normal(i, 2, 5, 4, 8) for i in range(3)), normal(3, 1, 4, 5, 5)
+    ours = lambda q, k, v, b: attend(q, k, v, bias=b, scale=0.3)  # noqa: E731
+    theirs = lambda q, k, v, b: jax.nn.dot_product_attention(q, k, v, b, scale=0.3)  # noqa: E731
+    assert_same_with_gradients(ours, theirs, query, key, value, bias)

@@ -1,6 +1,7 @@
 """Cross-entropy, the next-token loss, its scores, and the optimizer."""
 
 import math
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from genax.transformer.cross_entropy import cross_entropy
+from genax.transformer.cross_entropy import chunked_cross_entropy, cross_entropy
 from genax.transformer.gpt import GPT
 from genax.transformer.losses import next_token_loss
 from genax.transformer.networks import Networks
@@ -116,3 +117,44 @@ def test_decay_is_told_by_name(model):
         rtol=1e-6,
     )
     assert not block["feed_forward_norm"]["scale"].any()
+
+
+@pytest.mark.parametrize(("vocab", "chunk"), [(30, 8), (32, 8), (5, 8), (33, 33)])
+def test_cross_entropy_in_chunks(vocab, chunk):
+    rng = np.random.default_rng(0)
+    hidden = jnp.asarray(rng.normal(size=(2, 7, 12)), jnp.float32)
+    table = jnp.asarray(rng.normal(size=(vocab, 12)), jnp.float32)
+    targets = jnp.asarray(rng.integers(0, vocab, (2, 7)))
+    scale = jnp.asarray(rng.normal(size=(2, 7)), jnp.float32)
+
+    def chunked(hidden, table):
+        nats, hits = chunked_cross_entropy(hidden, table, targets, chunk)
+        return (nats * scale).sum(), (nats, hits)
+
+    def whole(hidden, table):
+        logits = hidden @ table.T
+        nats = cross_entropy(logits, targets)
+        return (nats * scale).sum(), (nats, logits.argmax(-1) == targets)
+
+    run = partial(jax.grad, argnums=(0, 1), has_aux=True)
+    (found, (nats, hits)), (wanted, (expected, right)) = (
+        jax.jit(run(function))(hidden, table) for function in (chunked, whole)
+    )
+    np.testing.assert_allclose(nats, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(hits, right)
+    for ours, theirs in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+def test_chunks_do_not_hold_all_logits():
+    """Largest temporary of the compiled loss and gradient, at Llama 3's vocabulary."""
+    hidden, table = (jax.ShapeDtypeStruct(s, jnp.float32) for s in ((512, 8), (128_256, 8)))
+    targets = jax.ShapeDtypeStruct((512,), jnp.int32)
+
+    def peak(loss):
+        program = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(hidden, table, targets)
+        return program.compile().memory_analysis().temp_size_in_bytes
+
+    whole = peak(lambda h, t, y: cross_entropy(h @ t.T, y).sum())
+    chunked = peak(lambda h, t, y: chunked_cross_entropy(h, t, y, 4096)[0].sum())
+    assert chunked < whole / 8

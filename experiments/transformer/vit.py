@@ -1,0 +1,132 @@
+"""Dosovitskiy et al. 2021, An image is worth 16x16 words (ViT, arXiv:2010.11929).
+
+A Transformer encoder over image patches that names the class of an image; Ti and S are those of
+Touvron et al. 2021 (DeiT, arXiv:2012.12877). Samples show what the class token attends to.
+
+    genax train experiments/transformer/vit.py --workdir runs/vit
+"""
+
+from functools import partial
+
+import jax.numpy as jnp
+
+from genax.core import Evaluator, Experiment, Phase, Sampler, Stage, Task, base_config
+from genax.data import ImageData
+from genax.evaluation.pictures import image_grid
+from genax.transformer.classification import Networks, class_loss, first_images, show_attention
+from genax.transformer.decoder import PARTITION_RULES
+from genax.transformer.optim import adamw, warmup_cosine
+from genax.transformer.presets import VIT_PRESETS
+from genax.transformer.vit import ViT
+
+VARIANTS = {
+    "cpu": "Fashion-MNIST at 28x28 in minutes on two cores",
+    "digits": "8x8 digits, embedded: for tests, seconds",
+    **{
+        name: f"ImageNet at 224x224, {preset.params / 1e6:.1f}M parameters; TFDS imagenet2012"
+        for name, preset in VIT_PRESETS.items()
+    },
+}
+
+
+def get_config(variant="cpu"):
+    """Settings of a variant. The published ones: Dosovitskiy et al. 2021, table 3, ImageNet row."""
+    small = {
+        "dataset": "fashion_mnist",
+        "num_classes": 10,
+        "size": 28,
+        "patch_size": 4,
+        "hidden_size": 64,
+        "num_layers": 4,
+        "num_heads": 4,
+        "learning_rate": 1e-3,
+        "warmup_steps": 100,
+        "weight_decay": 0.05,
+        "batch_size": 64,
+        "steps": 2_000,
+        "steps_per_call": 10,
+        "checkpoint_every": 1_000,
+        "sample_every": 1_000,
+        "num_samples": 16,
+    }
+    settings = {
+        "cpu": small,
+        "digits": small
+        | {
+            "dataset": "digits",
+            "size": 8,
+            "patch_size": 2,
+            "hidden_size": 32,
+            "num_layers": 2,
+            "steps": 300,
+        },
+    }
+    chosen = settings[variant] if variant in settings else _published(variant)
+    defaults = {
+        "train_split": "train",
+        "test_split": "test",
+        "flip": False,
+        "pool": "token",
+        "dropout": 0.0,
+        "epsilon": 1e-6,
+        "scan_layers": False,
+        "clip": 1.0,
+    }
+    return base_config(**defaults | chosen)
+
+
+def _published(variant):
+    preset = VIT_PRESETS[variant]
+    return {
+        "dataset": "tfds:imagenet2012",
+        "test_split": "validation",
+        "num_classes": 1000,
+        "size": 224,
+        "flip": True,
+        "patch_size": preset.patch_size,
+        "hidden_size": preset.hidden_size,
+        "num_layers": preset.num_layers,
+        "num_heads": preset.num_heads,
+        "learning_rate": 3e-3,
+        "warmup_steps": 10_000,
+        "weight_decay": 0.3,
+        "dropout": 0.1,
+        "batch_size": 4_096,
+        "steps": 300 * 1_281_167 // 4_096,
+        "dtype": "bfloat16",
+        "remat": True,
+        "scan_layers": True,
+        "eval_every": 5_000,
+        "num_samples": 16,
+    }
+
+
+def build(config):
+    """The experiment that the settings describe."""
+    data = partial(ImageData, config.dataset, size=config.size)
+    test = data(config.test_split)
+    vit = ViT(
+        config.size,
+        config.patch_size,
+        config.hidden_size,
+        config.num_layers,
+        config.num_heads,
+        config.num_classes,
+        pool=config.pool,
+        dropout=config.dropout,
+        epsilon=config.epsilon,
+        scan_layers=config.scan_layers,
+        remat=config.remat,
+        dtype=jnp.dtype(config.dtype),
+    )
+    schedule = warmup_cosine(config.learning_rate, 0.0, config.warmup_steps, config.steps)
+    optimizer = adamw(schedule, config.weight_decay, b2=0.999, clip=config.clip)
+    picture = Sampler(show_attention, image_grid, partial(first_images, test))
+    task = Task(
+        Networks(vit),
+        [Stage([Phase("classifier", class_loss, ("classifier",), optimizer)])],
+        samplers={} if config.scan_layers else {"attention": picture},
+        evaluators={"test": Evaluator(partial(class_loss, train=False))},
+        rules=PARTITION_RULES,
+    )
+    return Experiment(task, data(config.train_split, flip=config.flip), test)

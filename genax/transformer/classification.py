@@ -1,0 +1,56 @@
+"""The task of naming an image's class."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from genax.core import Loss
+from genax.core.task import Batch
+from genax.transformer.cross_entropy import cross_entropy
+from genax.transformer.vit import attention_maps
+
+
+class Networks(nn.Module):
+    """classifier: images [b, h, w, c] -> logits [b, classes]."""
+
+    classifier: nn.Module
+
+
+def class_loss(nets: Any, batch: Batch, train: bool = True) -> Loss:
+    """-log p(label | image), in nats. Metric: accuracy.
+
+    batch["image"]: [b, h, w, c] in [-1, 1]. batch["label"]: int32 [b]. train: whether dropout is
+    on; evaluators set it to False.
+    """
+    logits = nets.classifier(batch["image"], train=train).astype(jnp.float32)
+    hits = (logits.argmax(-1) == batch["label"]).astype(jnp.float32)
+    return Loss(cross_entropy(logits, batch["label"]), aux={"accuracy": hits})
+
+
+def show_attention(nets: Any, batch: Batch) -> Float[Array, "b h w c"]:
+    """Images, and to their right what the class token of the last layer attends to.
+
+    batch["image"]: [b, h, w, c] in [-1, 1]. The map is the mean over heads, its largest number
+    white; with pooling by the mean, over all queries (Dosovitskiy et al. 2021, figure 6).
+    """
+    images, (vit, variables) = batch["image"], nets.classifier.unbind()
+    weights = attention_maps(vit, variables, images)[-1].mean(1)
+    weights = weights[:, 0, 1:] if vit.pool == "token" else weights.mean(1)
+    side = vit.image_size // vit.patch_size
+    maps = weights.reshape(-1, side, side, 1)
+    maps = 2 * maps / maps.max((1, 2, 3), keepdims=True) - 1
+    maps = jax.image.resize(maps, (*images.shape[:3], 1), "nearest")
+    return jnp.concatenate([images, jnp.broadcast_to(maps, images.shape)], axis=2)
+
+
+def first_images(data: Any, num: int) -> dict[str, np.ndarray]:
+    """The condition of `show_attention`: the first images of a data set."""
+    from genax.evaluation.classifier import labelled_images
+
+    return {"image": labelled_images(data, num)[0]}

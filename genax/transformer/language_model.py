@@ -1,0 +1,47 @@
+"""A decoder, its loss, samples and scores, put together."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import optax
+
+from genax.core import Phase, Sampler, Stage, Task
+from genax.transformer.decoder import PARTITION_RULES, Decoder
+from genax.transformer.losses import next_token_loss
+from genax.transformer.networks import Networks
+from genax.transformer.scores import next_token_scores
+from genax.transformer.text_sampling import as_text, encode_prompt, sample_tokens
+
+
+def language_model(
+    decoder: Decoder,
+    optimizer: optax.GradientTransformation,
+    start_token: int,
+    temperature: float,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    chunk: int | None = None,
+) -> Task:
+    """The task of predicting the next token, which samples as much text as fits the context.
+
+    start_token: what samples without a prompt follow. temperature, top_k, top_p: see
+    `next_tokens`. chunk: see `next_token_loss`.
+    """
+    draw = partial(
+        sample_tokens,
+        num_tokens=decoder.context - 1,
+        start_token=start_token,
+        temperature=temperature,
+        top_k=top_k,
+        top_p=top_p,
+    )
+    prompt = partial(encode_prompt, context=decoder.context)
+    loss = partial(next_token_loss, chunk=chunk)
+    return Task(
+        networks=Networks(decoder),
+        stages=[Stage([Phase("decoder", loss, ("decoder",), optimizer)])],
+        samplers={"text": Sampler(draw, as_text, prompt=prompt)},
+        evaluators={"validation": next_token_scores(chunk)},
+        rules=PARTITION_RULES,
+    )
