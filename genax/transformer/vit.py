@@ -36,8 +36,8 @@ class ViT(nn.Module):
 
     image_size: height (and width) that the learned positions are for. num_classes: 0 leaves the
     head out. pool: "token" classifies by the class token; "mean" has none and averages the patches
-    (appendix D.3). mlp_size: None is 4 * hidden_size. scan_layers, remat, attention: as in
-    `Decoder`.
+    (appendix D.3). init_scale: of the positions. mlp_size: None is 4 * hidden_size. scan_layers,
+    remat, attention: as in `Decoder`.
     """
 
     image_size: int
@@ -60,14 +60,15 @@ class ViT(nn.Module):
         """Embedding, blocks, norm and head. Raises GenaxError for an unknown pool."""
         if self.pool not in ("token", "mean"):
             raise GenaxError(f'ViT: pool={self.pool!r} is neither "token" nor "mean".')
-        init = nn.initializers.truncated_normal(self.init_scale)
-        layer = {"kernel_init": init, "dtype": self.dtype}
-        blocks = layer | {"output_init": init}
+        # As the paper's published code, whose attention kernels are square: Xavier is then LeCun.
+        init = nn.initializers.normal(self.init_scale)
+        xavier, lecun = nn.initializers.xavier_uniform(), nn.initializers.lecun_normal()
         norm = partial(LayerNorm, self.epsilon)
         extra = self.pool == "token"
-        self.patch_embedding = Projection((self.hidden_size,), **layer)
+        self.patch_embedding = Projection((self.hidden_size,), dtype=self.dtype)
         if extra:
-            self.class_token = self.param("class_token", init, (1, 1, self.hidden_size))
+            zeros = nn.initializers.zeros
+            self.class_token = self.param("class_token", zeros, (1, 1, self.hidden_size))
         places = (self.image_size // self.patch_size) ** 2 + extra
         shape = (1, places, self.hidden_size)
         self.position_embedding = self.param("position_embedding", init, shape)
@@ -81,11 +82,18 @@ class ViT(nn.Module):
                 Attention,
                 self.num_heads,
                 dropout=self.dropout,
+                kernel_init=lecun,
+                output_init=lecun,
                 implementation=self.attention,
-                **blocks,
+                dtype=self.dtype,
             ),
             feed_forward=partial(
-                FeedForward, self.mlp_size or 4 * self.hidden_size, gelu, **blocks
+                FeedForward,
+                self.mlp_size or 4 * self.hidden_size,
+                gelu,
+                kernel_init=xavier,
+                output_init=xavier,
+                dtype=self.dtype,
             ),
             dropout=self.dropout,
         )

@@ -137,6 +137,12 @@ ROWS = (
         },
         classes=32,
     ),
+    experiment(
+        "transformer/decision_transformer.py",
+        "smoke",
+        {"hidden_size": "8", "dropout": "0.0"},
+        classes=2,
+    ),
     experiment("transformer/vit.py", "digits", {"hidden_size": "16", "patch_size": "4"}),
     experiment(
         "transformer/gpt.py",

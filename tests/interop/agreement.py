@@ -1,4 +1,9 @@
-"""Models of transformers at random weights, and the same numbers out of genax."""
+"""Models of transformers at random weights, and the same numbers out of genax.
+
+    python -m tests.interop.agreement
+
+prints the largest error of each class over its configurations, as docs/agreement.md has it.
+"""
 
 from __future__ import annotations
 
@@ -399,3 +404,17 @@ def difference(ours, theirs, floor=0.0) -> float:
     ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
     assert ours.shape == theirs.shape
     return float(np.abs(ours - theirs).max() / max(np.abs(theirs).max(), floor, 1e-9))
+
+
+def main() -> None:
+    columns = ("outputs", "loss", "gradients", "AdamW step")
+    print(f"| class | {' | '.join(columns)} |")
+    print("|---" * (len(columns) + 1) + "|")
+    for case in CASES:
+        found = [errors(case, size) for size in case.sizes]
+        worst = (max(one[column] for one in found) for column in columns)
+        print(f"| `{case.name}` | {' | '.join(f'{error:.0e}' for error in worst)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
