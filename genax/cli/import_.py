@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 from pathlib import Path
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -13,6 +15,8 @@ from genax.core.checkpoint import Checkpoints
 from genax.core.errors import GenaxError
 from genax.core.task import TrainState
 from genax.interop import load_pretrained
+from genax.interop.describe import describe
+from genax.interop.llama2c import load_llama2c
 
 # What a directory holds besides weights, and export gives back.
 FOLDER = "hugging_face"
@@ -30,7 +34,7 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
         description="Read a Hugging Face directory of config.json and safetensors into a folder "
         "with a checkpoint, for `genax train --init-from OUT` and `genax export OUT`.",
     )
-    parser.add_argument("source", metavar="DIR", help="the Hugging Face directory")
+    parser.add_argument("source", metavar="DIR", help="the directory, or a llama2.c file")
     parser.add_argument("out", metavar="OUT", help="a new folder")
     parser.set_defaults(run=run)
 
@@ -40,11 +44,17 @@ def run(args: argparse.Namespace) -> int:
     source, out = Path(args.source), Path(args.out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise GenaxError(f"{out} is not an empty folder; choose another.")
-    module, variables = load_pretrained(source)
     folder = out / FOLDER
-    folder.mkdir(parents=True)
-    for pattern in KEPT:
-        for path in source.glob(pattern):
+    module: nn.Module
+    if source.is_file():
+        module, variables = load_llama2c(source)
+        config, _ = describe(module, variables["params"])
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    else:
+        module, variables = load_pretrained(source)
+        folder.mkdir(parents=True)
+        for path in (path for pattern in KEPT for path in source.glob(pattern)):
             if path.is_file():
                 shutil.copyfile(path, folder / path.name)
     state = TrainState(
