@@ -25,7 +25,7 @@ class Seq2SeqLM(nn.Module):
 
     def __call__(
         self,
-        input_ids: Tokens,
+        input_ids: Int[Array, "b s"],
         attention_mask: Int[Array, "b s"] | None = None,
         decoder_input_ids: Tokens | None = None,
         decoder_attention_mask: Tokens | None = None,
