@@ -24,6 +24,7 @@ import torch
 
 from benchmarks.torch_gpt import make_torch_adamw, make_torch_gpt
 from genax.core import Phase, Stage, Task
+from genax.core.compilation import compiler_options
 from genax.core.step import init_state, make_step
 from genax.transformer.gpt import GPT
 from genax.transformer.losses import next_token_loss
@@ -48,7 +49,7 @@ def make_genax(decoder: GPT, tokens: np.ndarray) -> tuple[Callable[[], None], di
     element = {"tokens": jax.ShapeDtypeStruct(tokens.shape[1:], jnp.int32)}
     state = jax.jit(lambda: init_state(task, 0, element))()
     params = jax.device_get(state.params["decoder"])
-    step = jax.jit(make_step(task), donate_argnums=0)
+    step = jax.jit(make_step(task), donate_argnums=0, compiler_options=compiler_options())
     batch = jax.device_put({"tokens": tokens})
 
     def take() -> None:

@@ -24,6 +24,7 @@ import optax
 import torch
 
 from genax.core import Loss, Phase, Stage, Task
+from genax.core.compilation import compiler_options
 from genax.core.step import init_state, make_step
 from genax.diffusion.networks import Networks
 from genax.diffusion.unet import UNet
@@ -44,7 +45,7 @@ def make_genax(batch: dict[str, np.ndarray]) -> tuple[Step, int]:
     task = Task(Networks(unet), [Stage([phase])])
     element = {k: jax.ShapeDtypeStruct(v.shape[1:], v.dtype) for k, v in batch.items()}
     state = jax.jit(lambda: init_state(task, 0, element))()
-    step = jax.jit(make_step(task), donate_argnums=0)
+    step = jax.jit(make_step(task), donate_argnums=0, compiler_options=compiler_options())
     device_batch = jax.device_put(batch)
 
     def take() -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from genax.core import tree
+from genax.core.compilation import compiler_options
 from genax.core.errors import GenaxError
 from genax.core.nets import BATCH_AXIS
 from genax.core.task import PyTree, TrainState
@@ -105,6 +106,7 @@ class Jit:
             donate_argnums=0,
             in_shardings=(placed, split),
             out_shardings=(placed, NamedSharding(self.mesh, PartitionSpec())),
+            compiler_options=compiler_options(),
         )
 
     def put(self, batch: Mapping[str, np.ndarray], stacked: bool) -> Any:
