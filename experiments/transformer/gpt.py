@@ -134,7 +134,7 @@ def _published(variant):
         "steps_per_call": 1,
     }
     if first:
-        # 100 epochs of a corpus that is no longer distributed: about 8e8 words by the paper.
+        # 100 epochs (section 4.1) of a corpus that is no longer distributed, at about 1e9 tokens.
         rates = {"learning_rate": preset.learning_rate, "final_learning_rate": 0.0}
         steps = {"warmup_steps": 2_000, "decay_steps": 3_000_000, "steps": 3_000_000}
         return settings | rates | steps | {"weight_decay": 0.01, "b2": 0.999, "dropout": 0.1}
