@@ -5,7 +5,7 @@ from __future__ import annotations
 import flax.linen as nn
 from jaxtyping import Array, Float, Int
 
-from genax.interop.decoders import gpt_block
+from genax.interop.decoders import gpt_block, require_plain_gpt2
 from genax.interop.fields import Fields
 from genax.interop.links import Link, dense, flat, norm
 from genax.interop.outputs import DecisionTransformerOutput
@@ -35,13 +35,7 @@ class DecisionTransformerModel(nn.Module):
 
 def build(architecture: str, fields: Fields, names: set[str]) -> nn.Module:
     """The model that a directory describes, with its trunk's own tables."""
-    fields.require(
-        add_cross_attention=False,
-        scale_attn_weights=True,
-        scale_attn_by_inverse_layer_idx=False,
-        reorder_and_upcast_attn=False,
-    )
-    fields.get("pad_token_id")
+    require_plain_gpt2(fields)
     return DecisionTransformerModel(
         DecisionTransformer(
             state_size=fields.need("state_dim"),

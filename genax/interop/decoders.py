@@ -70,13 +70,7 @@ def build_gpt1(architecture: str, fields: Fields, names: set[str]) -> nn.Module:
 
 def build_gpt2(architecture: str, fields: Fields, names: set[str]) -> nn.Module:
     """GPT-2 with a tied or an untied head."""
-    fields.require(
-        add_cross_attention=False,
-        scale_attn_weights=True,
-        scale_attn_by_inverse_layer_idx=False,
-        reorder_and_upcast_attn=False,
-    )
-    fields.get("pad_token_id")
+    require_plain_gpt2(fields)
     return GPT2LMHeadModel(
         GPT(
             vocab_size=fields.need("vocab_size"),
@@ -91,6 +85,17 @@ def build_gpt2(architecture: str, fields: Fields, names: set[str]) -> nn.Module:
             activation=fields.activation("activation_function", "gelu_new"),
         )
     )
+
+
+def require_plain_gpt2(fields: Fields) -> None:
+    """Raises GenaxError for the variations of GPT-2's attention that are not supported."""
+    fields.require(
+        add_cross_attention=False,
+        scale_attn_weights=True,
+        scale_attn_by_inverse_layer_idx=False,
+        reorder_and_upcast_attn=False,
+    )
+    fields.get("pad_token_id")
 
 
 def build_llama(architecture: str, fields: Fields, names: set[str]) -> nn.Module:

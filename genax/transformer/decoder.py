@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import replace
 from typing import Any
 
@@ -66,9 +67,10 @@ class Decoder(nn.Module):
     dtype: Any = jnp.float32
     tied_head: bool = True
 
+    @abstractmethod
     def embed(self, tokens: Int[Array, "b t"], positions: Int[Array, "#b t"], train: bool) -> Array:
         """What the first block reads: [b, t, d]."""
-        raise NotImplementedError
+        ...
 
     def rotation(self, positions: Int[Array, "#b t"]) -> Rotation | None:
         """Of queries and keys, where the positions are rotary."""
