@@ -46,3 +46,16 @@ os.environ["XLA_FLAGS"] = flags
 
 ANNOTATED = ("nn", "transformer", "diffusion", "gan", "vae", "evaluation", "interop")
 install_import_hook([f"genax.{package}" for package in ANNOTATED], "beartype.beartype")
+
+
+def pytest_runtest_teardown(item, nextitem):
+    """Let compiled programs go at the end of each file, but for the contracts, which share them.
+
+    Each is several mappings of memory, of which Linux allows a process 65,530: XLA crashes then.
+    """
+    following = None if nextitem is None else nextitem.path
+    shared = following is not None and item.path.parent == following.parent
+    if following != item.path and not (shared and following.parent.name == "contracts"):
+        import jax
+
+        jax.clear_caches()
