@@ -23,6 +23,8 @@ VARIANTS = {
     "cpu": "CartPole in minutes on two cores; needs gymnasium",
     "smoke": "the same for seconds, for tests; needs gymnasium",
 }
+# As in the paper, the loss is of actions alone: the heads of states and returns stay as they are.
+TRAINED = ("agent/*embed*", "agent/blocks_*", "agent/final_norm", "agent/predict_action")
 
 
 def lean(state):
@@ -113,7 +115,7 @@ def build(config):
     )
     task = Task(
         Networks(agent),
-        [Stage([Phase("agent", loss, ("agent",), optimizer)])],
+        [Stage([Phase("agent", loss, TRAINED, optimizer)])],
         evaluators={"acting": acting},
         rules=PARTITION_RULES,
     )

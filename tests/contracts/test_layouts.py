@@ -9,7 +9,7 @@ import pytest
 
 from genax.core import tree
 from tests.contracts import harness
-from tests.contracts.rows import ROWS
+from tests.contracts.rows import BATCH_SIZE, ROWS
 
 CASES = [
     pytest.param(row.name, layout, id=f"{row.name}-{layout}")
@@ -33,7 +33,11 @@ def test_layout_does_not_change_a_run(name, layout):
             )
     for old, new in zip(measured, metrics, strict=False):
         for key in old:
-            np.testing.assert_allclose(new[key], old[key], TOLERANCE, TOLERANCE, err_msg=key)
+            # A share of hits jumps where rounding decides between two equal logits.
+            slack = 1 / BATCH_SIZE if key.endswith("/accuracy") else 0.0
+            np.testing.assert_allclose(
+                new[key], old[key], TOLERANCE, TOLERANCE + slack, err_msg=key
+            )
     for key in metrics[0]:
         # Adam hides the scale of a gradient; before the first step nothing has drifted apart yet.
         if key.endswith("/grad_norm"):
