@@ -185,8 +185,14 @@ class Attention(nn.Module):
         cache, start: keys and values of x are written to the slots from `start` on, and x attends
         to all slots that `mask` [b, t, slots] allows; causality is then the mask's business.
         Returns the new values of x and the cache; a cross-attention's is that of its memory.
-        Raises GenaxError where the heads do not divide the width or each other.
+        Raises GenaxError where the heads do not divide the width or each other, and for a window
+        with a cache or without causality, where it would have no effect.
         """
+        if self.window is not None and (cache is not None or not self.causal):
+            raise GenaxError(
+                f"Attention: window={self.window} works in causal attention without a cache; "
+                "leave it out, or put it into the mask."
+            )
         width = x.shape[-1]
         head_dim, kv_heads = self._heads(width)
 
@@ -223,7 +229,7 @@ class Attention(nn.Module):
             self.make_rng("dropout") if dropout else None,
             self.implementation,
             bias,
-            self.window if plain else None,
+            self.window,
             self.scale,
         )
         return project((width,), "output", self.output_init, 2)(y), cache

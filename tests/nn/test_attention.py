@@ -11,6 +11,7 @@ from genax.core import GenaxError
 from genax.nn.attention import Attention, attend
 from genax.nn.causal_attention import causal_attention
 from genax.nn.gelu import gelu_tanh
+from genax.nn.kv_cache import LayerCache
 from genax.nn.layer_norm import layer_norm
 from genax.nn.projection import project
 
@@ -119,6 +120,15 @@ def test_sliding_window(window):
         jax.nn.dot_product_attention, is_causal=True, local_window_size=(window - 1, 0)
     )
     assert_same_with_gradients(ours, theirs, query, key, value)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_a_window_is_never_ignored(causal):
+    x = normal(0, 1, 4, 8)
+    keys = normal(1, 1, 6, 2, 4)
+    cache = LayerCache(keys, keys) if causal else None
+    with pytest.raises(GenaxError, match="without a cache"):
+        Attention(2, causal=causal, window=2).init(jax.random.key(0), x, cache=cache)
 
 
 def test_bias_and_scale():
