@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from jax.experimental import multihost_utils
 from genax.core import ema
 from genax.core.data import Data, Shard
 from genax.core.devices import Strategy
-from genax.core.step import keys_of, sums_of
+from genax.core.step import keys_of, parts_of, sums_of
 from genax.core.task import Evaluator, Loss, Sampler, Task, TrainState
 
 
@@ -104,6 +104,7 @@ class _Run:
     def __init__(self, task: Task, evaluator: Evaluator, key: Any):
         self.task, self.evaluator, self.key = task, evaluator, key
         self.sums: dict[str, tuple[float, float]] = {}
+        self.parts: Sequence[str] = ()
         self.rows: list[Any] = []
 
     @property
@@ -116,7 +117,9 @@ class _Run:
     def add(self, variables, batch) -> None:
         result, mask = _fetch(_evaluate(self.task, self.evaluator, variables, self.key, batch))
         if self.evaluator.summarize is None:
-            for name, (total, weight) in result.items():
+            parts, sums = result
+            self.parts = list(parts)
+            for name, (total, weight) in sums.items():
                 totals, weights = self.sums.get(name, (0.0, 0.0))
                 self.sums[name] = (totals + float(total), weights + float(weight))
         else:
@@ -127,10 +130,10 @@ class _Run:
             rows = jax.tree.map(lambda *parts: np.concatenate(parts), *self.rows)
             found = self.evaluator.summarize(rows)
             return {f"{name}/{score}": float(value) for score, value in found.items()}
-        return {
-            name if score == "loss" else f"{name}/{score}": total / weight
-            for score, (total, weight) in self.sums.items()
-        }
+        means = {score: total / weight for score, (total, weight) in self.sums.items()}
+        whole = sum(means[part] for part in self.parts)
+        means.pop("loss", None)
+        return {name: whole} | {f"{name}/{score}": mean for score, mean in means.items()}
 
 
 def _apply(task: Task, function, variables, key, batch):
@@ -148,7 +151,9 @@ def _evaluate(task: Task, evaluator: Evaluator, variables, key, batch):
         mask = mask * (batch["index"] < evaluator.examples)
     result = _apply(task, evaluator.function, variables, key, batch)
     if evaluator.summarize is None:
-        result = sums_of(_masked(result, mask))
+        parts = {part: _masked(loss, mask) for part, loss in parts_of(result).items()}
+        sums = sums_of(parts["loss"] if isinstance(result, Loss) else parts)
+        result = {part: sums[part] for part in parts}, sums
     return result, mask
 
 

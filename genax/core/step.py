@@ -15,7 +15,7 @@ from jax import lax
 
 from genax.core import ema, tree
 from genax.core.nets import batch_axis
-from genax.core.task import Batch, Loss, Phase, PyTree, Task, TrainState
+from genax.core.task import Batch, Loss, Losses, Phase, PyTree, Task, TrainState
 
 Metrics = dict[str, jax.Array]
 
@@ -72,9 +72,10 @@ def make_step(
     accumulate: the batch is worked through in this many microbatches; gradients and weights add
     up, so the mean is that of the whole batch.
 
-    Metrics are "<phase>/loss", "<phase>/grad_norm", "<phase>/<aux name>" and "<phase>/finite"
-    (whether loss and gradient are). Those of a phase that does not run on this step are NaN, its
-    "finite" true. The step sees the whole batch (jit), or its part inside pmap over `batch_axis()`.
+    Metrics are "<phase>/loss", "<phase>/grad_norm", "<phase>/<aux name>", "<phase>/finite" (whether
+    loss and gradient are) and "<phase>/counts" (whether any element does); a loss of several terms
+    adds "<phase>/<term>". Those of a phase that does not run on this step are NaN, these two true.
+    The step sees the whole batch (jit), or its part inside pmap over `batch_axis()`.
     """
     start = task.start_of(stage)
 
@@ -146,39 +147,46 @@ def _minimise(task: Task, phase: Phase, accumulate, params, batch, key, local_st
     leaves = tree.flatten(params)
     apply = nn.apply(phase.loss, task.networks, mutable=DenyList("params"))
 
-    def total(trained, microbatch, shard):
+    def measure(trained, microbatch, shard):
         loss, collections = apply(
             {"params": tree.unflatten(leaves | trained, params), **old.collections},
             dict(microbatch, step=local_step),
             rngs=keys_of(task, key, shard),
         )
         sums = sums_of(loss)
-        return sums["loss"].total, (sums, {name: collections[name] for name in old.collections})
+        parts = {part: sums[part] for part in parts_of(loss)}
+        return parts, (sums, {name: collections[name] for name in old.collections})
 
-    def gradient_of(microbatch, shard):
-        gradient, (sums, new) = jax.grad(total, has_aux=True)(old.params, microbatch, shard)
-        return gradient, sums, new
+    def weights_of(parts):
+        """Of the global batch, where the parts are those of all its microbatches."""
+        weights = {name: part.weight for name, part in parts.items()}
+        return weights if axis is None else lax.psum(weights, axis)
+
+    def gradient_of(microbatch, shard, weights=None):
+        parts, back, (sums, new) = jax.vjp(
+            lambda trained: measure(trained, microbatch, shard), old.params, has_aux=True
+        )
+        weights = weights_of(parts) if weights is None else weights
+        slopes = {name: Sum(1 / weight, jnp.zeros(())) for name, weight in weights.items()}
+        return back(slopes)[0], sums, new, weights
 
     shard = 0 if axis is None else lax.axis_index(axis)
     if accumulate == 1:
-        gradient, sums, collections = gradient_of(batch, shard)
+        gradient, sums, collections, weights = gradient_of(batch, shard)
     else:
         # Interleaved, so that each microbatch lies on all devices of a sharded batch.
         micro = jax.tree.map(
             lambda x: jnp.swapaxes(x.reshape(-1, accumulate, *x.shape[1:]), 0, 1), batch
         )
+        inputs = (micro, shard * accumulate + jnp.arange(accumulate))
+        # Where weights do not depend on the networks, XLA leaves these out of this pass.
+        weights = weights_of(_summed(lambda *args: measure(old.params, *args)[0], inputs))
 
-        def contribution(inputs):
-            gradient, sums, new = gradient_of(*inputs)
+        def contribution(microbatch, shard):
+            gradient, sums, new, _ = gradient_of(microbatch, shard, weights)
             return gradient, sums, _changes(old.collections, new)
 
-        def add(carry, inputs):
-            return jax.tree.map(jnp.add, carry, contribution(inputs)), None
-
-        inputs = (micro, shard * accumulate + jnp.arange(accumulate))
-        shapes = jax.eval_shape(contribution, jax.tree.map(lambda x: x[0], inputs))
-        zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-        (gradient, sums, changes), _ = lax.scan(add, zeros, inputs)
+        gradient, sums, changes = _summed(contribution, inputs)
         collections = _merged(old.collections, changes, task.summed, accumulate)
 
     if axis is not None:
@@ -186,13 +194,24 @@ def _minimise(task: Task, phase: Phase, accumulate, params, batch, key, local_st
         changes = lax.psum(_changes(old.collections, collections), axis)
         collections = _merged(old.collections, changes, task.summed, lax.axis_size(axis))
 
-    weight = sums["loss"].weight
-    gradient = jax.tree.map(lambda g: g * (1 / weight).astype(g.dtype), gradient)
     updates, opt_state = phase.optimizer.update(gradient, old.opt_state, old.params)
     metrics = {name: sum_.total / sum_.weight for name, sum_ in sums.items()}
+    metrics["loss"] = sum(metrics[part] for part in weights)
+    metrics["counts"] = jnp.stack(list(weights.values())).all()
     metrics["grad_norm"] = optax.tree.norm(gradient)
     metrics["finite"] = jnp.isfinite(metrics["loss"]) & jnp.isfinite(metrics["grad_norm"])
     return Moved(optax.apply_updates(old.params, updates), collections, opt_state), metrics
+
+
+def _summed(function: Callable, inputs: PyTree) -> PyTree:
+    """The sum of function(*inputs) over their leading axis."""
+
+    def add(carry, one):
+        return jax.tree.map(jnp.add, carry, function(*one)), None
+
+    shapes = jax.eval_shape(function, *jax.tree.map(lambda x: x[0], inputs))
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    return lax.scan(add, zeros, inputs)[0]
 
 
 def keys_of(task: Task, key, shard):
@@ -210,8 +229,22 @@ class Sum(NamedTuple):
     weight: jax.Array
 
 
-def sums_of(loss: Loss, name: str = "loss") -> dict[str, Sum]:
-    """The sums of a loss and of all its metrics."""
+def parts_of(loss: Losses) -> dict[str, Loss]:
+    """The terms of a loss by their names; "loss" where there is but one."""
+    return {"loss": loss} if isinstance(loss, Loss) else dict(loss)
+
+
+def sums_of(loss: Losses) -> dict[str, Sum]:
+    """The sums of all terms of a loss and of all their metrics, "<term>/<metric>" of several."""
+    if isinstance(loss, Loss):
+        return _sums_of(loss, "loss", "")
+    sums: dict[str, Sum] = {}
+    for name, part in loss.items():
+        sums |= _sums_of(part, name, f"{name}/")
+    return sums
+
+
+def _sums_of(loss: Loss, name: str, prefix: str) -> dict[str, Sum]:
     values = jnp.asarray(loss.values, jnp.float32)
     if loss.weights is None:
         sums = {name: Sum(values.sum(), jnp.float32(values.size))}
@@ -222,7 +255,8 @@ def sums_of(loss: Loss, name: str = "loss") -> dict[str, Sum]:
         values = jnp.where(weights == 0, 0.0, values)
         sums = {name: Sum((values * weights).sum(), weights.sum())}
     for key, metric in loss.aux.items():
-        sums |= sums_of(metric if isinstance(metric, Loss) else Loss(metric), key)
+        metric = metric if isinstance(metric, Loss) else Loss(metric)
+        sums |= _sums_of(metric, prefix + key, f"{prefix}{key}/")
     return sums
 
 

@@ -29,13 +29,16 @@ class Loss:
     aux: Mapping[str, Any] = field(default_factory=dict)
 
 
-LossFn = Callable[[Any, Batch], Loss]
+# Several losses by name are the terms of a sum: each is averaged by its own weights.
+Losses = Loss | Mapping[str, Loss]
+LossFn = Callable[[Any, Batch], Losses]
 
 
 @dataclass(frozen=True)
 class Phase:
     """One minimiser of the game.
 
+    loss: (nets, batch) -> a Loss, or several by name, whose means add up.
     trains: path patterns under the parameters, such as "generator" or
       "language_model/*/cross_attention"; "*" matches within one path component, "**" any number,
       and a pattern takes everything below what it matches.
@@ -85,7 +88,7 @@ class Sampler:
 
 @dataclass(frozen=True, eq=False)
 class Evaluator:
-    """Scores the networks: function(nets, batch) -> Loss, averaged over all evaluation data.
+    """Scores the networks: function(nets, batch) -> loss, averaged over all evaluation data.
 
     summarize: where a score is no mean (an FID, a BLEU), function returns a pytree of arrays, one
       row per element; they are joined over all batches and summarize makes the scores of them.

@@ -67,19 +67,26 @@ class Watch:
 
     def _take(self, phase: str, step: int, metrics: Mapping[str, Any], ids: np.ndarray) -> None:
         mine = {k: v for k, v in metrics.items() if k.startswith(f"{phase}/")}
+        counts = mine.pop(f"{phase}/counts")
         if not mine.pop(f"{phase}/finite"):
-            self._stop(phase, step, mine, ids)
+            self._stop(phase, step, mine, ids, counts)
         for name, value in mine.items():
             self._values.append((step + 1, name, float(value)))
 
-    def _stop(self, phase: str, step: int, metrics: Mapping[str, Any], ids: np.ndarray) -> None:
+    def _stop(
+        self, phase: str, step: int, metrics: Mapping[str, Any], ids: np.ndarray, counts: bool
+    ) -> None:
         path = self._workdir / f"nonfinite.process{jax.process_index()}.json"
         found = {k: str(v) for k, v in metrics.items()}
         write_json(
             path, {"step": step + 1, "phase": phase, "metrics": found, "records": ids.tolist()}
         )
         loss, norm = found[f"{phase}/loss"], found[f"{phase}/grad_norm"]
+        why = f"loss {loss}, gradient {norm}"
+        if not counts:
+            why = "no element of its batch counts: all of them are padding or masked"
+        some = ", ".join(map(str, ids.ravel()[:8])) + (", ..." if ids.size > 8 else "")
         raise GenaxError(
-            f"phase {phase!r} is not finite at step {step + 1} (loss {loss}, gradient {norm}); "
-            f"the batch's record numbers are in {path}; earlier checkpoints are as they were."
+            f"phase {phase!r} is not finite at step {step + 1} ({why}); the batch's records are "
+            f"{some}, all of them in {path}; earlier checkpoints are as they were."
         )

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from genax.core import Evaluator
-from genax.core.task import Batch, LossFn
+from genax.core import Evaluator, Loss
+from genax.core.task import Batch
 from genax.transformer.losses import next_token_loss
 
 
-def _rows(nets: Any, batch: Batch, loss: LossFn) -> dict[str, Any]:
+def _rows(nets: Any, batch: Batch, loss: Callable[[Any, Batch], Loss]) -> dict[str, Any]:
     measured = loss(nets, batch)
     weights = jnp.ones_like(measured.values) if measured.weights is None else measured.weights
     return {

@@ -69,3 +69,11 @@ def test_no_gradient_through_weights():
 def test_sums_are_float32():
     sums = sums_of(Loss(jnp.ones(3, jnp.bfloat16), jnp.ones(3, jnp.bfloat16)))
     assert {x.dtype for x in jax.tree.leaves(sums)} == {jnp.dtype("float32")}
+
+
+def test_terms_and_their_metrics_go_by_their_names():
+    first = Loss(jnp.array([1.0, 3.0]), aux={"hits": jnp.ones(2)})
+    second = Loss(jnp.array([5.0, 7.0]), jnp.array([0.0, 1.0]), aux={"hits": jnp.zeros(2)})
+    sums = sums_of({"first": first, "second": second})
+    means = {name: float(total / weight) for name, (total, weight) in sums.items()}
+    assert means == {"first": 2.0, "first/hits": 1.0, "second": 7.0, "second/hits": 0.0}

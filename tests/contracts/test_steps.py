@@ -162,6 +162,7 @@ def test_lazy_phases_move_on_multiples_of_every(row):
             mine = {k: v for k, v in measured.items() if k.startswith(f"{phase.name}/")}
             assert {f"{phase.name}/{m}" for m in ("loss", "grad_norm", "finite")} <= mine.keys()
             assert mine.pop(f"{phase.name}/finite")
+            assert mine.pop(f"{phase.name}/counts")
             moves = (step - start) % phase.every == 0
             assert all(np.isfinite(value) == moves for value in mine.values()), (step, mine)
             if not moves:

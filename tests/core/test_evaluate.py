@@ -32,6 +32,7 @@ EVALUATORS = {
     "tokens": Evaluator(weighted),
     "extremes": Evaluator(rows, extremes),
     "early": Evaluator(rows, extremes, examples=7),
+    "terms": Evaluator(lambda *args: {"all": noisy_error(*args), "tokens": weighted(*args)}),
 }
 
 
@@ -58,6 +59,9 @@ def test_what_the_scores_are():
     assert found["tokens"] == pytest.approx(x[x > 0].mean(), rel=1e-5)
     assert found["tokens/first"] == pytest.approx(np.abs(x[x[:, 1] > 0, 0]).mean(), rel=1e-5)
     assert found["extremes/count"] == 11
+    assert found["terms/tokens"] == found["tokens"]
+    assert found["terms/tokens/first"] == found["tokens/first"]
+    assert found["terms"] == pytest.approx(found["terms/all"] + found["tokens"])
     assert found["extremes/largest"] == pytest.approx(x[:, 0].max())
     assert found["early/count"] == 7
     assert found["early/largest"] == pytest.approx(x[:7, 0].max())

@@ -19,13 +19,19 @@ def phase(name, every=1):
 TASK = Task(Networks(Line()), [Stage([phase("a")], 4), Stage([phase("a"), phase("b", 3)])])
 
 
-def metrics(phases, loss, finite=True):
+def metrics(phases, loss, finite=True, counts=True):
     """What a step, or with arrays several steps, would measure."""
     loss, finite = np.asarray(loss, np.float32), np.asarray(finite)
+    counts = np.broadcast_to(counts, finite.shape)
     return {
         f"{name}/{metric}": jnp.asarray(value)
         for name in phases
-        for metric, value in (("loss", loss), ("grad_norm", loss), ("finite", finite))
+        for metric, value in (
+            ("loss", loss),
+            ("grad_norm", loss),
+            ("finite", finite),
+            ("counts", counts),
+        )
     }
 
 
@@ -82,3 +88,10 @@ def test_a_value_that_is_not_finite(k, tmp_path):
     assert found["records"] == list(range(16, 24))
     # The steps before it are still there for the log.
     assert watch.means(6)["a/loss"] == 1.0
+
+
+def test_a_batch_in_which_nothing_counts_names_its_examples(tmp_path):
+    watch = Watch(TASK, tmp_path, 1)
+    watch.add(0, metrics("a", np.nan, False, counts=False), np.array([31, 7]))
+    with pytest.raises(GenaxError, match=r"no element of its batch counts.*records are 31, 7"):
+        watch.drain()
