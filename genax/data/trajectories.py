@@ -1,12 +1,12 @@
-"""Episodes of gymnasium environments as training data: windows of returns, states and actions."""
+"""Episodes as training data: windows of returns, states and actions."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -14,112 +14,118 @@ import numpy as np
 from genax.core.data import BatchIterator, Shard
 from genax.core.errors import GenaxError
 from genax.data import pipeline
+from genax.data.episodes import Episode
 from genax.data.pipeline import Batch
 
-Policy = Callable[[np.ndarray], int]
+View = Callable[[np.ndarray], np.ndarray]
+# Of a state's standard deviation, as in the code of Chen et al. 2021: a constant state stays 0.
+_LEAST = 1e-6
 
 
-class Episode(NamedTuple):
-    """States [t, s], actions int [t], rewards [t]."""
+class Episodes(Protocol):
+    """Where episodes come from."""
 
-    states: np.ndarray
-    actions: np.ndarray
-    rewards: np.ndarray
+    @property
+    def name(self) -> str:
+        """What messages call them."""
+        ...
 
-
-def make_environment(name: str) -> Any:
-    """A gymnasium environment. Raises GenaxError where gymnasium or the environment is missing."""
-    try:
-        import gymnasium
-    except ImportError as error:
-        raise GenaxError(
-            'environments need gymnasium: python -m pip install -e ".[control]".'
-        ) from error
-    try:
-        return gymnasium.make(name)
-    except gymnasium.error.Error as error:
-        raise GenaxError(f"gymnasium has no environment {name!r} here ({error}).") from error
-
-
-def collect(name: str, policy: Policy, noise: float, episodes: int, seed: int) -> list[Episode]:
-    """Play so many episodes. noise: probability with which a step's action is drawn at random."""
-    environment, rng = make_environment(name), np.random.default_rng(seed)
-    found = []
-    for number in range(episodes):
-        state, _ = environment.reset(seed=seed + number)
-        states, actions, rewards, over = [], [], [], False
-        while not over:
-            drawn = rng.random() < noise
-            action = rng.integers(environment.action_space.n) if drawn else policy(state)
-            states.append(state)
-            actions.append(action)
-            state, reward, ended, cut, _ = environment.step(int(action))
-            rewards.append(reward)
-            over = ended or cut
-        found.append(Episode(np.array(states), np.array(actions), np.array(rewards)))
-    environment.close()
-    return found
+    def load(self) -> list[Episode]:
+        """All of them, always the same."""
+        ...
 
 
 @dataclass(frozen=True)
 class TrajectoryData:
-    """Windows that end at any step of episodes played by a policy with several amounts of noise.
+    """Windows that end at any step of an episode; what is before the episode's start is zeros.
 
-    "returns" float32 [context, 1] (rewards still to come), "states" [context, s], "actions" int32
-    [context], "timesteps" int32 [context], "real" bool [context]; what is before an episode's
-    start is zeros. noises: `episodes` are played for each. scale: states are divided by it.
+    "returns" float32 [context, 1] (rewards still to come), "states" [context + before, ...],
+    "actions" [context, ...], "timesteps" int32 [context], "real" bool [context].
+
+    states, actions: one of each, as the network gets them. view: states [n, ...] of the
+    environment as the network gets them; None standardises them by the data's mean and deviation.
+    before: further states ahead of the window, for networks that stack pictures.
     max_steps: of an episode; longer ones are refused.
     """
 
-    environment: str
-    policy: Policy
-    noises: Sequence[float]
-    episodes: int
+    source: Episodes
+    states: jax.ShapeDtypeStruct
+    actions: jax.ShapeDtypeStruct
     context: int
-    scale: tuple[float, ...]
     max_steps: int
-    seed: int = 0
+    view: View | None = None
+    before: int = 0
 
     @property
     def element(self) -> Mapping[str, jax.ShapeDtypeStruct]:
-        """Shapes and dtypes of one window; plays nothing."""
+        """Shapes and dtypes of one window; loads nothing."""
         k = self.context
         shapes = {
             "returns": ((k, 1), np.float32),
-            "states": ((k, len(self.scale)), np.float32),
-            "actions": ((k,), np.int32),
+            "states": ((self.before + k, *self.states.shape), self.states.dtype),
+            "actions": ((k, *self.actions.shape), self.actions.dtype),
             "timesteps": ((k,), np.int32),
             "real": ((k,), np.bool_),
         }
         return {name: jax.ShapeDtypeStruct(*shape) for name, shape in shapes.items()}
 
+    def see(self, states: np.ndarray) -> np.ndarray:
+        """States [n, ...] of the environment as the network gets them."""
+        if self.view is not None:
+            return self.view(states).astype(self.states.dtype, copy=False)
+        mean, deviation = self._statistics
+        return ((states - mean) / deviation).astype(self.states.dtype)
+
     @cached_property
-    def _played(self) -> list[Episode]:
-        seeds = range(self.seed, self.seed + 10**6 * len(self.noises), 10**6)
-        played = [
-            episode
-            for noise, seed in zip(self.noises, seeds, strict=True)
-            for episode in collect(self.environment, self.policy, noise, self.episodes, seed)
-        ]
-        longest = max(len(episode.actions) for episode in played)
+    def _raw(self) -> list[Episode]:
+        episodes = self.source.load()
+        if not episodes:
+            raise GenaxError(f"{self.source.name} holds no episodes with a step.")
+        longest = max(len(episode.actions) for episode in episodes)
         if longest > self.max_steps:
             raise GenaxError(
-                f"an episode of {self.environment} has {longest} steps, more than "
+                f"an episode of {self.source.name} has {longest} steps, more than "
                 f"max_steps={self.max_steps}; raise it."
             )
-        return played
+        return episodes
+
+    @cached_property
+    def _statistics(self) -> tuple[np.ndarray, np.ndarray]:
+        states = np.concatenate([episode.states for episode in self._raw]).astype(np.float64)
+        return states.mean(0), states.std(0) + _LEAST
+
+    @cached_property
+    def _seen(self) -> list[Episode]:
+        """With the states and actions that the network gets, and returns in place of rewards."""
+        episodes = [
+            Episode(
+                self.see(states),
+                actions.astype(self.actions.dtype, copy=False),
+                rewards[::-1].cumsum(dtype=np.float64)[::-1].astype(np.float32),
+            )
+            for states, actions, rewards in self._raw
+        ]
+        for name, spec, array in zip(
+            ("states", "actions"), (self.states, self.actions), episodes[0][:2], strict=True
+        ):
+            if array.shape[1:] != spec.shape:
+                raise GenaxError(
+                    f"{name} of {self.source.name} have the shape {array.shape[1:]}, not "
+                    f"{spec.shape}."
+                )
+        return episodes
 
     @cached_property
     def _steps(self) -> np.ndarray:
         """Episode and step of each record, int [n, 2]."""
-        lengths = [len(episode.actions) for episode in self._played]
+        lengths = [len(episode.actions) for episode in self._seen]
         episodes = np.repeat(np.arange(len(lengths)), lengths)
         return np.stack([episodes, np.concatenate([np.arange(n) for n in lengths])], axis=1)
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over all episodes and what makes windows of them."""
-        digest = hashlib.sha256(repr((self.environment, self.context, self.scale)).encode())
-        for episode in self._played:
+        """SHA-256 (hex) over all episodes, as the network gets them, and the windows' size."""
+        digest = hashlib.sha256(repr((self.context, self.before)).encode())
+        for episode in self._seen:
             for array in episode:
                 digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
@@ -140,12 +146,13 @@ class TrajectoryData:
             for name, spec in self.element.items()
         }
         for row, (number, last) in enumerate(self._steps[ids]):
-            states, actions, rewards = self._played[number]
+            states, actions, returns = self._seen[number]
             first = max(0, last + 1 - self.context)
-            place, steps = slice(self.context - (last + 1 - first), None), slice(first, last + 1)
-            batch["returns"][row, place, 0] = rewards[::-1].cumsum()[::-1][steps]
-            batch["states"][row, place] = states[steps] / self.scale
+            place, steps = slice(first - last - 1, None), slice(first, last + 1)
+            batch["returns"][row, place, 0] = returns[steps]
             batch["actions"][row, place] = actions[steps]
             batch["timesteps"][row, place] = np.arange(first, last + 1)
             batch["real"][row, place] = True
+            first = max(0, first - self.before)
+            batch["states"][row, first - last - 1 :] = states[first : last + 1]
         return batch

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -11,104 +11,110 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import io_callback
 
-from genax.core import Evaluator, Loss
+from genax.core import Evaluator, Loss, example_keys
 from genax.core.task import Batch
-from genax.transformer.cross_entropy import cross_entropy
+from genax.transformer.actions import Actions
 
 
 class Networks(nn.Module):
-    """agent: (returns, states, actions, timesteps, mask) -> states, actions, returns."""
+    """agent: (returns, states, actions, timesteps, mask, train) -> what `Actions` reads."""
 
     agent: nn.Module
 
 
-def action_loss(nets: Any, batch: Batch, return_scale: float, train: bool = True) -> Loss:
-    """-log p(action | returns, states, actions before it), in nats: Chen et al. 2021, section 3.
+def action_loss(
+    nets: Any, batch: Batch, actions: Actions, return_scale: float, train: bool = True
+) -> Loss:
+    """What a wrong action costs, given returns, states and actions before it: Chen et al. 2021.
 
-    batch: as `TrajectoryData` gives it, actions int32 [b, k] among those of the agent. Values are
-    [b, k], without those before an episode's start. return_scale: returns are divided by it.
-    Metric: accuracy. train: whether dropout is on.
+    batch: as `TrajectoryData` gives it. Values are one a step ([b, k], or [b, k, a] where actions
+    are continuous), without those before an episode's start. return_scale: returns are divided by
+    it. train: whether dropout is on.
     """
-    logits = _act(nets.agent, batch, return_scale, train)
-    real = batch["real"].astype(jnp.float32)
-    hits = (logits.argmax(-1) == batch["actions"]).astype(jnp.float32)
-    return Loss(cross_entropy(logits, batch["actions"]), real, {"accuracy": Loss(hits, real)})
-
-
-def _act(agent, batch, return_scale, train=False):
-    """Scores of the actions, [b, k, a], float32."""
-    taken = jax.nn.one_hot(batch["actions"], agent.action_size)
-    returns, states = batch["returns"] / return_scale, batch["states"]
-    _, actions, _ = agent(returns, states, taken, batch["timesteps"], batch["real"], train)
-    return actions.astype(jnp.float32)
+    scaled = {**batch, "returns": batch["returns"] / return_scale}
+    return actions.cost(actions.predict(nets.agent, scaled, train), batch)
 
 
 def achieved_returns(
-    environment: str,
+    make: Callable[[], Any],
+    see: Callable[[np.ndarray], np.ndarray],
+    element: Mapping[str, jax.ShapeDtypeStruct],
+    actions: Actions,
     targets: Sequence[float],
     episodes: int,
-    context: int,
     max_steps: int,
-    scale: Sequence[float],
     return_scale: float,
+    anchors: tuple[float, float] | None = None,
+    limit: int | None = None,
 ) -> Evaluator:
     """Mean return of episodes in which the agent acts, by the return it is asked for.
 
     Scores: "return_<target>" for each target; "rank_correlation" between asked and achieved
-    (Spearman's; 0 where all achieve the same). episodes: for each target. scale, return_scale: as
-    in training.
+    (Spearman's; 0 where all achieve the same). With anchors, the returns of a random and of an
+    expert player, "normalized_<target>" has them at 0 and 100.
+
+    make: an environment. see, element: of the data, see `TrajectoryData`. episodes: for each
+    target. max_steps: timesteps that the agent knows; later ones are the last. limit: of an
+    episode's steps, where it is not max_steps. return_scale: as in training.
     """
-    count = len(targets) * episodes
+    count, limit = len(targets) * episodes, limit or max_steps
+    world = _World(make, see, element["states"])
 
     def play(nets: Any, batch: Batch) -> Mapping[str, Any]:
         index, (agent, variables) = batch["index"], nets.agent.unbind()
-        target = jnp.asarray(targets, jnp.float32)[index % len(targets)]
-        world = _World(environment, np.asarray(scale, np.float32), max_steps)
+        asked = jnp.asarray(targets, jnp.float32)[index % len(targets)]
+        keys, b = example_keys(nets, batch), len(index)
         shapes = (
-            jax.ShapeDtypeStruct((len(index), len(scale)), jnp.float32),
-            jax.ShapeDtypeStruct((len(index),), jnp.float32),
+            jax.ShapeDtypeStruct((b, *element["states"].shape[1:]), element["states"].dtype),
+            jax.ShapeDtypeStruct((b,), jnp.float32),
+            jax.ShapeDtypeStruct((b,), jnp.bool_),
         )
-        state, _ = io_callback(world.reset, shapes, index // len(targets), ordered=True)
+        # Seeds far from those that data is collected with.
+        first = io_callback(world.reset, shapes, 10**9 + index // len(targets), ordered=True)
 
-        def step(carry, number):
-            history, wanted, state = carry
+        def call(*args):
+            return agent.apply(variables, *args)
+
+        def step(carry):
+            history, total, number, (state, _, _) = carry
             new = {
-                "returns": wanted[:, None],
+                "returns": (asked - total)[:, None] / return_scale,
                 "states": state,
-                "actions": jnp.zeros(len(index), jnp.int32),
-                "timesteps": jnp.full(len(index), number),
-                "real": jnp.ones(len(index), bool),
+                "actions": jnp.zeros_like(history["actions"][:, 0]),
+                "timesteps": jnp.full(b, jnp.minimum(number, max_steps - 1)),
+                "real": jnp.ones(b, bool),
             }
             history = {
                 name: jnp.concatenate([old[:, 1:], new[name][:, None].astype(old.dtype)], axis=1)
                 for name, old in history.items()
             }
-            module = lambda *args: agent.apply(variables, *args)  # noqa: E731
-            module.action_size = agent.action_size  # type: ignore[attr-defined]
-            action = _act(module, history, return_scale)[:, -1].argmax(-1).astype(jnp.int32)
+            predicted = actions.predict(call, history, False)[:, -1]
+            now = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
+            action = actions.choose(predicted, now)
             history["actions"] = history["actions"].at[:, -1].set(action)
-            state, reward = io_callback(world.step, shapes, action, ordered=True)
-            return (history, wanted - reward, state), reward
+            after = io_callback(world.step, shapes, action, ordered=True)
+            return history, total + after[1], number + 1, after
 
-        b, k = len(index), context
-        history = {
-            "returns": jnp.zeros((b, k, 1)),
-            "states": jnp.zeros((b, k, len(scale))),
-            "actions": jnp.zeros((b, k), jnp.int32),
-            "timesteps": jnp.zeros((b, k), jnp.int32),
-            "real": jnp.zeros((b, k), bool),
-        }
-        _, rewards = jax.lax.scan(step, (history, target, state), jnp.arange(max_steps))
-        return {"asked": target, "achieved": rewards.sum(0)}
+        def goes_on(carry):
+            *_, number, (_, _, over) = carry
+            return (number < limit) & ~over.all()
 
-    def summarize(rows: Mapping[str, np.ndarray]) -> dict[str, float]:
+        history = {name: jnp.zeros((b, *spec.shape), spec.dtype) for name, spec in element.items()}
+        carry = (history, jnp.zeros(b), 0, first)
+        _, total, *_ = jax.lax.while_loop(goes_on, step, carry)
+        return {"asked": asked, "achieved": total}
+
+    def summarize(rows: Mapping[str, np.ndarray], workdir: Any = None) -> dict[str, float]:
         from scipy.stats import spearmanr
 
-        found = {
-            f"return_{target:g}": float(rows["achieved"][rows["asked"] == target].mean())
-            for target in targets
-        }
-        same = np.ptp(rows["achieved"]) == 0
+        found = {}
+        for target in targets:
+            mean = float(rows["achieved"][rows["asked"] == np.float32(target)].mean())
+            found[f"return_{target:g}"] = mean
+            if anchors is not None:
+                least, best = anchors
+                found[f"normalized_{target:g}"] = 100 * (mean - least) / (best - least)
+        same = np.ptp(rows["achieved"]) == 0 or len(targets) == 1
         rank = 0.0 if same else spearmanr(rows["asked"], rows["achieved"]).statistic
         return found | {"rank_correlation": float(rank)}
 
@@ -116,27 +122,30 @@ def achieved_returns(
 
 
 class _World:
-    """Environments side by side; those that are over give no more reward."""
+    """Environments side by side; those that are over stand still and give no more reward."""
 
-    def __init__(self, name: str, scale: np.ndarray, max_steps: int):
-        self.name, self.scale, self.max_steps = name, scale, max_steps
+    def __init__(self, make: Callable, see: Callable, states: jax.ShapeDtypeStruct):
+        self.make, self.see = make, see
+        self.all: list[Any] = []
+        self.dtype = states.dtype
 
     def reset(self, seeds):
-        from genax.data.trajectories import make_environment
-
-        self.all = [make_environment(self.name) for _ in seeds]
-        self.over = np.zeros(len(seeds), bool)
-        # Seeds far from those that data is collected with.
+        while len(self.all) < len(seeds):
+            self.all.append(self.make())
         begun = [
-            world.reset(seed=10**9 + int(seed)) for world, seed in zip(self.all, seeds, strict=True)
+            world.reset(seed=int(seed))[0] for world, seed in zip(self.all, seeds, strict=False)
         ]
-        self.states = np.stack([state for state, _ in begun]).astype(np.float32)
-        return self.states / self.scale, np.zeros(len(seeds), np.float32)
+        self.states = np.stack(begun)
+        self.over = np.zeros(len(seeds), bool)
+        return self._seen(), np.zeros(len(seeds), np.float32), self.over.copy()
 
     def step(self, actions):
         rewards = np.zeros(len(actions), np.float32)
         for number, action in enumerate(np.asarray(actions)):
             if not self.over[number]:
-                state, rewards[number], ended, cut, _ = self.all[number].step(int(action))
+                state, rewards[number], ended, cut, _ = self.all[number].step(action)
                 self.states[number], self.over[number] = state, ended or cut
-        return self.states / self.scale, rewards
+        return self._seen(), rewards, self.over.copy()
+
+    def _seen(self):
+        return np.asarray(self.see(self.states), self.dtype)

@@ -76,8 +76,13 @@ class Row:
         return rng.uniform(0.0, 1.0, shape).astype(dtype)
 
 
-def experiment(name: str, variant: str, settings: Mapping[str, str], **row: Any) -> Row:
-    """A row of a real experiment, shrunk by its settings; path without "experiments/"."""
+def experiment(
+    name: str, variant: str, settings: Mapping[str, str], label: str = "", **row: Any
+) -> Row:
+    """A row of a real experiment, shrunk by its settings; path without "experiments/".
+
+    label: tells the rows of one experiment apart.
+    """
 
     @cache
     def build(dtype):
@@ -86,7 +91,7 @@ def experiment(name: str, variant: str, settings: Mapping[str, str], **row: Any)
         return module.build(override(module.get_config(variant), {**settings, **dtype}))
 
     return Row(
-        name=f"experiments/{name}",
+        name=f"experiments/{name}{label and ':'}{label}",
         make=lambda dtype: build(dtype).task,
         element=build(jnp.float32).data.element,
         **row,
@@ -142,6 +147,21 @@ ROWS = (
         "smoke",
         {"hidden_size": "8", "dropout": "0.0"},
         classes=2,
+    ),
+    experiment(
+        "transformer/decision_transformer.py",
+        "pendulum-smoke",
+        {"hidden_size": "8", "dropout": "0.0"},
+        label="pendulum",
+        classes=2,
+    ),
+    experiment(
+        "transformer/decision_transformer.py",
+        "atari-smoke",
+        {"hidden_size": "8", "dropout": "0.0", "picture": "36", "context": "2"},
+        label="atari",
+        classes=2,
+        exceptions=CONVOLUTION,
     ),
     experiment("transformer/vit.py", "digits", {"hidden_size": "16", "patch_size": "4"}),
     experiment(

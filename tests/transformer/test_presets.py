@@ -2,10 +2,20 @@
 
 import pytest
 
-from genax.transformer.presets import GPT_PRESETS, LLAMA_PRESETS, VIT_PRESETS
+from genax.transformer.presets import (
+    DECISION_TRANSFORMER_PRESETS,
+    GPT_PRESETS,
+    LLAMA_PRESETS,
+    VIT_PRESETS,
+)
 from tests.cli.command import succeed
 
-FILES = {"gpt": GPT_PRESETS, "llama": LLAMA_PRESETS, "vit": VIT_PRESETS}
+FILES = {
+    "decision_transformer": DECISION_TRANSFORMER_PRESETS,
+    "gpt": GPT_PRESETS,
+    "llama": LLAMA_PRESETS,
+    "vit": VIT_PRESETS,
+}
 SIZES = [
     pytest.param(f"experiments/transformer/{file}.py:{name}", preset.params, id=f"{file}-{name}")
     for file, presets in FILES.items()
