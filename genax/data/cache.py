@@ -25,7 +25,7 @@ def set_folder(known: KnownSet) -> Path:
 
 def is_prepared(known: KnownSet) -> bool:
     """True for embedded sets. A folder is moved to its place whole, so its presence is enough."""
-    return known.package is None or set_folder(known).is_dir()
+    return not known.packages or set_folder(known).is_dir()
 
 
 def prepared_folder(known: KnownSet) -> Path:

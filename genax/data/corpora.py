@@ -7,18 +7,18 @@ from typing import Any
 
 from genax.core.errors import GenaxError
 from genax.data.embedded import load_stdlib
+from genax.data.examples import load_examples
 from genax.data.known import known_set
-from genax.data.tfds_sets import PREFIX, known_builder, open_split, tfds_builder
-
-_CHUNK = 10_000
+from genax.data.tfds_sets import PREFIX, known_builder, read_split, tfds_builder
 
 
 def load_corpus(name: str) -> Mapping[str, list[str]]:
     """All documents of a text set, by split ("train", "validation").
 
     A set that has no split of its own (Shakespeare) is split by position, as nanoGPT does: the
-    first 90% of the characters train, wherever a document is cut. "tfds:NAME" keeps its splits.
-    Raises GenaxError for an unknown name, a set of images, or a set that is not prepared.
+    first 90% of the characters train, wherever a document is cut. The test split of labelled
+    texts (IMDB) validates. "tfds:NAME" keeps its splits.
+    Raises GenaxError for an unknown name, a set of another kind, or a set that is not prepared.
     """
     if name.startswith(PREFIX):
         builder = tfds_builder(name)
@@ -29,9 +29,13 @@ def load_corpus(name: str) -> Mapping[str, list[str]]:
         splits = builder.info.splits if builder.is_prepared() else ["train"]
         return {split: _read(builder, name, split) for split in splits}
     known = known_set(name)
+    if "text" in known.fields:
+        splits = (("train", "train"), ("validation", "test"))
+        return {ours: [e["text"] for e in load_examples(name, split)] for ours, split in splits}
     if known.kind != "text":
-        raise GenaxError(f"{name} is a set of images; use ImageData.")
-    if known.package is None:
+        use = "images; use ImageData" if known.kind == "image" else "examples; use load_examples"
+        raise GenaxError(f"{name} is a set of {use}.")
+    if not known.packages:
         return load_stdlib()
     return split_by_position(_read(known_builder(known), name, "train"))
 
@@ -49,19 +53,7 @@ def split_by_position(documents: Sequence[str], fraction: float = 0.9) -> dict[s
 
 
 def _read(builder: Any, name: str, split: str) -> list[str]:
-    source = open_split(builder, name, split)
-    texts: list[str] = []
-    for start in range(0, len(source), _CHUNK):
-        numbers = list(range(start, min(start + _CHUNK, len(source))))
-        try:
-            examples = source.__getitems__(numbers)
-        except Exception as error:  # the reader and the parser raise kinds of their own
-            raise GenaxError(
-                f"records of {name} in {builder.data_path} cannot be read ({error}); "
-                f"delete that folder and run: genax data prepare {name}"
-            ) from error
-        texts += [_text(example["text"]) for example in examples]
-    return texts
+    return [_text(example["text"]) for example in read_split(builder, name, split)]
 
 
 def _text(value: Any) -> str:

@@ -1,6 +1,6 @@
 """Reading what is inside the packages: each function turns an unpacked folder into examples.
 
-Image sets: {split: (images uint8 [n, h, w, c], labels int32 [n])}. Text sets: {"train": documents}.
+Each gives the records of every split. Readers of plain examples are in `text_formats`.
 """
 
 from __future__ import annotations
@@ -8,14 +8,17 @@ from __future__ import annotations
 import gzip
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-Examples = Mapping[str, list[dict[str, np.ndarray]]]
+from genax.data.text_formats import read_conll2003, read_imdb, read_verses
+
+Examples = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -91,5 +94,8 @@ READERS: Mapping[str, Callable[[Path], Examples]] = MappingProxyType(
         "fashion_mnist": read_fashion_mnist,
         "cifar10": read_cifar10,
         "shakespeare": read_shakespeare,
+        "imdb": read_imdb,
+        "conll2003": read_conll2003,
+        "verses": read_verses,
     }
 )

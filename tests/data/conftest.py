@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from genax.data.prepare import prepare_package
+from genax.data.prepare import prepare_set
 
 from . import fakes
 
@@ -23,4 +23,4 @@ def archive(tmp_path):
 def prepared(cache, archive):
     """The folder of a small set that is called mnist."""
     known = fakes.mnist_like(archive)
-    return prepare_package(known, known.package, archive)
+    return prepare_set(known, [archive])

