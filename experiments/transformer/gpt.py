@@ -37,6 +37,7 @@ VARIANTS = {
 def get_config(variant="cpu"):
     """Settings of a variant.
 
+    attention: "auto", "xla", "cudnn" (GPU) or "splash" (TPU): see `genax.nn.attention.attend`.
     learning_rate rises for warmup_steps, falls to final_learning_rate at decay_steps and stays; no
     part of it follows config.steps, so that a run may be stopped and prolonged. start_token: what
     samples begin with; the newline is token 0 of Shakespeare's characters and byte 10.
@@ -54,6 +55,7 @@ def get_config(variant="cpu"):
         bias=False,
         post_norm=False,
         scan_layers=False,
+        attention="auto",
         learning_rate=1e-3,
         final_learning_rate=1e-4,
         warmup_steps=100,
@@ -171,6 +173,7 @@ def build(config):
         use_bias=config.bias,
         post_norm=config.post_norm,
         scan_layers=config.scan_layers,
+        attention=config.attention,
         remat=config.remat,
         dtype=jnp.dtype(config.dtype),
     )

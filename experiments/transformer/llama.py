@@ -29,6 +29,7 @@ VARIANTS = {
 def get_config(variant="cpu"):
     """Settings of a variant; see `experiments/transformer/gpt.py`.
 
+    attention: "auto", "xla", "cudnn" (GPU) or "splash" (TPU): see `genax.nn.attention.attend`.
     theta: base of the rotary frequencies, which long_context stretches. chunk: tokens of the
     vocabulary whose logits exist at a time, 0 for all.
     """
@@ -46,6 +47,7 @@ def get_config(variant="cpu"):
         long_context=False,
         tied_head=False,
         scan_layers=False,
+        attention="auto",
         chunk=0,
         learning_rate=1e-3,
         final_learning_rate=1e-4,
@@ -127,6 +129,7 @@ def build(config):
         config.num_heads,
         config.mlp_size,
         scan_layers=config.scan_layers,
+        attention=config.attention,
         remat=config.remat,
         dtype=jnp.dtype(config.dtype),
         tied_head=config.tied_head,

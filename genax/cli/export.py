@@ -11,6 +11,7 @@ from genax.cli.experiments import reopen
 from genax.cli.import_ import FOLDER
 from genax.cli.restore import open_checkpoints, restore_variables
 from genax.core import tree
+from genax.data.tokenizers import FILE, Subwords, read_tokenizer
 from genax.interop import export_pretrained
 from genax.interop.describe import describe
 
@@ -20,8 +21,9 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
     parser = verbs.add_parser(
         "export",
         help="write a run as a Hugging Face directory (safetensors)",
-        description="Write a trained GPT or LLaMA, or what `genax import` wrote, as a Hugging Face "
-        "directory of config.json and safetensors, with averaged weights.",
+        description="Write a trained GPT, LLaMA, BERT, T5 or ViT, or what `genax import` wrote, as "
+        "a Hugging Face directory of config.json and safetensors, with averaged weights and the "
+        "run's tokenizer where it is of that format.",
     )
     parser.add_argument("workdir", metavar="WORKDIR", help="the run's folder")
     parser.add_argument("out", metavar="OUT", help="a new folder")
@@ -42,8 +44,13 @@ def run(args: argparse.Namespace) -> int:
         variables, step = restore_variables(opened, args.step, averaged=not args.raw)
         config, params = describe(opened.task.networks, variables["params"])
     export_pretrained(config, {"params": params}, args.out)
+    out = Path(args.out)
     if kept.is_dir():
         for path in kept.iterdir():
-            shutil.copyfile(path, Path(args.out) / path.name)
+            shutil.copyfile(path, out / path.name)
+    else:
+        tokenizer = opened.workdir / FILE
+        if tokenizer.exists() and isinstance(read_tokenizer(tokenizer), Subwords):
+            (out / FILE).write_text(tokenizer.read_text())
     print(f"{config['architectures'][0]} of step {step} in {args.out}")
     return 0

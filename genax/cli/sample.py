@@ -48,7 +48,9 @@ def run(args: argparse.Namespace) -> int:
             raise GenaxError(f"the sampler {name!r} takes no --prompt.")
         condition = sampler.prompt(args.prompt, num, opened.workdir)
     variables, step = restore_variables(opened, args.step, averaged=not args.raw)
-    drawn = evaluate.sample(opened.task, sampler, variables, num, args.seed, condition)
+    drawn = evaluate.sample(
+        opened.task, sampler, variables, num, args.seed, condition, opened.workdir
+    )
     rendered = sampler.render(drawn, opened.workdir)
     if args.out is None:
         out = opened.workdir / "samples" / f"{name}_{step:08d}_seed{args.seed}"

@@ -6,10 +6,9 @@ import argparse
 from functools import partial
 
 import jax
-from etils import epath
 
 from genax.cli.experiments import configure, load
-from genax.core.checkpoint import Checkpoints, load_partial
+from genax.core.checkpoint import load_from
 from genax.core.errors import GenaxError
 from genax.core.loop import train
 from genax.core.task import TrainState
@@ -81,11 +80,6 @@ def _names(pairs: list[str]) -> dict[str, str]:
 
 
 def _start_from(source: str, names: dict[str, str], state: TrainState) -> TrainState:
-    if not (epath.Path(source) / "checkpoints").is_dir():
-        raise GenaxError(f"--init-from {source} holds no checkpoints.")
-    checkpoints = Checkpoints(source, keep=None)
-    if not checkpoints.steps:
-        raise GenaxError(f"--init-from {source} holds no checkpoints.")
-    state, report = load_partial(state, checkpoints.arrays(checkpoints.steps[-1]), names)
+    state, report = load_from(source, state, names)
     print(report)
     return state

@@ -213,6 +213,18 @@ class PartialLoad:
         return "\n".join(parts)
 
 
+def load_from(
+    folder: Any, state: TrainState, names: Mapping[str, str]
+) -> tuple[TrainState, PartialLoad]:
+    """`load_partial` of a folder's newest checkpoint; raises GenaxError where it has none."""
+    checkpoints = (
+        Checkpoints(folder, keep=None) if (epath.Path(folder) / "checkpoints").is_dir() else None
+    )
+    if checkpoints is None or not checkpoints.steps:
+        raise GenaxError(f"{folder} holds no checkpoints to start from.")
+    return load_partial(state, checkpoints.arrays(checkpoints.steps[-1]), names)
+
+
 def load_partial(
     state: TrainState, source: Mapping[str, Any], names: Mapping[str, str]
 ) -> tuple[TrainState, PartialLoad]:

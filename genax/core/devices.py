@@ -99,7 +99,9 @@ class Jit:
             shape = jax.tree.leaves(dict(batch))[0].shape[: 2 if stacked else 1]
             index = jnp.broadcast_to(jnp.arange(shape[-1]), shape)
             index = jax.lax.with_sharding_constraint(index, split)
-            return step(state, {**batch, "index": index})
+            # Kernels that XLA cannot partition ask for the mesh.
+            with jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh):
+                return step(state, {**batch, "index": index})
 
         return jax.jit(
             split_step,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -17,6 +18,7 @@ from jax.experimental import multihost_utils
 from genax.core import ema
 from genax.core.data import Data, Shard
 from genax.core.devices import Strategy
+from genax.core.errors import GenaxError
 from genax.core.step import keys_of, parts_of, sums_of
 from genax.core.task import Evaluator, Loss, Sampler, Task, TrainState
 
@@ -34,11 +36,15 @@ def sample(
     num: int,
     seed: int = 0,
     condition: Mapping[str, Any] | None = None,
+    workdir: Any = None,
 ) -> Any:
-    """`num` samples as numpy arrays; sample i is the same whatever `num` is."""
+    """`num` samples as numpy arrays; sample i is the same whatever `num` is.
+
+    condition: in place of the sampler's own, which may read workdir.
+    """
     batch = {"index": np.arange(num)} | dict(condition or {})
     if condition is None and sampler.condition is not None:
-        batch |= sampler.condition(num)
+        batch |= sampler.condition(num, workdir)
     return _fetch(_draw(task, sampler.function, variables, jax.random.key(seed), batch))
 
 
@@ -94,7 +100,7 @@ def evaluate(
         for run in active:
             run.add(variables, batch)
     for name, run in runs.items():
-        scores |= run.scores(name)
+        scores |= run.scores(name, workdir)
     return scores
 
 
@@ -125,12 +131,21 @@ class _Run:
         else:
             self.rows.append(jax.tree.map(lambda x: x[mask > 0], result))
 
-    def scores(self, name: str) -> dict[str, float]:
+    def scores(self, name: str, workdir: Any) -> dict[str, float]:
         if self.evaluator.summarize is not None:
             rows = jax.tree.map(lambda *parts: np.concatenate(parts), *self.rows)
-            found = self.evaluator.summarize(rows)
+            found = self.evaluator.summarize(rows, workdir)
             return {f"{name}/{score}": float(value) for score, value in found.items()}
-        means = {score: total / weight for score, (total, weight) in self.sums.items()}
+        for part in self.parts:
+            if not self.sums[part][1]:
+                raise GenaxError(
+                    f"evaluator {name!r}: no element of the evaluation data counts for {part!r}; "
+                    "all of them are padding or masked."
+                )
+        means = {
+            score: total / weight if weight else math.nan
+            for score, (total, weight) in self.sums.items()
+        }
         whole = sum(means[part] for part in self.parts)
         means.pop("loss", None)
         return {name: whole} | {f"{name}/{score}": mean for score, mean in means.items()}

@@ -206,7 +206,11 @@ class _Session:
         for name, sampler in self.run.task.samplers.items():
             variables = evaluation.variables(state)
             drawn = evaluation.sample(
-                self.run.task, sampler, variables, self.run.config["num_samples"]
+                self.run.task,
+                sampler,
+                variables,
+                self.run.config["num_samples"],
+                workdir=self.run.workdir,
             )
             if self.run.primary:
                 rendered = sampler.render(drawn, self.run.workdir)

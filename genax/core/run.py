@@ -12,7 +12,7 @@ import filelock
 import jax
 from etils import epath
 
-from genax.core.checkpoint import Checkpoints
+from genax.core.checkpoint import Checkpoints, load_from
 from genax.core.data import Data, Shard
 from genax.core.devices import Strategy, abstract, create, make_strategy
 from genax.core.errors import GenaxError
@@ -133,11 +133,14 @@ class Run:
             found = read_run(self.workdir)
             if found is not None:
                 check_same_run(found, record, self.workdir)
-            state = create(self.initial, self.strategy)
+            state, says = create(self.initial, self.strategy), []
+            for folder, names in self.experiment.pretrained.items():
+                state, report = load_from(folder, state, names)
+                says.append(f"from {folder}: {report}")
             if change is not None:
                 state = change(state)
             self._write(record)
-            return state, None, []
+            return state, None, says
         step = steps[-1] if from_step is None else from_step
         saved = checkpoints.record(step)
         changed = check_same_run(saved["run"], record, self.workdir)

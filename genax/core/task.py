@@ -75,14 +75,14 @@ class Stage:
 class Sampler:
     """Draws samples: function(nets, batch) -> one sample per element of batch["index"].
 
-    batch: "index", and the arrays of `condition(num)` where the samples are conditioned.
+    batch: "index", and the arrays of condition(num, workdir) where samples are conditioned.
     render: function(samples, workdir) -> a PIL image or a text, what a person looks at.
     prompt: function(text, num, workdir) -> such arrays, where a user's text can condition them.
     """
 
     function: Callable[[Any, Batch], PyTree]
     render: Callable[[Any, Any], Any]
-    condition: Callable[[int], Batch] | None = None
+    condition: Callable[[int, Any], Batch] | None = None
     prompt: Callable[[str, int, Any], Batch] | None = None
 
 
@@ -91,12 +91,12 @@ class Evaluator:
     """Scores the networks: function(nets, batch) -> loss, averaged over all evaluation data.
 
     summarize: where a score is no mean (an FID, a BLEU), function returns a pytree of arrays, one
-      row per element; they are joined over all batches and summarize makes the scores of them.
+      row per element; summarize(rows, workdir) makes the scores of them, joined over all batches.
     examples: read at most this many; None is all.
     """
 
     function: Callable[[Any, Batch], Any]
-    summarize: Callable[[PyTree], Mapping[str, float]] | None = None
+    summarize: Callable[[PyTree, Any], Mapping[str, float]] | None = None
     examples: int | None = None
 
 
@@ -169,8 +169,11 @@ class Experiment:
 
     data: training data, one for all stages or one a stage (see `genax.core.data`).
     evaluation: data that evaluators read; None where they need none but batch["index"].
+    pretrained: runs, or what `genax import` wrote, whose parameters a new run starts with: by
+      folder, old paths to new ones, such as {"params/encoder": "params/encoder"}.
     """
 
     task: Task
     data: Any
     evaluation: Any = None
+    pretrained: Mapping[str, Mapping[str, str]] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,6 +39,24 @@ def load_corpus(name: str) -> Mapping[str, list[str]]:
     if not known.packages:
         return load_stdlib()
     return split_by_position(_read(known_builder(known), name, "train"))
+
+
+def load_splits(name: str, needed: str) -> Mapping[str, list[str]]:
+    """As `load_corpus`. Raises GenaxError where there is no split of the name `needed`."""
+    corpus = load_corpus(name)
+    if needed not in corpus:
+        raise GenaxError(f"{name} has no split {needed!r}; it has {', '.join(sorted(corpus))}.")
+    return corpus
+
+
+def fingerprint_corpus(corpus: Mapping[str, Sequence[str]]) -> str:
+    """SHA-256 (hex) over all documents of a text set."""
+    digest = hashlib.sha256()
+    for split, documents in sorted(corpus.items()):
+        digest.update(f"{split} {len(documents)}".encode())
+        for document in documents:
+            digest.update(hashlib.sha256(document.encode(errors="surrogatepass")).digest())
+    return digest.hexdigest()
 
 
 def split_by_position(documents: Sequence[str], fraction: float = 0.9) -> dict[str, list[str]]:

@@ -43,7 +43,9 @@ def stdlib_examples(name: str) -> Mapping[str, Sequence[Example]]:
 
 
 def summaries(document: str) -> Iterator[Example]:
-    """`code`, a function without its docstring, and `summary`, the docstring's first line.
+    """`code`, a function without its docstring; `summary`, the docstring's first line; `method`.
+
+    The last is 1 where the first argument is self or cls.
 
     Only of functions of at most 2,000 characters that do something, with a docstring whose first
     sentence or paragraph is a line of 3 to 30 words.
@@ -61,7 +63,12 @@ def summaries(document: str) -> Iterator[Example]:
             indent = re.compile(rf"[ \t]{{0,{function.col_offset}}}")
             code = "".join(indent.sub("", line, count=1) for line in kept).rstrip()
             if len(code) <= _CODE:
-                yield {"code": code, "summary": summary}
+                yield {"code": code, "summary": summary, "method": int(_is_method(function))}
+
+
+def _is_method(function: Function) -> bool:
+    arguments = [*function.args.posonlyargs, *function.args.args]
+    return bool(arguments) and arguments[0].arg in ("self", "cls")
 
 
 def _summary(docstring: str) -> str | None:

@@ -212,7 +212,7 @@ _SETS = (
         cite="Python Software Foundation, The Python Standard Library",
         licence="PSF-2.0",
         counts={"train": 4_919, "validation": 233},
-        fields={"code": str, "summary": str},
+        fields={"code": str, "summary": str, "method": int},
     ),
     KnownSet(
         name="stdlib_signatures",

@@ -10,14 +10,14 @@ from typing import Any
 
 import jax
 import numpy as np
-from etils import epath
 
 from genax.core.data import BatchIterator, Shard
 from genax.core.errors import GenaxError
 from genax.data import pipeline
-from genax.data.corpora import load_corpus
+from genax.data.corpora import fingerprint_corpus, load_splits
 from genax.data.pipeline import Batch
-from genax.data.tokenizers import FILE, Tokenizer, load_tokenizer, save_tokenizer, train_tokenizer
+from genax.data.run_tokenizer import run_tokenizer
+from genax.data.tokenizers import Tokenizer, train_tokenizer
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,8 @@ class TextData:
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) over the whole corpus and everything that changes a window or the order."""
-        digest = hashlib.sha256()
         how = (self.name, self.tokenizer, self.context, self.vocab_size, self.split, self.limit)
-        digest.update(repr(how).encode())
-        for split, documents in sorted(self._corpus.items()):
-            digest.update(f"{split} {len(documents)}".encode())
-            for document in documents:
-                digest.update(hashlib.sha256(document.encode(errors="surrogatepass")).digest())
-        return digest.hexdigest()
+        return hashlib.sha256(f"{how} {fingerprint_corpus(self._corpus)}".encode()).hexdigest()
 
     def train(self, batch_size: int, seed: int, shard: Shard, workdir: Any = None) -> BatchIterator:
         """Endless batches "tokens" [b, context + 1] and "id" [b], the window's first token.
@@ -88,43 +82,18 @@ class TextData:
 
         Raises GenaxError where the run's is of another kind, or has more tokens than vocab_size.
         """
-        path = None if workdir is None else epath.Path(workdir) / FILE
-        if path is not None and path.exists():
-            tokenizer = load_tokenizer(workdir)
-            if tokenizer.kind != self.tokenizer:
-                raise GenaxError(
-                    f"{path} is a tokenizer of kind {tokenizer.kind!r} but the experiment asks for "
-                    f"{self.tokenizer!r}; use another workdir, or the old setting."
-                )
-            self._check_size(tokenizer)
-            return tokenizer
-        tokenizer = self._new_tokenizer
-        self._check_size(tokenizer)
-        if path is not None and save:
-            save_tokenizer(tokenizer, workdir)
-        return tokenizer
+        make = lambda: self._new_tokenizer  # noqa: E731
+        return run_tokenizer(workdir, self.tokenizer, self.vocab_size, make, save)
 
     @cached_property
     def _corpus(self) -> Mapping[str, list[str]]:
-        corpus = load_corpus(self.name)
-        if self.split not in corpus:
-            raise GenaxError(
-                f"{self.name} has no split {self.split!r}; it has {', '.join(sorted(corpus))}."
-            )
-        return corpus
+        return load_splits(self.name, self.split)
 
     @cached_property
     def _new_tokenizer(self) -> Tokenizer:
         corpus = self._corpus
         held_out = [text for split in corpus if split != "train" for text in corpus[split]]
         return train_tokenizer(self.tokenizer, corpus["train"], self.vocab_size, held_out)
-
-    def _check_size(self, tokenizer: Tokenizer) -> None:
-        if tokenizer.size > self.vocab_size:
-            raise GenaxError(
-                f"the {tokenizer.kind!r} tokenizer of {self.name} has {tokenizer.size} tokens, "
-                f"more than vocab_size={self.vocab_size}; set it to {tokenizer.size} or above."
-            )
 
     def _tokens(self, tokenizer: Tokenizer) -> np.ndarray:
         key = tokenizer.to_json()

@@ -83,7 +83,7 @@ def class_coverage(
     2,000 test images, without which the others mean nothing.
     """
 
-    def summarize(drawn: Images) -> Mapping[str, float]:
+    def summarize(drawn: Images, workdir: Any) -> Mapping[str, float]:
         images, labels = labelled_images(train, fitted_on)
         classify = fit_classifier(images, labels)
         test_images, test_labels = labelled_images(test, 2000)

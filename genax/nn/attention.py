@@ -17,8 +17,9 @@ from genax.nn.causal_attention import causal_attention
 from genax.nn.kv_cache import LayerCache
 from genax.nn.projection import Projection
 from genax.nn.rotary import Rotation, rotate
+from genax.nn.splash import splash_attention
 
-IMPLEMENTATIONS = ("auto", "xla", "blocks", "cudnn")
+IMPLEMENTATIONS = ("auto", "xla", "blocks", "cudnn", "splash")
 
 
 def attend(
@@ -41,11 +42,12 @@ def attend(
     dropout: rate on the probabilities, drawn from rng. bias: is added to the scores.
     window: with causal, a query attends to so many positions, its own the last (Beltagy et al.
       2020, section 3.1). scale: takes the place of 1 / sqrt(h).
-    implementation: "cudnn" (fused, NVIDIA), "blocks" (`causal_attention`), "xla", or "auto": the
-      fused one on a GPU and "blocks" on a CPU where they cover the case, else "xla".
+    implementation: "cudnn" (fused, NVIDIA), "splash" (fused, TPU: see `splash_attention`), "blocks"
+      (`causal_attention`), "xla", or "auto": the fused one on a GPU and "blocks" on a CPU where
+      they cover the case, else "xla".
 
     The softmax is float32 whatever the type of the arguments. Raises GenaxError for an unknown
-    implementation, or for "blocks" where the case is not plain causal self-attention.
+    implementation, or for "blocks" and "splash" where they do not cover the case.
     """
     if implementation not in IMPLEMENTATIONS:
         raise GenaxError(
@@ -67,6 +69,13 @@ def attend(
                 'and without mask, bias, window and dropout; choose "auto" or "xla".'
             )
         return causal_attention(query, key, value)
+    if implementation == "splash":
+        if bias is not None or dropout or (mask is not None and mask.shape[1] != 1):
+            raise GenaxError(
+                'attention "splash" takes masks of padding only, neither packed sequences nor '
+                'bias nor dropout; choose "auto" or "xla".'
+            )
+        return splash_attention(query, key, value, mask, causal, window, scale)
     if implementation == "cudnn":
         return jax.nn.dot_product_attention(
             query,
@@ -125,6 +134,33 @@ def _weigh(scores, value, dropout, rng):
         probabilities = jnp.where(keep, probabilities / (1 - dropout), 0)
     values = jnp.einsum("bkgts,bskh->btkgh", probabilities.astype(value.dtype), value)
     return values.reshape(*values.shape[:2], -1, values.shape[-1])
+
+
+def attend_once(
+    query: Float[Array, "b 1 n h"],
+    cache: LayerCache,
+    mask: Bool[Array, "b 1 s"] | None = None,
+    bias: Float[Array, "#b n 1 s"] | None = None,
+    scale: float | None = None,
+) -> Float[Array, "b 1 n h"]:
+    """`attend` for one query in each sequence, with keys and values as they lie in the cache."""
+    b, _, n, h = query.shape
+    key, value = cache.key.astype(query.dtype), cache.value.astype(query.dtype)
+    heads = len(key) // b
+    query = (query * (1 / math.sqrt(h) if scale is None else scale)).reshape(len(key), -1, h)
+    scores = jnp.einsum("xgh,xsh->xgs", query, key, preferred_element_type=jnp.float32)
+    scores = scores.reshape(b, heads, n // heads, 1, -1)
+    if bias is not None:
+        scores = scores + bias.reshape(bias.shape[0], *scores.shape[1:3], *bias.shape[2:])
+    probabilities = jax.nn.softmax(_masked(scores, mask, False, None), axis=-1)
+    probabilities = probabilities.reshape(len(key), n // heads, -1).astype(value.dtype)
+    return jnp.einsum("xgs,xsh->xgh", probabilities, value).reshape(b, 1, n, h)
+
+
+def latest(mask: Bool[Array, "b t s"], window: int) -> Bool[Array, "b t s"]:
+    """Of the keys that a query may attend to, the last `window`."""
+    after = jnp.cumsum(mask[..., ::-1], axis=-1)[..., ::-1]
+    return mask & (after <= window)
 
 
 @jax.custom_vjp
@@ -186,12 +222,11 @@ class Attention(nn.Module):
         to all slots that `mask` [b, t, slots] allows; causality is then the mask's business.
         Returns the new values of x and the cache; a cross-attention's is that of its memory.
         Raises GenaxError where the heads do not divide the width or each other, and for a window
-        with a cache or without causality, where it would have no effect.
+        without causality, where it would have no effect.
         """
-        if self.window is not None and (cache is not None or not self.causal):
+        if self.window is not None and (self.cross or not self.causal):
             raise GenaxError(
-                f"Attention: window={self.window} works in causal attention without a cache; "
-                "leave it out, or put it into the mask."
+                f"Attention: window={self.window} works in causal self-attention; leave it out."
             )
         width = x.shape[-1]
         head_dim, kv_heads = self._heads(width)
@@ -213,12 +248,18 @@ class Attention(nn.Module):
         if rotation is not None:
             query, key = rotate(query, rotation), rotate(key, rotation)
         if self.cross and key is not None:
-            cache = LayerCache(key, value)
+            cache = LayerCache.of(key, value)
         elif cache is not None:
             cache = cache if self.cross else cache.write(key, value, start)
-            key, value = cache.key.astype(query.dtype), cache.value.astype(query.dtype)
+            if self.window is not None and mask is not None:
+                mask = latest(mask, self.window)
         dropout = self.dropout if train else 0.0
-        plain = self.causal and cache is None
+        if cache is not None and query.shape[1] == 1 and not dropout:
+            y = attend_once(query, cache, mask, bias, self.scale)
+            return project((width,), "output", self.output_init, 2)(y), cache
+        if cache is not None:
+            key, value = (part.astype(query.dtype) for part in cache.read(kv_heads))
+        plain, window = (True, self.window) if self.causal and cache is None else (False, None)
         y = attend(
             query,
             key,
@@ -229,7 +270,7 @@ class Attention(nn.Module):
             self.make_rng("dropout") if dropout else None,
             self.implementation,
             bias,
-            self.window,
+            window,
             self.scale,
         )
         return project((width,), "output", self.output_init, 2)(y), cache

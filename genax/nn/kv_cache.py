@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,10 +15,27 @@ from jaxtyping import Array, Bool, Float, Int
 
 @struct.dataclass
 class LayerCache:
-    """One attention layer's keys and values: [batch, slots, kv_heads, head_dim]."""
+    """One attention layer's keys and values: [batch * kv_heads, slots, head_dim].
 
-    key: Float[Array, "*layers b s n h"]
-    value: Float[Array, "*layers b s n h"]
+    The products of `attend_once` read them just so. If they had to be transposed or reshaped, XLA
+    would copy the whole cache for each token on a CPU.
+    """
+
+    key: Float[Array, "*layers bn s h"]
+    value: Float[Array, "*layers bn s h"]
+
+    @classmethod
+    def of(cls, key: Float[Array, "b s n h"], value: Float[Array, "b s n h"]) -> LayerCache:
+        """The cache that holds these and has no further slots."""
+        return cls(_heads_first(key), _heads_first(value))
+
+    def read(self, heads: int) -> tuple[Float[Array, "b s n h"], Float[Array, "b s n h"]]:
+        """Keys and values of all slots."""
+
+        def get(x):
+            return x.reshape(-1, heads, *x.shape[1:]).swapaxes(1, 2)
+
+        return get(self.key), get(self.value)
 
     def write(
         self,
@@ -28,9 +46,15 @@ class LayerCache:
         """This cache with t more tokens in the slots from `start` on."""
 
         def put(old, new):
-            return lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), start, axis=1)
+            new = _heads_first(new).astype(old.dtype)
+            return lax.dynamic_update_slice_in_dim(old, new, start, axis=1)
 
         return LayerCache(put(self.key, key), put(self.value, value))
+
+
+def _heads_first(x: Float[Array, "b s n h"]) -> Float[Array, "bn s h"]:
+    b, s, n, h = x.shape
+    return x.swapaxes(1, 2).reshape(b * n, s, h)
 
 
 @struct.dataclass
@@ -70,7 +94,7 @@ class KVCache:
     ) -> KVCache:
         """A cache for `slots` tokens a sequence, padding included."""
         stack = (num_layers,) if scanned else ()
-        zeros = jnp.zeros((*stack, batch_size, slots, num_heads, head_dim), dtype)
+        zeros = jnp.zeros((*stack, batch_size * num_heads, slots, head_dim), dtype)
         layer = BlockCache(LayerCache(zeros, zeros))
         return cls(
             layers=layer if scanned else (layer,) * num_layers,
@@ -86,25 +110,34 @@ class KVCache:
     def take(self, rows: Int[Array, " b"]) -> KVCache:
         """The cache whose sequence i is that of rows[i], of the same memory."""
 
-        def one(layer: BlockCache, axis: int) -> BlockCache:
-            return replace(layer, own=jax.tree.map(lambda x: jnp.take(x, rows, axis), layer.own))
+        def one(layer: BlockCache) -> BlockCache:
+            return replace(
+                layer, own=self._by_sequence(lambda x, i: jnp.take(x, rows, i), layer.own)
+            )
 
-        layers: Any
-        if isinstance(self.layers, BlockCache):
-            layers = one(self.layers, 1)
-        else:
-            layers = tuple(one(layer, 0) for layer in self.layers)
+        layers = self.layers
+        layers = one(layers) if isinstance(layers, BlockCache) else tuple(map(one, layers))
         return replace(self, layers=layers, valid=self.valid[rows])
 
     def repeat(self, times: int) -> KVCache:
         """Each sequence so many times in a row, its memory too."""
-        axis = 0 if isinstance(self.layers, tuple) else 1
-        layers = jax.tree.map(lambda x: jnp.repeat(x, times, axis), self.layers)
+        layers = self._by_sequence(lambda x, i: jnp.repeat(x, times, i), self.layers)
         valid = jnp.repeat(self.valid, times, 0)
         if self.memory_mask is None:
             return replace(self, layers=layers, valid=valid)
         memory_mask = jnp.repeat(self.memory_mask, times, 0)
         return replace(self, layers=layers, valid=valid, memory_mask=memory_mask)
+
+    def _by_sequence(self, change: Callable[[Array, int], Array], layers: Any) -> Any:
+        """change(x, axis of the sequences) for keys and values, where that axis is on its own."""
+
+        def one(x):
+            *stack, rows, slots, size = x.shape
+            sequences = len(self.valid)
+            x = change(x.reshape(*stack, sequences, rows // sequences, slots, size), len(stack))
+            return x.reshape(*stack, -1, slots, size)
+
+        return jax.tree.map(one, layers)
 
     def positions(self, mask: Bool[Array, "b t"]) -> Int[Array, "b t"]:
         """Positions of t further tokens: each counts the real tokens before it."""

@@ -16,6 +16,7 @@ from genax.nn.gelu import gelu
 from genax.nn.layer_norm import LayerNorm
 from genax.nn.projection import Projection
 from genax.transformer.block import Context, make_blocks, run_blocks
+from genax.transformer.token_range import check_tokens
 
 
 class BERT(nn.Module):
@@ -87,6 +88,7 @@ class BERT(nn.Module):
         Raises GenaxError for more tokens than there are positions.
         """
         length = tokens.shape[1]
+        check_tokens(tokens, self.vocab_size, "BERT")
         if length > self.context:
             raise GenaxError(
                 f"BERT: {length} tokens exceed its {self.context} positions; shorten the sequences."

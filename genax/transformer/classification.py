@@ -49,7 +49,7 @@ def show_attention(nets: Any, batch: Batch) -> Float[Array, "b h w c"]:
     return jnp.concatenate([images, jnp.broadcast_to(maps, images.shape)], axis=2)
 
 
-def first_images(data: Any, num: int) -> dict[str, np.ndarray]:
+def first_images(data: Any, num: int, workdir: Any) -> dict[str, np.ndarray]:
     """The condition of `show_attention`: the first images of a data set."""
     from genax.evaluation.classifier import labelled_images
 

@@ -39,6 +39,21 @@ def _backward(residuals, gradient):
 cross_entropy.defvjp(_forward, _backward)
 
 
+def smoothed_cross_entropy(
+    logits: Float[Array, "*b vocab"], targets: Int[Array, "*b"], smoothing: float
+) -> Float[Array, "*b"]:
+    """Cross-entropy with 1 - smoothing of the weight on the target and the rest on all tokens.
+
+    Szegedy et al. 2016, section 7: (1 - e) H(target, p) + e H(uniform, p), in nats, float32.
+    """
+    nats = cross_entropy(logits, targets)
+    if not smoothing:
+        return nats
+    wide = logits.astype(jnp.float32)
+    uniform = jax.nn.logsumexp(wide, axis=-1) - wide.mean(-1)
+    return (1 - smoothing) * nats + smoothing * uniform
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
 def chunked_cross_entropy(
     hidden: Float[Array, "*b d"],
@@ -55,31 +70,41 @@ def chunked_cross_entropy(
 
 
 def _chunks(table, chunk):
-    """[chunks, chunk, d], filled up with zeros, and the number of each row."""
+    """Rows of each chunk in turn: how many there are, and where the first one of each lies.
+
+    All are of one size; the last one reaches back where they do not divide the table. Rows are
+    read where they lie, since a table filled up to whole chunks would be a copy of it.
+    """
     vocab = len(table)
     count = -(-vocab // chunk)
-    rows = jnp.pad(table, ((0, count * chunk - vocab), (0, 0))).reshape(count, chunk, -1)
-    return rows, jnp.arange(count * chunk).reshape(count, chunk)
+    size = -(-vocab // count)
+    firsts = jnp.arange(count) * size
+    return size, (jnp.minimum(firsts, vocab - size), firsts)
 
 
-def _chunk_logits(hidden, rows, numbers, vocab):
+def _chunk_logits(hidden, table, start, size):
+    rows = lax.dynamic_slice_in_dim(table, start, size)
     logits = jnp.einsum("...d,vd->...v", hidden, rows, preferred_element_type=jnp.float32)
-    return jnp.where(numbers < vocab, logits, -jnp.inf)
+    return rows, start + jnp.arange(size), logits
 
 
 def _chunked_forward(hidden, table, targets, chunk):
+    size, parts = _chunks(table, chunk)
+
     def read(carry, part):
         largest, total, picked = carry
-        rows, numbers = part
-        logits = _chunk_logits(hidden, rows, numbers, len(table))
+        start, first = part
+        _, numbers, logits = _chunk_logits(hidden, table, start, size)
+        logits = jnp.where(numbers >= first, logits, -jnp.inf)
         new = jnp.maximum(largest, logits.max(-1))
         total = total * jnp.exp(largest - new) + jnp.exp(logits - new[..., None]).sum(-1)
-        picked += jnp.where(numbers == targets[..., None], logits, 0).sum(-1)
+        hit = (numbers == targets[..., None]) & (numbers >= first)
+        picked += jnp.where(hit, logits, 0).sum(-1)
         return (new, total, picked), None
 
     zeros = jnp.zeros(targets.shape, jnp.float32)
-    start = (jnp.full_like(zeros, -jnp.inf), zeros, zeros)
-    (largest, total, picked), _ = lax.scan(read, start, _chunks(table, chunk))
+    begin = (jnp.full_like(zeros, -jnp.inf), zeros, zeros)
+    (largest, total, picked), _ = lax.scan(read, begin, parts)
     whole = largest + jnp.log(total)
     return (whole - picked, picked >= largest), (hidden, table, targets, whole)
 
@@ -87,19 +112,23 @@ def _chunked_forward(hidden, table, targets, chunk):
 def _chunked_backward(chunk, residuals, gradients):
     hidden, table, targets, whole = residuals
     gradient = gradients[0][..., None]
+    size, parts = _chunks(table, chunk)
 
-    def read(dhidden, part):
-        rows, numbers = part
-        logits = _chunk_logits(hidden, rows, numbers, len(table))
+    def read(carry, part):
+        dhidden, dtable = carry
+        start, first = part
+        rows, numbers, logits = _chunk_logits(hidden, table, start, size)
         slope = jnp.exp(logits - whole[..., None]) - (numbers == targets[..., None])
         slope = (slope * gradient).astype(hidden.dtype)
+        drows = jnp.einsum("...v,...d->vd", slope, hidden).astype(table.dtype)
+        # Rows that the chunk before has too get the same gradient again, and add nothing more.
+        slope = jnp.where(numbers >= first, slope, 0)
         dhidden += jnp.einsum("...v,vd->...d", slope, rows, preferred_element_type=jnp.float32)
-        return dhidden, jnp.einsum("...v,...d->vd", slope, hidden)
+        return (dhidden, lax.dynamic_update_slice_in_dim(dtable, drows, start, axis=0)), None
 
-    zeros = jnp.zeros(hidden.shape, jnp.float32)
-    dhidden, dtable = lax.scan(read, zeros, _chunks(table, chunk))
-    dtable = dtable.reshape(-1, table.shape[1])[: len(table)]
-    return dhidden.astype(hidden.dtype), dtable.astype(table.dtype), None
+    begin = (jnp.zeros(hidden.shape, jnp.float32), jnp.zeros_like(table))
+    (dhidden, dtable), _ = lax.scan(read, begin, parts)
+    return dhidden.astype(hidden.dtype), dtable, None
 
 
 chunked_cross_entropy.defvjp(_chunked_forward, _chunked_backward)

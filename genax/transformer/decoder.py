@@ -7,7 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from genax.core.errors import GenaxError
@@ -15,6 +17,7 @@ from genax.nn.kv_cache import KVCache
 from genax.nn.rotary import Rotation
 from genax.transformer.block import Context, run_blocks
 from genax.transformer.packing import packed_mask, packed_positions
+from genax.transformer.token_range import check_tokens
 
 # Placement of parameters over the mesh: heads and the feed-forward width over "tensor" (Shoeybi et
 # al. 2019, section 3), the model width over "fsdp". Layers under nn.scan have a leading axis more.
@@ -38,6 +41,18 @@ _RULES = (
 PARTITION_RULES = tuple(
     rule for path, axes in _RULES for rule in ((path, axes), (path, (None, *axes)))
 )
+
+
+def table_scores(table: nn.Embed, hidden: Float[Array, "b t d"]) -> Float[Array, "b t vocab"]:
+    """Products of the hidden states with the rows of the table."""
+    b, t, d = hidden.shape
+    if jax.default_backend() != "cpu" or not 1 < b * t <= 64:
+        return table.attend(hidden)
+    # For few hidden states XLA spends most of the time on transposing the table, unless it is the
+    # left operand. The barrier keeps XLA from swapping them back.
+    rows = table.embedding.astype(table.dtype)
+    scores = jnp.einsum("vd,xd->vx", rows, hidden.astype(table.dtype).reshape(b * t, d))
+    return lax.optimization_barrier(scores).T.reshape(b, t, -1)
 
 
 class Decoder(nn.Module):
@@ -89,7 +104,7 @@ class Decoder(nn.Module):
 
     def logits(self, hidden: Float[Array, "b t d"]) -> Float[Array, "b t vocab"]:
         """Scores over the vocabulary."""
-        return self.head_table.attend(hidden)
+        return table_scores(self.head_table, hidden)
 
     @property
     def cache_heads(self) -> tuple[int, int]:
@@ -129,6 +144,7 @@ class Decoder(nn.Module):
     ) -> Float[Array, "b t d"]:
         """What the head reads, for losses that do not want all logits at once."""
         length = tokens.shape[1]
+        check_tokens(tokens, self.vocab_size, type(self).__name__)
         if length > self.context:
             raise GenaxError(
                 f"{type(self).__name__}: {length} tokens exceed the context of {self.context}; "
@@ -169,6 +185,7 @@ class Decoder(nn.Module):
         mask: which tokens are real. memory, memory_mask: in the first call, after which the cache
         holds them. The caller keeps the number of slots and positions.
         """
+        check_tokens(tokens, self.vocab_size, type(self).__name__)
         mask = jnp.ones(tokens.shape, bool) if mask is None else mask
         start, positions = cache.used, cache.positions(mask)
         cache, allowed = cache.admit(mask)

@@ -27,9 +27,17 @@ def next_tokens(
     sequence, so that a draw does not depend on the batch.
     """
     if temperature == 0:
-        return logits.argmax(-1).astype(jnp.int32)
+        return likeliest(logits)
     logits = keep_likeliest(logits.astype(jnp.float32) / temperature, top_k, top_p)
     return jax.vmap(jax.random.categorical)(keys, logits).astype(jnp.int32)
+
+
+def likeliest(logits: Float[Array, "b vocab"]) -> Int[Array, " b"]:
+    """The token of the largest logit, the first of equals; with NaN among them, the last token."""
+    # argmax, which XLA does one number at a time on a CPU.
+    numbers = jnp.arange(logits.shape[-1], dtype=jnp.int32)
+    largest = logits.max(-1, keepdims=True)
+    return jnp.where(logits == largest, numbers, numbers[-1]).min(-1)
 
 
 def keep_likeliest(

@@ -17,6 +17,7 @@ from genax.nn.layer_norm import LayerNorm
 from genax.nn.sinusoids import sinusoids
 from genax.transformer.block import Context, make_blocks, run_blocks
 from genax.transformer.decoder import Decoder
+from genax.transformer.token_range import check_tokens
 
 
 class EncoderDecoder(Decoder):
@@ -82,6 +83,7 @@ class EncoderDecoder(Decoder):
         train: bool = False,
     ) -> Float[Array, "b t d"]:
         """The memory of a source. mask: which tokens are real; shorter sources end in padding."""
+        check_tokens(tokens, self.vocab_size, type(self).__name__)
         x = self.embed(tokens, jnp.arange(tokens.shape[1])[None], train)
         context = Context(mask=None if mask is None else mask[:, None])
         return run_blocks(self.encoder_blocks, x, context, None, train)[0]

@@ -36,7 +36,7 @@ def language_model(
         top_k=top_k,
         top_p=top_p,
     )
-    prompt = partial(encode_prompt, context=decoder.context)
+    prompt = partial(encode_prompt, context=decoder.context, vocab_size=decoder.vocab_size)
     loss = partial(next_token_loss, chunk=chunk)
     return Task(
         networks=Networks(decoder),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax.numpy as jnp
 import optax
 
 from genax.core import tree
@@ -22,6 +23,26 @@ def warmup_cosine(peak: float, final: float, warmup_steps: int, decay_steps: int
     return optax.warmup_cosine_decay_schedule(
         peak / (warmup_steps + 1), peak, warmup_steps, decay_steps, final
     )
+
+
+def warmup_linear(peak: float, warmup_steps: int, decay_steps: int) -> optax.Schedule:
+    """Linear from 0 to peak, then linear to 0 at decay_steps: Devlin et al. 2018, appendix A.2."""
+    rise = optax.linear_schedule(0.0, peak, max(1, warmup_steps))
+    fall = optax.linear_schedule(peak, 0.0, decay_steps - warmup_steps)
+    return optax.join_schedules([rise, fall], [warmup_steps])
+
+
+def warmup_inverse_sqrt(hidden_size: int, warmup_steps: int, scale: float = 1.0) -> optax.Schedule:
+    """scale * hidden_size^-0.5 * min(n^-0.5, n * warmup_steps^-1.5): Vaswani et al. 2017, eq. 3.
+
+    n: the step, counted from one.
+    """
+
+    def rate(step):
+        number = jnp.asarray(step, jnp.float32) + 1
+        return scale * hidden_size**-0.5 * jnp.minimum(number**-0.5, number * warmup_steps**-1.5)
+
+    return rate
 
 
 def is_decayed(params: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The published sizes of left-to-right language models and of the Vision Transformer."""
+"""The published sizes of Transformers."""
 
 from __future__ import annotations
 
@@ -77,6 +77,69 @@ LLAMA_PRESETS = {
     "llama3.1-8b": replace(_8B, context=131_072, long_context=True),
     "llama3.1-70b": replace(_70B, context=131_072, long_context=True),
 }
+
+
+@dataclass(frozen=True)
+class BERTPreset:
+    """A row of Devlin et al. 2018, section 3.
+
+    params: of the encoder with its pooler. pretraining: with both heads of pretraining.
+    """
+
+    num_layers: int
+    hidden_size: int
+    num_heads: int
+    params: int
+    pretraining: int
+    context: int = 512
+    vocab_size: int = 30_522
+
+
+# minilm: the sizes of all-MiniLM-L6-v2, distilled as Wang et al. 2020 have it (arXiv:2002.10957).
+BERT_PRESETS = {
+    "base": BERTPreset(12, 768, 12, 109_482_240, 110_106_428),
+    "large": BERTPreset(24, 1024, 16, 335_141_888, 336_226_108),
+    "minilm": BERTPreset(6, 384, 12, 22_713_216, 22_893_116),
+}
+
+
+@dataclass(frozen=True)
+class EncoderDecoderPreset:
+    """A row of Vaswani et al. 2017, table 3, with the vocabulary of section 5.1.
+
+    params: without biases in attention, as in the paper's published code.
+    """
+
+    num_layers: int
+    hidden_size: int
+    num_heads: int
+    mlp_size: int
+    dropout: float
+    steps: int
+    params: int
+    vocab_size: int = 37_000
+
+
+ENCODER_DECODER_PRESETS = {
+    "base": EncoderDecoderPreset(6, 512, 8, 2048, 0.1, 100_000, 63_045_632),
+    "big": EncoderDecoderPreset(6, 1024, 16, 4096, 0.3, 300_000, 214_171_648),
+}
+
+
+@dataclass(frozen=True)
+class T5Preset:
+    """A row of Raffel et al. 2020, section 3.7. num_layers: of each of both stacks."""
+
+    num_layers: int
+    hidden_size: int
+    num_heads: int
+    head_dim: int
+    mlp_size: int
+    params: int
+    vocab_size: int = 32_128
+
+
+T5_PRESETS = {"base": T5Preset(12, 768, 12, 64, 3072, 222_903_552)}
 
 
 @dataclass(frozen=True)

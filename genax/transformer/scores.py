@@ -25,7 +25,7 @@ def _rows(nets: Any, batch: Batch, loss: Callable[[Any, Batch], Loss]) -> dict[s
     }
 
 
-def _summarize(rows: Mapping[str, np.ndarray]) -> dict[str, float]:
+def _summarize(rows: Mapping[str, np.ndarray], workdir: Any) -> dict[str, float]:
     nats, hits, tokens = (float(rows[k].sum(dtype=np.float64)) for k in ("nats", "hits", "tokens"))
     mean = nats / tokens
     return {

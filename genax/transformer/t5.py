@@ -17,6 +17,7 @@ from genax.nn.gated_feed_forward import GatedFeedForward
 from genax.nn.rms_norm import RMSNorm
 from genax.transformer.block import Context, make_blocks, run_blocks
 from genax.transformer.decoder import Decoder
+from genax.transformer.token_range import check_tokens
 
 
 def relative_buckets(
@@ -122,6 +123,7 @@ class T5(Decoder):
         train: bool = False,
     ) -> Float[Array, "b t d"]:
         """The memory of a source. mask: which tokens are real."""
+        check_tokens(tokens, self.vocab_size, type(self).__name__)
         places = jnp.arange(tokens.shape[1])
         bias = self._bias(self.encoder_distances, places, places, causal=False)
         context = Context(mask=None if mask is None else mask[:, None], bias=bias)

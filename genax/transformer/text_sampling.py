@@ -35,12 +35,19 @@ def sample_tokens(
     return jnp.concatenate([prompts, tokens], axis=1) if "prompt" in batch else tokens
 
 
-def encode_prompt(text: str, num: int, workdir: Any, context: int) -> Batch:
+def encode_prompt(text: str, num: int, workdir: Any, context: int, vocab_size: int) -> Batch:
     """A text for `num` samples to continue: {"prompt": int32 [num, p]}.
 
-    Raises GenaxError where it is empty, leaves no room in the context, or has unknown characters.
+    Raises GenaxError where it is empty, leaves no room in the context, or has unknown characters,
+    and where the tokenizer in workdir has more tokens than the model.
     """
-    tokens = load_tokenizer(workdir).encode(text)
+    tokenizer = load_tokenizer(workdir)
+    if tokenizer.size > vocab_size:
+        raise GenaxError(
+            f"the tokenizer in {workdir} has {tokenizer.size} tokens, the model {vocab_size}: it "
+            "is another one; put the run's own back."
+        )
+    tokens = tokenizer.encode(text)
     if not 0 < len(tokens) < context:
         raise GenaxError(
             f"--prompt has {len(tokens)} tokens; it needs at least one, and at most {context - 1} "

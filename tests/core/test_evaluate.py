@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genax.core import Evaluator, Loss, Sampler, per_example
+from genax.core import Evaluator, GenaxError, Loss, Sampler, per_example
 from genax.core.evaluate import evaluate, sample, variables
 from tests.core.toys import SIZE, Points, line_state, line_task, noisy_error
 
@@ -14,7 +14,7 @@ def rows(nets, batch):
     return {"x": batch["x"][:, 0], "y": nets.line(batch["x"])}
 
 
-def extremes(rows):
+def extremes(rows, workdir):
     assert rows["x"].shape == rows["y"].shape
     return {"count": len(rows["x"]), "largest": rows["x"].max()}
 
@@ -74,7 +74,7 @@ def test_an_evaluator_without_data_sees_indices_alone():
         assert set(batch) == {"index"}
         return {"index": batch["index"]}
 
-    def listed(found):
+    def listed(found, workdir):
         return {"sum": found["index"].sum(), "count": len(found["index"])}
 
     task = line_task(evaluators={"indices": Evaluator(indices, listed, examples=10)})
@@ -102,7 +102,7 @@ def test_a_sample_does_not_depend_on_how_many_there_are():
     def draw(nets, batch):
         return nets.line(per_example(jax.random.normal, nets, batch, (SIZE,))) + batch["shift"]
 
-    def shifts(num):
+    def shifts(num, workdir):
         return {"shift": np.zeros(num, np.float32)}
 
     task = line_task()
@@ -116,3 +116,13 @@ def test_a_sample_does_not_depend_on_how_many_there_are():
     assert not np.allclose(many, sample(task, sampler, values, 8, seed=1))
     given = sample(task, sampler, values, 8, condition={"shift": np.ones(8, np.float32)})
     np.testing.assert_allclose(given, many + 1, rtol=1e-5)
+
+
+def test_data_in_which_nothing_counts_has_no_score():
+    def masked(nets, batch):
+        return Loss(nets.line(batch["x"]), jnp.zeros(()))
+
+    task = line_task(evaluators={"masked": Evaluator(masked)})
+    state = jax.jit(lambda: line_state(task))()
+    with pytest.raises(GenaxError, match="evaluator 'masked': no element"):
+        evaluate(task, variables(state), Points(4), 4, None)

@@ -67,6 +67,7 @@ def test_summary_and_code_without_it():
     assert only == {
         "code": '@property\ndef size(self):\n    text = """\nleft"""\n    return len(text)',
         "summary": "Return how large it is.",
+        "method": 1,
     }
 
 

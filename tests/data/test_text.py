@@ -8,7 +8,7 @@ import pytest
 from genax.core.data import Shard
 from genax.core.errors import GenaxError
 from genax.data import TextData, load_tokenizer
-from genax.data import text as text_module
+from genax.data import corpora as corpora_module
 from genax.data.corpora import load_corpus, split_by_position
 from genax.data.embedded import load_stdlib
 
@@ -18,7 +18,7 @@ DOCUMENTS = ["abcdefghij" * 30, "the quick brown fox jumps over the lazy dog. " 
 @pytest.fixture
 def corpus(monkeypatch):
     splits = split_by_position(DOCUMENTS)
-    monkeypatch.setattr(text_module, "load_corpus", lambda name: splits)
+    monkeypatch.setattr(corpora_module, "load_corpus", lambda name: splits)
     return splits
 
 
@@ -96,7 +96,7 @@ def test_fingerprint_follows_text_and_settings(corpus, monkeypatch):
     prints.add(dataclasses.replace(data, split="validation").fingerprint())
     assert dataclasses.replace(data).fingerprint() in prints
     changed = split_by_position([DOCUMENTS[0].replace("a", "b", 1), DOCUMENTS[1]])
-    monkeypatch.setattr(text_module, "load_corpus", lambda name: changed)
+    monkeypatch.setattr(corpora_module, "load_corpus", lambda name: changed)
     prints.add(dataclasses.replace(data).fingerprint())
     assert len(prints) == 4
 

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from genax.core.errors import GenaxError
-from genax.data.tokenizers import load_tokenizer, save_tokenizer, train_tokenizer
+from genax.data.tokenizers import (
+    BERT_SPECIALS,
+    load_tokenizer,
+    save_tokenizer,
+    train_tokenizer,
+)
 
 DOCUMENTS = ["To be, or not to be: that is the question.\n" * 20, "Naïve café ☃ 𝄞\n\n  end"]
 
@@ -74,3 +79,12 @@ def test_errors_name_the_file_and_the_kinds(tmp_path):
     (tmp_path / "tokenizer.json").write_text('{"model": ')
     with pytest.raises(GenaxError, match=r"tokenizer\.json is not a tokenizer"):
         load_tokenizer(tmp_path)
+
+
+def test_wordpiece_is_bert_s_and_always_the_same():
+    documents = ["Unbelievable things, believable things; 5°C and ÉTÉ."] * 3
+    first, again = (train_tokenizer("wordpiece", documents, 120) for _ in range(2))
+    assert first.to_json() == again.to_json()
+    assert [first.special(token) for token in BERT_SPECIALS] == [0, 1, 2, 3, 4]
+    assert first.decode_all([first.encode("Été, believable")]) == ["ete, believable"]
+    assert first.encode("[MASK] 漢").tolist() == [4, 1]

@@ -22,7 +22,7 @@ def test_real_images_cover_their_classes():
     evaluator = class_coverage(lambda nets, batch: batch["image"], train, test, samples=200)
     assert evaluator.examples == 200
     images, labels = labelled_images(test, 200)
-    scores = evaluator.summarize(images)
+    scores = evaluator.summarize(images, None)
     assert scores["classes_of_100"] == len(set(labels[:100]))
     assert scores["classifier_accuracy"] > 0.9
 

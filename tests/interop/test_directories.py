@@ -3,13 +3,20 @@
 import json
 import shutil
 
+import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
 from genax.core import GenaxError, tree
 from genax.interop import export_pretrained, load_pretrained
+from genax.interop.describe import describe
+from genax.transformer import bert_pretraining, classification, fine_tuning, translation
+from genax.transformer.bert import BERT, LinearHead, MaskedLMHead
+from genax.transformer.t5 import T5
+from genax.transformer.vit import ViT
 from tests.cli.command import call, succeed, train
 from tests.interop.agreement import CASES, make_reference
 from tests.parity import require
@@ -170,3 +177,59 @@ def test_a_trained_gpt_is_exported(settings, tmp_path):
     ours = jax.jit(module.apply)(variables, jax.numpy.asarray(tokens)).logits
     theirs = model(torch.from_numpy(tokens)).logits.detach().numpy()
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+
+
+BERT_SIZES = {"vocab_size": 30, "context": 8, "hidden_size": 16, "num_layers": 2, "num_heads": 2}
+TRAINED = {
+    "BertForPreTraining": bert_pretraining.Networks(
+        BERT(**BERT_SIZES, scan_layers=True), MaskedLMHead(), LinearHead(2)
+    ),
+    "BertForMaskedLM": bert_pretraining.Networks(
+        BERT(**BERT_SIZES, with_pooler=False), MaskedLMHead(), None
+    ),
+    "BertForSequenceClassification": fine_tuning.Networks(BERT(**BERT_SIZES), LinearHead(3)),
+    "BertForTokenClassification": fine_tuning.Networks(
+        BERT(**BERT_SIZES, with_pooler=False), LinearHead(2)
+    ),
+    "BertForQuestionAnswering": fine_tuning.SpanNetworks(
+        BERT(**BERT_SIZES, with_pooler=False), LinearHead(2)
+    ),
+    "ViTForImageClassification": classification.Networks(ViT(8, 4, 16, 2, 2, 5, scan_layers=True)),
+    "T5ForConditionalGeneration": translation.Networks(
+        T5(30, 8, 16, 2, 2, 32, use_bias=False, scan_layers=True, head_dim=6)
+    ),
+}
+
+
+def visit(nets):
+    """Call every network once."""
+    tokens = jnp.zeros((1, 4), jnp.int32)
+    if hasattr(nets, "transformer"):
+        return nets.transformer(tokens, memory=nets.transformer.encode(tokens))
+    if not hasattr(nets, "encoder"):
+        return nets.classifier(jnp.zeros((1, 8, 8, 1)))
+    hidden, encoder = nets.encoder(tokens), nets.encoder
+    hidden = encoder.pool(hidden) if encoder.with_pooler else hidden
+    if hasattr(nets, "masked_head"):
+        nets.masked_head(hidden, encoder.token_embedding.embedding)
+    head = nets.next_sentence_head if hasattr(nets, "masked_head") else nets.classifier
+    return hidden if head is None else head(hidden)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_trained_networks_are_exported(name, tmp_path):
+    (transformers,) = require("transformers")
+    networks = TRAINED[name]
+    params = jax.jit(nn.init(visit, networks))(jax.random.key(0))["params"]
+    config, exported = describe(networks, params)
+    assert config["architectures"] == [name]
+    export_pretrained(config, {"params": exported}, tmp_path / "out")
+    module, variables = load_pretrained(tmp_path / "out")
+    assert type(module).__name__ == name
+    assert digest(variables) == tree.digest(exported)
+    _, report = getattr(transformers, name).from_pretrained(
+        tmp_path / "out", output_loading_info=True
+    )
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    assert not report["mismatched_keys"]

@@ -1,5 +1,6 @@
 """Attention and the layers beside it, against plain mathematics."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -11,7 +12,7 @@ from genax.core import GenaxError
 from genax.nn.attention import Attention, attend
 from genax.nn.causal_attention import causal_attention
 from genax.nn.gelu import gelu_tanh
-from genax.nn.kv_cache import LayerCache
+from genax.nn.kv_cache import BlockCache, KVCache
 from genax.nn.layer_norm import layer_norm
 from genax.nn.projection import project
 
@@ -122,13 +123,31 @@ def test_sliding_window(window):
     assert_same_with_gradients(ours, theirs, query, key, value)
 
 
-@pytest.mark.parametrize("causal", [True, False])
-def test_a_window_is_never_ignored(causal):
+@pytest.mark.parametrize("cross", [True, False])
+def test_a_window_is_never_ignored(cross):
     x = normal(0, 1, 4, 8)
-    keys = normal(1, 1, 6, 2, 4)
-    cache = LayerCache(keys, keys) if causal else None
-    with pytest.raises(GenaxError, match="without a cache"):
-        Attention(2, causal=causal, window=2).init(jax.random.key(0), x, cache=cache)
+    memory = x if cross else None
+    with pytest.raises(GenaxError, match="causal self-attention"):
+        Attention(2, cross=cross, window=2).init(jax.random.key(0), x, memory)
+
+
+def test_a_window_over_a_cache_counts_real_tokens():
+    module, x = Attention(2, causal=True, window=3), normal(0, 1, 7, 8)
+    variables = module.init(jax.random.key(0), x)
+    expected, _ = module.apply(variables, x)
+    # Two tokens of padding stand between the first three and the rest.
+    padded = jnp.concatenate([x[:, :3], normal(1, 1, 2, 8), x[:, 3:]], axis=1)
+    real = (jnp.arange(9) < 3) | (jnp.arange(9) > 4)
+    cache, found = KVCache.empty(1, 1, 9, 2, 4), []
+    for first, last in ((0, 5), (5, 6), (6, 9)):
+        cache, allowed = cache.admit(real[None, first:last])
+        y, own = module.apply(
+            variables, padded[:, first:last], mask=allowed, cache=cache.layers[0].own, start=first
+        )
+        cache = replace(cache, layers=(BlockCache(own),))
+        found.append(y)
+    found = jnp.concatenate(found, axis=1)[:, real]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_bias_and_scale():

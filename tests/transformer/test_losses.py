@@ -83,7 +83,7 @@ def test_only_training_drops(model):
     assert not np.array_equal(*values)
     evaluator = next_token_scores()
     rows = jax.jit(nn.apply(evaluator.function, networks))(variables, batch)
-    scores = evaluator.summarize(jax.device_get(rows))
+    scores = evaluator.summarize(jax.device_get(rows), None)
     assert scores["perplexity"] == pytest.approx(math.exp(scores["loss"]))
     assert scores["bits_per_token"] == pytest.approx(scores["loss"] / math.log(2))
     assert 0 <= scores["accuracy"] <= 1

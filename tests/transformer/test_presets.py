@@ -3,17 +3,22 @@
 import pytest
 
 from genax.transformer.presets import (
+    BERT_PRESETS,
     DECISION_TRANSFORMER_PRESETS,
+    ENCODER_DECODER_PRESETS,
     GPT_PRESETS,
     LLAMA_PRESETS,
+    T5_PRESETS,
     VIT_PRESETS,
 )
 from tests.cli.command import succeed
 
 FILES = {
     "decision_transformer": DECISION_TRANSFORMER_PRESETS,
+    "encoder_decoder": ENCODER_DECODER_PRESETS,
     "gpt": GPT_PRESETS,
     "llama": LLAMA_PRESETS,
+    "t5": T5_PRESETS,
     "vit": VIT_PRESETS,
 }
 SIZES = [
@@ -21,6 +26,38 @@ SIZES = [
     for file, presets in FILES.items()
     for name, preset in presets.items()
 ]
+
+SIZES += [
+    pytest.param(f"experiments/transformer/bert.py:{name}", preset.pretraining, id=f"bert-{name}")
+    for name, preset in BERT_PRESETS.items()
+]
+# The heads of Devlin et al. 2018, with two classes, nine labels of words, and two ends of a span.
+HEADS = {
+    "base-classes": 109_483_778,
+    "base-entities": 108_898_569,
+    "base-answers": 108_893_186,
+    "large-classes": 335_143_938,
+    "large-entities": 334_101_513,
+    "large-answers": 334_094_338,
+}
+SIZES += [
+    pytest.param(f"experiments/transformer/bert_fine_tuning.py:{name}", count, id=name)
+    for name, count in HEADS.items()
+]
+# With biases in attention; without next sentences, and so without a pooler.
+SETTINGS = [
+    ("encoder_decoder.py:base", "bias=true", 63_082_496),
+    ("encoder_decoder.py:big", "bias=true", 214_245_376),
+    ("bert.py:base", "next_sentence=false", 109_514_298),
+]
+
+
+@pytest.mark.parametrize(("experiment", "setting", "count"), SETTINGS)
+def test_settings_change_the_count(experiment, setting, count):
+    found = succeed(
+        "params", f"experiments/transformer/{experiment}", f"--config.{setting}", "--json"
+    )
+    assert found.json["total"] == count
 
 
 @pytest.mark.parametrize(("experiment", "count"), SIZES)

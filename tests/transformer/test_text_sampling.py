@@ -30,7 +30,7 @@ def draw(batch, num_tokens):
 
 
 def test_samples_begin_with_the_prompt(workdir):
-    prompt = encode_prompt("to be", 3, workdir, CONTEXT)
+    prompt = encode_prompt("to be", 3, workdir, CONTEXT, 256)
     drawn = draw({"index": np.arange(3)} | prompt, CONTEXT)
     assert drawn.shape == (3, CONTEXT)
     assert as_text(drawn, workdir).count("\nto be") == 3
@@ -44,4 +44,9 @@ def test_samples_without_a_prompt():
 @pytest.mark.parametrize("text", ["", "a" * CONTEXT])
 def test_prompts_that_do_not_fit(text, workdir):
     with pytest.raises(GenaxError, match=f"--prompt has {len(text)} tokens"):
-        encode_prompt(text, 1, workdir, CONTEXT)
+        encode_prompt(text, 1, workdir, CONTEXT, 256)
+
+
+def test_the_tokenizer_of_another_model(workdir):
+    with pytest.raises(GenaxError, match="has 256 tokens, the model 255"):
+        encode_prompt("to be", 1, workdir, CONTEXT, 255)

@@ -1,0 +1,248 @@
+"""Devlin et al. 2018, BERT (arXiv:1810.04805), fine-tuned: sections 4.1, 4.2 and 5.3.
+
+A pretrained encoder and a new head: classes of texts, named entities, or answers as spans of a
+context. The variant cpu fine-tunes all-MiniLM-L6-v2 on 2,000 film reviews, for or against.
+
+    genax import DIR runs/minilm          the Hugging Face directory of all-MiniLM-L6-v2
+    genax data prepare imdb
+    genax train experiments/transformer/bert_fine_tuning.py --workdir runs/imdb
+
+Entities need seqeval: pip install -e ".[text]".
+"""
+
+from functools import partial
+
+import jax.numpy as jnp
+
+from genax.core import Evaluator, Experiment, Phase, Stage, Task, base_config
+from genax.data.answer_spans import AnswerSpans
+from genax.data.classified_text import ClassifiedText
+from genax.data.examples import CONLL_LABELS
+from genax.data.tagged_text import TaggedText
+from genax.evaluation.answers import answer_scores
+from genax.evaluation.entities import entity_scores
+from genax.transformer.bert import BERT, LinearHead
+from genax.transformer.decoder import PARTITION_RULES
+from genax.transformer.fine_tuning import (
+    Networks,
+    SpanNetworks,
+    class_loss,
+    span_logits,
+    span_loss,
+    tag_logits,
+    tag_loss,
+)
+from genax.transformer.optim import adamw, warmup_linear
+from genax.transformer.presets import BERT_PRESETS
+
+VARIANTS = {
+    "cpu": "2,000 film reviews in minutes on two cores, from all-MiniLM-L6-v2",
+    "entities": "CoNLL-2003's named entities in minutes on two cores, from all-MiniLM-L6-v2",
+    "answers": "arguments of the standard library's functions, embedded, from all-MiniLM-L6-v2",
+    "smoke-classes": "functions or methods, embedded, from scratch: for tests, seconds",
+    "smoke-answers": "the variant answers from scratch: for tests, seconds",
+    **{
+        f"{size}-{task}": f"{about} by TFDS, from BERT {size}"
+        for size in ("base", "large")
+        for task, about in (
+            ("classes", "SST-2"),
+            ("entities", "CoNLL-2003"),
+            ("answers", "SQuAD 1.1"),
+        )
+    },
+}
+EMBEDDINGS = ("token_embedding", "position_embedding", "segment_embedding", "embedding_norm")
+
+
+def get_config(variant="cpu"):
+    """Settings of a variant.
+
+    task: "classes", "entities" or "answers". pretrained: what `genax import` wrote, whose encoder
+    and tokenizer are taken, or "" for none. text, label: names in the data's examples. examples,
+    evaluated: only so many, 0 for all. positions: of the encoder, at least context.
+    """
+    config = base_config(
+        task="classes",
+        dataset="imdb",
+        text="text",
+        label="label",
+        num_labels=2,
+        test_split="test",
+        examples=2_000,
+        evaluated=2_000,
+        pretrained="runs/minilm",
+        positions=512,
+        context=128,
+        **_sizes("minilm"),
+        dropout=0.1,
+        learning_rate=1e-4,
+        warmup_steps=20,
+        decay_steps=190,
+        weight_decay=0.01,
+        batch_size=32,
+        steps=190,
+        log_every=10,
+        checkpoint_every=100,
+        sample_every=0,
+        eval_batch_size=50,
+    )
+    entities = {
+        "task": "entities",
+        "dataset": "conll2003",
+        "text": "words",
+        "label": "labels",
+        "num_labels": len(CONLL_LABELS),
+        "examples": 0,
+        "evaluated": 0,
+        "context": 64,
+        "learning_rate": 3e-4,
+        "decay_steps": 440,
+        "steps": 440,
+    }
+    answers = {
+        "task": "answers",
+        "dataset": "stdlib_signatures",
+        "test_split": "validation",
+        "examples": 0,
+        "evaluated": 500,
+        "context": 256,
+        "batch_size": 16,
+        "decay_steps": 200,
+        "steps": 200,
+    }
+    smoke = {
+        "pretrained": "",
+        "vocab_size": 512,
+        "hidden_size": 16,
+        "num_layers": 1,
+        "num_heads": 2,
+        "positions": 64,
+        "context": 64,
+        "examples": 64,
+        "evaluated": 16,
+        "eval_batch_size": 8,
+        "batch_size": 8,
+        "steps": 20,
+    }
+    classes = {
+        "dataset": "stdlib_summaries",
+        "text": "code",
+        "label": "method",
+        "test_split": "validation",
+    }
+    settings = {
+        "cpu": {},
+        "entities": entities,
+        "answers": answers,
+        "smoke-classes": classes | smoke,
+        "smoke-answers": answers | smoke,
+    }
+    config.update(settings[variant] if variant in settings else _published(variant))
+    return config
+
+
+def _sizes(name):
+    preset = BERT_PRESETS[name]
+    fields = ("vocab_size", "hidden_size", "num_layers", "num_heads")
+    return {field: getattr(preset, field) for field in fields}
+
+
+def _published(variant):
+    """Sizes by the preset table; the rest is Devlin et al. 2018, appendix A.3 and section 4.2."""
+    size, _, task = variant.partition("-")
+    data = {
+        "classes": {
+            "dataset": "tfds:glue/sst2",
+            "text": "sentence",
+            "test_split": "validation",
+            "learning_rate": 2e-5,
+            "steps": 3 * 67_349 // 32,
+        },
+        "entities": {
+            "dataset": "tfds:conll2003",
+            "text": "tokens",
+            "label": "ner",
+            "num_labels": len(CONLL_LABELS),
+            "learning_rate": 5e-5,
+            "steps": 3 * 14_042 // 32,
+        },
+        "answers": {
+            "dataset": "tfds:squad",
+            "test_split": "validation",
+            "context": 384,
+            "learning_rate": 5e-5,
+            "steps": 3 * 87_599 // 32,
+        },
+    }[task]
+    return {
+        "task": task,
+        "pretrained": f"runs/bert-{size}",
+        **_sizes(size),
+        **data,
+        "examples": 0,
+        "evaluated": 0,
+        "dtype": "bfloat16",
+        "warmup_steps": data["steps"] // 10,
+        "decay_steps": data["steps"],
+    }
+
+
+def _classes(config, data):
+    names = {"text": config.text, "label": config.label}
+    return partial(ClassifiedText, **data, **names), class_loss, lambda test: {}
+
+
+def _entities(config, data):
+    def scores(test):
+        return {"entities": entity_scores(tag_logits, CONLL_LABELS)}
+
+    names = {"words": config.text, "labels": config.label}
+    return partial(TaggedText, **data, **names), tag_loss, scores
+
+
+def _answers(config, data):
+    def scores(test):
+        return {"answers": answer_scores(span_logits, test)}
+
+    return partial(AnswerSpans, **data), span_loss, scores
+
+
+def build(config):
+    """The experiment that the settings describe."""
+    settings = {
+        "name": config.dataset,
+        "context": config.context,
+        "vocab_size": config.vocab_size,
+        "pretrained": config.pretrained,
+    }
+    parts = {"classes": _classes, "entities": _entities, "answers": _answers}[config.task]
+    data, loss, scores = parts(config, settings)
+    train = data(limit=config.examples or None)
+    test = data(split=config.test_split, limit=config.evaluated or None)
+    # As in the published code: what is of single tokens has no pooler.
+    with_pooler = config.task == "classes"
+    encoder = BERT(
+        config.vocab_size,
+        config.positions,
+        config.hidden_size,
+        config.num_layers,
+        config.num_heads,
+        with_pooler=with_pooler,
+        dropout=config.dropout,
+        remat=config.remat,
+        dtype=jnp.dtype(config.dtype),
+    )
+    head = LinearHead(config.num_labels, config.dropout, dtype=jnp.dtype(config.dtype))
+    schedule = warmup_linear(config.learning_rate, config.warmup_steps, config.decay_steps)
+    optimizer = adamw(schedule, config.weight_decay, b2=0.999, eps=1e-6)
+    task = Task(
+        (SpanNetworks if config.task == "answers" else Networks)(encoder, head),
+        [Stage([Phase("bert", loss, ("encoder", "classifier"), optimizer)])],
+        evaluators={"test": Evaluator(partial(loss, train=False)), **scores(test)},
+        rules=PARTITION_RULES,
+    )
+    taken = [*EMBEDDINGS, *(f"blocks_{number}" for number in range(config.num_layers))]
+    taken += ["pooler"] if with_pooler else []
+    paths = {f"params/encoder/{part}": f"params/encoder/{part}" for part in taken}
+    pretrained = {config.pretrained: paths} if config.pretrained else {}
+    return Experiment(task, train, test, pretrained)

@@ -1,0 +1,151 @@
+"""Raffel et al. 2020, Exploring the limits of transfer learning with T5 (arXiv:1910.10683).
+
+An encoder-decoder with relative positions, RMSNorm and no biases; every task is text to text. Here
+it is trained on one task from scratch: the cpu variant writes the first line of documentation of
+the standard library's functions.
+
+    genax train experiments/transformer/t5.py --workdir runs/t5
+
+Needs rouge-score: pip install -e ".[text]".
+"""
+
+from functools import partial
+
+import jax.numpy as jnp
+import optax
+
+from genax.core import Experiment, base_config
+from genax.data.text_pairs import TextPairs
+from genax.evaluation.generated_text import rouge_scores
+from genax.transformer.presets import T5_PRESETS
+from genax.transformer.t5 import T5
+from genax.transformer.translation import translation
+
+VARIANTS = {
+    "cpu": "functions of the standard library to their documentation, embedded: minutes",
+    "smoke": "the same for seconds, for tests",
+    "base": "223M parameters; CNN/DailyMail's summaries by TFDS",
+}
+
+
+def get_config(variant="cpu"):
+    """Settings of a variant; see `experiments/transformer/encoder_decoder.py`.
+
+    rate_scale: of the paper's learning rate.
+    """
+    config = base_config(
+        dataset="stdlib_summaries",
+        source="code",
+        target="summary",
+        test_split="validation",
+        vocab_size=4_000,
+        context=128,
+        hidden_size=128,
+        num_layers=3,
+        num_heads=4,
+        head_dim=32,
+        mlp_size=512,
+        dropout=0.1,
+        scan_layers=False,
+        rate_scale=1.0,
+        warmup_steps=1_000,
+        num_beams=4,
+        length_penalty=0.6,
+        scored=200,
+        evaluated=500,
+        batch_size=32,
+        steps=2_000,
+        steps_per_call=10,
+        log_every=100,
+        checkpoint_every=1_000,
+        sample_every=1_000,
+        num_samples=8,
+        eval_batch_size=50,
+    )
+    smoke = {
+        "vocab_size": 512,
+        "hidden_size": 32,
+        "num_layers": 1,
+        "num_heads": 2,
+        "head_dim": 16,
+        "mlp_size": 64,
+        "context": 32,
+        "scored": 4,
+        "evaluated": 8,
+        "eval_batch_size": 4,
+        "batch_size": 8,
+        "num_samples": 2,
+        "steps": 20,
+    }
+    settings = {"cpu": {}, "smoke": smoke}
+    config.update(settings[variant] if variant in settings else _published(variant))
+    return config
+
+
+def _published(variant):
+    """Raffel et al. 2020, sections 2.1, 3.1 and 3.7, but without pretraining."""
+    preset = T5_PRESETS[variant]
+    return {
+        "dataset": "tfds:cnn_dailymail",
+        "source": "article",
+        "target": "highlights",
+        "vocab_size": preset.vocab_size,
+        "context": 512,
+        "hidden_size": preset.hidden_size,
+        "num_layers": preset.num_layers,
+        "num_heads": preset.num_heads,
+        "head_dim": preset.head_dim,
+        "mlp_size": preset.mlp_size,
+        "warmup_steps": 10_000,
+        "dtype": "bfloat16",
+        "scored": 0,
+        "evaluated": 0,
+        "batch_size": 128,
+        "steps": 262_144,
+        "steps_per_call": 1,
+        "eval_every": 10_000,
+        "sample_every": 10_000,
+    }
+
+
+def build(config):
+    """The experiment that the settings describe."""
+    data = partial(
+        TextPairs,
+        config.dataset,
+        config.context,
+        config.vocab_size,
+        source=config.source,
+        target=config.target,
+    )
+    test = data(config.test_split, limit=config.evaluated or None)
+    transformer = T5(
+        config.vocab_size,
+        config.context,
+        config.hidden_size,
+        config.num_layers,
+        config.num_heads,
+        config.mlp_size,
+        dropout=config.dropout,
+        use_bias=False,
+        scan_layers=config.scan_layers,
+        remat=config.remat,
+        dtype=jnp.dtype(config.dtype),
+        head_dim=config.head_dim,
+    )
+
+    def rate(step):
+        """Section 3.1.2: one over the root of the step, but no less than warmup_steps."""
+        return config.rate_scale / jnp.sqrt(jnp.maximum(step, config.warmup_steps))
+
+    task = translation(
+        transformer,
+        optax.adafactor(rate),
+        test,
+        0.0,
+        config.num_beams,
+        config.length_penalty,
+        rouge_scores,
+        config.scored or None,
+    )
+    return Experiment(task, data("train"), test)

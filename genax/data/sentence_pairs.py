@@ -1,0 +1,173 @@
+"""Two pieces of text that follow each other, or do not: what BERT is pretrained on."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from genax.core.data import BatchIterator, Shard
+from genax.core.errors import GenaxError
+from genax.data import pipeline
+from genax.data.corpora import fingerprint_corpus, load_splits
+from genax.data.order import generator
+from genax.data.pipeline import Batch
+from genax.data.run_tokenizer import run_tokenizer
+from genax.data.token_data import spec
+from genax.data.tokenizers import Subwords, train_tokenizer
+
+# A line ends a sentence, as does a full stop and its like before a space.
+_END = re.compile(r"\n+|(?<=[.!?])\s+")
+
+
+class _Passages(NamedTuple):
+    """Runs of sentences that fit a row: tokens of all, where sentences begin, and the passages.
+
+    sentences: int [n + 1], places in tokens. passages: int [p, 3], document, first and last + 1
+    sentence.
+    """
+
+    tokens: np.ndarray
+    sentences: np.ndarray
+    passages: np.ndarray
+
+
+@dataclass(frozen=True)
+class SentencePairs:
+    """[CLS] A [SEP] B [SEP], with B what follows A half of the time: Devlin et al. 2018, app. A.2.
+
+    A is the beginning of a passage of at least two sentences, B its rest or a piece of as many
+    tokens at most from another document. "tokens", "segments" int32 [context], "real" and
+    "maskable" (no special token) bool [context], "follows" int32 [] (1 where B follows).
+    name, split: of a text set; documents are cut into sentences at line ends and full stops.
+    vocab_size: of the WordPiece tokenizer that is trained on it. limit: evaluate so many passages.
+    """
+
+    name: str
+    context: int
+    vocab_size: int
+    split: str = "train"
+    limit: int | None = None
+    _kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @property
+    def element(self) -> Mapping[str, jax.ShapeDtypeStruct]:
+        """Shape and dtype of one row's arrays; reads no data."""
+        row = (self.context,)
+        flags = {"real": spec(row, np.bool_), "maskable": spec(row, np.bool_)}
+        return {"tokens": spec(row), "segments": spec(row), **flags, "follows": spec(())}
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over the corpus and everything that changes a row."""
+        return hashlib.sha256(f"{self!r} {fingerprint_corpus(self._corpus)}".encode()).hexdigest()
+
+    def get_tokenizer(self, workdir: Any = None, save: bool = False) -> Subwords:
+        """The run's tokenizer, or the one that a new run would have; see `run_tokenizer`."""
+        make = lambda: train_tokenizer(  # noqa: E731
+            "wordpiece", self._corpus["train"], self.vocab_size
+        )
+        found = run_tokenizer(workdir, "wordpiece", self.vocab_size, make, save)
+        assert isinstance(found, Subwords)
+        return found
+
+    def train(self, batch_size: int, seed: int, shard: Shard, workdir: Any = None) -> BatchIterator:
+        """Endless shuffled batches; where A ends and what B is are drawn anew at each reading."""
+        tokenizer = self.get_tokenizer(workdir, shard.number == 0)
+        passages = self._passages(tokenizer)
+
+        def pair(batch: Batch, positions: np.ndarray) -> Batch:
+            return self._rows(tokenizer, passages, batch["passage"], positions, seed)
+
+        return pipeline.train_batches(
+            lambda ids: {"passage": ids}, len(passages.passages), batch_size, seed, shard, pair
+        )
+
+    def evaluate(
+        self, batch_size: int, shard: Shard, workdir: Any = None
+    ) -> Iterator[Mapping[str, np.ndarray]]:
+        """Every passage once, always with the same A and B, with "mask"."""
+        tokenizer = self.get_tokenizer(workdir, shard.number == 0)
+        passages = self._passages(tokenizer)
+        size = min(self.limit or len(passages.passages), len(passages.passages))
+        # Neighbouring passages are much alike, so that the first ones would not stand for all.
+        spread = np.linspace(0, len(passages.passages), size, endpoint=False).astype(np.int64)
+
+        def read(ids: np.ndarray) -> Batch:
+            return self._rows(tokenizer, passages, spread[ids], spread[ids], 0)
+
+        return pipeline.evaluation_batches(read, size, batch_size, shard)
+
+    def _passages(self, tokenizer: Subwords) -> _Passages:
+        key = tokenizer.to_json()
+        if key not in self._kept:
+            self._kept[key] = self._cut(tokenizer, self._corpus[self.split])
+        return self._kept[key]
+
+    @cached_property
+    def _corpus(self) -> Mapping[str, list[str]]:
+        return load_splits(self.name, self.split)
+
+    def _cut(self, tokenizer: Subwords, documents: list[str]) -> _Passages:
+        texts, owners = [], []
+        for number, document in enumerate(documents):
+            found = [text for text in _END.split(document) if text.strip()]
+            texts += found
+            owners += [number] * len(found)
+        room = self.context - 3
+        rows = [row[:room] for row in tokenizer.encode_all(texts)]
+        passages, first, size = [], 0, 0
+        for number, row in enumerate(rows):
+            if number > first and (owners[number] != owners[first] or size + len(row) > room):
+                passages.append((owners[first], first, number))
+                first, size = number, 0
+            size += len(row)
+        if rows:
+            passages.append((owners[first], first, len(rows)))
+        pairs = np.array([p for p in passages if p[2] - p[1] > 1], np.int64).reshape(-1, 3)
+        if len(np.unique(pairs[:, 0])) < 2:
+            raise GenaxError(
+                f"{self.name} has fewer than two documents with two sentences that fit a context "
+                f"of {self.context}; choose a larger context or another set."
+            )
+        dtype = np.min_scalar_type(tokenizer.size - 1)
+        starts = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
+        return _Passages(np.concatenate(rows).astype(dtype), starts, pairs)
+
+    def _rows(self, tokenizer, passages, numbers, positions, seed) -> Batch:
+        names = ("[CLS]", "[SEP]", "[PAD]")
+        first, last, pad = (tokenizer.special(name) for name in names)
+        size = self.context
+        batch = {
+            name: np.zeros((len(numbers), *s.shape), s.dtype) for name, s in self.element.items()
+        }
+        batch["tokens"][:] = pad
+        for row, (number, position) in enumerate(zip(numbers, positions, strict=True)):
+            a, b, follows = self._draw(passages, number, generator(int(position), seed))
+            b = b[: size - 3 - len(a)]
+            middle, end = len(a) + 2, len(a) + len(b) + 3
+            batch["tokens"][row, :end] = [first, *a, last, *b, last]
+            batch["segments"][row, middle:end] = 1
+            batch["real"][row, :end] = True
+            batch["maskable"][row, 1 : middle - 1] = True
+            batch["maskable"][row, middle : end - 1] = True
+            batch["follows"][row] = follows
+        return batch
+
+    def _draw(self, passages: _Passages, number: int, rng: np.random.Generator):
+        tokens, starts, table = passages
+        document, first, last = table[number]
+        cut = rng.integers(first + 1, last)
+        a = tokens[starts[first] : starts[cut]]
+        if rng.random() < 0.5:
+            return a, tokens[starts[cut] : starts[last]], 1
+        other = document
+        while other == document:
+            other, first, last = table[rng.integers(len(table))]
+        start = rng.integers(first, last)
+        return a, tokens[starts[start] : starts[last]], 0

@@ -1,0 +1,70 @@
+"""Scores of generated texts beside the right ones: BLEU and ROUGE."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from genax.core import Evaluator, GenaxError
+from genax.core.task import Batch
+from genax.data.text_pairs import TextPairs
+
+_HINT = 'needs {}: python -m pip install -e ".[text]".'
+
+
+def bleu_scores(
+    write: Callable[[Any, Batch], Any], data: TextPairs, examples: int | None
+) -> Evaluator:
+    """BLEU of the corpus (Papineni et al. 2002), 0 to 100, by sacrebleu with its defaults.
+
+    write: (nets, batch) -> tokens [b, t], the targets found for batch["source"]. data: which the
+    evaluation reads. Scores: "bleu", and "copy_bleu", that of the sources left as they are.
+    """
+
+    def score(found: list[str], truths: list[str], sources: list[str]) -> Mapping[str, float]:
+        try:
+            import sacrebleu
+        except ImportError as error:
+            raise GenaxError("BLEU " + _HINT.format("sacrebleu")) from error
+        return {
+            "bleu": sacrebleu.corpus_bleu(found, [truths]).score,
+            "copy_bleu": sacrebleu.corpus_bleu(sources, [truths]).score,
+        }
+
+    return _text_scores(write, data, examples, score)
+
+
+def rouge_scores(
+    write: Callable[[Any, Batch], Any], data: TextPairs, examples: int | None
+) -> Evaluator:
+    """F of ROUGE-1, -2 and -L (Lin 2004), 0 to 100, by rouge-score with stemming.
+
+    write, data, examples: see `bleu_scores`. Scores: "rouge1", "rouge2", "rougeL".
+    """
+
+    def score(found: list[str], truths: list[str], sources: list[str]) -> Mapping[str, float]:
+        try:
+            from rouge_score.rouge_scorer import RougeScorer
+        except ImportError as error:
+            raise GenaxError("ROUGE " + _HINT.format("rouge-score")) from error
+        kinds = ["rouge1", "rouge2", "rougeL"]
+        scorer = RougeScorer(kinds, use_stemmer=True)
+        scored = [scorer.score(*pair) for pair in zip(truths, found, strict=True)]
+        return {kind: 100 * float(np.mean([s[kind].fmeasure for s in scored])) for kind in kinds}
+
+    return _text_scores(write, data, examples, score)
+
+
+def _text_scores(write, data: TextPairs, examples, score) -> Evaluator:
+    def rows(nets: Any, batch: Batch) -> Mapping[str, Any]:
+        return {"tokens": write(nets, batch), "index": batch["index"]}
+
+    def summarize(found: Mapping[str, np.ndarray], workdir: Any) -> Mapping[str, float]:
+        texts = data.get_tokenizer(workdir).decode_all(found["tokens"])
+        rights = [data.examples[number] for number in found["index"]]
+        truths = [example[data.target] for example in rights]
+        return score(texts, truths, [example[data.source] for example in rights])
+
+    return Evaluator(rows, summarize, examples)

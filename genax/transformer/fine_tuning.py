@@ -1,0 +1,77 @@
+"""Losses of a pretrained encoder with a new head: classes, labels of words, spans of answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from genax.core import Loss
+from genax.core.task import Batch
+from genax.transformer.bert import BERT, LinearHead
+from genax.transformer.cross_entropy import cross_entropy
+
+
+class Networks(nn.Module):
+    """encoder: pretrained. classifier: of whole texts (pooled) or of tokens."""
+
+    encoder: BERT
+    classifier: LinearHead
+
+
+class SpanNetworks(Networks):
+    """The classifier gives each token two scores, as the start and as the end of an answer."""
+
+
+def class_loss(nets: Any, batch: Batch, train: bool = True) -> Loss:
+    """-log p(label | text), in nats: Devlin et al. 2018, section 4.1. Metric: accuracy.
+
+    batch: as `ClassifiedText` gives it. train: whether dropout is on.
+    """
+    hidden = nets.encoder(batch["tokens"], batch["real"], train=train)
+    logits = nets.classifier(nets.encoder.pool(hidden), train)
+    hits = (logits.argmax(-1) == batch["label"]).astype(jnp.float32)
+    return Loss(cross_entropy(logits, batch["label"]), aux={"accuracy": hits})
+
+
+def tag_logits(nets: Any, batch: Batch, train: bool = False) -> Float[Array, "b t labels"]:
+    """Scores of each token's labels. batch: as `TaggedText` gives it."""
+    hidden = nets.encoder(batch["tokens"], batch["real"], train=train)
+    return nets.classifier(hidden, train)
+
+
+def tag_loss(nets: Any, batch: Batch, train: bool = True) -> Loss:
+    """-log p(label of a word), in nats: Devlin et al. 2018, section 5.3. Metric: accuracy.
+
+    batch: as `TaggedText` gives it; a token whose label is below 0 does not count.
+    """
+    logits, labels = tag_logits(nets, batch, train), batch["labels"]
+    weights = (labels >= 0).astype(jnp.float32)
+    hits = (logits.argmax(-1) == labels).astype(jnp.float32)
+    nats = cross_entropy(logits, jnp.maximum(labels, 0))
+    return Loss(nats, weights, {"accuracy": Loss(hits, weights)})
+
+
+def span_logits(nets: Any, batch: Batch, train: bool = False) -> Float[Array, "b t 2"]:
+    """Scores of each token as an answer's start and end; padding is out of the question.
+
+    batch: as `AnswerSpans` gives it.
+    """
+    hidden = nets.encoder(batch["tokens"], batch["real"], batch["segments"], train)
+    logits = nets.classifier(hidden, train).astype(jnp.float32)
+    return jnp.where(batch["real"][..., None], logits, -1e9)
+
+
+def span_loss(nets: Any, batch: Batch, train: bool = True) -> Loss:
+    """Mean of -log p(start) and -log p(end), in nats: Devlin et al. 2018, section 4.2.
+
+    Metric: exact, the share of spans whose ends are both the likeliest.
+    """
+    logits = span_logits(nets, batch, train)
+    starts, ends = batch["start"], batch["end"]
+    nats = cross_entropy(logits[..., 0], starts) + cross_entropy(logits[..., 1], ends)
+    likeliest = logits.argmax(1)
+    exact = (likeliest[:, 0] == starts) & (likeliest[:, 1] == ends)
+    return Loss(nats / 2, aux={"exact": exact.astype(jnp.float32)})

@@ -1,0 +1,205 @@
+"""Texts with labels, tags, answers and targets as rows of tokens; pairs of sentences."""
+
+import numpy as np
+import pytest
+
+from genax.core import GenaxError
+from genax.core.data import Shard
+from genax.data import corpora, token_data
+from genax.data.answer_spans import AnswerSpans
+from genax.data.classified_text import ClassifiedText
+from genax.data.examples import load_examples
+from genax.data.sentence_pairs import SentencePairs
+from genax.data.tagged_text import UNLABELLED, TaggedText
+from genax.data.text_pairs import END, PAD, START, TextPairs
+
+WORDS = ["red", "green", "blue", "yellow", "black", "white", "small", "large", "round", "square"]
+
+
+def sentence(number: int, length: int) -> list[str]:
+    rng = np.random.default_rng(number)
+    return [WORDS[k] for k in rng.integers(0, len(WORDS), length)]
+
+
+def example(number: int) -> dict:
+    words = sentence(number, 3 + number % 20)
+    text = " ".join(words)
+    answer = " ".join(words[1:3])
+    return {
+        "text": text,
+        "label": number % 2,
+        "words": tuple(words),
+        "labels": tuple(WORDS.index(word) for word in words),
+        "question": f"what follows {words[0]}?",
+        "context": text,
+        "answer": answer,
+        "start": text.index(" ") + 1,
+        "source": text,
+        "target": text.upper(),
+    }
+
+
+@pytest.fixture(autouse=True)
+def examples(monkeypatch):
+    sets = {"train": [example(n) for n in range(40)], "test": [example(n) for n in range(40, 60)]}
+    monkeypatch.setattr(token_data, "load_examples", lambda name, split: sets[split])
+    monkeypatch.setattr(token_data, "fingerprint_examples", lambda name, split: split)
+    return sets
+
+
+def whole(data, workdir=None) -> dict[str, np.ndarray]:
+    batches = [dict(batch) for batch in data.evaluate(8, Shard(), workdir)]
+    rows = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    mask = rows.pop("mask") > 0
+    rows.pop("id")
+    rows = {name: array[mask] for name, array in rows.items()}
+    shapes = {name: (array.shape[1:], array.dtype) for name, array in rows.items()}
+    assert shapes == {name: (spec.shape, spec.dtype) for name, spec in data.element.items()}
+    return rows
+
+
+def test_classified_text(examples):
+    data = ClassifiedText("set", 12, 100, "test")
+    rows, tokenizer = whole(data), data.get_tokenizer()
+    assert rows["label"].tolist() == [example["label"] for example in examples["test"]]
+    for tokens, real, example in zip(rows["tokens"], rows["real"], examples["test"], strict=True):
+        pieces = tokenizer.encode(example["text"])[:10]
+        expected = [tokenizer.special("[CLS]"), *pieces, tokenizer.special("[SEP]")]
+        assert tokens[real].tolist() == expected
+        assert (tokens[~real] == tokenizer.special("[PAD]")).all()
+
+
+def test_a_limit_takes_the_same_random_examples(examples):
+    first = ClassifiedText("set", 12, 100, limit=5)
+    assert first.examples == ClassifiedText("set", 12, 100, limit=5).examples
+    assert len(first.examples) == 5
+    assert first.examples != examples["train"][:5]
+    assert first.fingerprint() != ClassifiedText("set", 12, 100, limit=6).fingerprint()
+
+
+def test_every_word_has_its_label_once_however_long_the_sentence(examples):
+    rows = whole(TaggedText("set", 10, 60, "test"))
+    assert len(rows["tokens"]) > len(examples["test"])
+    for number, example in enumerate(examples["test"]):
+        labels = rows["labels"][rows["sentence"] == number]
+        assert labels[labels != UNLABELLED].tolist() == list(example["labels"])
+    assert rows["real"][rows["labels"] != UNLABELLED].all()
+
+
+def test_a_word_that_fits_no_row():
+    with pytest.raises(GenaxError, match="choose a larger one"):
+        whole(TaggedText("set", 2, 60, "test"))
+
+
+def test_spans_are_the_answers_and_windows_cover_the_context(examples):
+    data = AnswerSpans("set", 16, 100, "test", stride=4)
+    rows = whole(data)
+    assert len(rows["tokens"]) > len(examples["test"])
+    answered = set()
+    for row, start, end in zip(rows["row"], rows["start"], rows["end"], strict=True):
+        number, text = data.text_of(int(row), int(start), int(end))
+        if end:
+            assert text == examples["test"][number]["answer"]
+            answered.add(number)
+        else:
+            assert text == ""
+    assert answered == set(range(len(examples["test"])))
+
+
+def test_training_leaves_out_windows_without_the_answer():
+    rows = whole(AnswerSpans("set", 16, 100, stride=4))
+    assert rows["end"].all()
+
+
+def test_spans_of_real_questions(monkeypatch):
+    monkeypatch.setattr(token_data, "load_examples", load_examples)
+    data = AnswerSpans("stdlib_signatures", 256, 512, "validation", limit=40)
+    rows = whole(data)
+    for row, start, end in zip(rows["row"], rows["start"], rows["end"], strict=True):
+        number, text = data.text_of(int(row), int(start), int(end))
+        if end:
+            assert text.replace(" ", "") == data.answers(number)[0].replace(" ", "")
+
+
+def test_pairs(examples):
+    data = TextPairs("set", 32, 400, "test")
+    rows, tokenizer = whole(data), data.get_tokenizer()
+    assert tokenizer.decode_all(rows["source"]) == [e["source"] for e in examples["test"]]
+    assert tokenizer.decode_all(rows["target"]) == [e["target"] for e in examples["test"]]
+    assert (rows["target"][:, 0] == START).all()
+    for side in ("source", "target"):
+        assert ((rows[side] == END).sum(1) == 1).all()
+        assert (np.diff((rows[side] == PAD).astype(int), axis=1) >= 0).all()
+
+
+def test_pairs_that_do_not_fit_are_counted_in_training_and_cut_in_evaluation():
+    with pytest.warns(UserWarning, match="pairs of set exceed a context of 8"):
+        left = whole(TextPairs("set", 8, 400))
+    assert len(left["source"]) < 40
+    assert len(whole(TextPairs("set", 8, 400, "test"))["source"]) == 20
+
+
+def test_the_tokenizer_of_the_run_is_kept(tmp_path):
+    train = TextPairs("set", 32, 400)
+    next(train.train(4, 0, Shard(), tmp_path))
+    kept = TextPairs("set", 32, 500, "test").get_tokenizer(tmp_path)
+    assert kept.to_json() == train.get_tokenizer(tmp_path).to_json()
+    pretrained = ClassifiedText("set", 12, 500, tokenizer="bpe", pretrained=str(tmp_path))
+    assert pretrained.get_tokenizer().to_json() == kept.to_json()
+
+
+def test_a_pretrained_tokenizer_that_does_not_fit(tmp_path):
+    next(TextPairs("set", 32, 400).train(4, 0, Shard(), tmp_path))
+    with pytest.raises(GenaxError, match="kind 'bpe' but the experiment asks for 'wordpiece'"):
+        ClassifiedText("set", 12, 500, pretrained=str(tmp_path)).get_tokenizer()
+    with pytest.raises(GenaxError, match="more than vocab_size=300"):
+        TextPairs("set", 32, 300, pretrained=str(tmp_path)).get_tokenizer()
+    with pytest.raises(GenaxError, match="holds no tokenizer"):
+        TextPairs("set", 32, 300, pretrained=str(tmp_path / "none")).get_tokenizer()
+
+
+@pytest.fixture
+def documents(monkeypatch):
+    """Ten documents, whose sentences say which document and place they are of."""
+    made = ["".join(f"d{d} s{s} end.\n" for s in range(30)) for d in range(10)]
+    monkeypatch.setattr(corpora, "load_corpus", lambda name: {"train": made})
+    return SentencePairs("set", 40, 200)
+
+
+def test_b_follows_a_in_half_of_the_pairs_and_is_of_another_document_in_the_others(documents):
+    tokenizer = documents.get_tokenizer()
+    batch = next(documents.train(256, 0, Shard()))
+    sep = tokenizer.special("[SEP]")
+    for tokens, segments, real, maskable, follows in zip(
+        *(batch[name] for name in ("tokens", "segments", "real", "maskable", "follows")),
+        strict=True,
+    ):
+        a, b = (tokenizer.decode_all([tokens[real & (segments == k)]])[0] for k in (0, 1))
+        words_a, words_b = a.replace(" .", "").split(), b.replace(" .", "").split()
+        assert (words_a[0] == words_b[0]) == bool(follows)
+        if follows:
+            assert int(words_b[1][1:]) == int(words_a[-2][1:]) + 1
+        special = real & ~maskable
+        assert special.sum() == 3
+        assert (tokens[special] == sep).sum() == 2
+        assert not maskable[~real].any()
+    assert 0.4 < batch["follows"].mean() < 0.6
+
+
+def test_pairs_are_drawn_anew_in_training_and_not_in_evaluation(documents):
+    batches = documents.train(64, 0, Shard())
+    passages = len(documents._passages(documents.get_tokenizer()).passages)
+    seen = [next(batches) for _ in range(2 * passages // 64 + 1)]
+    by_record: dict[int, set[bytes]] = {}
+    for batch in seen:
+        for number, tokens in zip(batch["id"], batch["tokens"], strict=True):
+            by_record.setdefault(int(number), set()).add(tokens.tobytes())
+    assert any(len(found) > 1 for found in by_record.values())
+    once, again = (whole_pairs(documents) for _ in range(2))
+    np.testing.assert_array_equal(once, again)
+    assert len(once) == passages
+
+
+def whole_pairs(data):
+    batches = list(data.evaluate(32, Shard()))
+    return np.concatenate([batch["tokens"][batch["mask"] > 0] for batch in batches])

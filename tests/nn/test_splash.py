@@ -1,0 +1,67 @@
+"""JAX's TPU kernel, interpreted, gives what attention gives."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from genax.core import GenaxError
+from genax.core.devices import make_mesh
+from genax.nn.attention import attend
+from genax.nn.splash import splash_attention
+
+RNG = np.random.default_rng(0)
+LENGTHS = np.array([[256], [130]])
+
+
+def draw(heads, length=256):
+    return jnp.asarray(RNG.normal(size=(2, length, heads, 32)), jnp.float32)
+
+
+@pytest.mark.parametrize(
+    ("key_heads", "causal", "window", "padded"),
+    [(2, True, None, False), (1, True, None, True), (2, False, None, True), (2, True, 40, False)],
+)
+def test_values_and_gradients(key_heads, causal, window, padded):
+    query, key, value, weights = draw(2), draw(key_heads), draw(key_heads), draw(2)
+    mask = None
+    if padded:
+        mask = jnp.asarray(np.arange(256) < LENGTHS)[:, None]
+        weights = weights * mask[:, 0, :, None, None]
+
+    def total(function, **more):
+        def run(*args):
+            return (function(*args, mask, causal, window=window, **more) * weights).mean()
+
+        return jax.jit(jax.value_and_grad(run, (0, 1, 2)))(query, key, value)
+
+    expected = total(attend, implementation="xla")
+    found = total(splash_attention, interpret=True)
+    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-9)
+
+
+def test_each_device_works_on_its_part():
+    mesh = make_mesh("data=2,tensor=2", jax.devices()[:4])
+    place = NamedSharding(mesh, PartitionSpec("data", None, "tensor"))
+    arrays = [jax.device_put(draw(2, 128), place) for _ in range(3)]
+
+    @jax.jit
+    def run(*args):
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return splash_attention(*args, causal=True, interpret=True)
+
+    found = run(*arrays)
+    assert found.sharding.spec == place.spec
+    whole = (jnp.asarray(jax.device_get(array)) for array in arrays)
+    expected = attend(*whole, causal=True)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_what_it_does_not_cover_is_refused():
+    query = draw(2)
+    with pytest.raises(GenaxError, match="multiples of 128"):
+        splash_attention(query[:, :100], query, query)
+    with pytest.raises(GenaxError, match="padding only"):
+        attend(query, query, query, bias=jnp.zeros((1, 2, 256, 256)), implementation="splash")

@@ -1,0 +1,73 @@
+"""The heads' losses are those of the published heads."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genax.core.step import sums_of
+from genax.interop.bert import (
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+)
+from genax.transformer import fine_tuning
+from genax.transformer.bert import BERT, LinearHead
+
+RNG = np.random.default_rng(0)
+LENGTH = 12
+REAL = np.arange(LENGTH) < np.array([[12], [7], [3], [9]])
+BATCH = {
+    "tokens": jnp.asarray(RNG.integers(1, 30, (4, LENGTH)), jnp.int32),
+    "real": jnp.asarray(REAL),
+    "segments": jnp.asarray(np.where(REAL & (np.arange(LENGTH) > 1), 1, 0), jnp.int32),
+    "label": jnp.array([0, 2, 1, 1]),
+    "labels": jnp.asarray(np.where(REAL, RNG.integers(-1, 3, REAL.shape), -1), jnp.int32),
+    "start": jnp.array([1, 0, 2, 4]),
+    "end": jnp.array([5, 0, 2, 8]),
+}
+INPUTS = {
+    "input_ids": BATCH["tokens"],
+    "attention_mask": BATCH["real"].astype(jnp.int32),
+}
+HEADS = {
+    "class_loss": (3, BertForSequenceClassification, {"labels": BATCH["label"]}),
+    "tag_loss": (
+        3,
+        BertForTokenClassification,
+        {"labels": jnp.where(BATCH["labels"] < 0, -100, BATCH["labels"])},
+    ),
+    "span_loss": (
+        2,
+        BertForQuestionAnswering,
+        {
+            "start_positions": BATCH["start"],
+            "end_positions": BATCH["end"],
+            "token_type_ids": BATCH["segments"],
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_as_the_imported_model_has_it(name):
+    labels, model, inputs = HEADS[name]
+    encoder = BERT(30, LENGTH, 16, 2, 2, with_pooler=name == "class_loss", dropout=0.1)
+    networks = fine_tuning.Networks(encoder, LinearHead(labels, 0.1))
+
+    def loss(nets, batch):
+        return getattr(fine_tuning, name)(nets, batch, train=False)
+
+    variables = nn.init(loss, networks)({"params": jax.random.key(0)}, BATCH)
+    total, weight = sums_of(nn.apply(loss, networks)(variables, BATCH))["loss"]
+    theirs = model(encoder, LinearHead(labels)).apply(variables, **INPUTS, **inputs)
+    # Published code lets padding be an answer's end, which the loss here leaves out.
+    if name == "span_loss":
+        logits = jnp.stack([theirs.start_logits, theirs.end_logits])
+        logits = jax.nn.log_softmax(jnp.where(BATCH["real"], logits, -jnp.inf))
+        rows = jnp.arange(4)
+        expected = -(logits[0, rows, BATCH["start"]] + logits[1, rows, BATCH["end"]]).mean() / 2
+    else:
+        expected = theirs.loss
+    np.testing.assert_allclose(total / weight, expected, rtol=1e-5)

@@ -1,0 +1,113 @@
+"""Smoothed labels, the loss of targets, the schedule, and what beam search writes."""
+
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genax.core.step import sums_of
+from genax.data.text_pairs import END, PAD, START
+from genax.transformer.cross_entropy import smoothed_cross_entropy
+from genax.transformer.encoder_decoder import EncoderDecoder
+from genax.transformer.optim import warmup_inverse_sqrt, warmup_linear
+from genax.transformer.t5 import T5
+from genax.transformer.translation import Networks, target_loss, write_targets
+from tests.parity import require
+
+VOCAB, LENGTH = 24, 9
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.4])
+def test_smoothed_cross_entropy_and_its_gradient(smoothing):
+    (torch,) = require("torch")
+    rng = np.random.default_rng(0)
+    logits, targets = rng.normal(0, 3, (6, 11)).astype(np.float32), rng.integers(0, 11, 6)
+    theirs = torch.tensor(logits, requires_grad=True)
+    loss = torch.nn.functional.cross_entropy(
+        theirs, torch.tensor(targets), label_smoothing=smoothing, reduction="sum"
+    )
+    loss.backward()
+    ours, gradient = jax.value_and_grad(
+        lambda x: smoothed_cross_entropy(x, jnp.asarray(targets), smoothing).sum()
+    )(jnp.asarray(logits))
+    np.testing.assert_allclose(ours, loss.item(), rtol=1e-6)
+    np.testing.assert_allclose(gradient, theirs.grad, rtol=1e-5, atol=1e-6)
+
+
+def test_the_paper_s_schedule():
+    rate = warmup_inverse_sqrt(512, 4000)
+    assert rate(0) == pytest.approx(512**-0.5 * 4000**-1.5, rel=1e-5)
+    assert rate(3999) == pytest.approx(512**-0.5 * 4000**-0.5, rel=1e-5)
+    assert rate(99_999) == pytest.approx(512**-0.5 * 100_000**-0.5, rel=1e-5)
+
+
+def test_bert_s_schedule():
+    rate = warmup_linear(1e-4, 10, 110)
+    expected = {0: 0, 5: 0.5e-4, 10: 1e-4, 60: 0.5e-4, 110: 0, 200: 0}
+    for step, value in expected.items():
+        assert rate(step) == pytest.approx(value, abs=1e-9)
+
+
+@pytest.fixture(scope="module", params=[EncoderDecoder, T5], ids=lambda cls: cls.__name__)
+def model(request):
+    networks = Networks(request.param(VOCAB, LENGTH, 16, 1, 2, 32))
+    rng = np.random.default_rng(1)
+
+    def side(start, lengths, size):
+        rows = rng.integers(3, VOCAB, (len(lengths), size))
+        places = np.arange(size)
+        rows = np.where(places == np.array(lengths)[:, None], END, rows)
+        rows = np.where(places > np.array(lengths)[:, None], PAD, rows)
+        if start:
+            rows[:, 0] = START
+        return jnp.asarray(rows, jnp.int32)
+
+    batch = {
+        "source": side(False, [3, 8, 1, 5], LENGTH),
+        "target": side(True, [5, 2, 8, 9], LENGTH + 1),
+        "index": jnp.arange(4),
+    }
+    loss = partial(target_loss, train=False)
+    variables = jax.jit(nn.init(loss, networks))({"params": jax.random.key(0)}, batch)
+    return networks, variables, batch
+
+
+def test_padding_counts_for_nothing(model):
+    networks, variables, batch = model
+    apply = jax.jit(nn.apply(partial(target_loss, train=False), networks))
+    whole = apply(variables, batch)
+    np.testing.assert_array_equal(whole.weights.sum(1), [5, 2, 8, 9])
+    for row, length in enumerate([5, 2, 8, 9]):
+        alone = apply(variables, {name: array[row : row + 1] for name, array in batch.items()})
+        np.testing.assert_allclose(
+            whole.values[row, :length], alone.values[0, :length], rtol=2e-5, atol=2e-6
+        )
+    means = sums_of(whole)
+    assert means["loss"].weight == means["nats"].weight == means["accuracy"].weight == 24
+
+
+def test_one_beam_writes_the_likeliest_tokens(model):
+    networks, variables, batch = model
+    write = partial(write_targets, num_tokens=LENGTH - 1, num_beams=1)
+    found = np.asarray(jax.jit(nn.apply(write, networks))(variables, batch))
+
+    def logits(nets, tokens):
+        net, source = nets.transformer, batch["source"]
+        real = source != PAD
+        return net(tokens, memory=net.encode(source, real), memory_mask=real)
+
+    score = jax.jit(nn.apply(logits, networks))
+    for row in range(4):
+        tokens, ended = [START], False
+        for place in range(LENGTH - 1):
+            padded = np.zeros((4, LENGTH), np.int32)
+            padded[:, : len(tokens)] = tokens
+            step = np.asarray(score(variables, jnp.asarray(padded)))[row, place].copy()
+            step[[PAD, START]] = -np.inf
+            expected = PAD if ended else int(step.argmax())
+            assert found[row, place] == expected
+            ended |= expected == END
+            tokens.append(expected)
