@@ -100,7 +100,7 @@ def _published(variant):
         "dropout": 0.1,
         "mask_most": 77,
         "scan_layers": True,
-        "remat": True,
+        "remat": "full",
         "dtype": "bfloat16",
         "learning_rate": 1e-4,
         "warmup_steps": 10_000,

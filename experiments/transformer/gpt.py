@@ -125,7 +125,7 @@ def _published(variant):
         "bias": True,
         "post_norm": first,
         "scan_layers": True,
-        "remat": True,
+        "remat": "full",
         "dtype": "bfloat16",
         "b2": 0.95,
         "batch_size": preset.batch_tokens // preset.context,

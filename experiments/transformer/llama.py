@@ -101,7 +101,7 @@ def _published(variant):
         "theta": preset.theta,
         "long_context": preset.long_context,
         "scan_layers": True,
-        "remat": True,
+        "remat": "full",
         "chunk": 8_192,
         "dtype": "bfloat16",
         "learning_rate": preset.learning_rate,

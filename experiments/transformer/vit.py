@@ -97,7 +97,7 @@ def _published(variant):
         "batch_size": 4_096,
         "steps": 300 * 1_281_167 // 4_096,
         "dtype": "bfloat16",
-        "remat": True,
+        "remat": "full",
         "scan_layers": True,
         "eval_every": 5_000,
         "num_samples": 16,

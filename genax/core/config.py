@@ -16,7 +16,9 @@ def base_config(**settings: Any) -> ConfigDict:
     """The loop's settings with their defaults, plus an experiment's own `settings`.
 
     steps: bounds the run. batch_size: global. steps_per_call: optimizer steps in one dispatch.
-    accumulate: microbatches a step. dtype: of the computation; parameters stay float32.
+    accumulate: microbatches a step. remat: what the backward pass computes again instead of keeping
+    it: "none", "full", or a policy (see `genax.nn.rematerialise`).
+    dtype: of the computation; parameters stay float32.
     *_every: in steps; 0 is never (the end always checkpoints, samples and evaluates).
     parallel.strategy: "jit" or "pmap"; parallel.mesh: axis sizes, -1 takes what is left.
     """
@@ -28,7 +30,7 @@ def base_config(**settings: Any) -> ConfigDict:
             "steps_per_call": 1,
             "accumulate": 1,
             "dtype": "float32",
-            "remat": False,
+            "remat": "none",
             "log_every": 20,
             "checkpoint_every": 500,
             "keep": 3,

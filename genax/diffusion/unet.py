@@ -14,6 +14,7 @@ from genax.core.errors import GenaxError
 from genax.nn.convolution import Conv, Downsample, Upsample
 from genax.nn.group_norm import GroupNorm
 from genax.nn.initializers import fan_avg_uniform
+from genax.nn.rematerialise import rematerialise
 from genax.nn.residual_block import ResidualBlock
 from genax.nn.spatial_attention import SpatialAttention
 from genax.nn.timestep_embedding import TimestepEmbedding
@@ -67,8 +68,8 @@ class UNet(nn.Module):
     attention_resolutions: heights of the feature maps that get self-attention after each block;
     the middle has it always. head_dim: channels of a head, None for a single head.
     out_channels: None for the input's (2x for learned variances). num_classes: labels 0 to
-    num_classes-1 embedded and added to the time; None for no conditioning. remat: recompute blocks
-    in the backward pass. Parameters are float32, computation is in `dtype`, the output float32.
+    num_classes-1 embedded and added to the time; None for no conditioning. remat: see
+    `rematerialise`. Parameters are float32, computation is in `dtype`, the output float32.
     """
 
     channels: int = 128
@@ -82,7 +83,7 @@ class UNet(nn.Module):
     out_channels: int | None = None
     num_classes: int | None = None
     dtype: jnp.dtype = jnp.float32
-    remat: bool = False
+    remat: str = "none"
 
     @nn.compact
     def __call__(
@@ -145,13 +146,13 @@ class UNet(nn.Module):
         return conv_out(y).astype(jnp.float32)
 
     def _residual(self, features: int, name: str) -> nn.Module:
-        make = nn.remat(ResidualBlock, static_argnums=(3,)) if self.remat else ResidualBlock
+        make = rematerialise(ResidualBlock, self.remat, static_argnums=(3,))
         return make(
             features, self.dropout, self.num_groups, self.epsilon, dtype=self.dtype, name=name
         )
 
     def _attention(self, name: str) -> nn.Module:
-        make = nn.remat(SpatialAttention, static_argnums=(2,)) if self.remat else SpatialAttention
+        make = rematerialise(SpatialAttention, self.remat, static_argnums=(2,))
         return make(self.head_dim, self.num_groups, self.epsilon, dtype=self.dtype, name=name)
 
     def _check(self, x: Array, label: Array | None) -> None:

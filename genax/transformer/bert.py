@@ -39,7 +39,7 @@ class BERT(nn.Module):
     epsilon: float = 1e-12
     init_scale: float = 0.02
     scan_layers: bool = False
-    remat: bool = False
+    remat: str = "none"
     attention: str = "auto"
     dtype: Any = jnp.float32
 

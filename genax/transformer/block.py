@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from genax.nn.attention import Attention
 from genax.nn.kv_cache import BlockCache
+from genax.nn.rematerialise import rematerialise
 from genax.nn.rotary import Rotation
 
 
@@ -85,16 +86,14 @@ class Block(nn.Module):
         return self.norm(name=f"{name}_norm")(x) if self.post_norm else x
 
 
-def make_blocks(num_layers: int, scan: bool, remat: bool, **fields: Any) -> Any:
+def make_blocks(num_layers: int, scan: bool, remat: str, **fields: Any) -> Any:
     """The layers of a stack, each a Block of these fields, to be assigned in a module's setup.
 
     scan: one layer is compiled and looped over; parameters then have a leading axis of layers.
-    remat: layers are recomputed in the backward pass, for memory.
+    remat: what the backward pass computes again, for memory: see `rematerialise`.
     """
-    block: Any = Block
-    if remat:
-        # XLA may not merge the recomputed layer with the first one; a scan already keeps it apart.
-        block = nn.remat(Block, prevent_cse=not scan, static_argnums=(4,))
+    # XLA may not merge the recomputed layer with the first one; a scan already keeps it apart.
+    block = rematerialise(Block, remat, prevent_cse=not scan, static_argnums=(4,))
     if not scan:
         return [block(**fields) for _ in range(num_layers)]
     return nn.scan(

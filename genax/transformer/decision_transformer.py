@@ -67,7 +67,7 @@ class DecisionTransformer(nn.Module):
         self.blocks = make_blocks(
             self.num_layers,
             scan=False,
-            remat=False,
+            remat="none",
             norm=norm,
             attention=partial(
                 Attention, self.num_heads, causal=True, dropout=self.dropout, **blocks

@@ -63,7 +63,7 @@ class Decoder(nn.Module):
 
     context: tokens in a sequence. mlp_size: None is the family's own rule. scan_layers: compile one
     block and loop over it; the blocks' parameters then have a leading axis of layers. remat:
-    recompute blocks in the backward pass, for memory. attention: see `genax.nn.attention.attend`.
+    see `genax.nn.rematerialise`. attention: see `genax.nn.attention.attend`.
     """
 
     vocab_size: int
@@ -77,7 +77,7 @@ class Decoder(nn.Module):
     epsilon: float = 1e-5
     init_scale: float = 0.02
     scan_layers: bool = False
-    remat: bool = False
+    remat: str = "none"
     attention: str = "auto"
     dtype: Any = jnp.float32
     tied_head: bool = True

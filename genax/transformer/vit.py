@@ -52,7 +52,7 @@ class ViT(nn.Module):
     epsilon: float = 1e-6
     init_scale: float = 0.02
     scan_layers: bool = False
-    remat: bool = False
+    remat: str = "none"
     attention: str = "auto"
     dtype: Any = jnp.float32
 

@@ -130,7 +130,7 @@ def test_remat_changes_no_number_and_dropout_is_for_training_only():
         return jax.jit(jax.grad(loss, has_aux=True))(params)
 
     plain = gradient(TINY.clone(dropout=0.5), jax.random.key(1))
-    remat = gradient(TINY.clone(dropout=0.5, remat=True), jax.random.key(1))
+    remat = gradient(TINY.clone(dropout=0.5, remat="full"), jax.random.key(1))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), plain, remat)
     calm = jax.jit(TINY.clone(dropout=0.5).apply)(params, x, timesteps)
     assert not np.allclose(calm, plain[1], atol=1e-2)

@@ -59,7 +59,7 @@ def test_padding_is_not_seen(params):
     np.testing.assert_allclose(logits[0][1, 4:], alone[0], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("remat", [False, True])
+@pytest.mark.parametrize("remat", ["none", "full", "dots_with_no_batch_dims_saveable"])
 @pytest.mark.parametrize("scan_layers", [False, True])
 def test_scan_and_remat_change_nothing(params, scan_layers, remat):
     arrange = stack_blocks if scan_layers else lambda params: params
@@ -71,6 +71,11 @@ def test_scan_and_remat_change_nothing(params, scan_layers, remat):
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), gradients, expected
     )
+
+
+def test_an_unknown_policy_is_refused():
+    with pytest.raises(GenaxError, match="remat='dots' is unknown; choose none, full or one of"):
+        GPT(**SIZES, remat="dots").init(jax.random.key(0), TOKENS)
 
 
 def test_bfloat16_compute_over_float32_parameters(params):

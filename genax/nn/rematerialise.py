@@ -1,0 +1,37 @@
+"""Layers that are computed again in the backward pass instead of being kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from genax.core.errors import GenaxError
+
+# Of jax.checkpoint_policies, those that need no further arguments.
+POLICIES = (
+    "checkpoint_dots",
+    "checkpoint_dots_with_no_batch_dims",
+    "dots_saveable",
+    "dots_with_no_batch_dims_saveable",
+    "everything_saveable",
+    "nothing_saveable",
+)
+
+
+def rematerialise(layer: Any, policy: str, **options: Any) -> Any:
+    """The class `layer` such that its backward pass keeps only what the policy names.
+
+    policy: "none" keeps all, as without this; "full" keeps the layer's input alone; or a name of
+    `jax.checkpoint_policies`, such as "dots_with_no_batch_dims_saveable", which keeps the products
+    with parameters. options: as in `nn.remat`. Raises GenaxError for an unknown policy.
+    """
+    if policy == "none":
+        return layer
+    if policy != "full" and policy not in POLICIES:
+        raise GenaxError(
+            f"remat={policy!r} is unknown; choose none, full or one of {', '.join(POLICIES)}."
+        )
+    saved = None if policy == "full" else getattr(jax.checkpoint_policies, policy)
+    return nn.remat(layer, policy=saved, **options)
