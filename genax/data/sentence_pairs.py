@@ -29,8 +29,8 @@ _END = re.compile(r"\n+|(?<=[.!?])\s+")
 class _Passages(NamedTuple):
     """Runs of sentences that fit a row: tokens of all, where sentences begin, and the passages.
 
-    sentences: int [n + 1], places in tokens. passages: int [p, 3], document, first and last + 1
-    sentence.
+    sentences: int [n + 1], places in tokens. passages: int [p, 4], document, first and last + 1
+    sentence, and last + 1 sentence of the document.
     """
 
     tokens: np.ndarray
@@ -42,10 +42,11 @@ class _Passages(NamedTuple):
 class SentencePairs:
     """[CLS] A [SEP] B [SEP], with B what follows A half of the time: Devlin et al. 2018, app. A.2.
 
-    A is the beginning of a passage of at least two sentences, B its rest or a piece of as many
-    tokens at most from another document. "tokens", "segments" int32 [context], "real" and
-    "maskable" (no special token) bool [context], "follows" int32 [] (1 where B follows).
-    name, split: of a text set; documents are cut into sentences at line ends and full stops.
+    A is one or more sentences, B as many of the tokens after them as fill the row or, from another
+    document, after sentences drawn in the same way. "tokens", "segments" int32 [context], "real"
+    and "maskable" (no special token) bool [context], "follows" int32 [] (1 where B follows).
+    name, split: of a text set; documents are cut into sentences at line ends and full stops, and
+    those that do not fill a row are left out.
     vocab_size: of the WordPiece tokenizer that is trained on it. limit: evaluate so many passages.
     """
 
@@ -121,35 +122,36 @@ class SentencePairs:
             owners += [number] * len(found)
         room = self.context - 3
         rows = [row[:room] for row in tokenizer.encode_all(texts)]
+        ends = np.searchsorted(owners, np.arange(len(documents)), side="right")
         passages, first, size = [], 0, 0
         for number, row in enumerate(rows):
             if number > first and (owners[number] != owners[first] or size + len(row) > room):
-                passages.append((owners[first], first, number))
+                passages.append((owners[first], first, number, ends[owners[first]]))
                 first, size = number, 0
             size += len(row)
         if rows:
-            passages.append((owners[first], first, len(rows)))
-        pairs = np.array([p for p in passages if p[2] - p[1] > 1], np.int64).reshape(-1, 3)
-        if len(np.unique(pairs[:, 0])) < 2:
-            raise GenaxError(
-                f"{self.name} has fewer than two documents with two sentences that fit a context "
-                f"of {self.context}; choose a larger context or another set."
-            )
+            passages.append((owners[first], first, len(rows), len(rows)))
         dtype = np.min_scalar_type(tokenizer.size - 1)
         starts = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
+        pairs = np.array(passages, np.int64).reshape(-1, 4)
+        full = starts[pairs[:, 3]] - starts[pairs[:, 1]] >= room
+        pairs = pairs[full & (pairs[:, 2] - pairs[:, 1] > 1)]
+        if len(np.unique(pairs[:, 0])) < 2:
+            raise GenaxError(
+                f"{self.name} has fewer than two documents that fill a context of {self.context} "
+                "and have two sentences that fit it; choose another context or another set."
+            )
         return _Passages(np.concatenate(rows).astype(dtype), starts, pairs)
 
     def _rows(self, tokenizer, passages, numbers, positions, seed) -> Batch:
         names = ("[CLS]", "[SEP]", "[PAD]")
         first, last, pad = (tokenizer.special(name) for name in names)
-        size = self.context
         batch = {
             name: np.zeros((len(numbers), *s.shape), s.dtype) for name, s in self.element.items()
         }
         batch["tokens"][:] = pad
         for row, (number, position) in enumerate(zip(numbers, positions, strict=True)):
             a, b, follows = self._draw(passages, number, generator(int(position), seed))
-            b = b[: size - 3 - len(a)]
             middle, end = len(a) + 2, len(a) + len(b) + 3
             batch["tokens"][row, :end] = [first, *a, last, *b, last]
             batch["segments"][row, middle:end] = 1
@@ -159,15 +161,24 @@ class SentencePairs:
             batch["follows"][row] = follows
         return batch
 
-    def _draw(self, passages: _Passages, number: int, rng: np.random.Generator):
-        tokens, starts, table = passages
-        document, first, last = table[number]
+    def _draw(self, table: _Passages, number: int, rng: np.random.Generator):
+        """A, B and whether B follows; all rows are full, since their length would tell."""
+        room = self.context - 3
+        a, b = self._cut_in_two(table, number, rng)
+        follows = int(rng.random() < 0.5)
+        document = other = table.passages[number, 0]
+        tries = 0
+        # Where no document is long enough, a shorter B has to do.
+        while not follows and (other == document or (len(a) + len(b) < room and tries < 100)):
+            chosen = int(rng.integers(len(table.passages)))
+            other = table.passages[chosen, 0]
+            _, b = self._cut_in_two(table, chosen, rng)
+            tries += 1
+        return a, b[: room - len(a)], follows
+
+    def _cut_in_two(self, table: _Passages, number: int, rng: np.random.Generator):
+        """A passage up to a place between two sentences, and what follows in the document."""
+        _, first, last, end = table.passages[number]
         cut = rng.integers(first + 1, last)
-        a = tokens[starts[first] : starts[cut]]
-        if rng.random() < 0.5:
-            return a, tokens[starts[cut] : starts[last]], 1
-        other = document
-        while other == document:
-            other, first, last = table[rng.integers(len(table))]
-        start = rng.integers(first, last)
-        return a, tokens[starts[start] : starts[last]], 0
+        at = table.sentences
+        return table.tokens[at[first] : at[cut]], table.tokens[at[cut] : at[end]]

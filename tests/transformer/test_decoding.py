@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from genax.core import GenaxError
-from genax.transformer.decoding import generate, next_tokens
+from genax.transformer.decoder import table_scores
+from genax.transformer.decoding import generate, likeliest, next_tokens
 from genax.transformer.gpt import GPT
 
 KEYS = jax.random.split(jax.random.key(0), 3)
@@ -60,6 +61,23 @@ def test_next_tokens_follow_the_distribution():
     squares = np.array([0.25, 0.09, 0.0225, 0.0025])
     np.testing.assert_allclose(shares, squares / squares.sum(), atol=0.03)
     assert (next_tokens(keys, logits, temperature=0.0) == 0).all()
+
+
+def test_the_likeliest_is_the_first_of_equals():
+    logits = np.random.default_rng(0).integers(0, 5, (20, 30)).astype(np.float32)
+    logits[0] = -np.inf
+    np.testing.assert_array_equal(jax.jit(likeliest)(logits), logits.argmax(-1))
+    assert likeliest(jnp.array([[1.0, jnp.nan, 0.0]]))[0] == 2
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 1), (2, 7), (5, 13)])
+def test_scores_of_few_and_many_are_the_same(shape):
+    table = nn.Embed(23, 8)
+    hidden = jax.random.normal(jax.random.key(0), (*shape, 8))
+    variables = table.init(jax.random.key(1), hidden, method="attend")
+    found = jax.jit(nn.apply(lambda table: table_scores(table, hidden), table))(variables)
+    expected = hidden @ variables["params"]["embedding"].T
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_refusals(model):
