@@ -5,8 +5,11 @@
 GPT-2 124M and a LLaMA of the size of stories15M, at random weights that transformers draws and
 `genax.interop.load_pretrained` reads; prompts of 16 tokens, 128 new ones, float32, batches of 1 and
 16. Both sides run in turns within one process, on as many threads; the fastest and the median turn
-are kept. The tokens must be the same. The last row is how fast a product with one row reads a
-matrix of the size of GPT-2's embedding: what bounds a batch of one.
+are kept. The tokens must be the same. The last rows are how fast a product with one row reads a
+matrix of the size of GPT-2's embedding, which bounds a batch of one, and the rate of a large
+product, which bounds larger ones. Beside other work on the machine, one core is measured best:
+
+    taskset -c 0 python -m benchmarks.decoding --threads 1
 """
 
 from __future__ import annotations
@@ -25,7 +28,6 @@ import numpy as np
 import torch
 import transformers
 
-from genax.core.compilation import compiler_options
 from genax.interop import load_pretrained
 from genax.transformer.decoding import generate
 
@@ -79,7 +81,7 @@ def make_genax(module: nn.Module, variables, prompts: np.ndarray) -> Draw:
     def run(model, prompts, keys):
         return generate(model.decoder, prompts, NEW, keys, temperature=0.0)
 
-    compiled = jax.jit(nn.apply(run, module), compiler_options=compiler_options())
+    compiled = jax.jit(nn.apply(run, module))
     return lambda: np.asarray(compiled(*arrays))
 
 
@@ -95,11 +97,15 @@ def seconds(sides: list[Draw], turns: int) -> list[list[float]]:
     return times
 
 
-def bandwidth(turns: int) -> float:
-    """GB/s at which PyTorch reads a matrix that it multiplies with one row."""
-    matrix, row = torch.randn(50_257, 768), torch.randn(768)
-    [times] = seconds([lambda: torch.mv(matrix, row).numpy()], 4 * turns)
-    return matrix.numel() * 4 / min(times) / 1e9
+def bounds(turns: int) -> tuple[float, float]:
+    """GB/s of a matrix times a row, and GFLOP/s of a square product, both by XLA."""
+    matrix, row = jnp.ones((50_257, 768)), jnp.ones(768)
+    square, product = jnp.ones((2048, 2048)), jax.jit(jnp.matmul)
+    read, multiply = seconds(
+        [lambda: np.asarray(product(matrix, row)), lambda: np.asarray(product(square, square))],
+        4 * turns,
+    )
+    return matrix.size * 4e-9 / min(read), 2 * 2048**3 * 1e-9 / min(multiply)
 
 
 def rows(turns: int = 5, threads: int | None = None):
@@ -132,7 +138,8 @@ def main() -> None:
     with torch.inference_mode():
         for name, ours, theirs, ratio in rows(args.turns, args.threads):
             print(f"{name:<32} {ours:9.1f} {theirs:9.1f} {ratio:6.2f}", flush=True)
-        print(f"one row times a matrix: {bandwidth(args.turns):.1f} GB/s")
+    gigabytes, gigaflops = bounds(args.turns)
+    print(f"one row times a matrix: {gigabytes:.0f} GB/s; square product: {gigaflops:.0f} GFLOP/s")
 
 
 if __name__ == "__main__":
