@@ -20,7 +20,8 @@ from genax.data.order import generator
 from genax.data.pipeline import Batch
 from genax.data.run_tokenizer import run_tokenizer
 from genax.data.token_data import spec
-from genax.data.tokenizers import Subwords, train_tokenizer
+from genax.data.tokenizer_training import train_tokenizer
+from genax.data.tokenizers import Subwords
 
 # A line ends a sentence, as does a full stop and its like before a space.
 _END = re.compile(r"\n+|(?<=[.!?])\s+")

@@ -17,7 +17,8 @@ from genax.data import pipeline
 from genax.data.corpora import fingerprint_corpus, load_splits
 from genax.data.pipeline import Batch
 from genax.data.run_tokenizer import run_tokenizer
-from genax.data.tokenizers import Tokenizer, train_tokenizer
+from genax.data.tokenizer_training import train_tokenizer
+from genax.data.tokenizers import Tokenizer
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from genax.data.examples import fingerprint_examples, load_examples
 from genax.data.order import permute
 from genax.data.pipeline import Batch
 from genax.data.run_tokenizer import pretrained_tokenizer, run_tokenizer
-from genax.data.tokenizers import Subwords, train_tokenizer
+from genax.data.tokenizer_training import train_tokenizer
+from genax.data.tokenizers import Subwords
 
 Example = Mapping[str, Any]
 

@@ -101,22 +101,12 @@ def translation(
         return "\n".join(f"{source}\n> {target}\n" for source, target in zip(*sides, strict=True))
 
     def condition(num: int, workdir: Any) -> Batch:
-        return {"source": data.rows(workdir)["source"][:num]}
+        return {"source": np.take(data.rows(workdir)["source"], range(num), 0, mode="wrap")}
 
+    loss = partial(target_loss, smoothing=smoothing)
     return Task(
         Networks(transformer),
-        [
-            Stage(
-                [
-                    Phase(
-                        "transformer",
-                        partial(target_loss, smoothing=smoothing),
-                        ("transformer",),
-                        optimizer,
-                    )
-                ]
-            )
-        ],
+        [Stage([Phase("transformer", loss, ("transformer",), optimizer)])],
         samplers={"target": Sampler(show, render, condition, prompt)},
         evaluators={
             "validation": Evaluator(partial(target_loss, smoothing=0.0, train=False)),

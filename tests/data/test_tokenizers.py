@@ -4,12 +4,8 @@ import numpy as np
 import pytest
 
 from genax.core.errors import GenaxError
-from genax.data.tokenizers import (
-    BERT_SPECIALS,
-    load_tokenizer,
-    save_tokenizer,
-    train_tokenizer,
-)
+from genax.data.tokenizer_training import BERT_SPECIALS, train_tokenizer
+from genax.data.tokenizers import load_tokenizer, save_tokenizer
 
 DOCUMENTS = ["To be, or not to be: that is the question.\n" * 20, "Naïve café ☃ 𝄞\n\n  end"]
 
