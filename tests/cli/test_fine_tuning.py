@@ -26,7 +26,7 @@ def test_a_new_run_starts_from_a_folder_and_resumes_without_it(tmp_path):
     assert not (tuned / "checkpoints").exists() or not list((tuned / "checkpoints").iterdir())
 
     result = succeed(*train(EXPERIMENT, tuned, steps=1, **settings))
-    assert f"from {source}: taken 16: params/encoder/blocks_0" in result.out + result.err
+    assert f"from {source}: taken 19: params/encoder/blocks_0" in result.out + result.err
     # Frozen by a learning rate of zero, the encoder is the source's.
     given, had = encoder(tuned, 1), encoder(source, 1)
     for path in had:
