@@ -1,9 +1,9 @@
 """Devlin et al. 2018, BERT: Pre-training of deep bidirectional Transformers (arXiv:1810.04805).
 
 An encoder that guesses masked tokens, and whether one piece of text follows another. The cpu
-variant is pretrained on film reviews; bert_fine_tuning.py goes on from there.
+variant is pretrained on the complete works of Shakespeare; bert_fine_tuning.py goes on from there.
 
-    genax data prepare imdb
+    genax data prepare shakespeare
     genax train experiments/transformer/bert.py --workdir runs/bert
 """
 
@@ -20,7 +20,7 @@ from genax.transformer.optim import adamw, warmup_linear
 from genax.transformer.presets import BERT_PRESETS
 
 VARIANTS = {
-    "cpu": "film reviews in minutes on two cores",
+    "cpu": "Shakespeare in minutes on two cores",
     "stdlib": "the standard library's source, embedded: for tests, seconds",
     **{
         name: f"{preset.pretraining / 1e6:.0f}M parameters, 512 tokens; text by TFDS"
@@ -38,7 +38,7 @@ def get_config(variant="cpu"):
     makes. evaluated: passages of the validation, 0 for all.
     """
     config = base_config(
-        dataset="imdb",
+        dataset="shakespeare",
         vocab_size=4_096,
         context=64,
         hidden_size=128,

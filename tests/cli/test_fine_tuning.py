@@ -1,4 +1,4 @@
-"""Fine-tuning as an experiment says it: weights and tokenizer of a folder, which may go afterwards."""
+"""Fine-tuning as an experiment says it: from the weights of a folder, which may go afterwards."""
 
 import shutil
 
