@@ -84,8 +84,8 @@ def build(config):
     def bound(nets, batch):
         return importance_weighted_bound(nets, batch, config.importance_samples)
 
-    def test_images(num):
-        batch = next(iter(test.evaluate(num, Shard(), None)))
+    def test_images(num, workdir):
+        batch = next(iter(test.evaluate(num, Shard(), workdir)))
         return {"image": batch["image"]}
 
     task = Task(

@@ -16,7 +16,7 @@ from genax.nn.feed_forward import FeedForward
 from genax.nn.layer_norm import LayerNorm
 from genax.nn.sinusoids import sinusoids
 from genax.transformer.block import Context, make_blocks, run_blocks
-from genax.transformer.decoder import Decoder
+from genax.transformer.decoder import Decoder, table_scores
 from genax.transformer.token_range import check_tokens
 
 
@@ -98,5 +98,5 @@ class EncoderDecoder(Decoder):
 
     def logits(self, hidden: Float[Array, "b t d"]) -> Float[Array, "b t vocab"]:
         """Scores over the vocabulary: products with the token embeddings, and their bias."""
-        logits = self.token_embedding.attend(hidden)
+        logits = table_scores(self.token_embedding, hidden)
         return logits + self.bias.astype(logits.dtype) if self.logits_bias else logits

@@ -16,7 +16,7 @@ from genax.nn.feed_forward import FeedForward
 from genax.nn.gated_feed_forward import GatedFeedForward
 from genax.nn.rms_norm import RMSNorm
 from genax.transformer.block import Context, make_blocks, run_blocks
-from genax.transformer.decoder import Decoder
+from genax.transformer.decoder import Decoder, table_scores
 from genax.transformer.token_range import check_tokens
 
 
@@ -153,4 +153,4 @@ class T5(Decoder):
         """Scores over the vocabulary."""
         if self.scale_logits:
             hidden = hidden / math.sqrt(self.hidden_size)
-        return self.head_table.attend(hidden)
+        return table_scores(self.head_table, hidden)
