@@ -1,6 +1,6 @@
 """Contracts run row by row, and let go of a row's programs and runs after its last test.
 
-Each program is several mappings of memory, of which Linux allows a process 65,530: XLA crashes then.
+Each program is several mappings of memory, and Linux allows a process 65,530: XLA crashes then.
 """
 
 from pathlib import Path
