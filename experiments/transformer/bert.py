@@ -5,6 +5,10 @@ variant is pretrained on the complete works of Shakespeare; bert_fine_tuning.py 
 
     genax data prepare shakespeare
     genax train experiments/transformer/bert.py --workdir runs/bert
+
+Two CPU cores that were shared, 1,500 steps, 8 minutes: 5.23 nats a masked token, and next sentences
+hardly better than chance (0.688 nats); of the standard library's source (--config.dataset=stdlib)
+1,000 steps, 4 minutes: 4.99 and 0.534 nats (seed 0).
 """
 
 from functools import partial

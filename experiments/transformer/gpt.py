@@ -11,7 +11,8 @@ that nanoGPT publishes for training on a CPU, on the complete works of Shakespea
 
 Two CPU cores, 4 minutes while other programs shared them: validation loss 1.885 nats a character
 (2.72 bits) after 2,000 steps, seed 0, the same to six digits as GPT2LMHeadModel in PyTorch trained
-from the same weights on the same batches (python -m benchmarks.gpt_side_by_side).
+from the same weights on the same batches (python -m benchmarks.gpt_side_by_side). Variant code: 6
+minutes, 2.90 nats a token of 1,024 byte pairs.
 """
 
 import jax.numpy as jnp
