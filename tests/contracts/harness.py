@@ -121,8 +121,11 @@ def next_stage(name: str, layout: str, state: TrainState, stage: int) -> TrainSt
 def play(name: str, layout: str, state: TrainState, first: int, last: int):
     """Yield (state, metrics) of the host after each step from `first` up to `last`."""
     row, task = BY_NAME[name], task_of(name)
-    # The reference, which has to repeat to the bit, is compiled as users' runs are.
-    compilation = nullcontext if layout == REFERENCE else quick_compilation
+    # The reference, which has to repeat to the bit, is compiled as users' runs are; so is what
+    # accumulates, since XLA empties the pass that adds up the weights of several terms only then,
+    # and with all of the network in it simulated devices have waited for each other for ever.
+    whole = layout == REFERENCE or LAYOUTS[layout].accumulate > 1
+    compilation = nullcontext if whole else quick_compilation
     for step in range(first, last):
         stage, start = task.stage_at(step)
         if step == start and stage:
