@@ -72,6 +72,20 @@ def quick_compilation() -> Iterator[None]:
         jax.config.update("jax_disable_most_optimizations", False)
 
 
+@contextmanager
+def fresh_compilation() -> Iterator[None]:
+    """Compile as users' runs are, and put nothing into the folder of compiled programs.
+
+    Read back from there, BERT's step in microbatches on a mesh waits for ever in a collective.
+    """
+    before = jax.config.jax_persistent_cache_min_compile_time_secs
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1e9)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", before)
+
+
 def on_host(tree: Any) -> Any:
     """Copies as numpy arrays; the step takes the memory of what it is given."""
     return jax.tree.map(lambda x: np.array(x), tree)
@@ -121,11 +135,10 @@ def next_stage(name: str, layout: str, state: TrainState, stage: int) -> TrainSt
 def play(name: str, layout: str, state: TrainState, first: int, last: int):
     """Yield (state, metrics) of the host after each step from `first` up to `last`."""
     row, task = BY_NAME[name], task_of(name)
-    # The reference, which has to repeat to the bit, is compiled as users' runs are; so is what
-    # accumulates, since XLA empties the pass that adds up the weights of several terms only then,
-    # and with all of the network in it simulated devices have waited for each other for ever.
-    whole = layout == REFERENCE or LAYOUTS[layout].accumulate > 1
-    compilation = nullcontext if whole else quick_compilation
+    # The reference, which has to repeat to the bit, is compiled as users' runs are.
+    compilation = nullcontext if layout == REFERENCE else quick_compilation
+    if LAYOUTS[layout].accumulate > 1:
+        compilation = fresh_compilation
     for step in range(first, last):
         stage, start = task.stage_at(step)
         if step == start and stage:
