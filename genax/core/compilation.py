@@ -12,9 +12,9 @@ _CPU = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
 
 @cache
-def compiler_options() -> dict[str, str] | None:
-    """For `jax.jit`, on the platform at hand; None where this XLA does not know them."""
-    if jax.default_backend() != "cpu":
+def compiler_options(platform: str | None = None) -> dict[str, str] | None:
+    """For `jax.jit`, on a platform (None: the one at hand); None where XLA does not know them."""
+    if (platform or jax.default_backend()) != "cpu":
         return None
     try:
         jax.jit(lambda: 0, compiler_options=_CPU).lower().compile()

@@ -15,10 +15,10 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from genax.core import tree
 from genax.core.compilation import compiler_options
 from genax.core.errors import GenaxError
+from genax.core.mesh import BATCH, make_mesh
 from genax.core.nets import BATCH_AXIS
 from genax.core.task import PyTree, TrainState
 
-AXES = ("data", "fsdp", "tensor")
 Rules = Sequence[tuple[str, tuple]]
 
 
@@ -45,7 +45,7 @@ class Strategy(Protocol):
 
 @dataclass(frozen=True)
 class Jit:
-    """One program over a mesh of axes data, fsdp and tensor; XLA partitions it.
+    """One program over a mesh (see `genax.core.mesh`); XLA partitions it.
 
     A batch is split over data and fsdp. Parameters, their averages and their optimizer statistics
     are placed by the first matching rule, or else split over fsdp along their largest divisible
@@ -108,7 +108,7 @@ class Jit:
             donate_argnums=0,
             in_shardings=(placed, split),
             out_shardings=(placed, NamedSharding(self.mesh, PartitionSpec())),
-            compiler_options=compiler_options(),
+            compiler_options=compiler_options(self.mesh.devices.flat[0].platform),
         )
 
     def put(self, batch: Mapping[str, np.ndarray], stacked: bool) -> Any:
@@ -122,7 +122,7 @@ class Jit:
         }
 
     def _batch(self, stacked: bool) -> NamedSharding:
-        spec = (("data", "fsdp"),)
+        spec = (BATCH,)
         return NamedSharding(self.mesh, PartitionSpec(*((None, *spec) if stacked else spec)))
 
 
@@ -169,42 +169,22 @@ class Pmap:
         return Mesh(np.array(self.devices), (BATCH_AXIS,), axis_types=(AxisType.Auto,))
 
 
-def make_strategy(parallel: Mapping[str, Any], rules: Rules = ()) -> Strategy:
-    """The strategy that `config.parallel` names, over all devices.
+def make_strategy(
+    parallel: Mapping[str, Any], rules: Rules = (), devices: Sequence[jax.Device] | None = None
+) -> Strategy:
+    """The strategy that `config.parallel` names, over these devices; None is all at hand.
 
     Raises GenaxError where the mesh does not fit the devices.
     """
     if parallel["strategy"] == "pmap":
         if jax.process_count() > 1:
             raise GenaxError("pmap runs in one process; use config.parallel.strategy=jit.")
-        return Pmap(tuple(jax.devices()))
+        return Pmap(tuple(jax.devices() if devices is None else devices))
     if parallel["strategy"] != "jit":
         raise GenaxError(
             f"config.parallel.strategy={parallel['strategy']} is neither jit nor pmap."
         )
-    return Jit(make_mesh(parallel["mesh"]), tuple(rules))
-
-
-def make_mesh(text: str, devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """A mesh from text such as "data=-1,fsdp=4,tensor=1"; -1 takes the devices that are left."""
-    devices = jax.devices() if devices is None else devices
-    sizes = dict.fromkeys(AXES, 1)
-    for part in text.split(","):
-        axis, _, size = part.strip().partition("=")
-        if axis not in sizes or not size.lstrip("-").isdigit():
-            raise GenaxError(f"config.parallel.mesh={text}: {part!r} is not AXIS=SIZE, of {AXES}.")
-        sizes[axis] = int(size)
-    rest = [axis for axis, size in sizes.items() if size == -1]
-    fixed = math.prod(size for size in sizes.values() if size != -1)
-    if len(rest) == 1 and len(devices) % fixed == 0:
-        sizes[rest[0]] = len(devices) // fixed
-    if math.prod(sizes.values()) != len(devices) or min(sizes.values()) < 1:
-        raise GenaxError(
-            f"config.parallel.mesh={text} does not fit {len(devices)} device(s): the product of "
-            "its sizes must be their number, with at most one -1."
-        )
-    shape = tuple(sizes[axis] for axis in AXES)
-    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * 3, devices=devices)
+    return Jit(make_mesh(parallel["mesh"], devices), tuple(rules))
 
 
 def create(function: Callable[[], TrainState], strategy: Strategy) -> TrainState:

@@ -13,6 +13,7 @@ from jax.nn.initializers import Initializer
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from genax.core.errors import GenaxError
+from genax.core.mesh import platform
 from genax.nn.causal_attention import causal_attention
 from genax.nn.kv_cache import LayerCache
 from genax.nn.projection import Projection
@@ -95,9 +96,9 @@ def attend(
 
 
 def _best(query: jax.Array, key: jax.Array, dropout: float, plain: bool) -> str:
-    if jax.default_backend() == "gpu" and _cudnn_covers(query, key, dropout):
+    if platform() == "gpu" and _cudnn_covers(query, key, dropout):
         return "cudnn"
-    return "blocks" if jax.default_backend() == "cpu" and plain else "xla"
+    return "blocks" if platform() == "cpu" and plain else "xla"
 
 
 def _cudnn_covers(query: jax.Array, key: jax.Array, dropout: float) -> bool:

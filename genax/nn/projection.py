@@ -13,6 +13,8 @@ from jax import lax
 from jax.nn.initializers import Initializer
 from jaxtyping import Array, Float
 
+from genax.core.mesh import platform
+
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
 def project(
@@ -38,7 +40,7 @@ def _backward(num_in, residuals, gradient):
     outs = tuple(range(len(rows), len(rows) + num_out))
     dx = lax.dot_general(gradient, kernel, ((outs, tuple(range(num_in, kernel.ndim))), ((), ())))
     narrow = math.prod(kernel.shape[num_in:]) < math.prod(kernel.shape[:num_in])
-    if narrow and jax.default_backend() == "cpu":
+    if narrow and platform() == "cpu":
         # XLA transposes the left operand in memory, so the narrower one goes there. The barrier
         # keeps it from swapping them back.
         swapped = lax.dot_general(gradient, x, ((rows, rows), ((), ())))

@@ -13,6 +13,7 @@ from jax.sharding import PartitionSpec
 from jaxtyping import Array, Bool, Float
 
 from genax.core.errors import GenaxError
+from genax.core.mesh import BATCH, traced_mesh
 
 _LANES, _BLOCK = 128, 512
 
@@ -45,10 +46,8 @@ def splash_attention(
     real = jnp.ones(key.shape[:2], bool) if mask is None else mask[:, 0]
     own = real if lengths[0] == lengths[1] else jnp.ones(query.shape[:2], bool)
     run = partial(_run, causal=causal, window=window, interpret=interpret)
-    mesh = jax.sharding.get_abstract_mesh()
-    if {"data", "fsdp", "tensor"} <= set(mesh.axis_names) and mesh.size > 1:
-        batch = ("data", "fsdp")
-        heads, flags = PartitionSpec(batch, None, "tensor"), PartitionSpec(batch)
+    if traced_mesh() is not None:
+        heads, flags = PartitionSpec(BATCH, None, "tensor"), PartitionSpec(BATCH)
         run = jax.shard_map(
             run, in_specs=(heads,) * 3 + (flags,) * 2, out_specs=heads, check_vma=False
         )

@@ -9,6 +9,7 @@ import flax.linen as nn
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
+from genax.core.mesh import split_tokens
 from genax.nn.attention import Attention
 from genax.nn.kv_cache import BlockCache
 from genax.nn.rematerialise import rematerialise
@@ -51,6 +52,7 @@ class Block(nn.Module):
         self, x: Float[Array, "b t d"], cache: BlockCache | None, context: Context, train: bool
     ) -> tuple[Float[Array, "b t d"], BlockCache | None]:
         """The new values of x, and the cache with the keys and values of x."""
+        x = split_tokens(x)
         drop = nn.Dropout(self.dropout, deterministic=not train)
         own, memory = (None, None) if cache is None else (cache.own, cache.memory)
 

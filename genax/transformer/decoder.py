@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from genax.core.errors import GenaxError
+from genax.core.mesh import platform
 from genax.nn.kv_cache import KVCache
 from genax.nn.rotary import Rotation
 from genax.transformer.block import Context, run_blocks
@@ -46,7 +46,7 @@ PARTITION_RULES = tuple(
 def table_scores(table: nn.Embed, hidden: Float[Array, "b t d"]) -> Float[Array, "b t vocab"]:
     """Products of the hidden states with the rows of the table."""
     b, t, d = hidden.shape
-    if jax.default_backend() != "cpu" or not 1 < b * t <= 64:
+    if platform() != "cpu" or not 1 < b * t <= 64:
         return table.attend(hidden)
     # For few hidden states XLA spends most of the time on transposing the table, unless it is the
     # left operand. The barrier keeps XLA from swapping them back.

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from genax.core import Task, TrainState, init_state, make_step
-from genax.core.devices import Jit, Pmap, Strategy, make_mesh
+from genax.core.devices import Jit, Pmap, Strategy
+from genax.core.mesh import make_mesh
 from genax.core.step import init_optimizers
 from tests.contracts.rows import BY_NAME, Row
 

@@ -7,7 +7,8 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from genax.core import GenaxError
-from genax.core.devices import Jit, Pmap, create, make_mesh, make_strategy
+from genax.core.devices import Jit, Pmap, create, make_strategy
+from genax.core.mesh import make_mesh
 from genax.core.task import TrainState
 from tests.core.toys import line_state, line_task
 
@@ -17,15 +18,16 @@ RULES = (("attention/kernel", ("fsdp", "tensor")), ("**/bias", (None,)))
 @pytest.mark.parametrize(
     ("text", "shape"),
     [
-        ("data=-1,fsdp=1,tensor=1", (4, 1, 1)),
-        ("data=-1", (4, 1, 1)),
-        ("fsdp=-1, data=2", (2, 2, 1)),
-        ("data=1,fsdp=2,tensor=2", (1, 2, 2)),
+        ("data=-1,fsdp=1,tensor=1", (4, 1, 1, 1)),
+        ("data=-1", (4, 1, 1, 1)),
+        ("fsdp=-1, data=2", (2, 2, 1, 1)),
+        ("data=1,fsdp=2,tensor=2", (1, 2, 1, 2)),
+        ("sequence=4", (1, 1, 4, 1)),
     ],
 )
 def test_meshes(text, shape):
     mesh = make_mesh(text)
-    assert mesh.axis_names == ("data", "fsdp", "tensor")
+    assert mesh.axis_names == ("data", "fsdp", "sequence", "tensor")
     assert mesh.devices.shape == shape
 
 

@@ -7,7 +7,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from genax.core import GenaxError
-from genax.core.devices import make_mesh
+from genax.core.mesh import make_mesh
 from genax.nn.attention import attend
 from genax.nn.splash import splash_attention
 

@@ -1,0 +1,74 @@
+"""The mesh of devices: its axes, the text that names one, and what a traced program asks of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import jax
+from jax.sharding import AxisType, Mesh, PartitionSpec
+from jaxtyping import Array, Shaped
+
+from genax.core.errors import GenaxError
+
+# Innermost last: neighbours in it are neighbours in the machine.
+AXES = ("data", "fsdp", "sequence", "tensor")
+# Those that split a batch; "sequence" splits its tokens, "fsdp" and "tensor" split parameters.
+BATCH = ("data", "fsdp")
+
+
+def make_mesh(text: str, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """A mesh from text such as "data=-1,fsdp=4"; -1 takes the devices that are left.
+
+    Raises GenaxError where the text is of another form or does not fit the devices.
+    """
+    devices = jax.devices() if devices is None else devices
+    sizes = dict.fromkeys(AXES, 1)
+    for part in text.split(","):
+        axis, _, size = part.strip().partition("=")
+        if axis not in sizes or not size.lstrip("-").isdigit():
+            raise GenaxError(f"config.parallel.mesh={text}: {part!r} is not AXIS=SIZE, of {AXES}.")
+        sizes[axis] = int(size)
+    rest = [axis for axis, size in sizes.items() if size == -1]
+    fixed = math.prod(size for size in sizes.values() if size != -1)
+    if len(rest) == 1 and len(devices) % fixed == 0:
+        sizes[rest[0]] = len(devices) // fixed
+    if math.prod(sizes.values()) != len(devices) or min(sizes.values()) < 1:
+        raise GenaxError(
+            f"config.parallel.mesh={text} does not fit {len(devices)} device(s): the product of "
+            "its sizes must be their number, with at most one -1."
+        )
+    shape = tuple(sizes[axis] for axis in AXES)
+    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+
+
+def traced_mesh() -> jax.sharding.AbstractMesh | None:
+    """The mesh that the program being traced is partitioned over; None where there is none."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return mesh if set(AXES) <= set(mesh.axis_names) and mesh.size > 1 else None
+
+
+def platform() -> str:
+    """What the program being traced is for: its mesh's devices, which may not be at hand."""
+    device = jax.sharding.get_abstract_mesh().abstract_device
+    return jax.default_backend() if device is None else device.platform
+
+
+def split_batch(x: Shaped[Array, "b ..."]) -> Shaped[Array, "b ..."]:
+    """x with its examples split over the mesh and whole otherwise.
+
+    Without this XLA may choose to split activations as the parameters are and to hold all examples
+    on every device.
+    """
+    return _constrain(x, BATCH)
+
+
+def split_tokens(x: Shaped[Array, "b t ..."]) -> Shaped[Array, "b t ..."]:
+    """`split_batch`, with the positions split over "sequence"."""
+    return _constrain(x, BATCH, "sequence")
+
+
+def _constrain(x, *spec):
+    if traced_mesh() is None:
+        return x
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec))
