@@ -26,10 +26,10 @@ class Loaded:
     variant: str
     module: types.ModuleType
 
-    def run(self, config: ConfigDict, workdir: Any) -> Run:
-        """The experiment built with `config`, in a folder."""
+    def run(self, config: ConfigDict, workdir: Any, devices: Any = None) -> Run:
+        """The experiment built with `config`, in a folder, on devices (None: all at hand)."""
         experiment = self.module.build(config)
-        return Run(experiment, config.to_dict(), epath.Path(workdir), self.source)
+        return Run(experiment, config.to_dict(), epath.Path(workdir), self.source, devices)
 
     @property
     def source(self) -> tuple[str, str]:

@@ -8,10 +8,11 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from genax.cli import compile as compile_
 from genax.cli import data, evaluate, export, import_, inspect, list_, params, sample, train
 from genax.core.errors import GenaxError
 
-VERBS = (list_, train, sample, evaluate, inspect, params, data, import_, export)
+VERBS = (list_, train, sample, evaluate, inspect, params, compile_, data, import_, export)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -20,7 +20,9 @@ def base_config(**settings: Any) -> ConfigDict:
     it: "none", "full", or a policy (see `genax.nn.rematerialise`).
     dtype: of the computation; parameters stay float32.
     *_every: in steps; 0 is never (the end always checkpoints, samples and evaluates).
-    parallel.strategy: "jit" or "pmap"; parallel.mesh: axis sizes, -1 takes what is left.
+    parallel.strategy: "jit" or "pmap"; parallel.mesh: axis sizes (data, fsdp, sequence, tensor), -1
+    takes what is left; parallel.topology: the TPU slice that `genax compile` is to try, such as
+    "v5e:4x4".
     """
     config = ConfigDict(
         {
@@ -38,7 +40,7 @@ def base_config(**settings: Any) -> ConfigDict:
             "num_samples": 64,
             "eval_every": 0,
             "eval_batch_size": 250,
-            "parallel": {"strategy": "jit", "mesh": "data=-1,fsdp=1,tensor=1"},
+            "parallel": {"strategy": "jit", "mesh": "data=-1,fsdp=1,tensor=1", "topology": ""},
             "wandb": "",
         }
     )

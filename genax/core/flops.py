@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.extend import core as jex
+
+from genax.core.step import make_step
+from genax.core.task import Batch, Stage, Task, TrainState
 
 
 def count_flops(function: Callable, *args: Any) -> float:
@@ -19,6 +23,18 @@ def count_flops(function: Callable, *args: Any) -> float:
     branch, a while loop's body once. What remat computes again is counted again.
     """
     return _count(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def step_flops(task: Task, stage: int, state: TrainState, batch: Batch) -> float:
+    """FLOPs of a stage's step on a global batch, its phases by how often they run.
+
+    state, batch: arrays, or their shapes.
+    """
+    total = 0.0
+    for phase in task.stages[stage].phases:
+        alone = replace(task, stages=(Stage((replace(phase, every=1),)),))
+        total += count_flops(make_step(alone), state, batch) / phase.every
+    return total
 
 
 def _count(jaxpr: Any) -> float:
@@ -39,6 +55,8 @@ def _equation(equation: Any) -> float:
     if name == "cond":
         return max(_count(branch.jaxpr) for branch in parameters["branches"])
     repeats = parameters["length"] if name == "scan" else 1
+    if name == "pallas_call":
+        repeats = math.prod(parameters["grid_mapping"].grid)
     return repeats * sum(_count(inner) for inner in _inner(parameters))
 
 

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -17,13 +17,13 @@ from jax.experimental import multihost_utils
 from genax.core import evaluate as evaluation
 from genax.core.checkpoint import Checkpoints
 from genax.core.errors import GenaxError
-from genax.core.flops import count_flops, matmul_peak
+from genax.core.flops import matmul_peak, step_flops
 from genax.core.logging import Logger, NoLogger
 from genax.core.prefetch import Prefetch
 from genax.core.record import write_json
 from genax.core.run import Run
 from genax.core.step import make_step, make_steps
-from genax.core.task import Stage, TrainState
+from genax.core.task import TrainState
 from genax.core.watch import Watch
 
 
@@ -151,15 +151,7 @@ class _Session:
     def measure(self, stage: int) -> None:
         """FLOPs of a step, and the peak they are held against; both go to run.json."""
         run, config = self.run, self.run.config
-        batch = {
-            name: jax.ShapeDtypeStruct((config["batch_size"], *spec.shape), spec.dtype)
-            for name, spec in run.datas[stage].element.items()
-        }
-        state = run.abstract(stage)
-        self.flops = 0.0
-        for phase in run.task.stages[stage].phases:
-            alone = replace(run.task, stages=(Stage((replace(phase, every=1),)),))
-            self.flops += count_flops(make_step(alone), state, batch) / phase.every
+        self.flops = step_flops(run.task, stage, run.shapes(stage), run.abstract_batch(stage))
         if not self.peak:
             devices = 1 if jax.default_backend() == "cpu" else jax.device_count()
             self.peak = matmul_peak(jnp.dtype(config["dtype"])) * devices

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -26,12 +26,14 @@ class Run:
     """An experiment with its settings, in a folder, on the devices at hand.
 
     source: path of the experiment's file and its variant, by which a folder knows its run.
+    devices: None is all at hand.
     """
 
     experiment: Experiment
     config: Mapping[str, Any]
     workdir: epath.Path
     source: tuple[str, str]
+    devices: Sequence[jax.Device] | None = None
 
     @property
     def task(self) -> Task:
@@ -41,7 +43,7 @@ class Run:
     @cached_property
     def strategy(self) -> Strategy:
         """How the step meets the devices."""
-        return make_strategy(self.config["parallel"], self.task.rules)
+        return make_strategy(self.config["parallel"], self.task.rules, self.devices)
 
     @cached_property
     def shard(self) -> Shard:
@@ -78,6 +80,17 @@ class Run:
     def abstract(self, stage: int = 0) -> TrainState:
         """Shapes, dtypes and places of that state."""
         return abstract(partial(self.initial, stage), self.strategy)
+
+    def shapes(self, stage: int = 0) -> TrainState:
+        """Shapes and dtypes of that state."""
+        return jax.eval_shape(partial(self.initial, stage))
+
+    def abstract_batch(self, stage: int = 0) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes and dtypes of a global batch."""
+        return {
+            name: jax.ShapeDtypeStruct((self.config["batch_size"], *spec.shape), spec.dtype)
+            for name, spec in self.datas[stage].element.items()
+        }
 
     def check(self) -> None:
         """Raises GenaxError where the settings do not fit each other or the devices."""

@@ -1,0 +1,219 @@
+"""genax compile."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from genax.cli.experiments import Loaded, configure, load
+from genax.core.ahead import Compiled, compile_ahead, topology
+from genax.core.config import override
+from genax.core.errors import GenaxError
+from genax.core.flops import step_flops
+from genax.core.suggest import Plan, plans
+
+DESCRIPTION = """Compile an experiment's train step for a TPU slice that is not here.
+
+Prints what each device's memory would hold, what a step computes, moves and sends, and how fast
+the chip could do it at best. Needs libtpu (the extra "tpu"), and no TPU. Settings are overridden as
+--config.KEY=VALUE. FLOPs are those of matrix products and convolutions; attention counts in full,
+though a fused causal kernel leaves half of it out."""
+
+_GIB = 2.0**30
+
+
+def add_parser(verbs: argparse._SubParsersAction) -> None:
+    """Add the verb."""
+    parser = verbs.add_parser(
+        "compile",
+        help="compile a train step for TPUs that are not here: memory, FLOPs, collectives",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("experiment", metavar="EXPERIMENT[:VARIANT]", help="path of a Python file")
+    parser.add_argument(
+        "--topology",
+        metavar="CHIP:SHAPE",
+        help="such as v5e:4x4 or v5p:4x4x8, or local (default: config.parallel.topology)",
+    )
+    parser.add_argument("--stage", type=int, default=0, metavar="N", help="of the task, from 0")
+    parser.add_argument(
+        "--suggest",
+        type=int,
+        nargs="?",
+        const=12,
+        metavar="TRIES",
+        help="compile other meshes, remat policies and microbatches; list those that fit, best "
+        "first (default: 12 compilations)",
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    parser.set_defaults(run=run, configurable=True)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print what the compiler says; 1 where the step does not fit."""
+    loaded = load(args.experiment)
+    config = configure(loaded, args.settings)
+    name = args.topology or config.parallel.topology
+    if not name:
+        raise GenaxError(
+            f"{args.experiment} states no config.parallel.topology; add --topology CHIP:SHAPE."
+        )
+    if name != "local":
+        jax.config.update("jax_platforms", "cpu")
+    devices = topology(name)
+    stages = len(loaded.module.build(config).task.stages)
+    if not 0 <= args.stage < stages:
+        raise GenaxError(f"{args.experiment} has stages 0 to {stages - 1}, no {args.stage}.")
+    if args.suggest:
+        return _suggest(args, loaded, config, devices)
+    found = describe(loaded, config, devices, args.stage)
+    print(json.dumps(found.facts) if args.json else found)
+    return 0 if found.compiled.fits else 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """A compiled step with the settings that matter to it.
+
+    model_flops: of a step without what is computed again.
+    """
+
+    compiled: Compiled
+    model_flops: float
+    batch_size: int
+    accumulate: int
+    remat: str
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """For JSON: bytes are of one device, FLOPs of all."""
+        found, roofline = self.compiled, self.compiled.roofline
+        memory = found.memory and dataclasses.asdict(found.memory) | {"total": found.memory.total}
+        return {
+            "fits": found.fits,
+            "device": found.kind,
+            "devices": found.devices,
+            "mesh": dict(found.mesh),
+            "batch_size": self.batch_size,
+            "accumulate": self.accumulate,
+            "remat": self.remat,
+            "memory": memory,
+            "memory_wanted": found.wanted,
+            "memory_there": found.chip and found.chip.memory,
+            "flops": found.flops,
+            "model_flops": self.model_flops,
+            "bytes": found.moved and found.moved.memory,
+            "collectives": found.moved
+            and {
+                kind: {"count": count, "bytes": size}
+                for kind, (count, size) in found.moved.collectives.items()
+            },
+            "open_loops": found.moved and found.moved.open_loops,
+            "roofline_seconds": roofline
+            and dataclasses.asdict(roofline) | {"step": roofline.step, "bound": roofline.bound},
+            "model_flops_utilisation": found.utilisation(self.model_flops),
+            "compile_seconds": found.seconds,
+        }
+
+    def __str__(self) -> str:
+        found = self.compiled
+        mesh = ", ".join(f"{axis}={size}" for axis, size in found.mesh.items())
+        lines = [
+            f"{found.devices} x {found.kind}, mesh {mesh}; batch {self.batch_size} in "
+            f"{self.accumulate} microbatch(es), remat {self.remat}",
+            *_memory_lines(found),
+            f"FLOPs: {found.flops:.3e} a step, {self.model_flops:.3e} of them the model's",
+        ]
+        if found.moved:
+            sent = [
+                f"{kind} {size / 1e6:,.0f} MB in {count}"
+                for kind, (count, size) in sorted(found.moved.collectives.items())
+            ]
+            lines += [
+                f"memory traffic: {found.moved.memory / 1e9:,.1f} GB a step and device",
+                f"collectives, sent by each device: {'; '.join(sent) or 'none'}",
+            ]
+            if found.moved.open_loops:
+                lines += [f"loops of unknown length, counted once: {found.moved.open_loops}"]
+        if found.roofline:
+            best, share = found.roofline, found.utilisation(self.model_flops)
+            lines += [
+                f"roofline: compute {best.compute:.3g} s, memory {best.memory:.3g} s, links "
+                f"{best.links:.3g} s; a step takes at least {best.step:.3g} s, bound by "
+                f"{best.bound}: model FLOPs utilisation of at most {share:.0%}",
+            ]
+        return "\n".join([*lines, f"compiled in {found.seconds:.0f} s"])
+
+
+def _memory_lines(found: Compiled) -> Iterator[str]:
+    there = f" of {found.chip.memory / _GIB:.1f}" if found.chip else ""
+    spare = (found.chip.memory - found.wanted) / _GIB if found.chip else 0.0
+    if found.memory is None:
+        yield f"memory: DOES NOT FIT: needs {found.wanted / _GIB:.1f}{there} GiB a device"
+        return
+    yield (
+        f"memory, GiB a device: arguments {found.memory.arguments / _GIB:.2f}, temporaries "
+        f"{found.memory.temporaries / _GIB:.2f}, outputs {found.memory.outputs / _GIB:.2f}, "
+        f"program {found.memory.program / _GIB:.2f}"
+    )
+    verdict = f"fits, {spare:.1f} left" if found.fits else "DOES NOT FIT"
+    yield f"together {found.wanted / _GIB:.2f}{there} GiB: {verdict}"
+
+
+def describe(
+    loaded: Loaded, config: ConfigDict, devices: Sequence[jax.Device], stage: int = 0
+) -> Description:
+    """Compile the step of an experiment with these settings for these devices."""
+    run = loaded.run(config, "", devices)
+    run.check()
+    flops, model_flops = (_flops(loaded, config, stage, remat) for remat in (config.remat, "none"))
+    compiled = compile_ahead(run, flops, stage)
+    return Description(compiled, model_flops, config.batch_size, config.accumulate, config.remat)
+
+
+def _flops(loaded: Loaded, config: ConfigDict, stage: int, remat: str) -> float:
+    """Of a step as plain XLA would compute it, which is the same wherever it is counted."""
+    plain = {"remat": remat} | ({"attention": "xla"} if "attention" in config else {})
+    run = loaded.run(override(config, plain), "")
+    return step_flops(run.task, stage, run.shapes(stage), run.abstract_batch(stage))
+
+
+def _suggest(args, loaded: Loaded, config: ConfigDict, devices) -> int:
+    found: list[Description] = []
+    tried = 0
+    remat = _flops(loaded, config, args.stage, "full") > _flops(loaded, config, args.stage, "none")
+    rules = bool(loaded.run(config, "").task.rules)
+    search = plans(len(devices), config.batch_size, tensor=rules, remat=remat)
+    with tqdm(total=args.suggest, unit="compilation") as bar:
+        plan = next(search, None)
+        while plan is not None and tried < args.suggest:
+            bar.set_postfix_str(str(plan))
+            described = describe(loaded, override(config, plan.settings), devices, args.stage)
+            tried += 1
+            bar.update()
+            if described.compiled.fits:
+                found.append(described)
+            plan = _after(search, plan, described.compiled)
+    found.sort(key=lambda one: one.compiled.roofline.step if one.compiled.roofline else 0.0)
+    if args.json:
+        print(json.dumps({"tried": tried, "fit": [one.facts for one in found]}))
+    else:
+        print(f"{len(found)} of {tried} fit, best first:")
+        for number, one in enumerate(found, start=1):
+            print(f"\n{number}. {one}")
+    return 0 if found else 1
+
+
+def _after(search, plan: Plan, compiled: Compiled) -> Plan | None:
+    try:
+        return search.send(compiled.fits)
+    except StopIteration:
+        return None

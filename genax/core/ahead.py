@@ -1,0 +1,191 @@
+"""A run's step compiled for devices that are not here, and what the compiler says of it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from jax.experimental import topologies
+
+from genax.core.chips import Chip, chip_of
+from genax.core.devices import Jit
+from genax.core.errors import GenaxError
+from genax.core.hlo import Moved, moved
+from genax.core.run import Run
+from genax.core.step import make_step
+
+# libtpu would look for the machine that it runs on, complain that there is none, and keep other
+# processes out of it.
+_NO_TPU = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_MIN_LOG_LEVEL": "3",
+    "TPU_STDERR_LOG_LEVEL": "3",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of each device's main memory that a step needs.
+
+    arguments: the state and a batch. outputs: what is not written over the arguments.
+    """
+
+    arguments: float
+    outputs: float
+    temporaries: float
+    program: float
+
+    @property
+    def total(self) -> float:
+        """All of them."""
+        return self.arguments + self.outputs + self.temporaries + self.program
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """Seconds that a step takes at best if it were bound by each of these alone."""
+
+    compute: float
+    memory: float
+    links: float
+
+    @property
+    def step(self) -> float:
+        """Of a step that overlaps them all."""
+        return max(self.compute, self.memory, self.links)
+
+    @property
+    def bound(self) -> str:
+        """Which of them it is."""
+        return max(("compute", "memory", "links"), key=lambda name: getattr(self, name))
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """What the compiler says of a run's step on devices.
+
+    flops: of a whole step, on all devices together, with what is computed again.
+    memory: None where the step does not fit, whose needs are then `wanted` bytes a device.
+    """
+
+    kind: str
+    devices: int
+    mesh: Mapping[str, int]
+    seconds: float
+    flops: float
+    memory: Memory | None
+    wanted: float
+    moved: Moved | None
+
+    @property
+    def chip(self) -> Chip | None:
+        """Its published figures, where they are known."""
+        return chip_of(self.kind)
+
+    @property
+    def fits(self) -> bool:
+        """In the memory of each device, as far as that is known."""
+        return self.memory is not None and (self.chip is None or self.wanted <= self.chip.memory)
+
+    @property
+    def roofline(self) -> Roofline | None:
+        """Of the chip, where its figures are known."""
+        if self.chip is None or self.moved is None:
+            return None
+        return Roofline(
+            self.flops / self.devices / self.chip.flops,
+            self.moved.memory / self.chip.bandwidth,
+            self.moved.sent / self.chip.links,
+        )
+
+    def utilisation(self, model_flops: float) -> float | None:
+        """The highest model FLOPs utilisation that the roofline allows."""
+        if self.roofline is None or self.chip is None:
+            return None
+        return model_flops / self.devices / self.chip.flops / self.roofline.step
+
+
+def topology(name: str) -> Sequence[jax.Device]:
+    """The devices of a TPU slice by its name, such as "v5e:4x4"; "local" is those at hand.
+
+    Raises GenaxError where libtpu, whose compiler answers for TPUs, is missing or knows no such
+    slice.
+    """
+    if name == "local":
+        return jax.devices()
+    if importlib.util.find_spec("libtpu") is None:
+        raise GenaxError(
+            'compiling for a TPU needs its compiler, libtpu: python -m pip install "genax[tpu]".'
+        )
+    for key, value in _NO_TPU.items():
+        os.environ.setdefault(key, value)
+    try:
+        return topologies.get_topology_desc(platform="tpu", topology_name=name).devices
+    except Exception as error:
+        raise GenaxError(
+            f"topology {name!r} is unknown to this libtpu ({' '.join(str(error).split())[:200]}); "
+            "name a slice of v4, v5e, v5p or v6e by its shape, such as v5e:4x4 or v5p:4x4x8."
+        ) from error
+
+
+def compile_ahead(run: Run, flops: float, stage: int = 0) -> Compiled:
+    """Lower and compile the step of a run's stage for the run's devices.
+
+    flops: of a step, by `step_flops`.
+    Raises GenaxError where the settings do not fit them, and for strategies other than jit.
+    """
+    run.check()
+    strategy = run.strategy
+    if not isinstance(strategy, Jit):
+        raise GenaxError("genax compile is for config.parallel.strategy=jit.")
+    state, batch = run.abstract(stage), run.abstract_batch(stage)
+    device = strategy.mesh.devices.flat[0]
+    step = make_step(run.task, stage, run.config["accumulate"])
+    facts: dict[str, Any] = {
+        "kind": device.device_kind,
+        "devices": strategy.mesh.size,
+        "mesh": dict(strategy.mesh.shape),
+        "flops": flops,
+    }
+    start = time.perf_counter()
+    jitted: Any = strategy.compile(step, state, stacked=False)
+    lowered = jitted.trace(state, batch).lower(lowering_platforms=(device.platform,))
+    try:
+        compiled = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        wanted = _wanted(str(error))
+        if wanted is None:
+            raise
+        seconds = time.perf_counter() - start
+        return Compiled(**facts, seconds=seconds, memory=None, wanted=wanted, moved=None)
+    seconds = time.perf_counter() - start
+    found = compiled.memory_analysis()
+    memory = Memory(
+        found.argument_size_in_bytes,
+        found.output_size_in_bytes - found.alias_size_in_bytes,
+        found.temp_size_in_bytes,
+        found.generated_code_size_in_bytes,
+    )
+    return Compiled(
+        **facts,
+        seconds=seconds,
+        memory=memory,
+        wanted=memory.total,
+        moved=moved(compiled.as_text()),
+    )
+
+
+def _wanted(message: str) -> float | None:
+    """Bytes a device that the compiler says it would need, where it refuses for want of memory."""
+    found = re.search(r"Used ([\d.]+)([KMGT]?) of [\d.]+[KMGT]? hbm", message)
+    units = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+    return float(found[1]) * units[found[2]] if found else None

@@ -1,0 +1,68 @@
+"""Ways to place a step on devices that are worth compiling."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Settings that place a step."""
+
+    mesh: str
+    remat: str
+    accumulate: int
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """As overridden on the command line."""
+        return {
+            "parallel.mesh": self.mesh,
+            "remat": self.remat,
+            "accumulate": str(self.accumulate),
+        }
+
+    def __str__(self) -> str:
+        return f"{self.mesh} remat={self.remat} accumulate={self.accumulate}"
+
+
+REMATS = ("none", "dots_with_no_batch_dims_saveable", "full")
+
+
+def meshes(devices: int, batch_size: int, tensor: bool) -> list[tuple[str, int]]:
+    """Meshes and the parts that they split a batch into, the simplest first.
+
+    Replicas; parameters split over all devices; over groups of 8 of them; and, tensor, heads and
+    widths split over 2, 4 or 8, for a batch of few examples or wide layers.
+    """
+    found = [(devices, 1, 1), (1, devices, 1)]
+    if devices > 8 and devices % 8 == 0:
+        found.append((devices // 8, 8, 1))
+    if tensor:
+        found += [(1, devices // t, t) for t in (2, 4, 8) if devices % t == 0 and devices > t]
+    return [
+        (f"data={d},fsdp={f},tensor={t}", d * f)
+        for d, f, t in dict.fromkeys(found)
+        if batch_size % (d * f) == 0
+    ]
+
+
+def plans(
+    devices: int, batch_size: int, tensor: bool, remat: bool
+) -> Generator[Plan, bool | None, None]:
+    """Plans one after the other; send whether the last one fitted.
+
+    Where one did not, more is computed again and then the microbatches are halved; where it did,
+    neither is needed on that mesh. tensor: whether the task has rules for that axis. remat: whether
+    its networks compute anything again.
+    """
+    for mesh, shards in meshes(devices, batch_size, tensor):
+        fitted: bool | None = False
+        for policy in REMATS if remat else REMATS[:1]:
+            if not fitted:
+                fitted = yield Plan(mesh, policy, 1)
+        accumulate = 2
+        while not fitted and batch_size % (shards * accumulate) == 0:
+            fitted = yield Plan(mesh, REMATS[-1] if remat else REMATS[0], accumulate)
+            accumulate *= 2
