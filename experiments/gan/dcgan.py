@@ -63,6 +63,7 @@ def get_config(variant="cpu"):
         "coverage_samples": 0,
         "ema": 0.0,
         "batch_size": 128,
+        "parallel": {"topology": "v5e:2x2"},
         "checkpoint_every": 5_000,
         "sample_every": 2_000,
         "num_samples": 64,

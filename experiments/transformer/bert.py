@@ -110,6 +110,7 @@ def _published(variant):
         "warmup_steps": 10_000,
         "decay_steps": 1_000_000,
         "batch_size": 256,
+        "parallel": {"topology": "v5e:4x4", "mesh": "fsdp=-1"},
         "steps": 1_000_000,
         "steps_per_call": 1,
         "evaluated": 20_000,

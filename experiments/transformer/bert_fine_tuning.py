@@ -185,6 +185,7 @@ def _published(variant):
         "examples": 0,
         "evaluated": 0,
         "dtype": "bfloat16",
+        "parallel": {"topology": "v5e:2x2"},
         "warmup_steps": data["steps"] // 10,
         "decay_steps": data["steps"],
     }

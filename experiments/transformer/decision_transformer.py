@@ -116,6 +116,7 @@ def published(name):
     """The settings of a size of the paper: tables 8 and 9, and the code where they are silent."""
     preset = DECISION_TRANSFORMER_PRESETS[name]
     settings = asdict(preset) | {"scale": (), "steps_per_call": 1}
+    settings["parallel"] = {"topology": "v5e:2x2"}
     del settings["params"]
     if preset.state_size:
         return settings | GYM

@@ -121,6 +121,7 @@ def _published(variant):
         "scored": 0,
         "evaluated": 0,
         "batch_size": 832,
+        "parallel": {"topology": "v5e:4x4", "mesh": "fsdp=-1"},
         "steps": preset.steps,
         "steps_per_call": 1,
         "eval_every": 10_000,

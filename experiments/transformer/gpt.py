@@ -34,6 +34,23 @@ VARIANTS = {
     },
 }
 
+# A TPU slice that each size fits on, its parameters split over all chips: docs/scaling.md.
+TOPOLOGIES = {
+    "gpt1": "v5e:2x2",
+    "gpt2": "v5e:4x4",
+    "gpt2-medium": "v5e:4x8",
+    "gpt2-large": "v5e:8x8",
+    "gpt2-xl": "v5e:8x16",
+    "gpt3-small": "v5e:4x4",
+    "gpt3-medium": "v5e:4x8",
+    "gpt3-large": "v5e:8x8",
+    "gpt3-xl": "v5e:8x16",
+    "gpt3-2.7b": "v5e:16x16",
+    "gpt3-6.7b": "v5p:4x4x4",
+    "gpt3-13b": "v5p:4x4x8",
+    "gpt3-175b": "v5p:4x4x8",
+}
+
 
 def get_config(variant="cpu"):
     """Settings of a variant.
@@ -42,7 +59,8 @@ def get_config(variant="cpu"):
     learning_rate rises for warmup_steps, falls to final_learning_rate at decay_steps and stays; no
     part of it follows config.steps, so that a run may be stopped and prolonged. start_token: what
     samples begin with; the newline is token 0 of Shakespeare's characters and byte 10.
-    evaluation_windows: 0 is all.
+    evaluation_windows: 0 is all. chunk: tokens of the vocabulary whose logits exist at a time; 0 is
+    all.
     """
     config = base_config(
         dataset="shakespeare",
@@ -57,6 +75,7 @@ def get_config(variant="cpu"):
         post_norm=False,
         scan_layers=False,
         attention="auto",
+        chunk=0,
         learning_rate=1e-3,
         final_learning_rate=1e-4,
         warmup_steps=100,
@@ -127,7 +146,10 @@ def _published(variant):
         "post_norm": first,
         "scan_layers": True,
         "remat": "full",
+        "chunk": 8_192,
         "dtype": "bfloat16",
+        "parallel": {"mesh": "fsdp=-1", "topology": TOPOLOGIES[variant]},
+        "accumulate": 4 if variant == "gpt3-175b" else 1,
         "b2": 0.95,
         "batch_size": preset.batch_tokens // preset.context,
         "eval_batch_size": 64,
@@ -182,5 +204,12 @@ def build(config):
         config.learning_rate, config.final_learning_rate, config.warmup_steps, config.decay_steps
     )
     optimizer = adamw(schedule, config.weight_decay, config.b1, config.b2, clip=config.clip)
-    task = language_model(decoder, optimizer, config.start_token, config.temperature, config.top_k)
+    task = language_model(
+        decoder,
+        optimizer,
+        config.start_token,
+        config.temperature,
+        config.top_k,
+        chunk=config.chunk or None,
+    )
     return Experiment(task, train, validation)

@@ -85,6 +85,15 @@ def get_config(variant="cpu"):
     return config
 
 
+# A TPU slice that each size fits on, and how: docs/scaling.md.
+PLACES = {
+    "llama3-8b": {"topology": "v5p:4x4x4", "mesh": "fsdp=-1"},
+    "llama3-70b": {"topology": "v5p:4x4x8", "mesh": "fsdp=-1"},
+    "llama3.1-8b": {"topology": "v5p:4x4x8", "mesh": "fsdp=16,sequence=8"},
+    "llama3.1-70b": {"topology": "v5p:8x8x8", "mesh": "fsdp=32,sequence=16"},
+}
+
+
 def _published(variant):
     """Sizes by the preset table; the schedule of section 3.4.1, which gives the 405B model's."""
     preset = LLAMA_PRESETS[variant]
@@ -111,6 +120,7 @@ def _published(variant):
         "steps": 1_200_000,
         "steps_per_call": 1,
         "batch_size": 4_194_304 // preset.context,
+        "parallel": PLACES[variant],
         "eval_batch_size": 64,
         "eval_every": 5_000,
         "sample_every": 5_000,

@@ -95,6 +95,7 @@ def _published(variant):
         "weight_decay": 0.3,
         "dropout": 0.1,
         "batch_size": 4_096,
+        "parallel": {"topology": "v5e:4x8", "mesh": "fsdp=-1"},
         "steps": 300 * 1_281_167 // 4_096,
         "dtype": "bfloat16",
         "remat": "full",

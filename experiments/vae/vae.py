@@ -61,8 +61,14 @@ def get_config(variant="cpu"):
             "checkpoint_every": 50_000,
             "sample_every": 50_000,
             "eval_every": 50_000,
+            "parallel": {"topology": "v5e:2x2"},
         },
-        "pytorch": {"batch_size": 128, "steps": 4_690, "checkpoint_every": 1_000},
+        "pytorch": {
+            "batch_size": 128,
+            "steps": 4_690,
+            "checkpoint_every": 1_000,
+            "parallel": {"topology": "v5e:2x2"},
+        },
         "digits": {"dataset": "digits", "batch_size": 50, "steps": 300, "steps_per_call": 10},
     }
     config.update(settings[variant])

@@ -188,32 +188,41 @@ def _flops(loaded: Loaded, config: ConfigDict, stage: int, remat: str) -> float:
 
 def _suggest(args, loaded: Loaded, config: ConfigDict, devices) -> int:
     found: list[Description] = []
+    refused: list[str] = []
     tried = 0
     remat = _flops(loaded, config, args.stage, "full") > _flops(loaded, config, args.stage, "none")
-    rules = bool(loaded.run(config, "").task.rules)
-    search = plans(len(devices), config.batch_size, tensor=rules, remat=remat)
+    search = plans(len(devices), config.batch_size, remat)
     with tqdm(total=args.suggest, unit="compilation") as bar:
         plan = next(search, None)
         while plan is not None and tried < args.suggest:
             bar.set_postfix_str(str(plan))
-            described = describe(loaded, override(config, plan.settings), devices, args.stage)
+            settings = override(config, plan.settings)
+            try:
+                described = describe(loaded, settings, devices, args.stage)
+            except GenaxError as error:  # heads or widths that the mesh does not divide
+                refused.append(f"{plan}: {error}")
+                plan = _after(search, None)
+                continue
             tried += 1
             bar.update()
             if described.compiled.fits:
                 found.append(described)
-            plan = _after(search, plan, described.compiled)
+            plan = _after(search, described.compiled.fits)
     found.sort(key=lambda one: one.compiled.roofline.step if one.compiled.roofline else 0.0)
     if args.json:
-        print(json.dumps({"tried": tried, "fit": [one.facts for one in found]}))
+        facts = {"tried": tried, "refused": refused, "fit": [one.facts for one in found]}
+        print(json.dumps(facts))
     else:
         print(f"{len(found)} of {tried} fit, best first:")
         for number, one in enumerate(found, start=1):
             print(f"\n{number}. {one}")
+        if refused:
+            print("\nnot compiled:", *refused, sep="\n")
     return 0 if found else 1
 
 
-def _after(search, plan: Plan, compiled: Compiled) -> Plan | None:
+def _after(search, fitted: bool | None) -> Plan | None:
     try:
-        return search.send(compiled.fits)
+        return search.send(fitted)
     except StopIteration:
         return None

@@ -48,8 +48,9 @@ class Jit:
     """One program over a mesh (see `genax.core.mesh`); XLA partitions it.
 
     A batch is split over data and fsdp. Parameters, their averages and their optimizer statistics
-    are placed by the first matching rule, or else split over fsdp along their largest divisible
-    axis. A rule is (path pattern, one axis name or None per dimension).
+    are placed by the first matching rule, or else split along their largest divisible axis over
+    fsdp and along the next over tensor. A rule is (path pattern, one axis name or None per
+    dimension).
     """
 
     mesh: Mesh
@@ -73,12 +74,15 @@ class Jit:
             if len(axes) == len(shape) and tree.matches(f"**/{pattern}", path):
                 self._check(path, shape, axes)
                 return PartitionSpec(*axes)
-        fsdp = self.mesh.shape["fsdp"]
-        divisible = [size if size % fsdp == 0 else 0 for size in shape]
-        if fsdp == 1 or not any(divisible):
-            return PartitionSpec()
-        largest = int(np.argmax(divisible))
-        return PartitionSpec(*(["fsdp" if i == largest else None for i in range(len(shape))]))
+        spec: list[str | None] = [None] * len(shape)
+        for axis in ("fsdp", "tensor"):
+            parts = self.mesh.shape[axis]
+            free = [
+                size if spec[i] is None and size % parts == 0 else 0 for i, size in enumerate(shape)
+            ]
+            if parts > 1 and any(free):
+                spec[int(np.argmax(free))] = axis
+        return PartitionSpec(*spec)
 
     def _check(self, path, shape, axes):
         for size, names in zip(shape, axes, strict=True):

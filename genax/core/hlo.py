@@ -240,9 +240,9 @@ class _Program:
         body = self.computations[loop.attribute("body") or ""]
         compare, inside, outside = self._within(condition.root, condition)
         if compare.opcode == "compare" and "direction=LT" in compare.rest:
-            sides = [self._scalar(name, inside, outside) for name in compare.operands]
-            if sides[0] is not None and sides[1] is not None:
-                (index, begin), (none, end) = sides
+            left, right = (self._scalar(name, inside, outside) for name in compare.operands)
+            if left is not None and right is not None:
+                (index, begin), (none, end) = left, right
                 start = self._initial(loop, computation, index)
                 step = self._step(body, index)
                 if index is not None and none is None and start is not None and step:

@@ -30,17 +30,16 @@ class Plan:
 REMATS = ("none", "dots_with_no_batch_dims_saveable", "full")
 
 
-def meshes(devices: int, batch_size: int, tensor: bool) -> list[tuple[str, int]]:
+def meshes(devices: int, batch_size: int) -> list[tuple[str, int]]:
     """Meshes and the parts that they split a batch into, the simplest first.
 
-    Replicas; parameters split over all devices; over groups of 8 of them; and, tensor, heads and
-    widths split over 2, 4 or 8, for a batch of few examples or wide layers.
+    Replicas; parameters split over all devices; over groups of 8 of them; and heads and widths
+    split over 2, 4 or 8, for a batch of few examples or wide layers.
     """
     found = [(devices, 1, 1), (1, devices, 1)]
     if devices > 8 and devices % 8 == 0:
         found.append((devices // 8, 8, 1))
-    if tensor:
-        found += [(1, devices // t, t) for t in (2, 4, 8) if devices % t == 0 and devices > t]
+    found += [(1, devices // t, t) for t in (2, 4, 8) if devices % t == 0 and devices > t]
     return [
         (f"data={d},fsdp={f},tensor={t}", d * f)
         for d, f, t in dict.fromkeys(found)
@@ -48,21 +47,18 @@ def meshes(devices: int, batch_size: int, tensor: bool) -> list[tuple[str, int]]
     ]
 
 
-def plans(
-    devices: int, batch_size: int, tensor: bool, remat: bool
-) -> Generator[Plan, bool | None, None]:
-    """Plans one after the other; send whether the last one fitted.
+def plans(devices: int, batch_size: int, remat: bool) -> Generator[Plan, bool | None, None]:
+    """Plans one after the other; send whether the last one fitted, None where it is impossible.
 
     Where one did not, more is computed again and then the microbatches are halved; where it did,
-    neither is needed on that mesh. tensor: whether the task has rules for that axis. remat: whether
-    its networks compute anything again.
+    neither is needed on that mesh. remat: whether the networks compute anything again.
     """
-    for mesh, shards in meshes(devices, batch_size, tensor):
+    for mesh, shards in meshes(devices, batch_size):
         fitted: bool | None = False
         for policy in REMATS if remat else REMATS[:1]:
-            if not fitted:
+            if fitted is False:
                 fitted = yield Plan(mesh, policy, 1)
         accumulate = 2
-        while not fitted and batch_size % (shards * accumulate) == 0:
+        while fitted is False and batch_size % (shards * accumulate) == 0:
             fitted = yield Plan(mesh, REMATS[-1] if remat else REMATS[0], accumulate)
             accumulate *= 2

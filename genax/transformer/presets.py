@@ -28,7 +28,8 @@ class GPTPreset:
 # too low, which OpenAI's release notes correct (124M, 355M, 774M, 1558M).
 # GPT-3: Brown et al. 2020, table 2.1. Two rows of it contradict themselves: XL prints 24 heads of
 # 128 at width 2048 (here 16 heads, n_heads * d_head = d_model), and 13B prints width 5140, which 40
-# heads of 128 do not give (here 5120, whose count is that of the paper's appendix D).
+# heads of 128 do not give (here 5120, whose count is that of the paper's appendix D). Batches are
+# powers of two, as tokens of "0.5M" to "2M", and 1,536 sequences of 2,048 tokens for "3.2M".
 # GPT-1: Radford et al. 2018, section 4.1 (batch of 64 x 512 tokens, 40,000 merges); the published
 # weights have 40,478 tokens.
 GPT_PRESETS = {
@@ -44,7 +45,7 @@ GPT_PRESETS = {
     "gpt3-2.7b": GPTPreset(32, 2560, 32, 2048, 2**20, 1.6e-4, 2_651_553_280),
     "gpt3-6.7b": GPTPreset(32, 4096, 32, 2048, 2**21, 1.2e-4, 6_658_404_352),
     "gpt3-13b": GPTPreset(40, 5120, 40, 2048, 2**21, 1.0e-4, 12_853_386_240),
-    "gpt3-175b": GPTPreset(96, 12288, 96, 2048, 3_200_000, 0.6e-4, 174_604_259_328),
+    "gpt3-175b": GPTPreset(96, 12288, 96, 2048, 1536 * 2048, 0.6e-4, 174_604_259_328),
 }
 
 

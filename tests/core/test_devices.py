@@ -75,13 +75,13 @@ def test_the_first_rule_that_matches_places_a_leaf():
         assert leaves["mlp/bias"] == P(None)
 
 
-def test_without_a_rule_the_largest_divisible_axis_is_split():
+def test_without_a_rule_the_largest_divisible_axes_are_split():
     found = specs((), a=(6, 4), b=(5, 4), c=(7, 9), d=(), e=(2, 8, 3)).params
-    assert found["a"] == P("fsdp", None)
+    assert found["a"] == P("fsdp", "tensor")
     assert found["b"] == P(None, "fsdp")
-    assert found["c"] == P()
+    assert found["c"] == P(None, None)
     assert found["d"] == P()
-    assert found["e"] == P(None, "fsdp", None)
+    assert found["e"] == P("tensor", "fsdp", None)
 
 
 def test_the_rest_of_the_state_is_whole_everywhere():
@@ -90,7 +90,7 @@ def test_the_rest_of_the_state_is_whole_everywhere():
 
 
 def test_nothing_is_split_without_an_fsdp_axis():
-    assert specs((), "data=-1", a=(8, 8)).params["a"] == P()
+    assert specs((), "data=-1", a=(8, 8)).params["a"] == P(None, None)
 
 
 def test_a_rule_that_does_not_divide_is_refused():
