@@ -36,7 +36,7 @@ VARIANTS = {
 def get_config(variant="cpu"):
     """Settings of a variant.
 
-    attention: "auto", "xla", "cudnn" (GPU) or "splash" (TPU): see `genax.nn.attention.attend`.
+    attention: "auto", "xla", "ring", "cudnn" (GPU) or "splash" (TPU): see `genax.nn.attention`.
     next_sentence: whether there is a second loss, of what follows. mask_rate, mask_most: share of
     the tokens that are guessed, and how many at most. mask_token: of the WordPiece that the data
     makes. evaluated: passages of the validation, 0 for all.

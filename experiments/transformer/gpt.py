@@ -55,7 +55,7 @@ TOPOLOGIES = {
 def get_config(variant="cpu"):
     """Settings of a variant.
 
-    attention: "auto", "xla", "cudnn" (GPU) or "splash" (TPU): see `genax.nn.attention.attend`.
+    attention: "auto", "xla", "ring", "cudnn" (GPU) or "splash" (TPU): see `genax.nn.attention`.
     learning_rate rises for warmup_steps, falls to final_learning_rate at decay_steps and stays; no
     part of it follows config.steps, so that a run may be stopped and prolonged. start_token: what
     samples begin with; the newline is token 0 of Shakespeare's characters and byte 10.

@@ -29,7 +29,7 @@ VARIANTS = {
 def get_config(variant="cpu"):
     """Settings of a variant; see `experiments/transformer/gpt.py`.
 
-    attention: "auto", "xla", "cudnn" (GPU) or "splash" (TPU): see `genax.nn.attention.attend`.
+    attention: "auto", "xla", "ring", "cudnn" (GPU) or "splash" (TPU): see `genax.nn.attention`.
     theta: base of the rotary frequencies, which long_context stretches. chunk: tokens of the
     vocabulary whose logits exist at a time, 0 for all.
     """

@@ -13,14 +13,15 @@ from jax.nn.initializers import Initializer
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from genax.core.errors import GenaxError
-from genax.core.mesh import platform
+from genax.core.mesh import platform, traced_mesh
 from genax.nn.causal_attention import causal_attention
 from genax.nn.kv_cache import LayerCache
 from genax.nn.projection import Projection
+from genax.nn.ring import ring_attention
 from genax.nn.rotary import Rotation, rotate
 from genax.nn.splash import splash_attention
 
-IMPLEMENTATIONS = ("auto", "xla", "blocks", "cudnn", "splash")
+IMPLEMENTATIONS = ("auto", "xla", "blocks", "cudnn", "splash", "ring")
 
 
 def attend(
@@ -43,12 +44,13 @@ def attend(
     dropout: rate on the probabilities, drawn from rng. bias: is added to the scores.
     window: with causal, a query attends to so many positions, its own the last (Beltagy et al.
       2020, section 3.1). scale: takes the place of 1 / sqrt(h).
-    implementation: "cudnn" (fused, NVIDIA), "splash" (fused, TPU: see `splash_attention`), "blocks"
-      (`causal_attention`), "xla", or "auto": the fused one on a GPU and "blocks" on a CPU where
-      they cover the case, else "xla".
+    implementation: "cudnn" (fused, NVIDIA), "splash" (fused, TPU: see `splash_attention`), "ring"
+      (tokens split over devices: see `ring_attention`), "blocks" (`causal_attention`), "xla", or
+      "auto": where the mesh splits tokens "ring", else the fused one on a GPU and "blocks" on a
+      CPU, each where it covers the case, and otherwise "xla".
 
     The softmax is float32 whatever the type of the arguments. Raises GenaxError for an unknown
-    implementation, or for "blocks" and "splash" where they do not cover the case.
+    implementation, or for "blocks", "splash" and "ring" where they do not cover the case.
     """
     if implementation not in IMPLEMENTATIONS:
         raise GenaxError(
@@ -61,8 +63,9 @@ def attend(
         and dropout == 0.0
         and query.shape == key.shape
     )
+    padded = bias is None and dropout == 0.0 and (mask is None or mask.shape[1] == 1)
     if implementation == "auto":
-        implementation = _best(query, key, dropout, plain)
+        implementation = _best(query, key, dropout, plain, padded)
     if implementation == "blocks":
         if not plain:
             raise GenaxError(
@@ -70,13 +73,14 @@ def attend(
                 'and without mask, bias, window and dropout; choose "auto" or "xla".'
             )
         return causal_attention(query, key, value)
-    if implementation == "splash":
-        if bias is not None or dropout or (mask is not None and mask.shape[1] != 1):
+    if implementation in ("splash", "ring"):
+        if not padded:
             raise GenaxError(
-                'attention "splash" takes masks of padding only, neither packed sequences nor '
-                'bias nor dropout; choose "auto" or "xla".'
+                f'attention "{implementation}" takes masks of padding only, neither packed '
+                'sequences nor bias nor dropout; choose "auto" or "xla".'
             )
-        return splash_attention(query, key, value, mask, causal, window, scale)
+        function = splash_attention if implementation == "splash" else ring_attention
+        return function(query, key, value, mask, causal, window, scale)
     if implementation == "cudnn":
         return jax.nn.dot_product_attention(
             query,
@@ -95,7 +99,12 @@ def attend(
     return _weigh(_masked(scores, mask, causal, window), value, dropout, rng)
 
 
-def _best(query: jax.Array, key: jax.Array, dropout: float, plain: bool) -> str:
+def _best(query: jax.Array, key: jax.Array, dropout: float, plain: bool, padded: bool) -> str:
+    mesh = traced_mesh()
+    if mesh is not None and mesh.shape["sequence"] > 1:
+        same = query.shape[1] == key.shape[1]
+        covered = padded and same and query.shape[1] % mesh.shape["sequence"] == 0
+        return "ring" if covered else "xla"
     if platform() == "gpu" and _cudnn_covers(query, key, dropout):
         return "cudnn"
     return "blocks" if platform() == "cpu" and plain else "xla"
@@ -172,6 +181,9 @@ def unstack(x: Float[Array, "b t c n h"]) -> tuple[Float[Array, "b t n h"], ...]
 
 def _stack(_, parts):
     # By hand, since the transpose of a slice is padded with zeros and the parts are then added up.
+    if traced_mesh() is not None:
+        # Axes that are merged cannot stay split.
+        return (jnp.stack(parts, axis=2),)
     # XLA copies rows fast on a CPU unless the concatenation is merged into what reads it.
     b, t, n, h = parts[0].shape
     rows = jnp.concatenate([part.reshape(b * t, n * h) for part in parts], axis=1)
