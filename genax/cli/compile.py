@@ -174,15 +174,16 @@ def describe(
     """Compile the step of an experiment with these settings for these devices."""
     run = loaded.run(config, "", devices)
     run.check()
-    flops, model_flops = (_flops(loaded, config, stage, remat) for remat in (config.remat, "none"))
+    flops = _flops(loaded, config, stage)
+    model_flops = _flops(loaded, config, stage, remat="none", chunk=0)
     compiled = compile_ahead(run, flops, stage)
     return Description(compiled, model_flops, config.batch_size, config.accumulate, config.remat)
 
 
-def _flops(loaded: Loaded, config: ConfigDict, stage: int, remat: str) -> float:
+def _flops(loaded: Loaded, config: ConfigDict, stage: int, **settings: Any) -> float:
     """Of a step as plain XLA would compute it, which is the same wherever it is counted."""
-    plain = {"remat": remat} | ({"attention": "xla"} if "attention" in config else {})
-    run = loaded.run(override(config, plain), "")
+    known = {key: value for key, value in {"attention": "xla", **settings}.items() if key in config}
+    run = loaded.run(override(config, {key: str(value) for key, value in known.items()}), "")
     return step_flops(run.task, stage, run.shapes(stage), run.abstract_batch(stage))
 
 
@@ -190,8 +191,8 @@ def _suggest(args, loaded: Loaded, config: ConfigDict, devices) -> int:
     found: list[Description] = []
     refused: list[str] = []
     tried = 0
-    remat = _flops(loaded, config, args.stage, "full") > _flops(loaded, config, args.stage, "none")
-    search = plans(len(devices), config.batch_size, remat)
+    less, more = (_flops(loaded, config, args.stage, remat=remat) for remat in ("none", "full"))
+    search = plans(len(devices), config.batch_size, remat=more > less)
     with tqdm(total=args.suggest, unit="compilation") as bar:
         plan = next(search, None)
         while plan is not None and tried < args.suggest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,6 +41,14 @@ class Strategy(Protocol):
 
     def put(self, batch: Mapping[str, np.ndarray], stacked: bool) -> Any:
         """This process's part of a batch, on the devices."""
+        ...
+
+    def spread(self, batch: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
+        """This process's part of a batch, for a program that is not the step."""
+        ...
+
+    def traced(self) -> contextlib.AbstractContextManager:
+        """Around the tracing of such a program."""
         ...
 
 
@@ -103,8 +112,7 @@ class Jit:
             shape = jax.tree.leaves(dict(batch))[0].shape[: 2 if stacked else 1]
             index = jnp.broadcast_to(jnp.arange(shape[-1]), shape)
             index = jax.lax.with_sharding_constraint(index, split)
-            # Kernels that XLA cannot partition ask for the mesh.
-            with jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh):
+            with self.traced():
                 return step(state, {**batch, "index": index})
 
         return jax.jit(
@@ -124,6 +132,14 @@ class Jit:
             name: jax.make_array_from_process_local_data(sharding, array)
             for name, array in batch.items()
         }
+
+    def spread(self, batch: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
+        """Split as the step's batches are."""
+        return self.put(batch, stacked=False)
+
+    def traced(self) -> contextlib.AbstractContextManager:
+        """Networks split activations, and run kernels that XLA cannot partition, by the mesh."""
+        return jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh)
 
     def _batch(self, stacked: bool) -> NamedSharding:
         spec = (BATCH,)
@@ -168,6 +184,14 @@ class Pmap:
             )
             for name, array in batch.items()
         }
+
+    def spread(self, batch: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
+        """Whole: the program runs on whole arrays."""
+        return batch
+
+    def traced(self) -> contextlib.AbstractContextManager:
+        """Nothing is to be known."""
+        return contextlib.nullcontext()
 
     def _mesh(self) -> Mesh:
         return Mesh(np.array(self.devices), (BATCH_AXIS,), axis_types=(AxisType.Auto,))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -74,7 +75,7 @@ def evaluate(
 
     data: None where no evaluator reads any; an evaluator then gets batch["index"] alone.
     batch_size: global. Noise belongs to an example, so it changes the scores by rounding only.
-    strategy: places the batches of several processes; None on one.
+    strategy: places the batches; None on one device.
     """
     scores: dict[str, float] = {}
     if not task.evaluators:
@@ -95,10 +96,10 @@ def evaluate(
             name: array for name, array in batch.items() if name != "id"
         }
         batch["index"] = (first + shard.number * local + np.arange(local)).astype(np.int32)
-        if shard.count > 1 and strategy is not None:
-            batch = strategy.put(batch, stacked=False)
-        for run in active:
-            run.add(variables, batch)
+        with contextlib.nullcontext() if strategy is None else strategy.traced():
+            placed = batch if strategy is None else strategy.spread(batch)
+            for run in active:
+                run.add(variables, placed)
     for name, run in runs.items():
         scores |= run.scores(name, workdir)
     return scores

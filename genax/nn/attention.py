@@ -19,7 +19,7 @@ from genax.nn.kv_cache import LayerCache
 from genax.nn.projection import Projection
 from genax.nn.ring import ring_attention
 from genax.nn.rotary import Rotation, rotate
-from genax.nn.splash import splash_attention
+from genax.nn.splash import splash_attention, splash_covers
 
 IMPLEMENTATIONS = ("auto", "xla", "blocks", "cudnn", "splash", "ring")
 
@@ -46,8 +46,8 @@ def attend(
       2020, section 3.1). scale: takes the place of 1 / sqrt(h).
     implementation: "cudnn" (fused, NVIDIA), "splash" (fused, TPU: see `splash_attention`), "ring"
       (tokens split over devices: see `ring_attention`), "blocks" (`causal_attention`), "xla", or
-      "auto": where the mesh splits tokens "ring", else the fused one on a GPU and "blocks" on a
-      CPU, each where it covers the case, and otherwise "xla".
+      "auto": where the mesh splits tokens "ring", else the fused one on a GPU or TPU and "blocks"
+      on a CPU, each where it covers the case, and otherwise "xla".
 
     The softmax is float32 whatever the type of the arguments. Raises GenaxError for an unknown
     implementation, or for "blocks", "splash" and "ring" where they do not cover the case.
@@ -105,6 +105,8 @@ def _best(query: jax.Array, key: jax.Array, dropout: float, plain: bool, padded:
         same = query.shape[1] == key.shape[1]
         covered = padded and same and query.shape[1] % mesh.shape["sequence"] == 0
         return "ring" if covered else "xla"
+    if platform() == "tpu" and padded and splash_covers(query, key):
+        return "splash"
     if platform() == "gpu" and _cudnn_covers(query, key, dropout):
         return "cudnn"
     return "blocks" if platform() == "cpu" and plain else "xla"

@@ -18,6 +18,18 @@ from genax.core.mesh import BATCH, traced_mesh
 _LANES, _BLOCK = 128, 512
 
 
+def splash_covers(query: Float[Array, "b t n h"], key: Float[Array, "b s k h"]) -> bool:
+    """Whether lengths, and batch and heads on the traced mesh, are those that the kernel takes."""
+    if query.shape[1] % _LANES or key.shape[1] % _LANES:
+        return False
+    mesh = traced_mesh()
+    if mesh is None:
+        # Outside a mesh XLA would have to split the kernel over several devices, and cannot.
+        return jax.device_count() == 1
+    parts = math.prod(mesh.shape[axis] for axis in BATCH)
+    return not (len(query) % parts or key.shape[2] % mesh.shape["tensor"])
+
+
 def splash_attention(
     query: Float[Array, "b t n h"],
     key: Float[Array, "b s k h"],

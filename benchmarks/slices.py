@@ -1,0 +1,119 @@
+"""Every published size, compiled for the TPU slice that its experiment states.
+
+    python -m benchmarks.slices [EXPERIMENT:VARIANT ...] [--out slices.jsonl]
+
+One row of a Markdown table each, as `genax compile` says it; needs libtpu and no TPU. With --out
+each row's facts are also kept there, and those kept already are not compiled again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+
+from genax.cli.compile import describe
+from genax.cli.experiments import configure, load
+from genax.core.ahead import topology
+
+ROOT = Path(__file__).resolve().parents[1]
+COLUMNS = (
+    "size",
+    "slice",
+    "mesh",
+    "batch",
+    "GiB: state, batch",
+    "temporaries",
+    "of",
+    "TFLOP a step",
+    "model's",
+    "GB moved",
+    "GB sent",
+    "step at least, s",
+    "bound by",
+    "utilisation at most",
+)
+
+
+def published() -> Iterator[str]:
+    """All variants that state a slice."""
+    for path in sorted((ROOT / "experiments").glob("*/*.py")):
+        name = str(path.relative_to(ROOT))
+        module = load(name).module
+        for variant in module.VARIANTS:
+            if module.get_config(variant).parallel.topology:
+                yield f"{name}:{variant}"
+
+
+def facts(name: str) -> dict:
+    """What `genax compile --json` prints, and the slice."""
+    loaded = load(name)
+    config = configure(loaded, {})
+    where = config.parallel.topology
+    return {"size": name, "slice": where} | describe(loaded, config, topology(where)).facts
+
+
+def row(fact: dict) -> str:
+    """A line of the table."""
+    mesh = ", ".join(f"{axis}={size}" for axis, size in fact["mesh"].items() if size > 1)
+    split = f" in {fact['accumulate']}" if fact["accumulate"] > 1 else ""
+    cells = [
+        _short(fact["size"]),
+        fact["slice"],
+        mesh,
+        f"{fact['batch_size']:,}{split}",
+    ]
+    gib = 2.0**30
+    if fact["memory"] is None:
+        return _line([*cells, f"needs {fact['memory_wanted'] / gib:.1f}: does not fit"])
+    roofline = fact["roofline_seconds"]
+    sent = sum(one["bytes"] for one in fact["collectives"].values())
+    cells += [
+        f"{fact['memory']['arguments'] / gib:.2f}",
+        f"{fact['memory']['temporaries'] / gib:.2f}",
+        f"{fact['memory_there'] / gib:.0f}",
+        f"{fact['flops'] / 1e12:,.1f}",
+        f"{fact['model_flops'] / 1e12:,.1f}",
+        f"{fact['bytes'] / 1e9:,.1f}",
+        f"{sent / 1e9:,.2f}",
+        f"{roofline['step']:.3g}",
+        roofline["bound"],
+        f"{fact['model_flops_utilisation']:.0%}",
+    ]
+    return _line(cells)
+
+
+def _short(name: str) -> str:
+    path, variant = name.split(":")
+    return f"{Path(path).stem}:{variant}"
+
+
+def _line(cells) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="EXPERIMENT:VARIANT")
+    parser.add_argument("--out", type=Path, metavar="FILE")
+    args = parser.parse_args()
+    jax.config.update("jax_platforms", "cpu")
+    kept = {}
+    if args.out and args.out.exists():
+        kept = {fact["size"]: fact for fact in map(json.loads, args.out.read_text().splitlines())}
+    print(_line(COLUMNS), "|" + "---|" * len(COLUMNS), sep="\n")
+    for name in args.names or published():
+        fact = kept.get(name)
+        if fact is None:
+            fact = facts(name)
+            if args.out:
+                with args.out.open("a") as file:
+                    file.write(json.dumps(fact) + "\n")
+        print(row(fact), flush=True)
+
+
+if __name__ == "__main__":
+    main()
