@@ -175,9 +175,14 @@ def describe(
     run = loaded.run(config, "", devices)
     run.check()
     flops = _flops(loaded, config, stage)
-    model_flops = _flops(loaded, config, stage, remat="none", chunk=0)
     compiled = compile_ahead(run, flops, stage)
-    return Description(compiled, model_flops, config.batch_size, config.accumulate, config.remat)
+    needed = model_flops(loaded, config, stage)
+    return Description(compiled, needed, config.batch_size, config.accumulate, config.remat)
+
+
+def model_flops(loaded: Loaded, config: ConfigDict, stage: int = 0) -> float:
+    """FLOPs of a step that computes nothing twice."""
+    return _flops(loaded, config, stage, remat="none", chunk=0)
 
 
 def _flops(loaded: Loaded, config: ConfigDict, stage: int, **settings: Any) -> float:

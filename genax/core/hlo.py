@@ -145,6 +145,8 @@ class _Program:
         # for it may lie within a loop that it spans.
         self.channels: dict[str, tuple[str, int, float]] = {}
         self.alone: list[tuple[str, int, float]] = []
+        count = re.search(r"num_partitions=(\d+)", text)
+        self.devices = int(count[1]) if count else 1
         current = Computation()
         for line in text.splitlines():
             header = _HEADER.match(line)
@@ -194,7 +196,7 @@ class _Program:
         if kind is None:
             return
         operands = sum(self._operand_sizes(line, computation, main=False))
-        size = _sent(kind, operands, line)
+        size = _sent(kind, operands, line, self.devices)
         channel = line.attribute("channel_id")
         if channel is None:
             self.alone.append((kind, times, size))
@@ -363,26 +365,29 @@ def _written(line: Instruction, inner: Computation) -> float:
     return total
 
 
-def _sent(kind: str, operands: float, line: Instruction) -> float:
+def _sent(kind: str, operands: float, line: Instruction, devices: int) -> float:
     """Bytes that a device sends in a collective, by the best algorithm on a ring."""
-    size = _group_size(line.rest)
+    if kind in ("collective-permute", "collective-broadcast"):
+        return operands
+    size = _group_size(line.rest, devices)
     if kind == "all-gather":
         return operands * (size - 1)
-    if kind == "all-reduce":
-        return 2 * operands * (size - 1) / size
-    if kind in ("reduce-scatter", "all-to-all", "ragged-all-to-all"):
-        return operands * (size - 1) / size
-    return operands
+    return operands * (size - 1) / size * (2 if kind == "all-reduce" else 1)
 
 
-def _group_size(rest: str) -> int:
-    """Devices in each group of a collective, in the three ways that XLA writes them."""
-    named = re.search(r"replica_groups=mesh\[([^\]]*)\]\s*\{([^}]*)\}", rest)
+def _group_size(rest: str, devices: int) -> int:
+    """Devices in each group of a collective, in the ways that XLA writes them."""
+    named = re.search(r"replica_groups=mesh\[([^\]]*)\][^{]*\{([^}]*)\}", rest)
     if named:
         sizes = dict(re.findall(r"'(\w+)'=(\d+)", named[1]))
-        return math.prod(int(sizes[axis]) for axis in re.findall(r"'(\w+)'", named[2]))
+        axes = re.findall(r"'(\w+)'(?::\(\d+\)(\d+))?", named[2])  # part of an axis: 'a':(2)4
+        return math.prod(int(part or sizes[axis]) for axis, part in axes)
     counted = re.search(r"replica_groups=\[\d+,(\d+)\]<=", rest)
     if counted:
         return int(counted[1])
     listed = re.search(r"replica_groups=\{\{([\d,]+)\}", rest)
-    return listed[1].count(",") + 1 if listed else 1
+    if listed:
+        return listed[1].count(",") + 1
+    if "replica_groups={}" in rest:
+        return devices
+    raise ValueError(f"a collective's groups are written in a way unknown here: {rest[:300]}")

@@ -71,7 +71,7 @@ def test_the_first_rule_that_matches_places_a_leaf():
     found = specs(RULES, model__attention__kernel=(4, 6), model__mlp__kernel=(4, 6), mlp__bias=(6,))
     for leaves in (found.params, found.ema):
         assert leaves["model/attention/kernel"] == P("fsdp", "tensor")
-        assert leaves["model/mlp/kernel"] == P(None, "fsdp")
+        assert leaves["model/mlp/kernel"] == P("tensor", "fsdp")
         assert leaves["mlp/bias"] == P(None)
 
 

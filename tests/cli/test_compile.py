@@ -1,0 +1,161 @@
+"""genax compile: for simulated devices, and for TPUs where their compiler is installed."""
+
+import importlib.util
+
+import pytest
+
+from genax.cli.compile import model_flops
+from genax.cli.experiments import configure, load
+from genax.transformer.presets import GPT_PRESETS, LLAMA_PRESETS
+from tests.cli.command import TOY, call, succeed
+
+GPT = "experiments/transformer/gpt.py"
+needs_libtpu = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="needs libtpu: the extra 'tpu'"
+)
+
+
+def compiled(experiment, topology, *arguments, **settings):
+    texts = [f"--config.{key.replace('__', '.')}={value}" for key, value in settings.items()]
+    return succeed("compile", experiment, "--topology", topology, "--json", *arguments, *texts).json
+
+
+def flops(name):
+    loaded = load(name)
+    config = configure(loaded, {})
+    return model_flops(loaded, config) / config.batch_size
+
+
+def test_the_devices_at_hand():
+    found = compiled(f"{GPT}:stdlib", "local", batch_size=8, parallel__mesh="data=2,fsdp=2")
+    assert found["fits"]
+    assert found["devices"] == 4
+    assert found["mesh"] == {"data": 2, "fsdp": 2, "sequence": 1, "tensor": 1}
+    assert found["memory"]["temporaries"] > 0
+    assert found["roofline_seconds"] is None  # of no chip in the table
+    assert found["collectives"]["all-gather"]["bytes"] > 0
+    assert found["open_loops"] == 0
+    text = succeed("compile", f"{GPT}:stdlib", "--topology", "local").out
+    assert "4 x cpu, mesh data=4" in text
+    assert "together" in text
+
+
+def test_states_shrink_by_the_mesh():
+    """The state is all but the batch; what no axis divides stays whole."""
+    sizes = {
+        mesh: compiled(f"{GPT}:stdlib", "local", batch_size=8, parallel__mesh=mesh)["memory"]
+        for mesh in ("data=4", "fsdp=4", "fsdp=2,tensor=2")
+    }
+    whole = sizes["data=4"]["arguments"]
+    for mesh in ("fsdp=4", "fsdp=2,tensor=2"):
+        assert 0.25 <= sizes[mesh]["arguments"] / whole < 0.27
+
+
+def test_suggestions_fit_best_first():
+    found = compiled(f"{GPT}:stdlib", "local", "--suggest", "3", batch_size=8)
+    assert found["tried"] == 3
+    assert len(found["fit"]) == 3
+    assert [one["mesh"]["data"] for one in found["fit"]][:1] == [4]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((TOY,), "states no config.parallel.topology; add --topology"),
+        ((TOY, "--topology", "local", "--stage", "1"), "has stages 0 to 0, no 1"),
+        (
+            (TOY, "--topology", "local", "--config.parallel.strategy=pmap"),
+            "is for config.parallel.strategy=jit",
+        ),
+        ((TOY, "--topology", "local", "--config.batch_size=18"), "not divisible by 4 batch shards"),
+    ],
+)
+def test_refusals(arguments, said):
+    assert said in call("compile", *arguments).refusal()
+
+
+@pytest.mark.parametrize("name", ["gpt2", "gpt3-small", "gpt3-6.7b", "gpt3-175b"])
+def test_flops_of_a_decoder_by_hand(name):
+    """Forward and twice that backward; attention in full: 12 d^2 and 2 t d products a layer."""
+    size = GPT_PRESETS[name]
+    width, length = size.hidden_size, size.context
+    layers = size.num_layers * (12 * width**2 + 2 * length * width)
+    by_hand = 3 * 2 * length * (layers + size.vocab_size * width)
+    assert flops(f"{GPT}:{name}") == pytest.approx(by_hand, rel=1e-3)
+
+
+# Training FLOPs of 300e9 tokens: Brown et al. 2020, table D.1, which leaves attention out.
+TABLE_D1 = {"small": 2.25e20, "medium": 6.41e20, "xl": 2.38e21, "13b": 2.31e22, "175b": 3.14e23}
+
+
+@pytest.mark.parametrize("name", TABLE_D1)
+def test_flops_as_published_for_gpt3(name):
+    size = GPT_PRESETS[f"gpt3-{name}"]
+    scores = 3 * 2 * size.num_layers * 2 * size.context * size.hidden_size
+    found = flops(f"{GPT}:gpt3-{name}") / size.context - scores
+    assert found == pytest.approx(TABLE_D1[name] / 300e9, rel=0.05)
+
+
+# 1e9 multiply-adds of an image: DeiT's table 1 and timm's results.
+VIT = {"ti16": 1.3, "s16": 4.6, "b16": 17.6, "l16": 61.6, "h14": 167.0}
+
+
+@pytest.mark.parametrize("name", VIT)
+def test_flops_as_published_for_vit(name):
+    found = flops(f"experiments/transformer/vit.py:{name}")
+    assert found == pytest.approx(3 * 2 * VIT[name] * 1e9, rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["llama3-8b", "llama3-70b"])
+def test_flops_of_llama(name):
+    """Six a parameter and token, but for the table of embeddings, and the scores."""
+    size = LLAMA_PRESETS[name]
+    used = size.params - size.vocab_size * size.hidden_size
+    by_hand = 6 * used + 3 * 2 * size.num_layers * 2 * size.context * size.hidden_size
+    found = flops(f"experiments/transformer/llama.py:{name}") / size.context
+    assert found == pytest.approx(by_hand, rel=1e-3)
+
+
+@needs_libtpu
+@pytest.mark.parametrize(
+    ("experiment", "topology"),
+    [
+        ("experiments/vae/vae.py:pytorch", "v5e:2x2"),
+        ("experiments/gan/dcgan.py:celeba64", "v5e:2x2"),
+        (f"{GPT}:gpt2", "v5e:4x4"),
+        ("experiments/transformer/vit.py:ti16", "v5e:4x8"),
+    ],
+)
+def test_published_sizes_fit(experiment, topology):
+    found = compiled(experiment, topology)
+    assert found["fits"]
+    assert found["open_loops"] == 0
+    assert found["memory"]["total"] < found["memory_there"]
+    assert 0 < found["model_flops_utilisation"] <= 1
+
+
+@needs_libtpu
+def test_activations_stay_split_over_the_batch():
+    """GPT-3's blocks at an eighth of their number: without split inputs XLA holds all examples."""
+    settings = {"num_layers": 12, "batch_size": 256, "accumulate": 1}
+    found = compiled(f"{GPT}:gpt3-175b", "v5p:4x4x8", **settings)
+    assert found["fits"]
+    # Two sequences a device: inputs of 12 blocks in bfloat16 are 1.2 GB of it.
+    assert found["memory"]["temporaries"] < 20e9
+
+
+@needs_libtpu
+def test_what_does_not_fit_is_said():
+    result = call(
+        "compile",
+        f"{GPT}:gpt2-xl",
+        *("--topology", "v5e:2x2", "--config.parallel.mesh=data=-1", "--config.batch_size=4"),
+    )
+    assert result.code == 1
+    assert "DOES NOT FIT" in result.out
+
+
+@needs_libtpu
+def test_a_topology_that_does_not_exist():
+    sentence = call("compile", f"{GPT}:gpt2", "--topology", "v5e:3x5x7").refusal()
+    assert "topology 'v5e:3x5x7' is unknown to this libtpu" in sentence
