@@ -40,7 +40,7 @@ TOPOLOGIES = {
     "gpt2": "v5e:4x4",
     "gpt2-medium": "v5e:4x8",
     "gpt2-large": "v5e:8x8",
-    "gpt2-xl": "v5e:8x16",
+    "gpt2-xl": "v5e:8x8",
     "gpt3-small": "v5e:4x4",
     "gpt3-medium": "v5e:4x8",
     "gpt3-large": "v5e:8x8",

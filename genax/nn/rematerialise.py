@@ -18,6 +18,8 @@ POLICIES = (
     "everything_saveable",
     "nothing_saveable",
 )
+# Of them, one that keeps the same products as its namesake, but in the host's memory.
+OFFLOAD = "offload_dot_with_no_batch_dims"
 
 
 def rematerialise(layer: Any, policy: str, **options: Any) -> Any:
@@ -25,13 +27,17 @@ def rematerialise(layer: Any, policy: str, **options: Any) -> Any:
 
     policy: "none" keeps all, as without this; "full" keeps the layer's input alone; or a name of
     `jax.checkpoint_policies`, such as "dots_with_no_batch_dims_saveable", which keeps the products
-    with parameters. options: as in `nn.remat`. Raises GenaxError for an unknown policy.
+    with parameters, or "offload_dot_with_no_batch_dims", which keeps them in the host's memory.
+    options: as in `nn.remat`. Raises GenaxError for an unknown policy.
     """
     if policy == "none":
         return layer
-    if policy != "full" and policy not in POLICIES:
+    if policy != "full" and policy not in (*POLICIES, OFFLOAD):
         raise GenaxError(
-            f"remat={policy!r} is unknown; choose none, full or one of {', '.join(POLICIES)}."
+            f"remat={policy!r} is unknown; choose none, full or one of "
+            f"{', '.join((*POLICIES, OFFLOAD))}."
         )
-    saved = None if policy == "full" else getattr(jax.checkpoint_policies, policy)
+    saved: Any = None if policy == "full" else getattr(jax.checkpoint_policies, policy)
+    if policy == OFFLOAD:
+        saved = saved("device", "pinned_host")
     return nn.remat(layer, policy=saved, **options)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from genax.core import GenaxError, tree
+from genax.nn.rematerialise import OFFLOAD
 from genax.transformer.decoder import PARTITION_RULES
 from genax.transformer.gpt import GPT
 from tests.transformer.gpt2_reference import stack_blocks
@@ -59,7 +60,7 @@ def test_padding_is_not_seen(params):
     np.testing.assert_allclose(logits[0][1, 4:], alone[0], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("remat", ["none", "full", "dots_with_no_batch_dims_saveable"])
+@pytest.mark.parametrize("remat", ["none", "full", "dots_with_no_batch_dims_saveable", OFFLOAD])
 @pytest.mark.parametrize("scan_layers", [False, True])
 def test_scan_and_remat_change_nothing(params, scan_layers, remat):
     arrange = stack_blocks if scan_layers else lambda params: params
