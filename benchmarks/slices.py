@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import jax
@@ -48,27 +48,29 @@ def published() -> Iterator[str]:
                 yield f"{name}:{variant}"
 
 
-def facts(name: str) -> dict:
-    """What `genax compile --json` prints, and the slice."""
+def facts(name: str, settings: Mapping[str, str] | None = None) -> dict:
+    """What `genax compile --json` prints, the slice, and the length of a sequence if it has one."""
     loaded = load(name)
-    config = configure(loaded, {})
+    config = configure(loaded, settings or {})
     where = config.parallel.topology
-    return {"size": name, "slice": where} | describe(loaded, config, topology(where)).facts
+    found = {"size": name, "slice": where, "context": config.get("context")}
+    return found | describe(loaded, config, topology(where)).facts
 
 
 def row(fact: dict) -> str:
     """A line of the table."""
     mesh = ", ".join(f"{axis}={size}" for axis, size in fact["mesh"].items() if size > 1)
+    length = f" x {fact['context']:,}" if fact.get("context") else ""
     split = f" in {fact['accumulate']}" if fact["accumulate"] > 1 else ""
     cells = [
         _short(fact["size"]),
         fact["slice"],
         mesh,
-        f"{fact['batch_size']:,}{split}",
+        f"{fact['batch_size']:,}{length}{split}",
     ]
     gib = 2.0**30
     if fact["memory"] is None:
-        return _line([*cells, f"needs {fact['memory_wanted'] / gib:.1f}: does not fit"])
+        return line([*cells, f"needs {fact['memory_wanted'] / gib:.1f}: does not fit"])
     roofline = fact["roofline_seconds"]
     sent = sum(one["bytes"] for one in fact["collectives"].values())
     cells += [
@@ -83,7 +85,7 @@ def row(fact: dict) -> str:
         roofline["bound"],
         f"{fact['model_flops_utilisation']:.0%}",
     ]
-    return _line(cells)
+    return line(cells)
 
 
 def _short(name: str) -> str:
@@ -91,7 +93,7 @@ def _short(name: str) -> str:
     return f"{Path(path).stem}:{variant}"
 
 
-def _line(cells) -> str:
+def line(cells) -> str:
     return f"| {' | '.join(cells)} |"
 
 
@@ -104,7 +106,7 @@ def main() -> None:
     kept = {}
     if args.out and args.out.exists():
         kept = {fact["size"]: fact for fact in map(json.loads, args.out.read_text().splitlines())}
-    print(_line(COLUMNS), "|" + "---|" * len(COLUMNS), sep="\n")
+    print(line(COLUMNS), "|" + "---|" * len(COLUMNS), sep="\n")
     for name in args.names or published():
         fact = kept.get(name)
         if fact is None:
