@@ -1,14 +1,19 @@
-"""Options of XLA that programs are compiled with."""
+"""How programs are compiled: with which options of XLA, and kept from one run to the next."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from functools import cache
+from pathlib import Path
+from typing import Any
 
 import jax
 
 # On two cores XLA's newer library for a CPU reaches 95 GFLOP/s in a convolution to 64 channels,
 # the code it takes the place of 155; no type of operation goes to it with this.
 _CPU = {"xla_cpu_experimental_ynn_fusion_type": ""}
+_HIT = "/jax/compilation_cache/cache_hits"
 
 
 @cache
@@ -21,3 +26,38 @@ def compiler_options(platform: str | None = None) -> dict[str, str] | None:
     except Exception:  # an unknown option is no error of one type across versions
         return None
     return dict(_CPU)
+
+
+def keep_programs(wanted: bool) -> None:
+    """Keep what JAX compiles in $JAX_COMPILATION_CACHE_DIR or ~/.cache/genax/compiled, or do not.
+
+    Call it before anything is compiled.
+    """
+    if not wanted:
+        jax.config.update("jax_enable_compilation_cache", False)
+    # Read back on several devices of a CPU, a program of microbatches waits for ever in a
+    # collective (BERT's step, jax 0.10.2).
+    elif not jax.config.values["jax_compilation_cache_dir"] and not (
+        jax.default_backend() == "cpu" and jax.device_count() > 1
+    ):
+        folder = Path.home() / ".cache" / "genax" / "compiled"
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+
+
+def compiled(program: Any, say: Callable[[str], None], *arguments: Any) -> Callable:
+    """A jitted program compiled for these arguments; says how long that took."""
+    hits: list[str] = []
+
+    def listen(event: str, **_: Any) -> None:
+        if event == _HIT:
+            hits.append(event)
+
+    start = time.perf_counter()
+    jax.monitoring.register_event_listener(listen)
+    try:
+        ready = program.lower(*arguments).compile()
+    finally:
+        jax.monitoring.unregister_event_listener(listen)
+    kept = " (from the cache)" if hits else ""
+    say(f"compiled in {time.perf_counter() - start:.1f} s{kept}")
+    return ready

@@ -60,6 +60,10 @@ class Logger:
         """A line above the bar."""
         self._bar.write(line)
 
+    def flush(self) -> None:
+        """Leave nothing that a killed process would lose."""
+        self._board.flush()
+
     def close(self) -> None:
         """Flush everything."""
         self._bar.close()
