@@ -78,6 +78,9 @@ def run(args: argparse.Namespace) -> int:
     opened = loaded.run(config, args.workdir)
     change = partial(_start_from, args.init_from, _names(args.map)) if args.init_from else None
     outcome = train(opened, args.from_step, change, args.began)
+    if outcome.signal is not None and not outcome.step:
+        print("interrupted before the first step; the same command starts it again.")
+        return 128 + outcome.signal
     if outcome.signal is not None:
         print(f"interrupted: saved at step {outcome.step}; the same command resumes it.")
         return 128 + outcome.signal

@@ -54,11 +54,12 @@ def train(
     began = time.monotonic() if began is None else began
     run.check()
     record = run.record()
-    with run.lock():
-        return _train(run, record, from_step, change, began)
+    # A signal that comes while the last checkpoint is finished must not end that either.
+    with run.lock(), Interrupt() as interrupt:
+        return _train(run, record, from_step, change, began, interrupt)
 
 
-def _train(run: Run, record: dict, from_step: int | None, change: Any, began: float) -> Outcome:
+def _train(run: Run, record: dict, from_step, change, began: float, interrupt: Interrupt):
     checkpoints = Checkpoints(run.workdir, run.keep)
     try:
         state, position, says = run.begin(checkpoints, record, from_step, change)
@@ -71,9 +72,8 @@ def _train(run: Run, record: dict, from_step: int | None, change: Any, began: fl
         try:
             for line in says:
                 logger.say(line)
-            with Interrupt() as interrupt:
-                session = _Session(run, record, checkpoints, logger, interrupt, began)
-                return session.play(state, step, position)
+            session = _Session(run, record, checkpoints, logger, interrupt, began)
+            return session.play(state, step, position)
         finally:
             logger.close()
     except Exception as error:
