@@ -65,13 +65,12 @@ def leave_if_lost(error: BaseException, workdir: Any) -> None:
 def _leave(workdir: Any) -> None:
     try:
         names = os.listdir(os.path.join(str(workdir), "checkpoints"))
-        newest = max((int(name) for name in names if name.isdigit()), default=None)
-        place = "from the start" if newest is None else f"from step {newest}"
-    except OSError:
-        place = "where it was"  # a bucket, or a folder without checkpoints yet
+        place = f"step {max(int(name) for name in names if name.isdigit())}"
+    except (OSError, ValueError):  # a bucket, or no checkpoint yet
+        place = "its newest checkpoint, or from the start"
     sentence = (
         "\ngenax: another process of this run ended or can no longer be reached; run the same "
-        f"command on all to resume {place}.\n"
+        f"command on all to resume from {place}.\n"
     )
     os.write(2, sentence.encode())
     os._exit(1)
