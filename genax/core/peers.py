@@ -6,6 +6,7 @@ import ctypes
 import os
 import re
 import signal
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -19,8 +20,12 @@ _LOST = re.compile(
     r"|broken pipe|UNAVAILABLE",
     re.IGNORECASE,
 )
-# C code keeps the pointer only.
-_KEPT: list[Any] = []
+# C code keeps a pointer only.
+_HANDLERS: list[Any] = []
+_APART = (
+    "the processes of this run did not meet; start the same command on all, and where they do not "
+    "find each other name --coordinator, --num-processes and --process-id."
+)
 
 
 def connect(
@@ -31,6 +36,7 @@ def connect(
     heartbeat: seconds of silence after which a process counts as ended. From now on the end of
     another process ends this one, with a sentence. Raises GenaxError where they do not meet.
     """
+    _when_aborted(lambda: _leave(_APART))
     try:
         jax.distributed.initialize(
             coordinator,
@@ -41,16 +47,8 @@ def connect(
             shutdown_timeout_seconds=heartbeat,
         )
     except (RuntimeError, ValueError) as error:
-        raise GenaxError(
-            f"the processes of this run did not meet ({' '.join(str(error).split())[:200]}); start "
-            "the same command on all, or name --coordinator, --num-processes and --process-id."
-        ) from error
-
-    # JAX's service aborts this process from a thread of its own, in which no Python handler of
-    # signals ever runs; and it does not take a function of ours to call instead.
-    handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda _: _leave(workdir))
-    _KEPT.append(handler)
-    ctypes.CDLL(None).signal(int(signal.SIGABRT), handler)
+        raise GenaxError(f"{_APART} ({' '.join(str(error).split())[:200]})") from error
+    _when_aborted(lambda: _leave(_lost(workdir)))
 
 
 def leave_if_lost(error: BaseException, workdir: Any) -> None:
@@ -59,18 +57,29 @@ def leave_if_lost(error: BaseException, workdir: Any) -> None:
     At once: whatever would be waited for, waits for the one that is gone.
     """
     if jax.process_count() > 1 and _LOST.search(str(error)):
-        _leave(workdir)
+        _leave(_lost(workdir))
 
 
-def _leave(workdir: Any) -> None:
+def _when_aborted(say: Callable[[], None]) -> None:
+    # JAX's service aborts this process from a thread of its own, in which no Python handler of
+    # signals ever runs; and it does not take a function of ours to call instead.
+    handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(lambda _: say())
+    _HANDLERS.append(handler)
+    ctypes.CDLL(None).signal(int(signal.SIGABRT), handler)
+
+
+def _lost(workdir: Any) -> str:
     try:
         names = os.listdir(os.path.join(str(workdir), "checkpoints"))
         place = f"step {max(int(name) for name in names if name.isdigit())}"
     except (OSError, ValueError):  # a bucket, or no checkpoint yet
         place = "its newest checkpoint, or from the start"
-    sentence = (
-        "\ngenax: another process of this run ended or can no longer be reached; run the same "
-        f"command on all to resume from {place}.\n"
+    return (
+        "another process of this run ended or can no longer be reached; run the same command on "
+        f"all to resume from {place}."
     )
-    os.write(2, sentence.encode())
+
+
+def _leave(sentence: str) -> None:
+    os.write(2, f"\ngenax: {sentence}\n".encode())
     os._exit(1)
