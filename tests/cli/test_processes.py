@@ -197,3 +197,22 @@ def test_a_process_that_dies_ends_the_others(moment, victim, tmp_path):
     succeed(*train(TOY, tmp_path / "one", **settings, steps=steps))
     close(tmp_path / "two", tmp_path / "one")
     same_metrics(tmp_path / "two", tmp_path / "one")
+
+
+def test_an_error_in_one_ends_both(tmp_path):
+    """Which waits for the other as long as for one that is silent."""
+    settings = QUIET | {"checkpoint_every": 20, "steps": 2000}
+    address = f"localhost:{free_port()}"
+    together = ("--coordinator", address, "--num-processes", 2, "--heartbeat-seconds", 10)
+    processes = [
+        start(
+            *train(TOY, tmp_path, *together, "--process-id", number, **settings, fails_at=fails_at),
+            devices=2,
+        )
+        for number, fails_at in enumerate((-1, 30))
+    ]
+    whole, failed = finish_all(processes)
+    assert "OSError: the disk with the points went away" in failed.err
+    assert failed.code == 1
+    assert "another process of this run ended" in whole.refusal()
+    assert inspect(tmp_path)["step"] == 20
