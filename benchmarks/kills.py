@@ -27,19 +27,19 @@ from etils import epath
 
 from genax.core.checksums import damage
 
-# Settings that make a run last seconds, with a checkpoint every half second or so.
+# Settings that make a run last seconds, with several checkpoints.
 TINY = {
-    "tests/cli/toy.py": {"steps": 2000, "checkpoint_every": 100, "first_stage": 900},
+    "tests/cli/toy.py": {"steps": 2000, "checkpoint_every": 250, "first_stage": 900},
     "experiments/vae/vae.py:digits": {
         "steps": 1200,
-        "checkpoint_every": 100,
+        "checkpoint_every": 200,
         "batch_size": 32,
         "hidden": "(16,)",
         "importance_samples": 2,
     },
     "experiments/transformer/gpt.py:stdlib": {
         "steps": 240,
-        "checkpoint_every": 20,
+        "checkpoint_every": 40,
         "batch_size": 8,
         "hidden_size": 16,
         "num_layers": 1,
@@ -49,7 +49,7 @@ TINY = {
     },
     "experiments/diffusion/ddpm.py:digits": {
         "steps": 60,
-        "checkpoint_every": 6,
+        "checkpoint_every": 12,
         "batch_size": 8,
         "unet.channels": 8,
         "unet.multipliers": "(1,)",
@@ -61,7 +61,7 @@ TINY = {
     },
     "experiments/gan/dcgan.py:digits": {
         "steps": 160,
-        "checkpoint_every": 20,
+        "checkpoint_every": 32,
         "batch_size": 8,
         "width": 4,
         "coverage_samples": 0,
@@ -138,7 +138,7 @@ def kill(process: subprocess.Popen, workdir: Path, rng: random.Random, seconds: 
 
     None where the run had ended by then.
     """
-    while_saving, before = rng.random() < 0.4, newest(workdir)
+    while_saving, before = rng.random() < 0.2, newest(workdir)
     deadline = time.monotonic() + rng.uniform(0, seconds)
     if while_saving:
         saves = rng.randint(1, 4)
