@@ -56,7 +56,9 @@ def train(
     record = run.record()
     # A signal that comes while the last checkpoint is finished must not end that either.
     with run.lock(), Interrupt() as interrupt:
-        return _train(run, record, from_step, change, began, interrupt)
+        outcome = _train(run, record, from_step, change, began, interrupt)
+        peers.meet("the run's end")
+        return outcome
 
 
 def _train(run: Run, record: dict, from_step, change, began: float, interrupt: Interrupt):

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax.experimental import multihost_utils
 
 from genax.core.errors import GenaxError
 
@@ -57,7 +58,14 @@ def leave_if_lost(error: BaseException, workdir: Any) -> None:
     At once: whatever would be waited for, waits for the one that is gone.
     """
     if jax.process_count() > 1 and _LOST.search(str(error)):
+        os.write(2, f"\n{type(error).__name__}: {' '.join(str(error).split())[:500]}".encode())
         _leave(_lost(workdir))
+
+
+def meet(where: str) -> None:
+    """Wait for all processes: leaving JAX's service, they wait no longer than a heartbeat."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(where)
 
 
 def _when_aborted(say: Callable[[], None]) -> None:
