@@ -1,6 +1,11 @@
 """Generative models as pure functions on JAX and Flax, trained by one step and one loop."""
 
-from genax.core import Experiment, GenaxError, base_config
+import time
+
+# Of the command: what follows takes seconds to import.
+BEGAN = time.monotonic()
+
+from genax.core import Experiment, GenaxError, base_config  # noqa: E402
 
 __version__ = "0.1.0"
 

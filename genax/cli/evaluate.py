@@ -8,6 +8,7 @@ import json
 from genax.cli.experiments import reopen
 from genax.cli.restore import restore_variables
 from genax.core import evaluate
+from genax.core.compilation import keep_programs
 from genax.core.errors import GenaxError
 
 
@@ -28,6 +29,7 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the scores."""
     opened = reopen(args.workdir)
+    keep_programs(opened.config.get("compile_cache", True))
     if not opened.task.evaluators:
         raise GenaxError(f"the experiment of {args.workdir} has no evaluators.")
     variables, step = restore_variables(opened, args.step, averaged=not args.raw)

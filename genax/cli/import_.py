@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from genax.core.checkpoint import Checkpoints
 from genax.core.errors import GenaxError
+from genax.core.policy import Keep
 from genax.core.task import TrainState
 from genax.interop import load_pretrained
 from genax.interop.describe import describe
@@ -65,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         opt_state={},
         ema={},
     )
-    checkpoints = Checkpoints(out, keep=1)
+    checkpoints = Checkpoints(out, Keep(1))
     checkpoints.save(state, 0, {"run": {"imported": type(module).__name__}, "position": None})
     checkpoints.close()
     total = sum(leaf.size for leaf in jax.tree.leaves(state.params))

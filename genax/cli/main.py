@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+import time
 from collections.abc import Sequence
 from typing import NoReturn
 
+from genax import BEGAN
 from genax.cli import compile as compile_
 from genax.cli import data, evaluate, export, import_, inspect, list_, params, sample, train
 from genax.core.errors import GenaxError
@@ -29,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for verb in VERBS:
         verb.add_parser(verbs)
     args, rest = parser.parse_known_args(argv)
+    args.began = time.monotonic() if argv is not None else BEGAN
     # Orbax logs the tracebacks of errors that it also raises, and genax turns into a sentence.
     logging.getLogger("absl").setLevel(logging.CRITICAL)
     try:

@@ -8,6 +8,7 @@ from pathlib import Path
 from genax.cli.experiments import reopen
 from genax.cli.restore import restore_variables
 from genax.core import evaluate
+from genax.core.compilation import keep_programs
 from genax.core.errors import GenaxError
 
 
@@ -34,6 +35,7 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the samples and print where."""
     opened = reopen(args.workdir)
+    keep_programs(opened.config.get("compile_cache", True))
     samplers = opened.task.samplers
     name = args.sampler or next(iter(samplers), "")
     if name not in samplers:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
-import jax
-
 from genax.cli.experiments import configure, load
+from genax.core import peers
 from genax.core.checkpoint import load_from
+from genax.core.compilation import keep_programs
 from genax.core.errors import GenaxError
 from genax.core.loop import train
 from genax.core.task import TrainState
@@ -50,19 +50,37 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
     several.add_argument("--coordinator", metavar="HOST:PORT", help="or name the first process's")
     several.add_argument("--num-processes", type=int, metavar="N")
     several.add_argument("--process-id", type=int, metavar="I")
+    several.add_argument(
+        "--heartbeat-seconds",
+        type=int,
+        default=100,
+        metavar="S",
+        help="a process silent for so long counts as ended, and the others end (default: 100)",
+    )
     parser.set_defaults(run=run, configurable=True)
 
 
 def run(args: argparse.Namespace) -> int:
     """Train; 128 plus the signal's number where one interrupted the run."""
     if args.distributed or args.coordinator:
-        jax.distributed.initialize(args.coordinator, args.num_processes, args.process_id)
+        peers.connect(
+            args.coordinator,
+            args.num_processes,
+            args.process_id,
+            args.heartbeat_seconds,
+            args.workdir,
+        )
     if args.map and not args.init_from:
         raise GenaxError("--map says what --init-from DIR takes; name that too.")
     loaded = load(args.experiment)
-    opened = loaded.run(configure(loaded, args.settings), args.workdir)
+    config = configure(loaded, args.settings)
+    keep_programs(config.compile_cache)
+    opened = loaded.run(config, args.workdir)
     change = partial(_start_from, args.init_from, _names(args.map)) if args.init_from else None
-    outcome = train(opened, args.from_step, change)
+    outcome = train(opened, args.from_step, change, args.began)
+    if outcome.signal is not None and not outcome.step:
+        print("interrupted before the first step; the same command starts it again.")
+        return 128 + outcome.signal
     if outcome.signal is not None:
         print(f"interrupted: saved at step {outcome.step}; the same command resumes it.")
         return 128 + outcome.signal

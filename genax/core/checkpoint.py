@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,20 +16,22 @@ from orbax.checkpoint import v1 as ocp
 
 from genax.core import checksums, tree
 from genax.core.errors import GenaxError
+from genax.core.policy import Keep
 from genax.core.task import TrainState
 
 
 class Checkpoints:
     """The checkpoints of a run: a state each, with a JSON record beside it."""
 
-    def __init__(self, workdir: epath.PathLike, keep: int | None):
-        """keep: how many of the newest stay; None only reads."""
+    def __init__(self, workdir: epath.PathLike, keep: Keep | None):
+        """keep: which of them stay; None only reads."""
         self.directory = epath.Path(workdir).resolve() / "checkpoints"
         self._checkpointer = ocp.training.Checkpointer(
             self.directory,
-            preservation_policy=ocp.training.preservation_policies.LatestN(keep),
+            preservation_policy=(keep or Keep(None)).policy(),
         )
-        self._saving: tuple[int, Any] | None = None
+        self._saving: tuple[int, Future] | None = None
+        self._finisher = ThreadPoolExecutor(1, "seal")
         self._verified: set[int] = set()
 
     @property
@@ -36,9 +39,16 @@ class Checkpoints:
         """Steps of the finished checkpoints, oldest first."""
         return sorted(found.step for found in self._checkpointer.checkpoints)
 
-    def save(self, state: TrainState, step: int, record: Mapping[str, Any]) -> None:
+    def save(
+        self,
+        state: TrainState,
+        step: int,
+        record: Mapping[str, Any],
+        metrics: Mapping[str, float] | None = None,
+    ) -> None:
         """Start saving; returns as soon as the state may change. A save before must have ended.
 
+        metrics: by which a policy compares it with others.
         Raises GenaxError where the one before failed, or this one could not start.
         """
         self.wait()
@@ -46,19 +56,25 @@ class Checkpoints:
             return
         leaves = tree.nest(tree.flatten(state))
         try:
-            response = self._checkpointer.save_async(step, leaves, custom_metadata=dict(record))
+            response = self._checkpointer.save_async(
+                step, leaves, metrics=metrics, custom_metadata=dict(record)
+            )
         except Exception as error:
             raise self._not_saved(step, error) from error
-        self._saving = (step, response)
+        # Sealed as soon as it is there: what a process leaves that is killed, can be verified.
+        self._saving = (step, self._finisher.submit(self._finish, step, response))
+
+    def _finish(self, step: int, response: Any) -> None:
+        response.result()
+        checksums.seal(self.directory / str(step))
 
     def wait(self) -> None:
         """Until the save under way is on disk; raises GenaxError where it failed."""
         if self._saving is None:
             return
-        (step, response), self._saving = self._saving, None
+        (step, finishing), self._saving = self._saving, None
         try:
-            response.result()
-            checksums.seal(self.directory / str(step))
+            finishing.result()
         except Exception as error:
             raise self._not_saved(step, error) from error
 
@@ -169,6 +185,7 @@ class Checkpoints:
         try:
             self.wait()
         finally:
+            self._finisher.shutdown()
             # Orbax raises a failure that `wait` has told of once more.
             with contextlib.suppress(Exception):
                 self._checkpointer.close()

@@ -20,6 +20,14 @@ def base_config(**settings: Any) -> ConfigDict:
     it: "none", "full", or a policy (see `genax.nn.rematerialise`).
     dtype: of the computation; parameters stay float32.
     *_every: in steps; 0 is never (the end always checkpoints, samples and evaluates).
+    checkpoint_minutes: since the last checkpoint, by the first process's clock, which several
+    processes look at when they log; 0 is never.
+    keep: how many of the newest checkpoints stay. keep_every: so does each one of a multiple of
+    these steps. keep_best: so does the best by a metric, "METRIC:min" or "METRIC:max"; each due
+    checkpoint is then scored first if the metric is "eval/...", and one that a signal asked for is
+    not.
+    profile: "FIRST:LAST", steps to trace under WORKDIR/profile. compile_cache: keep compiled
+    programs for the next run in $JAX_COMPILATION_CACHE_DIR or ~/.cache/genax/compiled.
     parallel.strategy: "jit" or "pmap"; parallel.mesh: axis sizes (data, fsdp, sequence, tensor), -1
     takes what is left; parallel.topology: the TPU slice that `genax compile` is to try, such as
     "v5e:4x4".
@@ -35,13 +43,18 @@ def base_config(**settings: Any) -> ConfigDict:
             "remat": "none",
             "log_every": 20,
             "checkpoint_every": 500,
+            "checkpoint_minutes": 0.0,
             "keep": 3,
+            "keep_every": 0,
+            "keep_best": "",
             "sample_every": 500,
             "num_samples": 64,
             "eval_every": 0,
             "eval_batch_size": 250,
             "parallel": {"strategy": "jit", "mesh": "data=-1,fsdp=1,tensor=1", "topology": ""},
             "wandb": "",
+            "profile": "",
+            "compile_cache": True,
         }
     )
     config.update(ConfigDict(settings))

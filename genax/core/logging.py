@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tempfile
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +13,9 @@ from etils import epath
 from tqdm import tqdm
 
 from genax.core.errors import GenaxError
+
+# In an object store the log is so much behind at most; a checkpoint brings it up to date.
+COPY_SECONDS = 60
 
 
 class Logger:
@@ -21,14 +26,19 @@ class Logger:
         # Takes seconds where PyTorch is installed, so only a run that logs waits for it.
         from tensorboardX import SummaryWriter
 
+        # Nothing is appended in an object store: the files grow here and are copied there.
+        self._store = workdir if "://" in str(workdir) else None
+        self._here = epath.Path(tempfile.mkdtemp(prefix="genax-")) if self._store else workdir
+        self._copied = time.monotonic()
         path = workdir / "metrics.jsonl"
         if path.exists():
             # What was logged after the restored step is going to be computed again.
             lines = path.read_text().splitlines(keepends=True)
-            path.write_text("".join(line for line in lines if _stays(line, step, total)))
-        self._file = path.open("a")
-        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
-        self._wandb = _wandb(wandb, workdir, config) if wandb else None
+            kept = "".join(line for line in lines if _stays(line, step, total))
+            (self._here / path.name).write_text(kept)
+        self._file = (self._here / path.name).open("a")
+        self._board = SummaryWriter(str(self._here / "tensorboard"), purge_step=step + 1)
+        self._wandb = _wandb(wandb, self._here, config) if wandb else None
         self._bar = tqdm(
             total=total, initial=step, unit="step", dynamic_ncols=True, mininterval=1.0
         )
@@ -40,6 +50,8 @@ class Logger:
         self._file.flush()
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
+        if self._store and time.monotonic() - self._copied > COPY_SECONDS:
+            self.flush()
         if self._wandb:
             self._wandb.log(dict(values), step=step)
 
@@ -60,13 +72,30 @@ class Logger:
         """A line above the bar."""
         self._bar.write(line)
 
+    def flush(self) -> None:
+        """Leave nothing that a killed process would lose."""
+        self._board.flush()
+        self._copy()
+
+    def _copy(self) -> None:
+        if self._store is None:
+            return
+        self._copied = time.monotonic()
+        for path in (self._here / "metrics.jsonl", *(self._here / "tensorboard").iterdir()):
+            target = self._store / path.relative_to(self._here)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(path.read_bytes())
+
     def close(self) -> None:
         """Flush everything."""
         self._bar.close()
         self._file.close()
         self._board.close()
+        self._copy()
         if self._wandb:
             self._wandb.finish()
+        if self._store:
+            self._here.rmtree()
 
 
 class NoLogger:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -12,18 +10,23 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.experimental import multihost_utils
 
 from genax.core import evaluate as evaluation
+from genax.core import peers
 from genax.core.checkpoint import Checkpoints
+from genax.core.compilation import compiled
 from genax.core.errors import GenaxError
 from genax.core.flops import matmul_peak, step_flops
+from genax.core.interrupt import Interrupt
 from genax.core.logging import Logger, NoLogger
+from genax.core.policy import Minutes
 from genax.core.prefetch import Prefetch
+from genax.core.profile import Profile
 from genax.core.record import write_json
 from genax.core.run import Run
 from genax.core.step import make_step, make_steps
 from genax.core.task import TrainState
+from genax.core.timing import Times
 from genax.core.watch import Watch
 
 
@@ -40,20 +43,26 @@ def train(
     run: Run,
     from_step: int | None = None,
     change: Callable[[TrainState], TrainState] | None = None,
+    began: float | None = None,
 ) -> Outcome:
     """Train to the end, from the newest checkpoint or from the start (see `Run.begin`).
 
     The end checkpoints, samples and evaluates. A signal to terminate saves and returns.
+    began: when the command did, by time.monotonic.
     Raises GenaxError for what a user can put right.
     """
+    began = time.monotonic() if began is None else began
     run.check()
     record = run.record()
-    with run.lock():
-        return _train(run, record, from_step, change)
+    # A signal that comes while the last checkpoint is finished must not end that either.
+    with run.lock(), Interrupt() as interrupt:
+        outcome = _train(run, record, from_step, change, began, interrupt)
+        peers.meet("the run's end")
+        return outcome
 
 
-def _train(run: Run, record: dict, from_step: int | None, change: Any) -> Outcome:
-    checkpoints = Checkpoints(run.workdir, run.config["keep"])
+def _train(run: Run, record: dict, from_step, change, began: float, interrupt: Interrupt):
+    checkpoints = Checkpoints(run.workdir, run.keep)
     try:
         state, position, says = run.begin(checkpoints, record, from_step, change)
         step = int(state.step)
@@ -65,11 +74,13 @@ def _train(run: Run, record: dict, from_step: int | None, change: Any) -> Outcom
         try:
             for line in says:
                 logger.say(line)
-            with Interrupt() as interrupt:
-                session = _Session(run, record, checkpoints, logger, interrupt)
-                return session.play(state, step, position)
+            session = _Session(run, record, checkpoints, logger, interrupt, began)
+            return session.play(state, step, position)
         finally:
             logger.close()
+    except Exception as error:
+        peers.leave_if_lost(error, run.workdir)
+        raise
     finally:
         checkpoints.close()
 
@@ -77,12 +88,18 @@ def _train(run: Run, record: dict, from_step: int | None, change: Any) -> Outcom
 class _Session:
     """The steps of one process, and what happens between them."""
 
-    def __init__(self, run: Run, record: dict, checkpoints: Checkpoints, logger: Any, interrupt):
+    def __init__(
+        self, run: Run, record: dict, checkpoints: Checkpoints, logger: Any, interrupt, began: float
+    ):
         self.run, self.record, self.checkpoints = run, record, checkpoints
-        self.logger, self.interrupt = logger, interrupt
+        self.logger, self.interrupt, self.began = logger, interrupt, began
         self.watch = Watch(run.task, run.workdir, run.config["steps_per_call"])
         self.flops, self.peak = 0.0, 0.0
         self.lines: deque[tuple[int, dict[str, float]]] = deque()
+        self.means: dict[str, float] = {}
+        self.scored: tuple[int, dict[str, float]] = (-1, {})
+        self.minutes, self.times = Minutes(run.config["checkpoint_minutes"]), Times()
+        self.profile = Profile(run.profile if run.primary else None, run.workdir / "profile")
 
     def play(self, state: TrainState, step: int, position: Any) -> Outcome:
         """All stages from `step` on."""
@@ -109,16 +126,24 @@ class _Session:
         if position is not None:
             batches.set_state(position)
         self.measure(number)
-        self.clock, self.logged = time.perf_counter(), step
-        prefetch = Prefetch(batches, run.strategy, k)
+        prefetch, placed = Prefetch(batches, run.strategy, k), None
         try:
             while step < end:
-                placed = next(prefetch)
-                with jax.transfer_guard("disallow"):
+                with self.times.spent("input"):
+                    previous, placed = placed, next(prefetch)
+                if previous is None:
+                    advance = compiled(advance, self.logger.say, state, placed.batch)
+                    self.clock, self.logged, self.times = time.perf_counter(), step, Times()
+                self.profile.before(step, step + k)
+                with self.times.spent("dispatch"), jax.transfer_guard("disallow"):
                     state, metrics = advance(state, placed.batch)
-                self.watch.add(step, metrics, placed.ids)
+                with self.times.spent("device"):
+                    self.watch.add(step, metrics, placed.ids)
                 self.write()
+                if "seconds_to_first_step" not in self.record:
+                    self.first_step()
                 step, position = step + k, placed.position
+                self.profile.after(step, self.settle)
                 following, _ = run.task.stage_at(step)
                 if following != number:
                     state = run.next_stage(state, following)
@@ -128,6 +153,7 @@ class _Session:
                     self.save(state, step, position)
                     break
         finally:
+            self.profile.close()
             prefetch.close()
         return state, step, position
 
@@ -141,7 +167,9 @@ class _Session:
 
         if last or due("log_every"):
             self.log(step)
-        if last or due("checkpoint_every"):
+        if last or due("checkpoint_every") or self.minutes.passed(due("log_every")):
+            if self.run.keep.best and self.run.keep.best.group == "eval":
+                self.score(state, step)
             self.save(state, step, position)
         if not last and due("sample_every"):
             self.show(state, step)
@@ -159,13 +187,23 @@ class _Session:
         if run.primary:
             write_json(run.workdir / "run.json", self.record)
 
+    def first_step(self) -> None:
+        """Say how long a user waits for it."""
+        self.settle()
+        seconds = round(time.monotonic() - self.began, 1)
+        self.logger.say(f"first step after {seconds} s")
+        self.record["seconds_to_first_step"] = seconds
+        if self.run.primary:
+            write_json(self.run.workdir / "run.json", self.record)
+
     def log(self, step: int) -> None:
         """A line is due: the means since the last one, written when they are there."""
         now = time.perf_counter()
-        rate = (step - self.logged) / (now - self.clock)
+        steps = step - self.logged
+        rate = steps / (now - self.clock)
         self.clock, self.logged = now, step
         speed = {"steps_per_second": rate, "utilisation": rate * self.flops / self.peak}
-        self.lines.append((step, speed))
+        self.lines.append((step, speed | self.times.take(steps)))
 
     def write(self) -> None:
         """The lines due whose steps have all been read; no step is waited for."""
@@ -173,13 +211,15 @@ class _Session:
             step, speed = self.lines.popleft()
             values = self.watch.means(step)
             if values:
+                self.means = values
                 losses = {k: v for k, v in values.items() if k.endswith("/loss")}
                 self.logger.progress(step, losses)
                 self.logger.metrics(step, values | speed)
 
     def settle(self) -> None:
         """Wait for the steps under way and write their lines; raises where one is not finite."""
-        self.watch.drain()
+        with self.times.spent("device"):
+            self.watch.drain()
         self.write()
 
     def save(self, state: TrainState, step: int, position: Any) -> None:
@@ -190,7 +230,15 @@ class _Session:
                 f"parameters are not finite at step {step}, though the losses before were; lower "
                 "the learning rate or clip gradients. Earlier checkpoints are as they were."
             )
-        self.checkpoints.save(state, step, {"run": self.record, "position": position})
+        measured, best = dict(self.means), self.run.keep.best
+        if self.scored[0] == step:
+            measured |= {f"eval/{name}": value for name, value in self.scored[1].items()}
+        metrics = best.of(measured) if best else None
+        self.checkpoints.save(state, step, {"run": self.record, "position": position}, metrics)
+        self.logger.flush()
+        self.minutes.restart()
+        if best:
+            best.check(measured)
 
     def show(self, state: TrainState, step: int) -> None:
         """Samples of every sampler, as files and in the log."""
@@ -211,7 +259,9 @@ class _Session:
                 self.logger.sample(step, f"samples/{name}", rendered)
 
     def score(self, state: TrainState, step: int) -> dict[str, float]:
-        """Evaluate, and log the scores as "eval/<score>"."""
+        """Evaluate, once a step, and log the scores as "eval/<score>"."""
+        if self.scored[0] == step:
+            return self.scored[1]
         self.settle()
         run = self.run
         scores = evaluation.evaluate(
@@ -224,42 +274,10 @@ class _Session:
         )
         if scores:
             self.logger.metrics(step, {f"eval/{name}": value for name, value in scores.items()})
+        self.scored = (step, scores)
         return scores
 
 
 @jax.jit
 def _finite(state: TrainState) -> jax.Array:
     return jnp.all(jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(state.params)]))
-
-
-class Interrupt:
-    """SIGTERM and SIGINT as a wish to stop after the step; a second SIGINT stops at once.
-
-    Of several processes, the one that is told tells the others, and all stop after one step.
-    """
-
-    def __init__(self) -> None:
-        self.signal: int | None = None
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Interrupt:
-        if threading.current_thread() is threading.main_thread() and jax.process_count() == 1:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def _note(self, number: int, frame: Any) -> None:
-        if self.signal == signal.SIGINT == number:
-            raise KeyboardInterrupt
-        self.signal = number
-
-    def came(self, dispatch: int) -> bool:
-        """Whether to save and stop after this dispatch; its number has risen by one."""
-        # The processes agree on the next number and stop at exactly that one.
-        if jax.process_count() > 1 and multihost_utils.reached_preemption_sync_point(dispatch):
-            self.signal = signal.SIGTERM
-        return self.signal is not None
-
-    def __exit__(self, *error: Any) -> None:
-        for number, before in self._before.items():
-            signal.signal(number, before)

@@ -16,6 +16,8 @@ from genax.core.checkpoint import Checkpoints, load_from
 from genax.core.data import Data, Shard
 from genax.core.devices import Strategy, abstract, create, make_strategy
 from genax.core.errors import GenaxError
+from genax.core.policy import Keep, parse_best
+from genax.core.profile import parse_steps
 from genax.core.record import check_same_run, make_record, read_run, write_json
 from genax.core.step import init_optimizers, init_state
 from genax.core.task import Experiment, Task, TrainState
@@ -62,6 +64,17 @@ class Run:
         return min(steps, self.task.total_steps or steps)
 
     @property
+    def keep(self) -> Keep:
+        """Which checkpoints stay."""
+        config = self.config
+        return Keep(config["keep"], config["keep_every"], parse_best(config["keep_best"]))
+
+    @property
+    def profile(self) -> tuple[int, int] | None:
+        """The first and last step to trace."""
+        return parse_steps(self.config["profile"], self.total)
+
+    @property
     def eval_batch_size(self) -> int:
         """The evaluation's global batch size: as set, or the next that the devices divide."""
         shards = self.strategy.shards
@@ -101,6 +114,7 @@ class Run:
                 f"config.batch_size={size} is not divisible by {self.strategy.shards} batch shards "
                 f"times {config['accumulate']} microbatches; {(size // parts + 1) * parts} is."
             )
+        self._check_saving()
         k = config["steps_per_call"]
         lengths = [stage.steps for stage in stages if stage.steps is not None]
         for length in [self.total, *lengths]:
@@ -108,6 +122,26 @@ class Run:
                 raise GenaxError(
                     f"config.steps_per_call={k} does not divide {length} steps of a run or stage."
                 )
+
+    def _check_saving(self) -> None:
+        config, best, _ = self.config, self.keep.best, self.profile
+        if config["keep"] < 1:
+            raise GenaxError(f"config.keep={config['keep']} would keep no checkpoint; 1 does.")
+        for name in ("keep_every", "checkpoint_minutes"):
+            if config[name] < 0:
+                raise GenaxError(f"config.{name}={config[name]} is below 0, which is never.")
+        if config["checkpoint_minutes"] and jax.process_count() > 1 and not config["log_every"]:
+            raise GenaxError(
+                "config.checkpoint_minutes is looked at when several processes log; set "
+                "config.log_every."
+            )
+        phases = [phase.name for stage in self.task.stages for phase in stage.phases]
+        groups = phases + ["eval"] * bool(self.task.evaluators)
+        if best and best.group not in groups:
+            raise GenaxError(
+                f"config.keep_best: nothing measures {best.name}; a metric begins with one of "
+                f"{', '.join(f'{group}/' for group in groups)}."
+            )
 
     def lock(self) -> contextlib.AbstractContextManager:
         """Keeps other runs out of the folder; raises GenaxError where one is in it."""

@@ -116,6 +116,12 @@ def steps_logged(workdir: Path) -> list[int]:
     return [line["step"] for line in metrics(workdir) if any(k.endswith("/loss") for k in line)]
 
 
+def timeless(line: dict) -> dict:
+    """A line of metrics.jsonl without what is measured by the clock."""
+    clock = ("steps_per_second", "utilisation", "time/")
+    return {name: value for name, value in line.items() if not name.startswith(clock)}
+
+
 def metrics(workdir: Path) -> list[dict]:
     """The whole lines of metrics.jsonl."""
     path = workdir / "metrics.jsonl"

@@ -13,6 +13,7 @@ import pytest
 from genax.core import Stage, make_step, tree
 from genax.core.checkpoint import Checkpoints
 from genax.core.devices import abstract
+from genax.core.policy import Keep
 from genax.core.step import make_steps
 from tests.contracts import harness
 from tests.contracts.rows import ROWS
@@ -108,11 +109,11 @@ def test_resumed_run_is_the_same_run(row, tmp_path):
     task, states = harness.task_of(row.name), harness.history(row.name)[0]
     stop = 4 if len(task.stages) > 1 else 2
     strategy, _ = harness.compiled(row.name, harness.REFERENCE)
-    saving = Checkpoints(tmp_path, keep=1)
+    saving = Checkpoints(tmp_path, Keep(1))
     saving.save(harness.placed(states[stop], strategy), stop, {})
     saving.close()
 
-    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints = Checkpoints(tmp_path, Keep(1))
     function = harness.initialiser(row, task.stage_at(stop)[0])
     restored = checkpoints.restore(stop, abstract(function, strategy))
     *_, (last, _) = harness.play(row.name, harness.REFERENCE, restored, stop, harness.STEPS)

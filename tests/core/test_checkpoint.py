@@ -9,6 +9,7 @@ import pytest
 from genax.core import GenaxError, Phase, tree
 from genax.core.checkpoint import Checkpoints, compare, load_partial
 from genax.core.devices import abstract, create, make_strategy
+from genax.core.policy import Keep
 from tests.core.toys import line_state, line_task, noisy_error
 
 WHOLE = make_strategy({"strategy": "jit", "mesh": "data=-1"})
@@ -22,7 +23,7 @@ def adam_task():
 def test_a_state_comes_back_on_any_mesh(tmp_path):
     task = adam_task()
     state = create(lambda: line_state(task, seed=3), WHOLE)
-    checkpoints = Checkpoints(tmp_path, keep=2)
+    checkpoints = Checkpoints(tmp_path, Keep(2))
     checkpoints.save(state, 5, {"run": {"a": 1}, "position": [2]})
     checkpoints.wait()
     assert checkpoints.steps == [5]
@@ -40,7 +41,7 @@ def test_a_state_comes_back_on_any_mesh(tmp_path):
 
 def test_the_newest_are_kept_and_later_ones_set_aside(tmp_path):
     state = create(lambda: line_state(line_task()), WHOLE)
-    checkpoints = Checkpoints(tmp_path, keep=3)
+    checkpoints = Checkpoints(tmp_path, Keep(3))
     for step in (1, 2, 3, 4):
         checkpoints.save(state.replace(step=jnp.int32(step)), step, {})
     checkpoints.wait()
@@ -66,7 +67,7 @@ def test_restoring_into_another_model_names_what_differs(tmp_path):
             *(Phase(name, noisy_error, ("line",), optax.adam(0.1)) for name in networks)
         )
 
-    checkpoints = Checkpoints(tmp_path, keep=1)
+    checkpoints = Checkpoints(tmp_path, Keep(1))
     checkpoints.save(create(lambda: line_state(task("a")), WHOLE), 1, {})
     checkpoints.wait()
     with pytest.raises(GenaxError) as error:

@@ -2,7 +2,10 @@
 
 import json
 
+from etils import epath
+
 from genax.core.logging import Logger
+from tests.core.buckets import buckets_in
 
 
 def lines(workdir):
@@ -44,3 +47,17 @@ def test_scores_of_the_end_are_logged_once(tmp_path):
     assert [line["step"] for line in scored] == [10, 20]
     write(tmp_path, step=20, total=30)
     assert [line["step"] for line in lines(tmp_path)] == [10, 20, 20]
+
+
+def test_in_an_object_store(tmp_path, monkeypatch):
+    """The same files with the same lines; a checkpoint brings them up to date."""
+    buckets_in(tmp_path, monkeypatch)
+    workdir = epath.Path("gs://runs/one")
+    write(workdir, (10, {"a/loss": 1.5}), (20, {"a/loss": 1.0}))
+    assert [line["step"] for line in lines(workdir)] == [10, 20]
+    logger = Logger(workdir, step=10, total=100)
+    logger.metrics(20, {"a/loss": 0.5})
+    logger.flush()
+    assert [line["a/loss"] for line in lines(workdir)] == [1.5, 0.5]
+    logger.close()
+    assert list((workdir / "tensorboard").glob("events.*"))

@@ -1,0 +1,110 @@
+"""Checkpoint policies, traces and compiled programs, as settings of a run."""
+
+import jax
+import pytest
+
+from tests.cli.command import (
+    TOY,
+    call,
+    finish,
+    inspect,
+    metrics,
+    start,
+    steps_logged,
+    succeed,
+    train,
+)
+
+SMALL = {"steps": 12, "checkpoint_every": 2, "keep": 1}
+
+
+def test_the_best_and_each_of_a_multiple_stay(tmp_path):
+    """The toy's error falls, so that its highest is the first."""
+    settings = SMALL | {"keep_best": "eval/error:max", "keep_every": 8}
+    succeed(*train(TOY, tmp_path, **settings | {"steps": 6}))
+    assert inspect(tmp_path)["checkpoints"] == [2, 6]
+    succeed(*train(TOY, tmp_path, **settings))
+    assert inspect(tmp_path)["checkpoints"] == [2, 8, 12]
+    scored = [line["step"] for line in metrics(tmp_path) if "eval/error" in line]
+    assert scored == [2, 4, 6, 8, 10, 12]
+
+
+def test_the_best_by_a_metric_of_training(tmp_path):
+    succeed(*train(TOY, tmp_path, **SMALL, keep_best="fit/loss:max"))
+    losses = {line["step"]: line["fit/loss"] for line in metrics(tmp_path) if "fit/loss" in line}
+    best = max((step for step in losses if step % 2 == 0), key=losses.get)
+    assert best < 12
+    assert inspect(tmp_path)["checkpoints"] == [best, 12]
+
+
+def test_a_metric_that_never_appears(tmp_path):
+    settings = SMALL | {"keep_best": "eval/bleu:max"}
+    sentence = call(*train(TOY, tmp_path, **settings)).refusal()
+    assert "there is no metric eval/bleu, but eval/error, eval/error/absolute" in sentence
+    assert inspect(tmp_path)["checkpoints"] == [2]
+    succeed(*train(TOY, tmp_path, **settings | {"keep_best": "eval/error:max"}))
+    assert steps_logged(tmp_path) == list(range(1, 13))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"keep_best": "eval/error"}, "is not METRIC:min or METRIC:max"),
+        ({"keep_best": "other/loss:min"}, "nothing measures other/loss"),
+        ({"keep": 0}, "would keep no checkpoint"),
+        ({"keep_every": -1}, "config.keep_every=-1 is below 0"),
+        ({"checkpoint_minutes": -1}, "config.checkpoint_minutes=-1.0 is below 0"),
+        ({"profile": "5"}, "config.profile=5 is not FIRST:LAST"),
+        ({"profile": "5:99"}, "two of the steps 1 to 12"),
+    ],
+)
+def test_refused_before_anything_is_computed(settings, said, tmp_path):
+    sentence = call(*train(TOY, tmp_path / "run", **SMALL | settings)).refusal()
+    assert said in sentence
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_checkpoint_by_the_clock(tmp_path):
+    """Every step takes longer than that."""
+    settings = SMALL | {"steps": 4, "checkpoint_every": 0, "keep": 9, "checkpoint_minutes": 1e-9}
+    succeed(*train(TOY, tmp_path, **settings))
+    assert inspect(tmp_path)["checkpoints"] == [1, 2, 3, 4]
+
+
+def test_a_trace(tmp_path):
+    profile = jax.profiler.ProfileData
+    succeed(*train(TOY, tmp_path, **SMALL, profile="3:4"))
+    (path,) = (tmp_path / "profile").rglob("*.xplane.pb")
+    events = [
+        event.name
+        for plane in profile.from_file(str(path)).planes
+        for line in plane.lines
+        for event in line.events
+    ]
+    assert any("split_step" in name for name in events)
+
+
+def test_where_the_time_goes(tmp_path):
+    succeed(*train(TOY, tmp_path, **SMALL))
+    lines = [line for line in metrics(tmp_path) if "fit/loss" in line]
+    for line in lines:
+        parts = [line[f"time/{part}"] for part in ("input", "dispatch", "device")]
+        assert min(parts) >= 0
+        assert sum(parts) <= 1 / line["steps_per_second"]
+    assert inspect(tmp_path)["seconds_to_first_step"] > 0
+
+
+def test_programs_are_kept_for_the_next_run(tmp_path, monkeypatch):
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    said = []
+    for number, settings in enumerate(({}, {}, {"compile_cache": "false"})):
+        workdir = tmp_path / f"run{number}"
+        result = finish(start(*train(TOY, workdir, **SMALL, **settings), devices=1))
+        assert result.code == 0, result.err
+        said.append("(from the cache)" in result.out)
+    assert said == [False, True, False]
+    assert list((tmp_path / ".cache" / "genax" / "compiled").iterdir())
+    digests = {inspect(tmp_path / f"run{number}")["digest"] for number in range(3)}
+    assert len(digests) == 1
