@@ -1,0 +1,35 @@
+"""A task of every chapter is the same run on one, two and four processes."""
+
+import pytest
+
+from tests.cli.command import succeed, train
+from tests.cli.processes import close, ended_well, finish_all, same_metrics, start_many
+
+SHORT = {
+    "steps": 4,
+    "steps_per_call": 1,
+    "log_every": 1,
+    "batch_size": 8,
+    "sample_every": 0,
+    "num_samples": 2,
+    "eval_batch_size": 8,
+}
+CHAPTERS = {
+    "transformer/gpt.py:stdlib": {"hidden_size": 16, "num_layers": 1, "evaluation_windows": 16},
+    "transformer/bert.py:stdlib": {"hidden_size": 16, "evaluated": 16},
+    "diffusion/ddpm.py:digits": {"ddim_steps": 2, "eval_examples": 8},
+    "gan/dcgan.py:digits": {"width": 8, "coverage_samples": 0},
+    "vae/vae.py:digits": {"hidden": "(16,)", "importance_samples": 2},
+}
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_the_number_of_processes_changes_nothing(name, tmp_path):
+    def arguments(folder):
+        return train(f"experiments/{name}", tmp_path / folder, **SHORT | CHAPTERS[name])
+
+    succeed(*arguments("one"))
+    for count, folder in ((2, "two"), (4, "four")):
+        ended_well(finish_all(start_many(count, *arguments(folder))))
+        close(tmp_path / folder, tmp_path / "one")
+        same_metrics(tmp_path / folder, tmp_path / "one")
