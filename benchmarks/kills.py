@@ -3,9 +3,9 @@
     python -m benchmarks.kills --kills 100 [--seed 0]
 
 Each run is `genax train` in a process of its own. A signal comes at a random time of its life, of
-its training, or while a checkpoint is being written; the same command goes on. Nothing may be lost: the newest
-finished checkpoint stays and is intact, the next start resumes from it or a later one, and the
-digest of the end is that of the run that was left alone. Exits with 1 where a check failed.
+its training, or while a checkpoint is being written; the same command goes on. Nothing may be lost:
+the newest finished checkpoint stays and is intact, the next start resumes from it or a later one,
+and the digest of the end is that of the run that was left alone. Exits with 1 where a check failed.
 """
 
 from __future__ import annotations
