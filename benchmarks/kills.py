@@ -2,10 +2,10 @@
 
     python -m benchmarks.kills --kills 100 [--seed 0]
 
-Each run is `genax train` in a process of its own. A signal comes at a random time of its life, or
-while a checkpoint is being written; the same command goes on. Nothing may be lost: the newest
-finished checkpoint stays and is intact, the next start resumes from it or a later one, and the
-digest of the end is that of the run that was left alone. Exits with 1 where a check failed.
+Each run is `genax train` in a process of its own. A signal comes at a random time of its life, of
+its training, or while a checkpoint is being written; the same command goes on. Nothing may be lost:
+the newest finished checkpoint stays and is intact, the next start resumes from it or a later one,
+and the digest of the end is that of the run that was left alone. Exits with 1 where a check failed.
 """
 
 from __future__ import annotations
@@ -138,9 +138,13 @@ def kill(process: subprocess.Popen, workdir: Path, rng: random.Random, seconds: 
 
     None where the run had ended by then.
     """
-    while_saving, before = rng.random() < 0.2, newest(workdir)
+    at, before = rng.choice(["any", "any", "training", "training", "saving"]), newest(workdir)
     deadline = time.monotonic() + rng.uniform(0, seconds)
-    if while_saving:
+    if at == "training":
+        while process.poll() is None and moment(workdir) in ("starting", "compiling"):
+            time.sleep(0.001)
+        deadline = time.monotonic() + rng.uniform(0, seconds / 3)
+    elif at == "saving":
         saves = rng.randint(1, 4)
         while process.poll() is None and saves:
             if saving(workdir) and newest(workdir) >= before:
