@@ -116,6 +116,7 @@ def _published(variant):
         "mlp_size": preset.mlp_size,
         "dropout": preset.dropout,
         "scan_layers": True,
+        "remat": "full",
         "warmup_steps": 4_000,
         "dtype": "bfloat16",
         "scored": 0,

@@ -97,6 +97,8 @@ def _published(variant):
         "head_dim": preset.head_dim,
         "mlp_size": preset.mlp_size,
         "warmup_steps": 10_000,
+        "scan_layers": True,
+        "remat": "full",
         "dtype": "bfloat16",
         "scored": 0,
         "evaluated": 0,
