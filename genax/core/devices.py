@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -72,14 +72,19 @@ class Jit:
 
     def shardings(self, state: TrainState) -> PyTree:
         """Where each leaf of a state lies."""
-        return tree.map_by_path(
-            lambda path, leaf: NamedSharding(self.mesh, self._spec(path, leaf.shape)), state
-        )
+        shapes = {path: leaf.shape for path, leaf in tree.flatten(state.params).items()}
 
-    def _spec(self, path: str, shape: tuple[int, ...]) -> PartitionSpec:
+        def place(path, leaf):
+            # A statistic of another shape, such as Adafactor's sums over rows, has other axes.
+            ruled = leaf.shape == shapes.get(_parameter(path, shapes), leaf.shape)
+            return NamedSharding(self.mesh, self._spec(path, leaf.shape, ruled))
+
+        return tree.map_by_path(place, state)
+
+    def _spec(self, path: str, shape: tuple[int, ...], ruled: bool) -> PartitionSpec:
         if not path.startswith(("params/", "ema/", "opt_state/")) or not shape:
             return PartitionSpec()
-        for pattern, axes in self.rules:
+        for pattern, axes in self.rules if ruled else ():
             if len(axes) == len(shape) and tree.matches(f"**/{pattern}", path):
                 self._check(path, shape, axes)
                 return PartitionSpec(*axes)
@@ -213,6 +218,13 @@ def make_strategy(
             f"config.parallel.strategy={parallel['strategy']} is neither jit nor pmap."
         )
     return Jit(make_mesh(parallel["mesh"], devices), tuple(rules))
+
+
+def _parameter(path: str, parameters: Collection[str]) -> str | None:
+    """The parameter that a leaf belongs to: its path ends with that one's."""
+    parts = path.split("/")
+    ends = ("/".join(parts[start:]) for start in range(len(parts)))
+    return next((end for end in ends if end in parameters), None)
 
 
 def create(function: Callable[[], TrainState], strategy: Strategy) -> TrainState:

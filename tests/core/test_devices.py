@@ -84,6 +84,16 @@ def test_without_a_rule_the_largest_divisible_axes_are_split():
     assert found["e"] == P("tensor", "fsdp", None)
 
 
+def test_a_statistic_of_another_shape_than_its_parameter_has_no_rule():
+    """It would not have the rule's axes, though it may have their number."""
+    leaf = jax.ShapeDtypeStruct((6, 5), jnp.float32)
+    rows = {"0": {"v_row": {"x/attention/kernel": leaf}}}
+    kernel = {"x/attention/kernel": jax.ShapeDtypeStruct((4, 6), jnp.float32)}
+    state = TrainState(step=leaf, rng=leaf, params=kernel, collections={}, opt_state=rows, ema={})
+    found = Jit(make_mesh("data=1,fsdp=2,tensor=2"), RULES).shardings(state).opt_state["0"]
+    assert found["v_row"]["x/attention/kernel"].spec == P("fsdp", None)
+
+
 def test_the_rest_of_the_state_is_whole_everywhere():
     found = specs((), a=(8, 8))
     assert found.step == found.rng == found.collections["statistics"]["a"] == P()
