@@ -3,7 +3,8 @@
     python benchmarks/loop.py [EXPERIMENT[:VARIANT]] [--steps N]
 
 Both run in one process, in turns. The loop logs, prefetches, watches for values that are not
-finite and checkpoints at its end, as every run does.
+finite, and five times checkpoints and evaluates; computing scores is no part of its steps' time,
+waiting for the steps before it is.
 """
 
 from __future__ import annotations
@@ -58,13 +59,16 @@ def looped(run) -> float:
 def rows(experiment: str = "experiments/transformer/gpt.py", steps: int = 500, turns: int = 5):
     """(name, steps a second, ratio to the bare compiled step), over the turns."""
     loaded = load(experiment)
-    settings = {"steps": str(steps), "log_every": str(steps // 5), "checkpoint_every": "0"}
-    config = configure(loaded, settings | {"sample_every": "0"})
+    often = ("log_every", "checkpoint_every", "eval_every")
+    settings = {"steps": steps, **dict.fromkeys(often, steps // 5), "sample_every": 0}
+    if "evaluation_windows" in loaded.module.get_config(loaded.variant):
+        settings["evaluation_windows"] = 100
+    config = configure(loaded, {key: str(value) for key, value in settings.items()})
     measured: dict[str, list[float]] = {"bare": [], "loop": []}
     for _ in range(turns):
         with tempfile.TemporaryDirectory() as folder:
             run = loaded.run(config, Path(folder))
-            quiet = replace(run.task, samplers={}, evaluators={})
+            quiet = replace(run.task, samplers={})
             run = replace(run, experiment=replace(run.experiment, task=quiet))
             measured["bare"].append(bare(run, steps))
             measured["loop"].append(looped(run))

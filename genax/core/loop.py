@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -94,7 +95,7 @@ class _Session:
         self.run, self.record, self.checkpoints = run, record, checkpoints
         self.logger, self.interrupt, self.began = logger, interrupt, began
         self.watch = Watch(run.task, run.workdir, run.config["steps_per_call"])
-        self.flops, self.peak = 0.0, 0.0
+        self.flops, self.peak, self.clock = 0.0, 0.0, 0.0
         self.lines: deque[tuple[int, dict[str, float]]] = deque()
         self.means: dict[str, float] = {}
         self.scored: tuple[int, dict[str, float]] = (-1, {})
@@ -240,38 +241,43 @@ class _Session:
         if best:
             best.check(measured)
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Samples and scores wait for the steps under way, and are no part of their speed."""
+        self.settle()
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.clock += time.perf_counter() - start
+
     def show(self, state: TrainState, step: int) -> None:
         """Samples of every sampler, as files and in the log."""
-        self.settle()
-        for name, sampler in self.run.task.samplers.items():
-            variables = evaluation.variables(state)
-            drawn = evaluation.sample(
-                self.run.task,
-                sampler,
-                variables,
-                self.run.config["num_samples"],
-                workdir=self.run.workdir,
-            )
-            if self.run.primary:
-                rendered = sampler.render(drawn, self.run.workdir)
-                path = self.run.workdir / "samples" / f"{name}_{step:08d}"
-                evaluation.write_sample(rendered, path)
-                self.logger.sample(step, f"samples/{name}", rendered)
+        task, num, workdir = self.run.task, self.run.config["num_samples"], self.run.workdir
+        for name, sampler in task.samplers.items():
+            with self.paused():
+                variables = evaluation.variables(state)
+                drawn = evaluation.sample(task, sampler, variables, num, workdir=workdir)
+                if self.run.primary:
+                    rendered = sampler.render(drawn, workdir)
+                    path = workdir / "samples" / f"{name}_{step:08d}"
+                    evaluation.write_sample(rendered, path)
+                    self.logger.sample(step, f"samples/{name}", rendered)
 
     def score(self, state: TrainState, step: int) -> dict[str, float]:
         """Evaluate, once a step, and log the scores as "eval/<score>"."""
         if self.scored[0] == step:
             return self.scored[1]
-        self.settle()
         run = self.run
-        scores = evaluation.evaluate(
-            run.task,
-            evaluation.variables(state),
-            run.experiment.evaluation,
-            run.eval_batch_size,
-            run.workdir,
-            run.strategy,
-        )
+        with self.paused():
+            scores = evaluation.evaluate(
+                run.task,
+                evaluation.variables(state),
+                run.experiment.evaluation,
+                run.eval_batch_size,
+                run.workdir,
+                run.strategy,
+            )
         if scores:
             self.logger.metrics(step, {f"eval/{name}": value for name, value in scores.items()})
         self.scored = (step, scores)
