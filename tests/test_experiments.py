@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
+from etils import epath
 
 from genax.cli.main import main
 from genax.core import init_state, make_step, override
 from genax.core.config import base_config, flat
-from genax.core.run import stage_data
+from genax.core.run import Run, stage_data
 from tests import experiments
 
 FILES = sorted(
@@ -52,6 +54,15 @@ def test_state_and_step_have_shapes(file, variant):
         for phase in experiment.task.stages[stage].phases:
             assert metrics[f"{phase.name}/loss"].shape == ()
     assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(state.params))
+
+
+@pytest.mark.parametrize(("file", "variant"), variants())
+def test_settings_fit_each_other(file, variant):
+    """What `genax train` checks before it starts, on one device."""
+    module = experiments.load(file)
+    config = override(module.get_config(variant), {"parallel.mesh": "data=-1"})
+    run = Run(module.build(config), config.to_dict(), epath.Path(), (file, variant))
+    replace(run, devices=jax.devices()[:1]).check()
 
 
 @each_file

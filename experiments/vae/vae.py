@@ -66,6 +66,7 @@ def get_config(variant="cpu"):
         "pytorch": {
             "batch_size": 128,
             "steps": 4_690,
+            "steps_per_call": 10,
             "checkpoint_every": 1_000,
             "parallel": {"topology": "v5e:2x2"},
         },

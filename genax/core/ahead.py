@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import re
 import time
@@ -19,6 +20,7 @@ from genax.core.errors import GenaxError
 from genax.core.hlo import Moved, moved
 from genax.core.run import Run
 from genax.core.step import make_step
+from genax.core.task import TrainState
 
 # libtpu would look for the machine that it runs on, complain that there is none, and keep other
 # processes out of it.
@@ -162,7 +164,7 @@ def compile_ahead(run: Run, flops: float, stage: int = 0) -> Compiled:
     try:
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
-        wanted = _wanted(str(error))
+        wanted = _wanted(str(error), state)
         if wanted is None:
             raise
         seconds = time.perf_counter() - start
@@ -184,8 +186,19 @@ def compile_ahead(run: Run, flops: float, stage: int = 0) -> Compiled:
     )
 
 
-def _wanted(message: str) -> float | None:
-    """Bytes a device that the compiler says it would need, where it refuses for want of memory."""
-    found = re.search(r"Used ([\d.]+)([KMGT]?) of [\d.]+[KMGT]? hbm", message)
+def _wanted(message: str, state: TrainState) -> float | None:
+    """Bytes a device that a step would need which the compiler refuses for want of memory."""
+    everything = re.search(r"Used ([\d.]+)([KMGT]?) of [\d.]+[KMGT]? hbm", message)
+    temporaries = re.search(r"required for HLO temporaries \(([\d.]+)([KMGT]?)\)", message)
+    found = everything or temporaries
+    if not found:
+        return None
     units = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-    return float(found[1]) * units[found[2]] if found else None
+    bytes_ = float(found[1]) * units[found[2]]
+    return bytes_ if everything else bytes_ + sum(map(_local_bytes, jax.tree.leaves(state)))
+
+
+def _local_bytes(leaf: jax.ShapeDtypeStruct) -> float:
+    """Of a device's part of an array."""
+    assert leaf.sharding is not None
+    return math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
