@@ -10,10 +10,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 from jax.nn.initializers import Initializer
 from jaxtyping import Array, Float
 
 from genax.core.mesh import platform
+from genax.nn.rematerialise import PRODUCT
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -76,6 +78,8 @@ class Projection(nn.Module):
 
         kernel = self.param("kernel", init, (*ins, *self.features))
         y = project(x.astype(self.dtype), kernel.astype(self.dtype), self.num_in)
+        # Policies of rematerialisation cannot see the product within a function with its own vjp.
+        y = checkpoint_name(y, PRODUCT)
         if self.use_bias:
             y = y + self.param("bias", nn.initializers.zeros, self.features).astype(self.dtype)
         return y

@@ -18,8 +18,10 @@ POLICIES = (
     "everything_saveable",
     "nothing_saveable",
 )
-# Of them, one that keeps the same products as its namesake, but in the host's memory.
+# This one keeps products with parameters too, but in the host's memory.
 OFFLOAD = "offload_dot_with_no_batch_dims"
+# The name that `Projection` gives its result, by which policies know it.
+PRODUCT = "product"
 
 
 def rematerialise(layer: Any, policy: str, **options: Any) -> Any:
@@ -37,7 +39,21 @@ def rematerialise(layer: Any, policy: str, **options: Any) -> Any:
             f"remat={policy!r} is unknown; choose none, full or one of "
             f"{', '.join((*POLICIES, OFFLOAD))}."
         )
-    saved: Any = None if policy == "full" else getattr(jax.checkpoint_policies, policy)
+    return nn.remat(layer, policy=_saved(policy), **options)
+
+
+def _saved(policy: str) -> Any:
+    policies = jax.checkpoint_policies
+    if policy == "full":
+        return None
     if policy == OFFLOAD:
-        saved = saved("device", "pinned_host")
-    return nn.remat(layer, policy=saved, **options)
+        return policies.save_and_offload_only_these_names(
+            names_which_can_be_saved=[],
+            names_which_can_be_offloaded=[PRODUCT],
+            offload_src="device",
+            offload_dst="pinned_host",
+        )
+    saved = getattr(policies, policy)
+    if "dots" in policy:
+        return policies.save_from_both_policies(saved, policies.save_only_these_names(PRODUCT))
+    return saved
