@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from genax.core import GenaxError, tree
+from genax.core.flops import count_flops
 from genax.nn.rematerialise import OFFLOAD
 from genax.transformer.decoder import PARTITION_RULES
 from genax.transformer.gpt import GPT
@@ -72,6 +73,17 @@ def test_scan_and_remat_change_nothing(params, scan_layers, remat):
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), gradients, expected
     )
+
+
+def test_policies_differ_in_what_is_computed_again(params):
+    """Those of products keep what projections give; the scores are computed again."""
+    flops = {
+        remat: count_flops(jax.grad(lambda p, n=remat: loss_of(GPT(**SIZES, remat=n), p)), params)
+        for remat in ("none", "dots_saveable", "dots_with_no_batch_dims_saveable", OFFLOAD, "full")
+    }
+    assert flops["none"] == flops["dots_saveable"]
+    assert flops["none"] < flops["dots_with_no_batch_dims_saveable"] == flops[OFFLOAD]
+    assert flops[OFFLOAD] < flops["full"]
 
 
 def test_an_unknown_policy_is_refused():
