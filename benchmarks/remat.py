@@ -14,6 +14,7 @@ import jax
 from genax.cli.compile import describe
 from genax.cli.experiments import configure, load
 from genax.core.ahead import topology
+from genax.core.errors import GenaxError
 from genax.nn.rematerialise import OFFLOAD
 
 SIZES = ("experiments/transformer/gpt.py:gpt2-xl", "experiments/transformer/llama.py:llama3-8b")
@@ -37,7 +38,11 @@ def main() -> None:
                 settings["batch_size"] = str(args.batch_size)
             config = configure(loaded, settings)
             devices = topology(args.topology or config.parallel.topology)
-            found = describe(loaded, config, devices)
+            try:
+                found = describe(loaded, config, devices)
+            except GenaxError as error:  # the host's memory
+                print(f"| {name.split('/')[-1]} | {policy} | {error} | no | | |", flush=True)
+                continue
             compiled, more = found.compiled, found.compiled.flops / found.model_flops
             memory = f"needs {compiled.wanted / 2**30:.1f} in all"
             moved = "" if compiled.moved is None else f"{compiled.moved.memory / 1e9:,.0f}"

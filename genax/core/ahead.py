@@ -143,7 +143,8 @@ def compile_ahead(run: Run, flops: float, stage: int = 0) -> Compiled:
     """Lower and compile the step of a run's stage for the run's devices.
 
     flops: of a step, by `step_flops`.
-    Raises GenaxError where the settings do not fit them, and for strategies other than jit.
+    Raises GenaxError where the settings do not fit them, where the host's memory is too small, and
+    for strategies other than jit.
     """
     run.check()
     strategy = run.strategy
@@ -164,6 +165,12 @@ def compile_ahead(run: Run, flops: float, stage: int = 0) -> Compiled:
     try:
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
+        host = re.search(r"memory space host\. Used (\S+) of (\S+) host", str(error))
+        if host:
+            raise GenaxError(
+                f"the step needs {host[1]} of the host's memory, which has {host[2]}; keep less "
+                "there (config.remat) or add microbatches (config.accumulate)."
+            ) from error
         wanted = _wanted(str(error), state)
         if wanted is None:
             raise
