@@ -9,6 +9,7 @@ import tempfile
 from importlib import metadata
 from pathlib import Path
 
+import pytest
 from jaxtyping import install_import_hook
 
 DEVICES = 4
@@ -46,6 +47,12 @@ os.environ["XLA_FLAGS"] = flags
 
 ANNOTATED = ("nn", "transformer", "diffusion", "gan", "vae", "evaluation", "interop")
 install_import_hook([f"genax.{package}" for package in ANNOTATED], "beartype.beartype")
+
+
+def pytest_itemcollected(item):
+    """One worker runs a file, whose tests share programs; commands are processes of their own."""
+    if item.path.parent.name not in ("cli", "contracts"):
+        item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 def pytest_runtest_teardown(item, nextitem):

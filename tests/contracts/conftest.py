@@ -23,6 +23,11 @@ def row_of(item) -> str:
     return row.name if isinstance(row, Row) else row
 
 
+def pytest_itemcollected(item):
+    """One worker runs a row."""
+    item.add_marker(pytest.mark.xdist_group(row_of(item) or item.path.stem))
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items):
     places = [place for place, item in enumerate(items) if item.path.parent == FOLDER]
