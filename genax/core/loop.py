@@ -254,7 +254,7 @@ class _Session:
     def show(self, state: TrainState, step: int) -> None:
         """Samples of every sampler, as files and in the log."""
         task, num, workdir = self.run.task, self.run.config["num_samples"], self.run.workdir
-        for name, sampler in task.samplers.items():
+        for name, sampler in task.samplers.items() if num else ():
             with self.paused():
                 variables = evaluation.variables(state)
                 drawn = evaluation.sample(task, sampler, variables, num, workdir=workdir)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import jax
+from jax.experimental.mesh_utils import create_device_mesh
 from jax.sharding import AxisType, Mesh, PartitionSpec
 from jaxtyping import Array, Shaped
 
@@ -38,8 +39,11 @@ def make_mesh(text: str, devices: Sequence[jax.Device] | None = None) -> Mesh:
             f"config.parallel.mesh={text} does not fit {len(devices)} device(s): the product of "
             "its sizes must be their number, with at most one -1."
         )
-    shape = tuple(sizes[axis] for axis in AXES)
-    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+    # An axis may be part of a physical one: 32 of 8 x 8 x 8 chips.
+    places = create_device_mesh(
+        tuple(sizes.values()), devices=devices, allow_split_physical_axes=True
+    )
+    return Mesh(places, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def traced_mesh() -> jax.sharding.AbstractMesh | None:

@@ -127,9 +127,9 @@ class Run:
         config, best, _ = self.config, self.keep.best, self.profile
         if config["keep"] < 1:
             raise GenaxError(f"config.keep={config['keep']} would keep no checkpoint; 1 does.")
-        for name in ("keep_every", "checkpoint_minutes"):
+        for name in ("keep_every", "checkpoint_minutes", "num_samples"):
             if config[name] < 0:
-                raise GenaxError(f"config.{name}={config[name]} is below 0, which is never.")
+                raise GenaxError(f"config.{name}={config[name]} is below 0, which is none.")
         if config["checkpoint_minutes"] and jax.process_count() > 1 and not config["log_every"]:
             raise GenaxError(
                 "config.checkpoint_minutes is looked at when several processes log; set "

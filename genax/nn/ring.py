@@ -172,7 +172,10 @@ def _read_forward(ring, real, query, key, value):
     queries = _chunks(query, heads)
     starts = jnp.arange(len(queries)) * queries.shape[4]
     # Finite, as the difference of two infinite ones is NaN.
-    lowest = jnp.finfo(jnp.float32).min
+    lowest = jnp.float32(jnp.finfo(jnp.float32).min)
+    # A scan over layers moves what depends on no input out of its loop, and so would keep the masks
+    # of all chunks and turns.
+    starts, lowest, queries = lax.optimization_barrier((starts, lowest, queries))
 
     def read(state, block, turn):
         key, value, real = block
@@ -180,8 +183,9 @@ def _read_forward(ring, real, query, key, value):
         def chunk(args):
             (largest, total, out), query, start = args
             scores, allowed = ring.scores(query, key, real, turn * s + start)
-            new = jnp.maximum(largest, jnp.where(allowed, scores, lowest).max(-1))
-            weights = jnp.where(allowed, jnp.exp(scores - new[..., None]), 0)
+            scores = jnp.where(allowed, scores, lowest)
+            new = jnp.maximum(largest, scores.max(-1))
+            weights = jnp.exp(scores - new[..., None]) * allowed
             kept = jnp.exp(largest - new)
             total = total * kept + weights.sum(-1)
             weights = weights.astype(value.dtype)

@@ -121,9 +121,8 @@ def test_flops_of_llama(name):
     ("experiment", "topology"),
     [
         ("experiments/vae/vae.py:pytorch", "v5e:2x2"),
-        ("experiments/gan/dcgan.py:celeba64", "v5e:2x2"),
+        ("experiments/transformer/decision_transformer.py:hopper", "v5e:2x2"),
         (f"{GPT}:gpt2", "v5e:4x4"),
-        ("experiments/transformer/vit.py:ti16", "v5e:4x8"),
     ],
 )
 def test_published_sizes_fit(experiment, topology):

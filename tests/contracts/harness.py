@@ -28,14 +28,10 @@ REFERENCE = "jit"
 
 @dataclass(frozen=True)
 class Layout:
-    """How a batch is spread: over which devices, in how many microbatches.
-
-    toys: whether the toy tasks run on it too, or the real experiments only.
-    """
+    """How a batch is spread: over which devices, in how many microbatches."""
 
     strategy: Callable[[Task], Strategy]
     accumulate: int = 1
-    toys: bool = True
 
 
 def _mesh(text: str, devices: int = 4) -> Callable[[Task], Strategy]:
@@ -48,7 +44,6 @@ def _pmap(task: Task) -> Strategy:
 
 LAYOUTS = {
     REFERENCE: Layout(_mesh("data=1", devices=1)),
-    "data": Layout(_mesh("data=4"), toys=False),
     "sharded": Layout(_mesh("data=2,fsdp=2")),
     "pmap": Layout(_pmap),
     "pmap_accumulate_2": Layout(_pmap, 2),
