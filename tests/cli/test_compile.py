@@ -42,13 +42,11 @@ def test_the_devices_at_hand():
 
 def test_states_shrink_by_the_mesh():
     """The state is all but the batch; what no axis divides stays whole."""
-    sizes = {
-        mesh: compiled(f"{GPT}:stdlib", "local", batch_size=8, parallel__mesh=mesh)["memory"]
-        for mesh in ("data=4", "fsdp=4", "fsdp=2,tensor=2")
-    }
-    whole = sizes["data=4"]["arguments"]
-    for mesh in ("fsdp=4", "fsdp=2,tensor=2"):
-        assert 0.25 <= sizes[mesh]["arguments"] / whole < 0.27
+    whole, part = (
+        compiled(f"{GPT}:stdlib", "local", batch_size=8, parallel__mesh=mesh)["memory"]["arguments"]
+        for mesh in ("data=4", "fsdp=2,tensor=2")
+    )
+    assert 0.25 <= part / whole < 0.27
 
 
 def test_suggestions_fit_best_first():
@@ -122,7 +120,6 @@ def test_flops_of_llama(name):
     [
         ("experiments/vae/vae.py:pytorch", "v5e:2x2"),
         ("experiments/transformer/decision_transformer.py:hopper", "v5e:2x2"),
-        (f"{GPT}:gpt2", "v5e:4x4"),
     ],
 )
 def test_published_sizes_fit(experiment, topology):

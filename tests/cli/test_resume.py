@@ -48,7 +48,7 @@ TASKS = {
         "experiments/diffusion/ddpm.py:digits",
         {"checkpoint_every": 6, "batch_size": 8, "unet__channels": 8, "unet__multipliers": "(1,)"}
         | {"unet__num_groups": 4, "unet__attention_resolutions": "(8,)"}
-        | {"test_split": "", "num_timesteps": 20, "ddim_steps": 2},
+        | {"test_split": "", "num_timesteps": 20, "num_samples": 0},
         18,
     ),
     "dcgan": (

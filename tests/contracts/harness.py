@@ -28,10 +28,15 @@ REFERENCE = "jit"
 
 @dataclass(frozen=True)
 class Layout:
-    """How a batch is spread: over which devices, in how many microbatches."""
+    """How a batch is spread: over which devices, in how many microbatches.
+
+    toys: whether only the tasks that exist for these tests run on it, since another layout holds
+    the experiments to the same.
+    """
 
     strategy: Callable[[Task], Strategy]
     accumulate: int = 1
+    toys: bool = False
 
 
 def _mesh(text: str, devices: int = 4) -> Callable[[Task], Strategy]:
@@ -46,7 +51,7 @@ LAYOUTS = {
     REFERENCE: Layout(_mesh("data=1", devices=1)),
     "sharded": Layout(_mesh("data=2,fsdp=2")),
     "pmap": Layout(_pmap),
-    "pmap_accumulate_2": Layout(_pmap, 2),
+    "pmap_accumulate_2": Layout(_pmap, 2, toys=True),
     "sharded_accumulate_4": Layout(_mesh("data=2,fsdp=2"), 4),
 }
 

@@ -56,6 +56,11 @@ class Row:
     classes: int = 10
     exceptions: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def is_toy(self) -> bool:
+        """Whether it exists for these tests alone."""
+        return not self.name.startswith("experiments/")
+
     def batch_at(self, step: int, size: int = BATCH_SIZE) -> dict[str, np.ndarray]:
         """The batch of a step: random, and always the same."""
         rng = np.random.default_rng(step)
