@@ -75,14 +75,15 @@ def quick_compilation() -> Iterator[None]:
 
 @contextmanager
 def fresh_compilation() -> Iterator[None]:
-    """Compile as users' runs are, and put nothing into the folder of compiled programs.
+    """Compile at once, and put nothing into the folder of compiled programs.
 
     Read back from there, BERT's step in microbatches on a mesh waits for ever in a collective.
     """
     before = jax.config.jax_persistent_cache_min_compile_time_secs
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1e9)
     try:
-        yield
+        with quick_compilation():
+            yield
     finally:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", before)
 
