@@ -53,6 +53,7 @@ def test_a_metric_that_never_appears(tmp_path):
         ({"keep_best": "other/loss:min"}, "nothing measures other/loss"),
         ({"keep": 0}, "would keep no checkpoint"),
         ({"keep_every": -1}, "config.keep_every=-1 is below 0"),
+        ({"num_samples": -1}, "config.num_samples=-1 is below 0"),
         ({"checkpoint_minutes": -1}, "config.checkpoint_minutes=-1.0 is below 0"),
         ({"profile": "5"}, "config.profile=5 is not FIRST:LAST"),
         ({"profile": "5:99"}, "two of the steps 1 to 12"),
