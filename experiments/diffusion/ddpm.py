@@ -73,7 +73,7 @@ def get_config(variant="cpu"):
         "unet": dict(PRESETS["image256"]),
         "learning_rate": 2e-5,
         "batch_size": 64,
-        "parallel": {"topology": "v5e:4x8", "mesh": "fsdp=-1"},
+        "parallel": {"topology": "v5e:4x8"},
         "num_samples": 16,
         "eval_batch_size": 64,
         "eval_examples": 256,

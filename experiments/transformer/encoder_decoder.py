@@ -80,6 +80,8 @@ def get_config(variant="cpu"):
         "target": "summary",
         "test_split": "validation",
         "context": 128,
+        "batch_size": 32,
+        "steps": 1_000,
         "score": "rouge",
         "scored": 200,
     }

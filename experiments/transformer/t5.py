@@ -2,7 +2,8 @@
 
 An encoder-decoder with relative positions, RMSNorm and no biases; every task is text to text. Here
 it is trained on one task from scratch: the cpu variant writes the first line of documentation of
-the standard library's functions.
+the standard library's functions. There are 4,919 of them, too few to learn to summarise: ROUGE-L
+9.2, the first words of the code itself 21.1.
 
     genax train experiments/transformer/t5.py --workdir runs/t5
 
@@ -54,11 +55,11 @@ def get_config(variant="cpu"):
         scored=200,
         evaluated=500,
         batch_size=32,
-        steps=2_000,
+        steps=1_000,
         steps_per_call=10,
         log_every=100,
-        checkpoint_every=1_000,
-        sample_every=1_000,
+        checkpoint_every=500,
+        sample_every=500,
         num_samples=8,
         eval_batch_size=50,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,8 @@ def rouge_scores(
 ) -> Evaluator:
     """F of ROUGE-1, -2 and -L (Lin 2004), 0 to 100, by rouge-score with stemming.
 
-    write, data, examples: see `bleu_scores`. Scores: "rouge1", "rouge2", "rougeL".
+    write, data, examples: see `bleu_scores`. Scores: "rouge1", "rouge2", "rougeL", and "lead_rouge1"
+    and so on, those of the source's first words, as many as the right text has.
     """
 
     def score(found: list[str], truths: list[str], sources: list[str]) -> Mapping[str, float]:
@@ -51,8 +52,16 @@ def rouge_scores(
             raise GenaxError("ROUGE " + _HINT.format("rouge-score")) from error
         kinds = ["rouge1", "rouge2", "rougeL"]
         scorer = RougeScorer(kinds, use_stemmer=True)
-        scored = [scorer.score(*pair) for pair in zip(truths, found, strict=True)]
-        return {kind: 100 * float(np.mean([s[kind].fmeasure for s in scored])) for kind in kinds}
+
+        def means(texts: Iterable[str]) -> Mapping[str, float]:
+            scored = [scorer.score(*pair) for pair in zip(truths, texts, strict=True)]
+            return {
+                kind: 100 * float(np.mean([s[kind].fmeasure for s in scored])) for kind in kinds
+            }
+
+        pairs = zip(sources, truths, strict=True)
+        lead = means(" ".join(source.split()[: len(truth.split())]) for source, truth in pairs)
+        return {**means(found), **{f"lead_{kind}": value for kind, value in lead.items()}}
 
     return _text_scores(write, data, examples, score)
 

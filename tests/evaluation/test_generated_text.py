@@ -40,3 +40,5 @@ def test_rouge(data):
     # Two of two words are right, of eight that were wanted.
     assert scores["rouge1"] == scores["rougeL"] == pytest.approx(100 * 2 * 1 * 0.25 / 1.25)
     assert scores["rouge2"] == 0
+    # The first eight words, of which only the second "the" is not wanted.
+    assert scores["lead_rouge1"] == pytest.approx(100 * 7 / 8)
