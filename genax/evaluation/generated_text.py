@@ -41,8 +41,8 @@ def rouge_scores(
 ) -> Evaluator:
     """F of ROUGE-1, -2 and -L (Lin 2004), 0 to 100, by rouge-score with stemming.
 
-    write, data, examples: see `bleu_scores`. Scores: "rouge1", "rouge2", "rougeL", and "lead_rouge1"
-    and so on, those of the source's first words, as many as the right text has.
+    write, data, examples: see `bleu_scores`. Scores: "rouge1", "rouge2", "rougeL", and with "lead_"
+    before them those of the source's first words, as many as the right text has.
     """
 
     def score(found: list[str], truths: list[str], sources: list[str]) -> Mapping[str, float]:
