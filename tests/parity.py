@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+from functools import partial
 
+import jax
+import optax
 import pytest
 
 
@@ -18,3 +21,10 @@ def require(*modules: str) -> list:
             pytest.fail(reason)
         pytest.skip(reason, allow_module_level=True)
     return [importlib.import_module(name) for name in modules]
+
+
+@partial(jax.jit, static_argnums=0)
+def stepped(optimizer: optax.GradientTransformation, gradient, params):
+    """The parameters after an optimizer's first step."""
+    updates, _ = optimizer.update(gradient, optimizer.init(params), params)
+    return optax.apply_updates(params, updates)

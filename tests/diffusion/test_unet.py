@@ -13,7 +13,7 @@ import pytest
 from genax.core import GenaxError
 from genax.diffusion.unet import PRESETS, UNet
 from tests.diffusion.reference import convert, reference_unet
-from tests.parity import require
+from tests.parity import require, stepped
 
 SMALL = {
     # DDPM's layout: two blocks a level, attention in the middle of the levels, a single head.
@@ -83,12 +83,10 @@ def test_agrees_with_diffusers(name):
         assert np.abs(ours - leaf).max() < 1e-4 * scale, jax.tree_util.keystr(path)
 
     optimizer.step()
-    adam = optax.adam(1e-3)
-    updates, _ = adam.update(gradient, adam.init(params), params)
-    stepped = optax.apply_updates(params, updates)
+    moved = stepped(optax.adam(1e-3), gradient, params)
     expected_step = convert({n: p.detach().numpy() for n, p in model.named_parameters()}, unet)
     for before, gradient_leaf, ours, leaf in zip(
-        *map(jax.tree.leaves, (params, expected, stepped, expected_step)), strict=True
+        *map(jax.tree.leaves, (params, expected, moved, expected_step)), strict=True
     ):
         # The first step of Adam is a sign: where the gradient is rounding, so is the sign.
         clear = np.abs(gradient_leaf) > 1e-4 * largest

@@ -10,7 +10,7 @@ import pytest
 from genax.gan.dcgan import DCGANDiscriminator, DCGANGenerator, resolutions
 from genax.gan.losses import discriminator_loss, generator_loss, latents
 from genax.gan.networks import Networks
-from tests.parity import require
+from tests.parity import require, stepped
 
 [torch] = require("torch")
 F = torch.nn.functional
@@ -162,10 +162,8 @@ def test_game_agrees(size, channels):
 
         optimizer.step()
         # Not Adam, whose first step is the gradient's sign, even where that is rounding.
-        sgd = optax.sgd(0.1)
-        updates, _ = sgd.update(gradient, sgd.init(params[player]))
         moved = parameters(*theirs)
-        compare(optax.apply_updates(params[player], updates), moved[player], 1e-5)
+        compare(stepped(optax.sgd(0.1), gradient, params[player]), moved[player], 1e-5)
         params = moved
 
     for network in theirs:

@@ -20,7 +20,7 @@ import optax
 from genax.core import tree
 from genax.interop import load_pretrained
 from genax.interop.architectures import ARCHITECTURES
-from tests.parity import require
+from tests.parity import require, stepped
 
 BATCH, LENGTH = 3, 9
 RATE, DECAY, EPSILON = 1e-3, 0.1, 1e-3
@@ -353,9 +353,7 @@ def errors(case: Case, size: Mapping[str, Any]) -> dict[str, float]:
     optimizer.step()
     ours = optax.adamw(RATE, eps=EPSILON, weight_decay=DECAY)
     params = variables["params"]
-    nested = tree.unflatten(gradient, params)
-    updates, _ = ours.update(nested, ours.init(params), params)
-    moved = tree.flatten(optax.apply_updates(params, updates))
+    moved = tree.flatten(stepped(ours, tree.unflatten(gradient, params), params))
     worst["AdamW step"] = max(
         difference(moved[path], theirs) for path, theirs in linked(links, trained, moved).items()
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from genax.core import GenaxError, tree
@@ -13,7 +12,7 @@ from genax.transformer.atari_decision_transformer import AtariDecisionTransforme
 from genax.transformer.cross_entropy import cross_entropy
 from genax.transformer.presets import DECISION_TRANSFORMER_PRESETS
 from tests import experiments
-from tests.parity import require
+from tests.parity import require, stepped
 
 torch, functional = require("torch", "torch.nn.functional")
 
@@ -222,13 +221,8 @@ def test_outputs_gradients_and_a_step(pair):
     torch.nn.utils.clip_grad_norm_(theirs.parameters(), 1.0)
     optimizer.step()
     trained = {path: array for path, array in params.items() if path != "unread_tokens"}
-    ours_step = module.optimizer_of(config)
-    updates, _ = ours_step.update(
-        {path: tree.unflatten(wanted, trained)[path] for path in trained},
-        ours_step.init(trained),
-        trained,
-    )
-    moved = tree.flatten(optax.apply_updates(trained, updates))
+    gradient = {path: tree.unflatten(wanted, trained)[path] for path in trained}
+    moved = tree.flatten(stepped(module.optimizer_of(config), gradient, trained))
     after = tree.flatten(as_ours(dict(theirs.named_parameters())))
     for path, array in moved.items():
         np.testing.assert_allclose(array, after[path], atol=1e-6, err_msg=path)

@@ -4,13 +4,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 from genax.transformer.decoding import generate
 from genax.transformer.losses import next_token_loss
 from genax.transformer.optim import adamw, is_decayed
-from tests.parity import require
+from tests.parity import require, stepped
 from tests.transformer.gpt2_reference import convert, make_reference
 
 torch, _ = require("torch", "transformers")
@@ -123,13 +122,8 @@ def test_adamw_step(models):
     torch.optim.AdamW(groups, lr=1e-2, betas=(0.9, 0.99), eps=1e-8).step()
     optimizer = adamw(1e-2, 0.1, 0.9, 0.99, eps=1e-8)
 
-    @jax.jit
-    def step(gradients, params):
-        updates, _ = optimizer.update(gradients, optimizer.init(params), params)
-        return optax.apply_updates(params, updates)
-
     expected = convert(dict(reference.named_parameters()), decoder.num_heads)
-    assert_close(step(gradients, params), expected, 1e-5)
+    assert_close(stepped(optimizer, gradients, params), expected, 1e-5)
 
 
 def assert_close(ours, theirs, tolerance):
