@@ -35,8 +35,9 @@ def load_examples(name: str, split: str) -> Sequence[Mapping[str, Any]]:
     """All examples of a split, in the order of the set.
 
     imdb: "text", "label" (1 is good); conll2003: "words", "labels" (numbers of CONLL_LABELS);
-    verses: "en", "es"; stdlib_summaries: "code", "summary", "method"; stdlib_signatures: "context",
-    "question", "answer" and "start", the answer's first character in the context.
+    verses: "en", "es"; stdlib_summaries: "code", "summary", "method"; stdlib_names: "code",
+    "name"; stdlib_signatures: "context", "question", "answer" and "start", the answer's first
+    character in the context.
     "tfds:NAME" gives what the prepared set has, its text as str, its lists as tuples, with
     features within features named "outer/inner".
     Raises GenaxError for an unknown name or split, a set of another kind, or one not prepared.

@@ -1,4 +1,4 @@
-"""Examples made of Python source: what a function does, and what its arguments are."""
+"""Examples made of Python source: what a function does, its name, and what its arguments are."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 @cache
 def stdlib_examples(name: str) -> Mapping[str, Sequence[Example]]:
-    """ "stdlib_summaries" or "stdlib_signatures", by split; they split the files as `load_stdlib`.
+    """ "stdlib_summaries", "stdlib_names" or "stdlib_signatures", split by files as `load_stdlib`.
 
     What comes twice is left out the second time, so that nothing held out is in the training half.
     """
     make, key = {
         "stdlib_summaries": (summaries, ("code",)),
+        "stdlib_names": (names, ("code",)),
         "stdlib_signatures": (signatures, ("context", "question")),
     }[name]
     splits: dict[str, list[Example]] = {}
@@ -53,17 +54,40 @@ def summaries(document: str) -> Iterator[Example]:
     lines = _lines(document)
     for function in _functions(document):
         summary = _summary(ast.get_docstring(function) or "")
-        if summary is None or len(function.body) < 2:
-            continue
-        doc, after = function.body[:2]
-        if _begins(lines, doc) and doc.end_lineno < after.lineno:  # type: ignore[operator]
-            first = min([function.lineno, *(node.lineno for node in function.decorator_list)])
-            kept = lines[first - 1 : doc.lineno - 1] + lines[doc.end_lineno : function.end_lineno]
-            # A string over several lines may begin further to the left than the function does.
-            indent = re.compile(rf"[ \t]{{0,{function.col_offset}}}")
-            code = "".join(indent.sub("", line, count=1) for line in kept).rstrip()
-            if len(code) <= _CODE:
-                yield {"code": code, "summary": summary, "method": int(_is_method(function))}
+        code = None if summary is None else _code(lines, function)
+        if code is not None:
+            yield {"code": code, "summary": summary, "method": int(_is_method(function))}
+
+
+def names(document: str) -> Iterator[Example]:
+    """`code`, a function named "_" without decorators and docstring; `name`, the words of its name.
+
+    What Allamanis et al. 2016 (arXiv:1602.03001) call extreme summarisation. Only of functions of
+    at most 2,000 characters; not of `__init__` and its like.
+    """
+    lines = _lines(document)
+    for function in _functions(document):
+        words = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+", function.name)
+        code = _code(lines, function, decorators=False)
+        if code is not None and words and not function.name.startswith("__"):
+            hidden = re.sub(rf"\bdef\s+{function.name}\b", "def _", code, count=1)
+            yield {"code": hidden, "name": " ".join(words).lower()}
+
+
+def _code(lines: Sequence[str], function: Function, decorators: bool = True) -> str | None:
+    """A function without its docstring; None where that is all, or is not on lines of its own."""
+    first = min([function.lineno, *(node.lineno for node in function.decorator_list if decorators)])
+    kept = list(lines[first - 1 : function.end_lineno])
+    if ast.get_docstring(function) is not None:
+        doc, *after = function.body
+        alone = after and doc.end_lineno < after[0].lineno  # type: ignore[operator]
+        if not alone or not _begins(lines, doc):
+            return None
+        del kept[doc.lineno - first : doc.end_lineno - first + 1]  # type: ignore[operator]
+    # A string over several lines may begin further to the left than the function does.
+    indent = re.compile(rf"[ \t]{{0,{function.col_offset}}}")
+    code = "".join(indent.sub("", line, count=1) for line in kept).rstrip()
+    return code if len(code) <= _CODE else None
 
 
 def _is_method(function: Function) -> bool:

@@ -215,6 +215,16 @@ _SETS = (
         fields={"code": str, "summary": str, "method": int},
     ),
     KnownSet(
+        name="stdlib_names",
+        kind="examples",
+        about="functions of this Python's standard library and the words of their names; the "
+        "counts are Python 3.11's",
+        cite="Python Software Foundation, The Python Standard Library",
+        licence="PSF-2.0",
+        counts={"train": 11_523, "validation": 701},
+        fields={"code": str, "name": str},
+    ),
+    KnownSet(
         name="stdlib_signatures",
         kind="examples",
         about="questions for the arguments of functions of this Python's standard library, "

@@ -8,11 +8,11 @@ from genax.core.errors import GenaxError
 from genax.data import functions
 from genax.data.embedded import load_stdlib
 from genax.data.examples import EXAMPLE_FIELDS, fingerprint_examples, load_examples
-from genax.data.functions import signatures, summaries
+from genax.data.functions import names, signatures, summaries
 from genax.data.known import KNOWN
 from genax.data.records import image_facts
 
-EMBEDDED = ("stdlib_summaries", "stdlib_signatures")
+EMBEDDED = ("stdlib_summaries", "stdlib_names", "stdlib_signatures")
 
 SOURCE = '''
 class Thing:
@@ -76,6 +76,16 @@ def test_code_that_is_too_long_is_left_out():
     assert not list(summaries(f'def f():\n    """Does this and that."""\n{body}'))
 
 
+def test_names_are_hidden():
+    source = SOURCE.replace("def go", "def goToHTTP_2")
+    found = {example["name"]: example["code"] for example in names(source)}
+    assert list(found) == ["size", "go to http 2", "long", "none"]
+    assert found["go to http 2"].startswith("async def _(self, to=")
+    assert found["size"] == 'def _(self):\n    text = """\nleft"""\n    return len(text)'
+    assert found["none"] == "def none( ):\n    return 1".replace("none", "_")
+    assert not list(names("def __init__(self):\n    self.x = 1\n"))
+
+
 def test_answers_stand_where_they_are_said_to():
     found = list(signatures(SOURCE))
     asked = {example["question"]: example["answer"] for example in found}
@@ -123,7 +133,7 @@ def test_the_standard_library_itself(monkeypatch):
     documents["train"] = documents["train"][::10]
     monkeypatch.setattr(functions, "load_stdlib", lambda: documents)
     functions.stdlib_examples.cache_clear()
-    for name, least in zip(EMBEDDED, (300, 800), strict=True):
+    for name, least in zip(EMBEDDED, (300, 800, 800), strict=True):
         train, held_out = (load_examples(name, split) for split in ("train", "validation"))
         assert len(train) > least
         assert held_out
