@@ -12,11 +12,11 @@ import optax
 import pytest
 
 
-def require(*modules: str) -> list:
-    """Import reference packages, or skip the test; with CI set in the environment, fail instead."""
+def require(*modules: str, extra: str = "parity") -> list:
+    """Import packages of an extra, or skip; with CI set in the environment, fail instead."""
     missing = [name for name in modules if importlib.util.find_spec(name) is None]
     if missing:
-        reason = f"needs {', '.join(missing)}: pip install 'genax[parity]'"
+        reason = f"needs {', '.join(missing)}: pip install 'genax[{extra}]'"
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason, allow_module_level=True)

@@ -1,21 +1,20 @@
 """genax compile: for simulated devices, and for TPUs where their compiler is installed."""
 
-import importlib.util
-import os
-
 import pytest
 
 from genax.cli.compile import model_flops
 from genax.cli.experiments import configure, load
 from genax.transformer.presets import GPT_PRESETS, LLAMA_PRESETS
 from tests.cli.command import TOY, call, succeed
+from tests.parity import require
 
 GPT = "experiments/transformer/gpt.py"
-# Under CI it must be there: the tests then fail.
-needs_libtpu = pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None and not os.environ.get("CI"),
-    reason="needs libtpu: pip install 'genax[tpu]'",
-)
+needs_libtpu = pytest.mark.usefixtures("libtpu")
+
+
+@pytest.fixture(scope="module")
+def libtpu():
+    require("libtpu", extra="tpu")
 
 
 def compiled(experiment, topology, *arguments, **settings):
