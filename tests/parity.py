@@ -1,4 +1,7 @@
-"""Reference implementations: absent, their tests skip; under CI they must be there."""
+"""Reference implementations: absent, their tests skip; under CI they must be there.
+
+And what is compared with them.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,15 @@ import os
 from functools import partial
 
 import jax
+import numpy as np
 import optax
 import pytest
+
+from genax.core import tree
+
+RATE, DECAY, EPSILON = 1e-3, 0.1, 1e-3
+# Of AdamW. The first step of Adam is nearly a sign: with a small epsilon it would be one of
+# rounding errors, where the gradient is as good as zero.
 
 
 def require(*modules: str, extra: str = "parity") -> list:
@@ -28,3 +38,58 @@ def stepped(optimizer: optax.GradientTransformation, gradient, params):
     """The parameters after an optimizer's first step."""
     updates, _ = optimizer.update(gradient, optimizer.init(params), params)
     return optax.apply_updates(params, updates)
+
+
+def compare(
+    ours, params, links, model, loss, outputs, kept=lambda output: output
+) -> dict[str, float]:
+    """Largest differences, relative to the largest number of each array: outputs, loss, gradients,
+    parameters after a step of AdamW.
+
+    ours: params -> (loss, outputs). loss, outputs: what the model in PyTorch found, whose tensors
+    `links` join to the parameters. kept: of an output, what is compared.
+    """
+    [torch] = require("torch")
+    (found_loss, found), gradient = jax.jit(jax.value_and_grad(ours, has_aux=True))(params)
+    pairs = zip(found, outputs, strict=True)
+    worst = {
+        "outputs": max(difference(*map(kept, pair)) for pair in pairs),
+        "loss": difference(found_loss, loss),
+    }
+    optimizer = torch.optim.AdamW(model.parameters(), RATE, eps=EPSILON, weight_decay=DECAY)
+    optimizer.zero_grad()
+    loss.backward()
+    # What has no gradient there is not decayed either.
+    trained = {name: p for name, p in model.named_parameters() if p.grad is not None}
+    grads = {name: p.grad for name, p in trained.items()}
+    gradient, largest = tree.flatten(gradient), max(float(g.abs().max()) for g in grads.values())
+    # Where a softmax cancels a bias, its exact gradient is zero and what is computed is rounding.
+    worst["gradients"] = max(
+        difference(gradient[path], theirs, floor=1e-2 * largest)
+        for path, theirs in linked(links, grads, gradient).items()
+    )
+    optimizer.step()
+    adamw = optax.adamw(RATE, eps=EPSILON, weight_decay=DECAY)
+    moved = tree.flatten(stepped(adamw, tree.unflatten(gradient, params), params))
+    worst["AdamW step"] = max(
+        difference(moved[path], theirs) for path, theirs in linked(links, trained, moved).items()
+    )
+    return worst
+
+
+def linked(links, tensors, like) -> dict[str, np.ndarray]:
+    """Named tensors of theirs (those that are trained) as parameters of ours."""
+    arrays = {name: tensor.detach().numpy() for name, tensor in tensors.items()}
+    return {
+        link.path: link.read([arrays[name] for name in link.names], like[link.path].shape)
+        for link in links
+        if all(name in arrays for name in link.names)
+    }
+
+
+def difference(ours, theirs, floor=0.0) -> float:
+    if hasattr(theirs, "detach"):
+        theirs = theirs.detach().numpy()
+    ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    assert ours.shape == theirs.shape
+    return float(np.abs(ours - theirs).max() / max(np.abs(theirs).max(), floor, 1e-9))

@@ -23,7 +23,8 @@ from genax.interop.llama2c import load_llama2c
 FOLDER = "hugging_face"
 KEPT = (
     *("config.json", "generation_config.json", "preprocessor_config.json"),
-    *("tokenizer*", "special_tokens_map.json", "vocab*", "merges.txt", "*.spm"),
+    *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template*"),
+    *("vocab*", "merges.txt", "*.spm", "spiece.model", "sentencepiece*"),
 )
 
 

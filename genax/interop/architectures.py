@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from genax.interop import bert, decision_transformer, decoders, seq2seq, vit
 from genax.interop.fields import Fields
@@ -20,8 +21,11 @@ class Architecture:
     """How a directory becomes a model, and which tensors hold its parameters.
 
     build: (name, fields, names of the tensors) -> model. inputs: model -> example inputs, by which
-    parameters have shapes. copies: tensors that repeat another one, which older files have.
-    buffers: patterns of names of tensors that are no parameters.
+    parameters have shapes. copies: tensors that repeat another one, which older files have, or have
+    in its place. buffers: patterns of names of tensors that are no parameters. renames: (pattern,
+    replacement) of names that older files have. fixed: model -> tensors that are no parameters and
+    may have one value only. unread: patterns of names of parts that the class does not have, but
+    its files often do.
     """
 
     build: Callable[[str, Fields, set[str]], nn.Module]
@@ -29,6 +33,9 @@ class Architecture:
     inputs: Callable[[Any], Mapping[str, jax.Array]]
     copies: Mapping[str, str] = field(default_factory=dict)
     buffers: tuple[str, ...] = ()
+    renames: tuple[tuple[str, str], ...] = ()
+    fixed: Callable[[Any], Mapping[str, np.ndarray]] = lambda model: {}
+    unread: tuple[str, ...] = ()
 
 
 def _tokens(model: Any) -> dict[str, jax.Array]:
@@ -54,6 +61,8 @@ def _triples(model: Any) -> dict[str, jax.Array]:
     }
 
 
+_GAMMA = ((r"LayerNorm\.gamma$", "LayerNorm.weight"), (r"LayerNorm\.beta$", "LayerNorm.bias"))
+_POOLER = r"bert\.pooler\.dense\.(weight|bias)"
 _BERT = Architecture(
     bert.build,
     bert.links,
@@ -63,21 +72,23 @@ _BERT = Architecture(
         "cls.predictions.decoder.bias": "cls.predictions.bias",
     },
     buffers=(r"(bert\.)?embeddings\.(position|token_type)_ids",),
+    renames=(*_GAMMA, (r"^(embeddings|encoder|pooler)\.", r"bert.\1.")),
 )
 
 ARCHITECTURES: Mapping[str, Architecture] = {
-    "BertModel": _BERT,
+    "BertModel": replace(_BERT, renames=(*_GAMMA, (r"^bert\.", ""))),
     "BertForPreTraining": _BERT,
-    "BertForMaskedLM": _BERT,
+    "BertForMaskedLM": replace(_BERT, unread=(_POOLER, r"cls\.seq_relationship\.(weight|bias)")),
     "BertForSequenceClassification": _BERT,
-    "BertForTokenClassification": _BERT,
-    "BertForQuestionAnswering": _BERT,
+    "BertForTokenClassification": replace(_BERT, unread=(_POOLER,)),
+    "BertForQuestionAnswering": replace(_BERT, unread=(_POOLER,)),
     "OpenAIGPTLMHeadModel": Architecture(
         decoders.build_gpt1,
         decoders.gpt_links,
         _tokens,
         copies={"lm_head.weight": "transformer.tokens_embed.weight"},
         buffers=(r"transformer\.h\.\d+\.attn\.bias", r"transformer\.position_ids"),
+        renames=((r"^(h|tokens_embed|positions_embed|position_ids)\b", r"transformer.\1"),),
     ),
     "GPT2LMHeadModel": Architecture(
         decoders.build_gpt2,
@@ -85,6 +96,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         _tokens,
         copies={"lm_head.weight": "transformer.wte.weight"},
         buffers=(r"transformer\.h\.\d+\.attn\.(masked_)?bias",),
+        renames=((r"^(h|wte|wpe|ln_f)\.", r"transformer.\1."),),
     ),
     "LlamaForCausalLM": Architecture(
         decoders.build_llama,
@@ -102,7 +114,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             "model.decoder.embed_tokens.weight": "model.shared.weight",
             "lm_head.weight": "model.shared.weight",
         },
-        buffers=(r"model\.(encoder|decoder)\.embed_positions\.weight",),
+        fixed=seq2seq.marian_positions,
     ),
     "T5ForConditionalGeneration": Architecture(
         seq2seq.build_t5,
@@ -113,6 +125,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
             "decoder.embed_tokens.weight": "shared.weight",
             "lm_head.weight": "shared.weight",
         },
+        buffers=(r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",),
     ),
     "ViTForImageClassification": Architecture(vit.build, vit.links, _images),
     "DecisionTransformerModel": Architecture(

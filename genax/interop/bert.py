@@ -13,6 +13,7 @@ from genax.interop.outputs import (
     LMOutput,
     PreTrainingOutput,
     QuestionAnsweringOutput,
+    check_range,
     classification_loss,
     label_loss,
     span_loss,
@@ -27,10 +28,15 @@ class _Bert(nn.Module):
 
     encoder: BERT
 
-    def hidden(self, input_ids, attention_mask, token_type_ids, train):
+    def hidden(self, input_ids, attention_mask, token_type_ids, position_ids, train):
         """The last hidden states."""
         mask = None if attention_mask is None else attention_mask > 0
-        return self.encoder(input_ids, mask, token_type_ids, train)
+        if token_type_ids is not None:
+            kinds = self.encoder.num_segments
+            token_type_ids = check_range("token_type_ids", token_type_ids, kinds)
+        if position_ids is not None:
+            position_ids = check_range("position_ids", position_ids, self.encoder.context)
+        return self.encoder(input_ids, mask, token_type_ids, train, position_ids)
 
     @property
     def table(self):
@@ -46,10 +52,11 @@ class BertModel(_Bert):
         input_ids: Tokens,
         attention_mask: Tokens | None = None,
         token_type_ids: Tokens | None = None,
+        position_ids: Tokens | None = None,
         train: bool = False,
     ) -> BaseModelOutput:
         """Hidden states and, with a pooler, the pooled one."""
-        hidden = self.hidden(input_ids, attention_mask, token_type_ids, train)
+        hidden = self.hidden(input_ids, attention_mask, token_type_ids, position_ids, train)
         pooled = self.encoder.pool(hidden) if self.encoder.with_pooler else None
         return BaseModelOutput(hidden, pooled)
 
@@ -65,12 +72,13 @@ class BertForPreTraining(_Bert):
         input_ids: Tokens,
         attention_mask: Tokens | None = None,
         token_type_ids: Tokens | None = None,
+        position_ids: Tokens | None = None,
         labels: Tokens | None = None,
-        next_sentence_label: Int[Array, " b"] | None = None,
+        next_sentence_label: Int[Array, "b ..."] | None = None,
         train: bool = False,
     ) -> PreTrainingOutput:
         """Logits of both heads; the sum of both losses where both labels are given."""
-        hidden = self.hidden(input_ids, attention_mask, token_type_ids, train)
+        hidden = self.hidden(input_ids, attention_mask, token_type_ids, position_ids, train)
         tokens = self.masked_head(hidden, self.table)
         follows = self.next_sentence_head(self.encoder.pool(hidden))
         losses = label_loss(tokens, labels), label_loss(follows, next_sentence_label)
@@ -87,11 +95,12 @@ class BertForMaskedLM(_Bert):
         input_ids: Tokens,
         attention_mask: Tokens | None = None,
         token_type_ids: Tokens | None = None,
+        position_ids: Tokens | None = None,
         labels: Tokens | None = None,
         train: bool = False,
     ) -> LMOutput:
         """Logits of every token."""
-        hidden = self.hidden(input_ids, attention_mask, token_type_ids, train)
+        hidden = self.hidden(input_ids, attention_mask, token_type_ids, position_ids, train)
         logits = self.masked_head(hidden, self.table)
         return LMOutput(logits, label_loss(logits, labels))
 
@@ -107,11 +116,12 @@ class BertForSequenceClassification(_Bert):
         input_ids: Tokens,
         attention_mask: Tokens | None = None,
         token_type_ids: Tokens | None = None,
+        position_ids: Tokens | None = None,
         labels: Num[Array, "b ..."] | None = None,
         train: bool = False,
     ) -> LMOutput:
         """Logits of the classes."""
-        hidden = self.hidden(input_ids, attention_mask, token_type_ids, train)
+        hidden = self.hidden(input_ids, attention_mask, token_type_ids, position_ids, train)
         logits = self.classifier(self.encoder.pool(hidden), train)
         return LMOutput(logits, classification_loss(logits, labels, self.problem_type))
 
@@ -126,11 +136,12 @@ class BertForTokenClassification(_Bert):
         input_ids: Tokens,
         attention_mask: Tokens | None = None,
         token_type_ids: Tokens | None = None,
+        position_ids: Tokens | None = None,
         labels: Tokens | None = None,
         train: bool = False,
     ) -> LMOutput:
         """Logits of each token's labels."""
-        hidden = self.hidden(input_ids, attention_mask, token_type_ids, train)
+        hidden = self.hidden(input_ids, attention_mask, token_type_ids, position_ids, train)
         logits = self.classifier(hidden, train)
         return LMOutput(logits, label_loss(logits, labels))
 
@@ -145,12 +156,13 @@ class BertForQuestionAnswering(_Bert):
         input_ids: Tokens,
         attention_mask: Tokens | None = None,
         token_type_ids: Tokens | None = None,
-        start_positions: Int[Array, " b"] | None = None,
-        end_positions: Int[Array, " b"] | None = None,
+        position_ids: Tokens | None = None,
+        start_positions: Int[Array, "b ..."] | None = None,
+        end_positions: Int[Array, "b ..."] | None = None,
         train: bool = False,
     ) -> QuestionAnsweringOutput:
         """Logits of each place as start and as end; the mean of both losses."""
-        hidden = self.hidden(input_ids, attention_mask, token_type_ids, train)
+        hidden = self.hidden(input_ids, attention_mask, token_type_ids, position_ids, train)
         start, end = jnp.unstack(self.classifier(hidden, train), axis=-1)
         loss = _sum((span_loss(start, start_positions), span_loss(end, end_positions)))
         return QuestionAnsweringOutput(start, end, None if loss is None else loss / 2)
@@ -166,6 +178,7 @@ WITHOUT_POOLER = ("BertForMaskedLM", "BertForTokenClassification", "BertForQuest
 def build(architecture: str, fields: Fields, names: set[str]) -> nn.Module:
     """The model that a directory describes. names: of its tensors, or of parameters."""
     fields.require(
+        model_type="bert",
         add_cross_attention=False,
         is_decoder=False,
         is_encoder_decoder=False,
@@ -190,8 +203,7 @@ def build(architecture: str, fields: Fields, names: set[str]) -> nn.Module:
         epsilon=epsilon,
     )
     rate = fields.get("classifier_dropout", encoder.dropout)
-    labels = len(fields.get("id2label", {"0": 0, "1": 1}))
-    masked, problem = MaskedLMHead(epsilon), fields.get("problem_type")
+    labels, masked, problem = fields.labels(), MaskedLMHead(epsilon), fields.problem()
     models = {
         "BertModel": lambda: BertModel(encoder),
         "BertForPreTraining": lambda: BertForPreTraining(encoder, masked, LinearHead(2)),

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, Int
 from genax.interop.decoders import gpt_block, require_plain_gpt2
 from genax.interop.fields import Fields
 from genax.interop.links import Link, dense, flat, norm
-from genax.interop.outputs import DecisionTransformerOutput
+from genax.interop.outputs import DecisionTransformerOutput, check_range
 from genax.transformer.decision_transformer import DecisionTransformer
 
 
@@ -29,13 +29,14 @@ class DecisionTransformerModel(nn.Module):
     ) -> DecisionTransformerOutput:
         """Predicted states, actions and returns; rewards are taken and not read, as there."""
         mask = None if attention_mask is None else attention_mask > 0
+        timesteps = check_range("timesteps", timesteps, self.transformer.max_steps)
         found = self.transformer(returns_to_go, states, actions, timesteps, mask, train)
         return DecisionTransformerOutput(*found)
 
 
 def build(architecture: str, fields: Fields, names: set[str]) -> nn.Module:
     """The model that a directory describes, with its trunk's own tables."""
-    require_plain_gpt2(fields)
+    require_plain_gpt2(fields, "decision_transformer")
     return DecisionTransformerModel(
         DecisionTransformer(
             state_size=fields.need("state_dim"),
@@ -44,10 +45,10 @@ def build(architecture: str, fields: Fields, names: set[str]) -> nn.Module:
             num_layers=fields.need("n_layer"),
             num_heads=fields.need("n_head"),
             max_steps=fields.need("max_ep_len"),
-            mlp_size=fields.get("n_inner"),
+            mlp_size=fields.size("n_inner"),
             activation=fields.activation("activation_function", "relu"),
             tanh_actions=fields.get("action_tanh", True),
-            trunk_tables=(fields.get("vocab_size", 1), fields.get("n_positions", 1024)),
+            trunk_tables=(fields.size("vocab_size") or 1, fields.size("n_positions") or 1024),
             dropout=fields.get("resid_pdrop", 0.1),
             epsilon=fields.get("layer_norm_epsilon", 1e-5),
         )

@@ -9,7 +9,7 @@ from jaxtyping import Array, Int
 from genax.core.errors import GenaxError
 from genax.interop.fields import Fields
 from genax.interop.links import Link, attention, dense, flat, norm
-from genax.interop.outputs import LMOutput, shifted_loss
+from genax.interop.outputs import LMOutput, check_range, shifted_loss
 from genax.nn.rotary import LongContext
 from genax.transformer.decoder import Decoder
 from genax.transformer.gpt import GPT
@@ -31,9 +31,14 @@ class CausalLM(nn.Module):
         labels: Tokens | None = None,
         train: bool = False,
     ) -> LMOutput:
-        """Logits of the token after each one. position_ids: None counts padding too."""
+        """Logits of the token after each one. position_ids: None counts padding too.
+
+        Raises GenaxError for positions that GPT has not learned.
+        """
         mask = None if attention_mask is None else attention_mask > 0
         positions = jnp.arange(input_ids.shape[1])[None] if position_ids is None else position_ids
+        if isinstance(self.decoder, GPT) and position_ids is not None:
+            positions = check_range("position_ids", positions, self.decoder.context)
         logits = self.decoder(input_ids, mask, train, positions=positions)
         return LMOutput(logits, shifted_loss(logits, labels))
 
@@ -52,7 +57,8 @@ class LlamaForCausalLM(CausalLM):
 
 def build_gpt1(architecture: str, fields: Fields, names: set[str]) -> nn.Module:
     """OpenAI GPT, whose "gelu" is the one by tanh."""
-    fields.require(afn="gelu", tie_word_embeddings=True, predict_special_tokens=True, n_special=0)
+    fields.require(model_type="openai-gpt", afn="gelu", tie_word_embeddings=True)
+    fields.require(predict_special_tokens=True, n_special=0)
     fields.get("pad_token_id")
     return OpenAIGPTLMHeadModel(
         GPT(
@@ -70,7 +76,7 @@ def build_gpt1(architecture: str, fields: Fields, names: set[str]) -> nn.Module:
 
 def build_gpt2(architecture: str, fields: Fields, names: set[str]) -> nn.Module:
     """GPT-2 with a tied or an untied head."""
-    require_plain_gpt2(fields)
+    require_plain_gpt2(fields, "gpt2")
     return GPT2LMHeadModel(
         GPT(
             vocab_size=fields.need("vocab_size"),
@@ -78,7 +84,7 @@ def build_gpt2(architecture: str, fields: Fields, names: set[str]) -> nn.Module:
             hidden_size=fields.need("n_embd"),
             num_layers=fields.need("n_layer"),
             num_heads=fields.need("n_head"),
-            mlp_size=fields.get("n_inner"),
+            mlp_size=fields.size("n_inner"),
             dropout=fields.get("resid_pdrop", 0.1),
             epsilon=fields.get("layer_norm_epsilon", 1e-5),
             tied_head=fields.get("tie_word_embeddings", True),
@@ -87,9 +93,10 @@ def build_gpt2(architecture: str, fields: Fields, names: set[str]) -> nn.Module:
     )
 
 
-def require_plain_gpt2(fields: Fields) -> None:
+def require_plain_gpt2(fields: Fields, kind: str) -> None:
     """Raises GenaxError for the variations of GPT-2's attention that are not supported."""
     fields.require(
+        model_type=kind,
         add_cross_attention=False,
         scale_attn_weights=True,
         scale_attn_by_inverse_layer_idx=False,
@@ -100,7 +107,7 @@ def require_plain_gpt2(fields: Fields) -> None:
 
 def build_llama(architecture: str, fields: Fields, names: set[str]) -> nn.Module:
     """LLaMA with its rotary scaling, if any."""
-    fields.require(mlp_bias=False, attention_bias=False, hidden_act="silu")
+    fields.require(model_type="llama", mlp_bias=False, attention_bias=False, hidden_act="silu")
     fields.get("pad_token_id")
     theta, scaling = _rotary(fields)
     return LlamaForCausalLM(
@@ -113,32 +120,43 @@ def build_llama(architecture: str, fields: Fields, names: set[str]) -> nn.Module
             mlp_size=fields.need("intermediate_size"),
             epsilon=fields.get("rms_norm_eps", 1e-6),
             tied_head=fields.get("tie_word_embeddings", False),
-            num_kv_heads=fields.get("num_key_value_heads"),
-            head_dim=fields.get("head_dim"),
+            num_kv_heads=fields.size("num_key_value_heads"),
+            head_dim=fields.size("head_dim"),
             theta=theta,
             scaling=scaling,
         )
     )
 
 
+_SCALING = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+
+
 def _rotary(fields: Fields) -> tuple[float, LongContext | None]:
-    """Base and scaling, which newer files keep in one field and older ones in two."""
-    old = dict(fields.get("rope_scaling", {}))
-    rotary = old | {"rope_theta": fields.get("rope_theta", 10_000.0)}
-    rotary |= dict(fields.get("rope_parameters", {}))
+    """Base and scaling, which newer files keep in one field and older ones in two.
+
+    Where a file has both, the older field counts, as in transformers.
+    """
+    rotary = {
+        "rope_theta": fields.get("rope_theta", 10_000.0),
+        "original_max_position_embeddings": fields.need("max_position_embeddings"),
+    }
+    new, old = fields.get("rope_parameters", {}), fields.get("rope_scaling", {})
+    rotary |= old or new
     kind = rotary.get("rope_type", rotary.get("type", "default"))
-    if kind == "default":
-        return rotary["rope_theta"], None
-    if kind != "llama3":
+    unknown = sorted(set(rotary) - {"rope_theta", "rope_type", "type", *_SCALING})
+    if kind not in ("default", "llama3") or unknown:
+        what = f"settings {', '.join(unknown)}" if unknown else f"scaling {kind!r}"
         raise GenaxError(
-            f'{fields.source} has rotary scaling {kind!r}; "default" and "llama3" are supported.'
+            f'{fields.source} has rotary {what}; "default" and "llama3" are supported.'
         )
-    return rotary["rope_theta"], LongContext(
-        rotary["factor"],
-        rotary["low_freq_factor"],
-        rotary["high_freq_factor"],
-        rotary["original_max_position_embeddings"],
-    )
+    read = ("rope_theta", *_SCALING) if kind == "llama3" else ("rope_theta",)
+    wrong = [name for name in read if type(rotary.get(name)) not in (int, float)]
+    if wrong:
+        raise GenaxError(
+            f"{fields.source}: rotary scaling {kind!r} needs numbers for {', '.join(wrong)}."
+        )
+    scaling = LongContext(*(rotary[name] for name in _SCALING)) if kind == "llama3" else None
+    return rotary["rope_theta"], scaling
 
 
 def gpt_links(model: CausalLM) -> list[Link]:

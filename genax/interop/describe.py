@@ -12,6 +12,7 @@ from genax.core import tree
 from genax.core.errors import GenaxError
 from genax.data.text_pairs import END, PAD, START
 from genax.interop.fields import ACTIVATIONS
+from genax.nn.gelu import gelu_tanh
 from genax.transformer.bert import BERT
 from genax.transformer.fine_tuning import SpanNetworks
 from genax.transformer.gpt import GPT
@@ -102,11 +103,23 @@ def _gpt(decoder: GPT) -> Config:
     }
     if decoder.post_norm:
         names = {"architectures": ["OpenAIGPTLMHeadModel"], "model_type": "openai-gpt"}
+        if decoder.activation is not gelu_tanh:
+            raise GenaxError("a GPT-1 with another activation than gelu_tanh cannot be exported.")
         return names | common | {"afn": "gelu"}
-    activation = next(name for name, f in ACTIVATIONS.items() if f is decoder.activation)
+    activation = _activation(decoder)
     names = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2"}
     sizes = {"n_inner": decoder.mlp_size, "activation_function": activation}
     return names | common | sizes
+
+
+def _activation(network: GPT | T5) -> str:
+    for name, function in ACTIVATIONS.items():
+        if function is network.activation:
+            return name
+    raise GenaxError(
+        f"{type(network).__name__}: its activation cannot be exported; those of "
+        f"{', '.join(ACTIVATIONS)} can."
+    )
 
 
 def _llama(decoder: LLaMA) -> Config:
@@ -200,7 +213,11 @@ def _vit(networks: Any, leaves: Leaves) -> Config:
 
 def _t5(networks: Any, leaves: Leaves) -> Config:
     t5: T5 = networks.transformer
-    name = next(name for name, f in ACTIVATIONS.items() if f is t5.activation)
+    name = _activation(t5)
+    if t5.gated and name == "gelu":
+        raise GenaxError(
+            'a gated T5 with the exact gelu cannot be exported: there it is "gelu_new".'
+        )
     return {
         "architectures": ["T5ForConditionalGeneration"],
         "model_type": "t5",
@@ -218,6 +235,7 @@ def _t5(networks: Any, leaves: Leaves) -> Config:
         "layer_norm_epsilon": t5.epsilon,
         "feed_forward_proj": f"gated-{name}" if t5.gated else name,
         "tie_word_embeddings": t5.tied_head,
+        "scale_decoder_outputs": t5.scale_logits,
         "pad_token_id": PAD,
         "decoder_start_token_id": START,
         "eos_token_id": END,

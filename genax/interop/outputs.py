@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int, Num
 
+from genax.core.errors import GenaxError
 from genax.transformer.cross_entropy import cross_entropy
 
 IGNORED = -100
@@ -56,17 +58,35 @@ class DecisionTransformerOutput:
     return_preds: Float[Array, "b k 1"]
 
 
+def check_range(name: str, values: Int[Array, "*b"], size: int) -> Int[Array, "*b"]:
+    """The values. Raises GenaxError where one is outside [0, size).
+
+    Inside a compiled function values are not known; there, it becomes size, whose row is NaN.
+    """
+    if isinstance(values, jax.core.Tracer):
+        return jnp.where(values < 0, size, values)
+    wrong = [value for value in np.unique(values) if not 0 <= value < size]
+    if wrong:
+        raise GenaxError(f"{name}: {wrong[0]} is not in [0, {size}).")
+    return values
+
+
 def label_loss(
     logits: Float[Array, "*b classes"],
-    labels: Int[Array, "*b"] | None,
+    labels: Int[Array, "..."] | None,
     ignored: int = IGNORED,
 ) -> Float[Array, ""] | None:
-    """Mean cross-entropy over labels that are not `ignored`, in nats; NaN where all are."""
+    """Mean cross-entropy over labels that are not `ignored`, in nats; NaN where all are.
+
+    labels: of any shape that has one for each row of the logits. Raises GenaxError, or is NaN in a
+    compiled function, for one that is no class.
+    """
     if labels is None:
         return None
+    labels = labels.reshape(logits.shape[:-1])
     counts = labels != ignored
-    nats = cross_entropy(logits, jnp.where(counts, labels, 0))
-    return jnp.where(counts, nats, 0).sum() / counts.sum()
+    labels = check_range("labels", jnp.where(counts, labels, 0), logits.shape[-1])
+    return jnp.where(counts, cross_entropy(logits, labels), 0).sum() / counts.sum()
 
 
 def shifted_loss(
@@ -97,7 +117,7 @@ def classification_loss(
 
 
 def span_loss(
-    logits: Float[Array, "b t"], places: Int[Array, " b"] | None
+    logits: Float[Array, "b t"], places: Int[Array, "b ..."] | None
 ) -> Float[Array, ""] | None:
     """Mean cross-entropy of places in the sequence; those beyond its end do not count."""
     if places is None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from genax.interop.architectures import ARCHITECTURES, Architecture
 from genax.interop.fields import Fields
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+FLOATS = ("F32", "F16", "BF16", "F64")
 
 
 def load_pretrained(directory: str | Path) -> tuple[nn.Module, dict[str, Any]]:
@@ -28,20 +30,22 @@ def load_pretrained(directory: str | Path) -> tuple[nn.Module, dict[str, Any]]:
 
     module.apply(variables, **inputs) takes the inputs under their Hugging Face names (images with
     channels last) and returns the outputs under theirs. The directory holds config.json and
-    model.safetensors, or its shards and their index.
+    model.safetensors, or its shards and their index. Tensors may have the names of older files.
     Raises GenaxError, before anything is computed, for an architecture or a setting that is not
     supported, for missing or surplus tensors or ones of another shape, and for damaged files.
+    Warns of parts that the directory has but the architecture does not.
     """
     directory = Path(directory)
     config = _read_json(directory / CONFIG)
-    _, architecture = _architecture(config, directory)
-    files = _files(directory)
-    module = build_model(config, directory / CONFIG, set(files))
-    links = architecture.links(module)
+    name, architecture = _architecture(config, directory)
+    tensors = _Tensors(directory, architecture)
+    module = build_model(config, directory / CONFIG, set(tensors.places))
+    links, fixed = architecture.links(module), architecture.fixed(module)
     shapes = _shapes(module, architecture)
-    _check_names(directory, architecture, links, set(files))
+    wanted = {name for link in links for name in link.names}
+    tensors.fill_in(wanted)
+    _check_names(directory, architecture, wanted, set(tensors.places) - set(fixed))
 
-    tensors = _Tensors(directory, files)
     params = {}
     for link in links:
         shape = shapes[f"params/{link.path}"].shape
@@ -54,7 +58,10 @@ def load_pretrained(directory: str | Path) -> tuple[nn.Module, dict[str, Any]]:
                     f"makes it {list(like.shape)}."
                 )
         params[f"params/{link.path}"] = jnp.asarray(link.read(found, shape))
-    _check_copies(directory, architecture, tensors, {n for link in links for n in link.names})
+    _check_values(directory, architecture, tensors, wanted, fixed)
+    unread = sorted(_matching(architecture.unread, tensors.places))
+    if unread:
+        warnings.warn(f"{directory}: {name} has no {', '.join(unread)}; left out.", stacklevel=2)
     return module, tree.nest(params)
 
 
@@ -102,9 +109,9 @@ def build_model(config: Mapping[str, Any], source: str | Path, names: set[str]) 
 
 
 def _architecture(config: Mapping[str, Any], source: str | Path) -> tuple[str, Architecture]:
-    found = config.get("architectures") or []
-    name = found[0] if len(found) == 1 else ""
-    if name not in ARCHITECTURES:
+    found = config.get("architectures")
+    name = found[0] if isinstance(found, list) and len(found) == 1 else None
+    if not isinstance(name, str) or name not in ARCHITECTURES:
         raise GenaxError(
             f"{source} is of architecture {name or found}; the supported ones are "
             f"{', '.join(ARCHITECTURES)}."
@@ -123,34 +130,45 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise GenaxError(f"{path} is missing: {path.parent} is no Hugging Face directory.")
     try:
         found = json.loads(path.read_text())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise GenaxError(f"{path} is not readable as JSON ({error}).") from error
     if not isinstance(found, dict):
         raise GenaxError(f"{path} holds no JSON object.")
     return found
 
 
-def _files(directory: Path) -> dict[str, Path]:
-    """File of each tensor, by its name."""
-    if (directory / INDEX).is_file():
-        shards = _read_json(directory / INDEX).get("weight_map", {})
-        for shard in set(shards.values()):
-            if Path(shard).name != shard:
-                raise GenaxError(f"{directory / INDEX} names {shard}, outside the directory.")
-        listed = {name: directory / shard for name, shard in shards.items()}
-        for path in sorted(set(listed.values())):
-            missing = {name for name, at in listed.items() if at == path} - _names(path)
-            if missing:
-                raise GenaxError(f"{path} lacks {', '.join(sorted(missing)[:10])}.")
-        return listed
-    if not (directory / WEIGHTS).is_file():
-        raise GenaxError(
-            f"{directory} holds neither {WEIGHTS} nor {INDEX}; other formats are not read."
-        )
-    return dict.fromkeys(_names(directory / WEIGHTS), directory / WEIGHTS)
+def _files(directory: Path) -> Mapping[str, Path]:
+    """File of each tensor, by its name there. Raises GenaxError for one that is there twice."""
+    single, index = directory / WEIGHTS, directory / INDEX
+    if not index.is_file():
+        if not single.is_file():
+            raise GenaxError(
+                f"{directory} holds neither {WEIGHTS} nor {INDEX}; other formats are not read."
+            )
+        return dict.fromkeys(_names(single), single)
+    listed = _read_json(index).get("weight_map")
+    if not isinstance(listed, dict) or not listed:
+        raise GenaxError(f"{index} has no weight_map from tensors to files.")
+    found: dict[str, Path] = {}
+    for shard in sorted(set(map(str, listed.values()))):
+        if Path(shard).name != shard or shard == "..":
+            raise GenaxError(f"{index} names {shard}, outside the directory.")
+        names = _names(directory / shard)
+        missing = {name for name, at in listed.items() if at == shard} - names
+        if missing:
+            raise GenaxError(f"{directory / shard} lacks {', '.join(sorted(missing)[:10])}.")
+        twice = sorted(names & set(found))
+        if twice:
+            raise GenaxError(f"{directory} holds {', '.join(twice[:10])} twice, again in {shard}.")
+        found |= dict.fromkeys(names, directory / shard)
+    if single.is_file():
+        raise GenaxError(f"{directory} holds both {WEIGHTS} and {INDEX}; remove one of them.")
+    return found
 
 
 def _names(path: Path) -> set[str]:
+    if not path.is_file():
+        raise GenaxError(f"{path} is missing; fetch it.")
     try:
         with safe_open(path, framework="numpy") as file:
             return set(file.keys())
@@ -159,27 +177,52 @@ def _names(path: Path) -> set[str]:
 
 
 class _Tensors:
-    """Tensors by name, float32, each read from its file when it is asked for."""
+    """Tensors by their names of today, float32, each read from its file when it is asked for.
 
-    def __init__(self, directory: Path, files: Mapping[str, Path]):
-        self.directory, self.files = directory, files
+    places: file of each, and its name there.
+    """
+
+    def __init__(self, directory: Path, architecture: Architecture):
+        self.directory, self._copies = directory, architecture.copies
+        self.places: dict[str, tuple[Path, str]] = {}
+        for stored, path in _files(directory).items():
+            name = stored
+            for pattern, replacement in architecture.renames:
+                name = re.sub(pattern, replacement, name)
+            if name in self.places:
+                raise GenaxError(
+                    f"{directory} holds {name} twice: as {stored} and as {self.places[name][1]}."
+                )
+            self.places[name] = path, stored
         # Not numpy's, which has no bfloat16.
-        self._open = {path: safe_open(path, framework="flax") for path in set(files.values())}
+        paths = {path for path, _ in self.places.values()}
+        self._open = {path: safe_open(path, framework="flax") for path in paths}
+
+    def fill_in(self, wanted: set[str]) -> None:
+        """Where a wanted tensor is missing, take a copy of it."""
+        for copy, of in self._copies.items():
+            if of in wanted and of not in self.places and copy in set(self.places) - wanted:
+                self.places[of] = self.places[copy]
 
     def read(self, name: str) -> np.ndarray:
-        array = np.asarray(self._open[self.files[name]].get_tensor(name))
-        if not jnp.issubdtype(array.dtype, jnp.floating):
-            raise GenaxError(f"{self.directory}: tensor {name} is {array.dtype}, not a float.")
-        return array.astype(np.float32)
+        path, stored = self.places[name]
+        kind = self._open[path].get_slice(stored).get_dtype()
+        if kind not in FLOATS:
+            raise GenaxError(
+                f"{self.directory}: tensor {stored} is of type {kind}, none of {', '.join(FLOATS)}."
+            )
+        return np.asarray(self._open[path].get_tensor(stored)).astype(np.float32)
 
 
-def _check_names(directory: Path, architecture: Architecture, links: Any, found: set[str]) -> None:
-    wanted = {name for link in links for name in link.names}
-    surplus = {
-        name
-        for name in found - wanted - set(architecture.copies)
-        if not any(re.fullmatch(pattern, name) for pattern in architecture.buffers)
-    }
+def _matching(patterns: Iterable[str], names: Iterable[str]) -> set[str]:
+    return {name for name in names if any(re.fullmatch(pattern, name) for pattern in patterns)}
+
+
+def _check_names(
+    directory: Path, architecture: Architecture, wanted: set[str], found: set[str]
+) -> None:
+    surplus = found - wanted - set(architecture.copies)
+    surplus -= _matching((*architecture.buffers, *architecture.unread), surplus)
     lines = []
     for what, names in (("lacks", wanted - found), ("has surplus", surplus)):
         if names:
@@ -189,13 +232,25 @@ def _check_names(directory: Path, architecture: Architecture, links: Any, found:
         raise GenaxError(f"{directory} {'; it '.join(lines)}.")
 
 
-def _check_copies(
-    directory: Path, architecture: Architecture, tensors: _Tensors, linked: set[str]
+def _check_values(
+    directory: Path,
+    architecture: Architecture,
+    tensors: _Tensors,
+    wanted: set[str],
+    fixed: Mapping[str, np.ndarray],
 ) -> None:
+    """Raises GenaxError where copies or fixed tensors are not what they should be."""
     for copy, of in architecture.copies.items():
-        if (
-            copy in tensors.files
-            and copy not in linked
-            and not np.array_equal(tensors.read(copy), tensors.read(of))
-        ):
-            raise GenaxError(f"{directory}: tensor {copy} should repeat {of}, but differs from it.")
+        if copy in tensors.places and copy not in wanted:
+            found, original = tensors.read(copy), tensors.read(of)
+            if not np.array_equal(found, original, equal_nan=True):
+                raise GenaxError(
+                    f"{directory}: tensor {copy} should repeat {of}, but differs from it."
+                )
+    for name, value in fixed.items():
+        if name in tensors.places:
+            found = tensors.read(name)
+            if found.shape != value.shape or not np.allclose(found, value, rtol=0, atol=1e-6):
+                raise GenaxError(
+                    f"{directory}: tensor {name} differs from what the architecture computes."
+                )

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Int
 
 from genax.core.errors import GenaxError
 from genax.interop.fields import ACTIVATIONS, Fields
 from genax.interop.links import Link, attention, dense, flat, norm
 from genax.interop.outputs import IGNORED, LMOutput, label_loss
+from genax.nn.sinusoids import sinusoids
 from genax.transformer.encoder_decoder import EncoderDecoder
 from genax.transformer.t5 import T5
 
@@ -68,12 +70,12 @@ def build_marian(architecture: str, fields: Fields, names: set[str]) -> nn.Modul
     heads, mlp_size = fields.need("encoder_attention_heads"), fields.need("encoder_ffn_dim")
     vocab_size = fields.need("vocab_size")
     fields.require(
+        model_type="marian",
         decoder_attention_heads=heads,
         decoder_ffn_dim=mlp_size,
         decoder_vocab_size=vocab_size,
         share_encoder_decoder_embeddings=True,
         tie_word_embeddings=True,
-        scale_embedding=True,
         is_encoder_decoder=True,
         normalize_before=False,
         normalize_embedding=False,
@@ -84,6 +86,8 @@ def build_marian(architecture: str, fields: Fields, names: set[str]) -> nn.Modul
         classif_dropout=fields.get("classif_dropout", 0.0),
         num_hidden_layers=fields.need("encoder_layers"),
     )
+    if not fields.get("scale_embedding", False):
+        raise GenaxError(f"{fields.source} has scale_embedding=False; True alone is supported.")
     return MarianMTModel(
         EncoderDecoder(
             vocab_size=vocab_size,
@@ -98,8 +102,8 @@ def build_marian(architecture: str, fields: Fields, names: set[str]) -> nn.Modul
             halves=True,
             logits_bias=True,
         ),
-        start_token=fields.need("decoder_start_token_id"),
-        pad_token=fields.need("pad_token_id"),
+        start_token=fields.need("decoder_start_token_id", least=0),
+        pad_token=fields.need("pad_token_id", least=0),
     )
 
 
@@ -109,33 +113,35 @@ def build_t5(architecture: str, fields: Fields, names: set[str]) -> nn.Module:
     gated = name.startswith("gated-")
     activation = "gelu_new" if name == "gated-gelu" else name.removeprefix("gated-")
     fields.require(is_gated_act=gated, dense_act_fn=activation, is_encoder_decoder=True)
-    fields.require(is_decoder=False)
+    fields.require(model_type="t5", is_decoder=False)
     if activation not in ACTIVATIONS:
         raise GenaxError(f"{fields.source} has feed_forward_proj={name!r}, which is not supported.")
-    # T5 1.1 neither ties nor scales; newer files of it say that it ties, and leave the head out.
+    # T5 1.1 neither ties nor scales. Newer files say that it ties, whether or not it has a head.
     ties = fields.get("tie_word_embeddings", True)
-    layers = fields.need("num_layers")
-    pad = fields.get("pad_token_id", 0)
+    scale = fields.get("scale_decoder_outputs", ties)
+    fields.get("n_positions")  # Positions are relative: there is no last one.
+    layers, pad = fields.need("num_layers"), fields.size("pad_token_id", least=0) or 0
+    start = fields.size("decoder_start_token_id", least=0)
     return T5ForConditionalGeneration(
         T5(
             vocab_size=fields.need("vocab_size"),
-            context=fields.get("n_positions", 1 << 20),
+            context=1 << 20,
             hidden_size=fields.need("d_model"),
-            num_layers=fields.get("num_decoder_layers", layers),
+            num_layers=fields.size("num_decoder_layers") or layers,
             num_heads=fields.need("num_heads"),
             mlp_size=fields.need("d_ff"),
             dropout=fields.get("dropout_rate", 0.1),
             epsilon=fields.get("layer_norm_epsilon", 1e-6),
-            tied_head=ties or not any("head" in name for name in names),
+            tied_head=(ties and scale) or not any("head" in name for name in names),
             num_encoder_layers=layers,
             head_dim=fields.need("d_kv"),
-            num_buckets=fields.get("relative_attention_num_buckets", 32),
-            max_distance=fields.get("relative_attention_max_distance", 128),
+            num_buckets=fields.size("relative_attention_num_buckets") or 32,
+            max_distance=fields.size("relative_attention_max_distance") or 128,
             activation=ACTIVATIONS[activation],
             gated=gated,
-            scale_logits=fields.get("scale_decoder_outputs", ties),
+            scale_logits=scale,
         ),
-        start_token=fields.get("decoder_start_token_id", pad),
+        start_token=pad if start is None else start,
         pad_token=pad,
     )
 
@@ -167,6 +173,13 @@ def marian_links(model: MarianMTModel) -> list[Link]:
             found += dense(f"{ours}/feed_forward/output", f"{theirs}.fc2")
             found += norm(f"{ours}/feed_forward_norm", f"{theirs}.final_layer_norm")
     return found
+
+
+def marian_positions(model: MarianMTModel) -> dict[str, np.ndarray]:
+    """The positions that older files hold."""
+    net = model.transformer
+    table = sinusoids(net.context, net.hidden_size, halves=True)
+    return {f"model.{side}.embed_positions.weight": table for side in ("encoder", "decoder")}
 
 
 def t5_links(model: T5ForConditionalGeneration) -> list[Link]:

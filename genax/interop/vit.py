@@ -31,21 +31,21 @@ class ViTForImageClassification(nn.Module):
 
 def build(architecture: str, fields: Fields, names: set[str]) -> nn.Module:
     """The model that a directory describes."""
-    fields.require(qkv_bias=True, hidden_act="gelu")
+    fields.require(model_type="vit", qkv_bias=True, hidden_act="gelu")
     return ViTForImageClassification(
         ViT(
-            image_size=fields.need("image_size"),
-            patch_size=fields.need("patch_size"),
+            image_size=fields.side("image_size"),
+            patch_size=fields.side("patch_size"),
             hidden_size=fields.need("hidden_size"),
             num_layers=fields.need("num_hidden_layers"),
             num_heads=fields.need("num_attention_heads"),
-            num_classes=len(fields.get("id2label", {"0": 0, "1": 1})),
+            num_classes=fields.labels(),
             mlp_size=fields.need("intermediate_size"),
             dropout=fields.get("hidden_dropout_prob", 0.0),
             epsilon=fields.get("layer_norm_eps", 1e-12),
         ),
-        fields.get("num_channels", 3),
-        fields.get("problem_type"),
+        fields.size("num_channels") or 3,
+        fields.problem(),
     )
 
 

@@ -31,13 +31,16 @@ def rotary_frequencies(
     head_dim: int, theta: float = 10_000.0, scaling: LongContext | None = None
 ) -> Float[np.ndarray, " half"]:
     """theta^(-2 i / head_dim), in radians a position: Su et al. 2021, section 3.2.2."""
-    frequencies = theta ** -(np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
+    # In float32, as in the code that published weights were trained with: a rounding of the
+    # frequency is some thousand times as large in the angle of a far position.
+    powers = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
+    frequencies = 1 / np.power(np.float32(theta), powers)
     if scaling is None:
-        return frequencies.astype(np.float32)
+        return frequencies
     turns = scaling.original_context * frequencies / (2 * math.pi)
     span = scaling.high_factor - scaling.low_factor
     kept = np.clip((turns - scaling.low_factor) / span, 0, 1)
-    return (frequencies * (kept + (1 - kept) / scaling.factor)).astype(np.float32)
+    return ((1 - kept) * frequencies / scaling.factor + kept * frequencies).astype(np.float32)
 
 
 def rotation(positions: Int[Array, "#b t"], frequencies: Float[np.ndarray, " half"]) -> Rotation:

@@ -82,20 +82,24 @@ class BERT(nn.Module):
         mask: Bool[Array, "b t"] | None = None,
         segments: Int[Array, "b t"] | None = None,
         train: bool = False,
+        positions: Int[Array, "#b t"] | None = None,
     ) -> Float[Array, "b t d"]:
         """The last hidden states. mask: which tokens are real. segments: None is all 0.
+
+        positions: None counts all tokens, padding too.
 
         Raises GenaxError for more tokens than there are positions.
         """
         length = tokens.shape[1]
-        check_tokens(tokens, self.vocab_size, "BERT")
+        tokens = check_tokens(tokens, self.vocab_size, "BERT")
         if length > self.context:
             raise GenaxError(
                 f"BERT: {length} tokens exceed its {self.context} positions; shorten the sequences."
             )
         segments = jnp.zeros_like(tokens) if segments is None else segments
         x = self.token_embedding(tokens) + self.segment_embedding(segments)
-        x = self.embedding_norm(x + self.position_embedding(jnp.arange(length)))
+        positions = jnp.arange(length)[None] if positions is None else positions
+        x = self.embedding_norm(x + self.position_embedding(positions))
         x = self.drop(x, deterministic=not train)
         context = Context(mask=None if mask is None else mask[:, None])
         return run_blocks(self.blocks, x, context, None, train)[0]

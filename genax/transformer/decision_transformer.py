@@ -62,7 +62,8 @@ class DecisionTransformer(nn.Module):
         self.embed_return = project((self.hidden_size,))
         self.embed_state = project((self.hidden_size,))
         self.embed_action = project((self.hidden_size,))
-        self.embedding_norm = norm()
+        # Not the trunk's epsilon, in the published code neither.
+        self.embedding_norm = LayerNorm()
         self.drop = nn.Dropout(self.dropout)
         self.blocks = make_blocks(
             self.num_layers,

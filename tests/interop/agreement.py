@@ -10,22 +10,19 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
-from genax.core import tree
 from genax.interop import load_pretrained
 from genax.interop.architectures import ARCHITECTURES
-from tests.parity import require, stepped
+from tests.parity import compare, require
+from tests.transformer import encoder_decoder_reference as torch_layers
 
 BATCH, LENGTH = 3, 9
-RATE, DECAY, EPSILON = 1e-3, 0.1, 1e-3
-# Of AdamW. The first step of Adam is nearly a sign: with a small epsilon it would be one of
-# rounding errors, where the gradient is as good as zero.
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,9 @@ def token_labels(rng, config):
 
 
 def pretraining(rng, config):
-    return token_labels(rng, config) | {"next_sentence_label": rng.integers(0, 2, BATCH)}
+    places = rng.integers(0, config.max_position_embeddings, (BATCH, LENGTH))
+    more = {"next_sentence_label": rng.integers(0, 2, BATCH), "position_ids": places}
+    return token_labels(rng, config) | more
 
 
 def classes(rng, config):
@@ -306,9 +305,7 @@ def make_reference(case: Case, size: Mapping[str, Any]):
 
 
 def errors(case: Case, size: Mapping[str, Any]) -> dict[str, float]:
-    """Largest differences, relative to the largest number of each array: outputs, loss, gradients,
-    parameters after a step of AdamW.
-    """
+    """Between a class of transformers and what is imported of it: see `compare`."""
     [torch] = require("torch")
     model = make_reference(case, size)
     inputs = case.inputs(np.random.default_rng(1), model.config)
@@ -319,45 +316,22 @@ def errors(case: Case, size: Mapping[str, Any]) -> dict[str, float]:
 
     def total(params):
         found = module.apply({"params": params}, **jax.tree.map(jnp.asarray, inputs))
-        loss = getattr(found, "loss", None)
-        if loss is None:
-            loss = squares(found, case, inputs)
-        return loss, found
+        return loss_of(found, case, inputs), outputs_of(found, case)
 
-    (loss, found), gradient = jax.jit(jax.value_and_grad(total, has_aux=True))(variables["params"])
     reference = model(**as_torch(torch, inputs, model))
-    expected = getattr(reference, "loss", None)
-    if expected is None:
-        expected = squares(reference, case, inputs)
-    worst = {
-        "outputs": max(
-            difference(
-                *(real(getattr(side, name), inputs) for side in (found, reference)),
-            )
-            for name in case.outputs
-        ),
-        "loss": difference(loss, expected),
-    }
-    optimizer = torch.optim.AdamW(model.parameters(), RATE, eps=EPSILON, weight_decay=DECAY)
-    optimizer.zero_grad()
-    expected.backward()
-    # What has no gradient there is not decayed either.
-    trained = {name: p for name, p in model.named_parameters() if p.grad is not None}
-    grads = {name: p.grad for name, p in trained.items()}
-    gradient, largest = tree.flatten(gradient), max(float(g.abs().max()) for g in grads.values())
-    # Where a softmax cancels a bias, its exact gradient is zero and what is computed is rounding.
-    worst["gradients"] = max(
-        difference(gradient[path], theirs, floor=1e-2 * largest)
-        for path, theirs in linked(links, grads, gradient).items()
+    return compare(
+        total,
+        variables["params"],
+        links,
+        model,
+        loss_of(reference, case, inputs),
+        outputs_of(reference, case),
+        partial(real, inputs=inputs),
     )
-    optimizer.step()
-    ours = optax.adamw(RATE, eps=EPSILON, weight_decay=DECAY)
-    params = variables["params"]
-    moved = tree.flatten(stepped(ours, tree.unflatten(gradient, params), params))
-    worst["AdamW step"] = max(
-        difference(moved[path], theirs) for path, theirs in linked(links, trained, moved).items()
-    )
-    return worst
+
+
+def outputs_of(found, case):
+    return tuple(getattr(found, name) for name in case.outputs)
 
 
 def real(output, inputs) -> np.ndarray:
@@ -369,8 +343,10 @@ def real(output, inputs) -> np.ndarray:
     return output[mask > 0]
 
 
-def squares(found, case, inputs):
-    """A loss for models without labels: of the outputs at real tokens."""
+def loss_of(found, case, inputs):
+    """The model's own; for models without labels, of the outputs at real tokens."""
+    if getattr(found, "loss", None) is not None:
+        return found.loss
     mask = inputs["attention_mask"] > 0
     total = 0.0
     for name in case.outputs:
@@ -386,33 +362,17 @@ def as_torch(torch, inputs, model):
     return found
 
 
-def linked(links, tensors, like) -> dict[str, np.ndarray]:
-    """Named tensors of theirs (those that are trained) as parameters of ours."""
-    return {
-        link.path: link.read(
-            [tensors[name].detach().numpy() for name in link.names], like[link.path].shape
-        )
-        for link in links
-        if all(name in tensors for name in link.names)
-    }
-
-
-def difference(ours, theirs, floor=0.0) -> float:
-    if hasattr(theirs, "detach"):
-        theirs = theirs.detach().numpy()
-    ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
-    assert ours.shape == theirs.shape
-    return float(np.abs(ours - theirs).max() / max(np.abs(theirs).max(), floor, 1e-9))
-
-
 def main() -> None:
     columns = ("outputs", "loss", "gradients", "AdamW step")
     print(f"| class | {' | '.join(columns)} |")
     print("|---" * (len(columns) + 1) + "|")
-    for case in CASES:
-        found = [errors(case, size) for size in case.sizes]
+    rows = {f"`{case.name}`": map(partial(errors, case), case.sizes) for case in CASES}
+    layers = "encoder and decoder layers of `torch.nn`"
+    rows[layers] = map(torch_layers.errors, torch_layers.SIZES)
+    for name, row in rows.items():
+        found = list(row)
         worst = (max(one[column] for one in found) for column in columns)
-        print(f"| `{case.name}` | {' | '.join(f'{error:.0e}' for error in worst)} |", flush=True)
+        print(f"| {name} | {' | '.join(f'{error:.0e}' for error in worst)} |", flush=True)
 
 
 if __name__ == "__main__":

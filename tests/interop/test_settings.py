@@ -1,0 +1,229 @@
+"""Settings, files and inputs that change the result agree with transformers, or are refused."""
+
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from safetensors.numpy import load_file, save_file
+
+from genax.core import GenaxError
+from genax.interop import export_pretrained, load_pretrained
+from genax.interop.describe import describe
+from genax.interop.outputs import check_range, classification_loss, label_loss, span_loss
+from genax.nn.gelu import gelu
+from genax.transformer import networks, translation
+from genax.transformer.gpt import GPT
+from genax.transformer.t5 import T5
+from tests.interop.agreement import CASES, errors, make_reference
+from tests.parity import require
+
+BY_NAME = {case.name: case for case in CASES}
+INDEX = "model.safetensors.index.json"
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """name -> a directory as transformers saves it, not to be touched."""
+    folders = {}
+
+    def save(name):
+        if name not in folders:
+            folders[name] = tmp_path_factory.mktemp(name)
+            case = BY_NAME[name]
+            make_reference(case, case.sizes[0]).save_pretrained(folders[name])
+        return folders[name]
+
+    return save
+
+
+def altered(directory, out, **fields):
+    """A copy with other settings; None: without."""
+    shutil.copytree(directory, out)
+    path = out / "config.json"
+    config = json.loads(path.read_text()) | fields
+    path.write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
+    return out
+
+
+def test_epsilon_of_the_decision_transformer():
+    """That of the norm after the embeddings is its own."""
+    case = BY_NAME["DecisionTransformerModel"]
+    found = errors(case, case.sizes[0] | {"layer_norm_epsilon": 1e-2})
+    assert found["outputs"] < 1e-5
+    assert found["gradients"] < 1e-4
+
+
+@pytest.mark.parametrize("sides", [[12, 12], [12, 8]])
+def test_images_of_two_sides(sides, saved, tmp_path):
+    found = altered(saved("ViTForImageClassification"), tmp_path / "x", image_size=sides)
+    if sides[0] == sides[1]:
+        assert load_pretrained(found)[0].vit.image_size == sides[0]
+    else:
+        with pytest.raises(GenaxError, match=r"image_size=\[12, 8\]"):
+            load_pretrained(found)
+
+
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+REFUSED = [
+    ("MarianMTModel", {"scale_embedding": None}, "scale_embedding=False; True alone"),
+    ("BertForSequenceClassification", {"problem_type": "ranking"}, "problem_type='ranking'"),
+    ("GPT2LMHeadModel", {"model_type": "bert"}, "model_type='bert', but 'gpt2' alone"),
+    ("GPT2LMHeadModel", {"architectures": [["x"]]}, "the supported ones are"),
+    ("GPT2LMHeadModel", {"auto_map": {"AutoModel": "x.Y"}}, "not supported .* auto_map"),
+    ("GPT2LMHeadModel", {"quantization_config": {"bits": 4}}, "not supported .* quantization"),
+    ("GPT2LMHeadModel", {"n_embd": "24"}, "n_embd='24'; it is a whole number from 1"),
+    ("GPT2LMHeadModel", {"n_head": 0}, "n_head=0; it is a whole number from 1"),
+    ("GPT2LMHeadModel", {"n_inner": 0}, "n_inner=0; it is a whole number from 1"),
+    ("GPT2LMHeadModel", {"tie_word_embeddings": "no"}, "'no', where one like True"),
+    ("GPT2LMHeadModel", {"layer_norm_epsilon": "0"}, "'0', where one like 1e-05"),
+    ("GPT2LMHeadModel", {"activation_function": ["gelu"]}, "where one like 'gelu_new'"),
+    ("LlamaForCausalLM", {"rope_scaling": "linear"}, "where one like {} is expected"),
+    ("LlamaForCausalLM", {"rope_scaling": {"type": "yarn"}}, "rotary scaling 'yarn'"),
+    ("LlamaForCausalLM", {"rope_scaling": LLAMA3 | {"factor": None}}, "needs numbers for factor"),
+    (
+        "LlamaForCausalLM",
+        {"rope_scaling": LLAMA3 | {"partial_rotary_factor": 0.5}},
+        "rotary settings partial_rotary_factor",
+    ),
+    (
+        "LlamaForCausalLM",
+        {"rope_parameters": {"full_attention": {"rope_theta": 5.0}}},
+        "rotary settings full_attention",
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "fields", "said"), REFUSED)
+def test_what_is_refused(name, fields, said, saved, tmp_path):
+    found = altered(saved(name), tmp_path / "x", **fields)
+    with pytest.raises(GenaxError, match=said):
+        load_pretrained(found)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda first, second, index: second.update({"wpe": first["wpe"]}), "holds .*wpe.* twice"),
+        (lambda first, second, index: second.update({"x": np.ones(2)}), "has surplus x"),
+        (lambda first, second, index: index.update(weight_map=[]), "has no weight_map"),
+        (lambda first, second, index: index["weight_map"].update(wpe=".."), "outside the dir"),
+        (lambda first, second, index: index["weight_map"].update(wpe=5), "5 is missing"),
+        (lambda first, second, index: index["weight_map"].update(wpe="b"), "b lacks .*wpe"),
+    ],
+)
+def test_shards_that_do_not_fit(change, said, saved, tmp_path):
+    """wpe stands for that tensor's name."""
+    found = altered(saved("GPT2LMHeadModel"), tmp_path / "x")
+    path, wpe = found / "model.safetensors", "transformer.wpe.weight"
+    second = load_file(path)
+    path.unlink()
+    first = {"wpe": second.pop(wpe)}
+    index = {"weight_map": {"wpe": "a"} | dict.fromkeys(second, "b")}
+    change(first, second, index)
+    for tensors, name in ((first, "a"), (second, "b")):
+        save_file({wpe if key == "wpe" else key: x for key, x in tensors.items()}, found / name)
+    (found / INDEX).write_text(json.dumps(index).replace('"wpe"', f'"{wpe}"'))
+    with pytest.raises(GenaxError, match=said):
+        load_pretrained(found)
+
+
+def test_two_sets_of_weights(saved, tmp_path):
+    found = altered(saved("GPT2LMHeadModel"), tmp_path / "x")
+    names = load_file(found / "model.safetensors")
+    shutil.copy(found / "model.safetensors", found / "a")
+    (found / INDEX).write_text(json.dumps({"weight_map": dict.fromkeys(names, "a")}))
+    with pytest.raises(GenaxError, match="holds both"):
+        load_pretrained(found)
+
+
+@pytest.mark.parametrize("kind", ["int32", "float8_e4m3fn"])
+def test_numbers_of_other_types(kind, saved, tmp_path):
+    (torch,) = require("torch")
+    from safetensors import torch as files
+
+    found = altered(saved("GPT2LMHeadModel"), tmp_path / "x")
+    path, name = found / "model.safetensors", "transformer.ln_f.weight"
+    tensors = files.load_file(path)
+    files.save_file(tensors | {name: tensors[name].to(getattr(torch, kind))}, path)
+    with pytest.raises(GenaxError, match=rf"{name} is of type .*, none of F32, F16, BF16"):
+        load_pretrained(found)
+
+
+def test_labels_that_are_no_class():
+    logits = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4)), jnp.float32)
+    for wrong in (4, -1):
+        labels = jnp.array([0, wrong, -100])
+        with pytest.raises(GenaxError, match=rf"labels: {wrong} is not in \[0, 4\)"):
+            label_loss(logits, labels)
+        assert np.isnan(jax.jit(label_loss)(logits, labels))
+
+
+def test_labels_in_a_column():
+    """One for each example, as a list or as a column."""
+    logits = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4)), jnp.float32)
+    labels = jnp.array([0, 3, 2])
+    for loss in (
+        lambda labels: classification_loss(logits, labels, None),
+        lambda labels: span_loss(logits, labels),
+    ):
+        assert loss(labels[:, None]) == loss(labels)
+
+
+def test_numbers_that_no_table_has(saved):
+    assert (check_range("x", jnp.array([0, 4]), 5) == jnp.array([0, 4])).all()
+    for name, more in (
+        ("BertForMaskedLM", {"token_type_ids": jnp.array([[0, -1]])}),
+        ("GPT2LMHeadModel", {"position_ids": jnp.array([[0, 12]])}),
+    ):
+        module, variables = load_pretrained(saved(name))
+        tokens = jnp.array([[2, 3]])
+        with pytest.raises(GenaxError, match=next(iter(more))):
+            module.apply(variables, tokens, **more)
+        found = jax.jit(module.apply)(variables, tokens, **more)
+        assert np.isnan(found.logits[0, 1]).all()
+
+
+def exported(nets, visit, out):
+    params = nn.init(visit, nets)(jax.random.key(0))["params"]
+    config, params = describe(nets, params)
+    export_pretrained(config, {"params": params}, out)
+    return params
+
+
+SIZES = {"vocab_size": 30, "context": 8, "hidden_size": 16, "num_layers": 1, "num_heads": 2}
+
+
+def test_an_untied_scaled_t5_is_exported(tmp_path):
+    torch, transformers = require("torch", "transformers")
+    net = T5(**SIZES, tied_head=False)
+    tokens = jnp.asarray(np.random.default_rng(0).integers(0, 30, (2, 4)))
+
+    def run(nets):
+        return nets.transformer(tokens, memory=nets.transformer.encode(tokens))
+
+    params = exported(translation.Networks(net), run, tmp_path / "out")
+    expected = nn.apply(run, translation.Networks(net))({"params": params})
+    module, variables = load_pretrained(tmp_path / "out")
+    found = jax.jit(module.apply)(variables, tokens, decoder_input_ids=tokens).logits
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    model = transformers.T5ForConditionalGeneration.from_pretrained(tmp_path / "out").eval()
+    given = torch.from_numpy(np.array(tokens)).long()
+    theirs = model(given, decoder_input_ids=given).logits.detach().numpy()
+    np.testing.assert_allclose(theirs, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "nets",
+    [
+        networks.Networks(GPT(**SIZES, activation=nn.elu)),
+        networks.Networks(GPT(**SIZES, post_norm=True, activation=gelu)),
+        translation.Networks(T5(**SIZES, gated=True, activation=gelu)),
+    ],
+)
+def test_activations_that_cannot_be_exported(nets):
+    with pytest.raises(GenaxError, match="cannot be exported"):
+        describe(nets, {})

@@ -1,0 +1,13 @@
+"""The Transformer of 2017 agrees with one made of torch.nn's encoder and decoder layers."""
+
+import pytest
+
+from tests.interop.test_agreement import TOLERANCES
+from tests.transformer.encoder_decoder_reference import SIZES, errors
+
+
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor")
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size.hidden_size} wide")
+def test_agrees_with_torch(size):
+    found = errors(size)
+    assert all(found[what] < limit for what, limit in TOLERANCES.items()), found
