@@ -58,7 +58,8 @@ def get_config(variant="cpu"):
     attention: "auto", "xla", "ring", "cudnn" (GPU) or "splash" (TPU): see `genax.nn.attention`.
     learning_rate rises for warmup_steps, falls to final_learning_rate at decay_steps and stays; no
     part of it follows config.steps, so that a run may be stopped and prolonged. start_token: what
-    samples begin with; the newline is token 0 of Shakespeare's characters and byte 10.
+    samples begin with; the newline is token 0 of Shakespeare's characters and byte 10. temperature,
+    top_k (0 is all), top_p, repetition_penalty: of samples, see `genax.transformer.decoding`.
     evaluation_windows: 0 is all. chunk: tokens of the vocabulary whose logits exist at a time; 0 is
     all.
     """
@@ -86,6 +87,8 @@ def get_config(variant="cpu"):
         clip=1.0,
         temperature=0.8,
         top_k=200,
+        top_p=1.0,
+        repetition_penalty=1.0,
         start_token=0,
         evaluation_windows=0,
         batch_size=12,
@@ -209,7 +212,9 @@ def build(config):
         optimizer,
         config.start_token,
         config.temperature,
-        config.top_k,
-        chunk=config.chunk or None,
+        config.top_k or None,
+        config.top_p,
+        config.repetition_penalty,
+        config.chunk or None,
     )
     return Experiment(task, train, validation)

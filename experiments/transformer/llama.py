@@ -56,7 +56,9 @@ def get_config(variant="cpu"):
         weight_decay=0.1,
         clip=1.0,
         temperature=0.8,
+        top_k=0,
         top_p=0.95,
+        repetition_penalty=1.0,
         start_token=0,
         evaluation_windows=0,
         batch_size=12,
@@ -155,7 +157,9 @@ def build(config):
         adamw(schedule, config.weight_decay, clip=config.clip),
         config.start_token,
         config.temperature,
-        top_p=config.top_p,
-        chunk=config.chunk or None,
+        config.top_k or None,
+        config.top_p,
+        config.repetition_penalty,
+        config.chunk or None,
     )
     return Experiment(task, TextData(*text), TextData(*text, split="validation", limit=limit))

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from genax.core.errors import GenaxError
 from genax.data.token_data import Example, TokenData, padded, spec
 from genax.data.tokenizers import Subwords
 
@@ -22,6 +23,7 @@ class AnswerSpans(TokenData):
     (1 is the context and its [SEP]), "real" bool [context], "start", "end" int32 [] (both inside),
     "row" int32 []: the row's number. In training, windows without the answer are left out.
     question_length: longer questions are cut.
+    Raises GenaxError where a question leaves no room for a context, or no row holds its answer.
     """
 
     question_length: int = 64
@@ -54,6 +56,11 @@ class AnswerSpans(TokenData):
             inside = np.flatnonzero((places[:, 0] < end) & (places[:, 1] > begin))
             head = [first, *question[: self.question_length], last]
             room = self.context - len(head) - 1
+            if room < 1:
+                raise GenaxError(
+                    f"a question of {self.name} fills a context of {self.context}; choose a larger "
+                    f"one, or a question_length below {self.question_length}."
+                )
             step = min(self.stride, room)
             for start in range(0, max(1, len(tokens) - room + step), step):
                 window = tokens[start : start + room]
@@ -65,6 +72,10 @@ class AnswerSpans(TokenData):
                 segments.append([0] * len(head) + [1] * (len(window) + 1))
                 spans.append((inside[0] + shift, inside[-1] + shift) if held else (0, 0))
                 origins.append((number, len(head), places[start : start + room]))
+        if not rows:
+            raise GenaxError(
+                f"no answer of {self.name} fits a context of {self.context}; choose a larger one."
+            )
         self._kept["origins"] = origins
         lengths = np.array([len(row) for row in rows])
         found = np.array(spans, np.int32)

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from genax.core.errors import GenaxError
 from genax.nn.kv_cache import KVCache
-from genax.transformer.decoding import check_prompts
+from genax.transformer.decoding import check_prompts, check_token
 
 # Lower than any sum of log probabilities, and finite, so that differences stay numbers.
 _NEVER = -1e9
@@ -39,17 +40,29 @@ def beam_search(
     mask: Bool[Array, "b p"] | None = None,
     pad_token: int = 0,
     forbidden: tuple[int, ...] = (),
+    early_stopping: bool = False,
+    num_best: int | None = None,
     **memory: Any,
-) -> tuple[Int[Array, "b num_tokens"], Float[Array, " b"]]:
+) -> tuple[Int[Array, "b ... num_tokens"], Float[Array, "b ..."]]:
     """The best continuation of each prompt that `num_beams` beams find, and its score.
 
     The score is log p / length^length_penalty in nats, where the length counts the end token. A
     search ends where its best beam, ended now, would be worse than all num_beams kept, or at
     num_tokens, where beams count as ended. forbidden: tokens that are never drawn.
+    early_stopping: it ends already where num_beams have ended. num_best: so many continuations and
+    scores of each prompt, [b, num_best, ...], the best first; None is the best one alone.
     decoder, mask, memory: see `generate`; pad_token fills what ends early.
-    Raises GenaxError for empty prompts and where prompt and continuation exceed the context.
+    Raises GenaxError for empty prompts, where prompt and continuation exceed the context, for
+    tokens that the model does not have and for more continuations than beams.
     """
-    check_prompts(decoder, prompts, num_tokens)
+    check_prompts(decoder, prompts, num_tokens, mask)
+    for name, token in (("end_token", end_token), *(("forbidden", token) for token in forbidden)):
+        check_token(name, token, decoder)
+    if not 1 <= (1 if num_best is None else num_best) <= num_beams:
+        raise GenaxError(
+            f"beam_search: num_beams={num_beams} must be at least 1, and num_best={num_best} at "
+            "least 1 and at most as many."
+        )
     module, variables = decoder.unbind()
     (b, length), k = prompts.shape, num_beams
     rows = jnp.arange(b)[:, None]
@@ -74,7 +87,9 @@ def beam_search(
         ended = jnp.concatenate([now.ended, tokens], 1)[rows, best]
 
         scores, best = lax.top_k(jnp.where(ends, _NEVER, scores), k)
-        still = scores[:, 0] / number**length_penalty > ended_scores.min(1)
+        worst = ended_scores.min(1)
+        better = scores[:, 0] / number**length_penalty > worst
+        still = worst == _NEVER if early_stopping else better
         cache = cache.take((rows * k + beam[rows, best]).reshape(-1))
         going = now.open & still & (number < num_tokens)
         return _Beams(number, tokens[rows, best], scores, ended, ended_scores, going, cache)
@@ -100,4 +115,5 @@ def beam_search(
     )
     start = choose(start, jnp.repeat(logits, k, axis=0), cache)
     found = lax.while_loop(lambda now: now.open.any(), step, start)
-    return found.ended[:, 0], found.ended_scores[:, 0]
+    chosen = 0 if num_best is None else slice(num_best)
+    return found.ended[:, chosen], found.ended_scores[:, chosen]

@@ -37,7 +37,8 @@ def show_attention(nets: Any, batch: Batch) -> Float[Array, "b h w c"]:
     """Images, and to their right what the class token of the last layer attends to.
 
     batch["image"]: [b, h, w, c] in [-1, 1]. The map is the mean over heads, its largest number
-    white; with pooling by the mean, over all queries (Dosovitskiy et al. 2021, figure 6).
+    white; with pooling by the mean, over all queries. (Figure 6 of Dosovitskiy et al. 2021 has the
+    product of all layers' maps instead.)
     """
     images, (vit, variables) = batch["image"], nets.classifier.unbind()
     weights = attention_maps(vit, variables, images)[-1].mean(1)

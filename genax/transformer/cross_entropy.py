@@ -16,7 +16,8 @@ def cross_entropy(
 ) -> Float[Array, "*b"]:
     """-log softmax(logits)[target], in nats: logsumexp(logits) minus the target's logit.
 
-    The result and all sums are float32; the gradient has the type of the logits.
+    NaN for a target outside [0, vocab). The result and all sums are float32; the gradient has the
+    type of the logits.
     """
     return _forward(logits, targets)[0]
 
@@ -24,7 +25,9 @@ def cross_entropy(
 def _forward(logits, targets):
     wide = logits.astype(jnp.float32)
     total = jax.nn.logsumexp(wide, axis=-1)
-    picked = jnp.take_along_axis(wide, targets[..., None], axis=-1)[..., 0]
+    # A number below 0 would count from the end; beyond the end there is NaN.
+    places = jnp.where(targets < 0, logits.shape[-1], targets.astype(jnp.int32))
+    picked = jnp.take_along_axis(wide, places[..., None], axis=-1)[..., 0]
     return total - picked, (logits, targets, total)
 
 
@@ -64,7 +67,8 @@ def chunked_cross_entropy(
     """Cross-entropy of logits hidden table^T in nats, and whether the target is the likeliest.
 
     Logits exist for `chunk` tokens of the vocabulary at a time, in the backward pass too: memory
-    does not grow with the vocabulary, at the price of one more product. Sums are float32.
+    does not grow with the vocabulary, at the price of one more product. NaN for a target outside
+    [0, vocab). Sums are float32.
     """
     return _chunked_forward(hidden, table, targets, chunk)[0]
 
@@ -106,7 +110,9 @@ def _chunked_forward(hidden, table, targets, chunk):
     begin = (jnp.full_like(zeros, -jnp.inf), zeros, zeros)
     (largest, total, picked), _ = lax.scan(read, begin, parts)
     whole = largest + jnp.log(total)
-    return (whole - picked, picked >= largest), (hidden, table, targets, whole)
+    known = (targets >= 0) & (targets < len(table))
+    nats = jnp.where(known, whole - picked, jnp.nan)
+    return (nats, known & (picked >= largest)), (hidden, table, targets, whole)
 
 
 def _chunked_backward(chunk, residuals, gradients):

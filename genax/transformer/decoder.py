@@ -144,7 +144,7 @@ class Decoder(nn.Module):
     ) -> Float[Array, "b t d"]:
         """What the head reads, for losses that do not want all logits at once."""
         length = tokens.shape[1]
-        check_tokens(tokens, self.vocab_size, type(self).__name__)
+        tokens = check_tokens(tokens, self.vocab_size, type(self).__name__)
         if length > self.context:
             raise GenaxError(
                 f"{type(self).__name__}: {length} tokens exceed the context of {self.context}; "
@@ -185,7 +185,7 @@ class Decoder(nn.Module):
         mask: which tokens are real. memory, memory_mask: in the first call, after which the cache
         holds them. The caller keeps the number of slots and positions.
         """
-        check_tokens(tokens, self.vocab_size, type(self).__name__)
+        tokens = check_tokens(tokens, self.vocab_size, type(self).__name__)
         mask = jnp.ones(tokens.shape, bool) if mask is None else mask
         start, positions = cache.used, cache.positions(mask)
         cache, allowed = cache.admit(mask)

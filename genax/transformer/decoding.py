@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
@@ -25,19 +26,25 @@ def next_tokens(
 
     temperature: 0 takes the likeliest. top_k, top_p: see `keep_likeliest`. keys: one for each
     sequence, so that a draw does not depend on the batch.
+    Where a logit is NaN, as after a token that the model does not have, no token is drawn but the
+    number vocab. Raises GenaxError for a temperature below 0.
     """
+    if temperature < 0:
+        raise GenaxError(f"temperature={temperature} is below 0; 0 takes the likeliest token.")
     if temperature == 0:
         return likeliest(logits)
+    none = jnp.isnan(logits.max(-1))
     logits = keep_likeliest(logits.astype(jnp.float32) / temperature, top_k, top_p)
-    return jax.vmap(jax.random.categorical)(keys, logits).astype(jnp.int32)
+    drawn = jax.vmap(jax.random.categorical)(keys, logits).astype(jnp.int32)
+    return jnp.where(none, logits.shape[-1], drawn)
 
 
 def likeliest(logits: Float[Array, "b vocab"]) -> Int[Array, " b"]:
-    """The token of the largest logit, the first of equals; with NaN among them, the last token."""
+    """The token of the largest logit, the first of equals; with NaN among them, no token: vocab."""
     # argmax, which XLA does one number at a time on a CPU.
     numbers = jnp.arange(logits.shape[-1], dtype=jnp.int32)
     largest = logits.max(-1, keepdims=True)
-    return jnp.where(logits == largest, numbers, numbers[-1]).min(-1)
+    return jnp.where(logits == largest, numbers, logits.shape[-1]).min(-1)
 
 
 def keep_likeliest(
@@ -47,7 +54,12 @@ def keep_likeliest(
 
     top_k: only the k likeliest (Fan et al. 2018, section 5.2). top_p: of these, only the fewest
     whose probabilities add up to p (Holtzman et al. 2020, eq. 2).
+    Raises GenaxError where no token would be left.
     """
+    if top_k is not None and top_k < 1:
+        raise GenaxError(f"top_k={top_k} leaves no token; choose 1 or more, or None for all.")
+    if top_p is not None and top_p <= 0:
+        raise GenaxError(f"top_p={top_p} leaves no token; choose above 0, or None for all.")
     if top_k is not None and top_k < logits.shape[-1]:
         smallest = lax.top_k(logits, top_k)[0][:, -1:]
         logits = jnp.where(logits < smallest, -jnp.inf, logits)
@@ -67,7 +79,10 @@ def penalise(
 
     Positive logits are divided by the penalty and negative ones multiplied, as is customary; the
     paper divides all, which would make negative ones likelier.
+    Raises GenaxError for a penalty of 0 or below.
     """
+    if penalty <= 0:
+        raise GenaxError(f"repetition_penalty={penalty} must be above 0; 1 is none.")
     return jnp.where(seen, jnp.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 
@@ -95,14 +110,16 @@ def generate(
 ) -> Int[Array, "b num_tokens"]:
     """Continue each prompt by num_tokens tokens, inside one `lax.while_loop`.
 
-    decoder: bound, with `context`, `empty_cache` and `decode` as `Decoder` has them.
+    decoder: bound, with `vocab_size`, `context`, `empty_cache` and `decode` as `Decoder` has them.
     mask: which tokens of the prompts are real; shorter prompts are padded on the left or right.
     temperature, top_k, top_p: see `next_tokens`. repetition_penalty: see `penalise`.
     end_token: ends a sequence, which pad_token then fills; the loop stops once all have ended.
     memory: what the first call of `decode` gets besides, such as an encoder's output.
-    Raises GenaxError for empty prompts and where prompt and continuation exceed the context.
+    Raises GenaxError for empty prompts, where prompt and continuation exceed the context, and for
+    an end_token that the model does not have.
     """
-    check_prompts(decoder, prompts, num_tokens)
+    check_prompts(decoder, prompts, num_tokens, mask)
+    check_token("end_token", end_token, decoder)
     # A bound module cannot be called inside lax.while_loop.
     module, variables = decoder.unbind()
 
@@ -144,8 +161,25 @@ def generate(
     return lax.while_loop(going, step, choose(start, logits, cache)).tokens
 
 
-def check_prompts(decoder: nn.Module, prompts: Int[Array, "b p"], num_tokens: int) -> None:
-    """Raises GenaxError for empty prompts and where all tokens exceed the context."""
+def check_token(name: str, token: int | None, decoder: nn.Module) -> None:
+    """Raises GenaxError where a special token is not in the decoder's vocabulary."""
+    size = decoder.vocab_size  # type: ignore[attr-defined]
+    if token is not None and not 0 <= token < size:
+        raise GenaxError(
+            f"{name}={token} is not among the model's {size} tokens; the tokenizer is another one."
+        )
+
+
+def check_prompts(
+    decoder: nn.Module,
+    prompts: Int[Array, "b p"],
+    num_tokens: int,
+    mask: Bool[Array, "b p"] | None = None,
+) -> None:
+    """Raises GenaxError for empty prompts and where all tokens exceed the context.
+
+    Inside a compiled function the mask's values are not known, and not looked at.
+    """
     length, limit = prompts.shape[1], decoder.context  # type: ignore[attr-defined]
     if length == 0 or num_tokens < 1:
         raise GenaxError("generate: it needs prompts of at least one token, and num_tokens >= 1.")
@@ -154,3 +188,9 @@ def check_prompts(decoder: nn.Module, prompts: Int[Array, "b p"], num_tokens: in
             f"generate: a prompt of {length} and {num_tokens} new tokens exceed the context of "
             f"{limit}; ask for at most {limit - length} new tokens or shorten the prompt."
         )
+    if mask is not None and not isinstance(mask, jax.core.Tracer):
+        empty = np.flatnonzero(~np.asarray(mask).astype(bool).any(1)).tolist()
+        if empty:
+            raise GenaxError(
+                f"generate: prompts {empty} are all padding; give each at least one token."
+            )

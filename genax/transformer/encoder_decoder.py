@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from genax.core.errors import GenaxError
 from genax.nn.attention import Attention
 from genax.nn.feed_forward import FeedForward
 from genax.nn.layer_norm import LayerNorm
@@ -82,8 +83,16 @@ class EncoderDecoder(Decoder):
         mask: Bool[Array, "b t"] | None = None,
         train: bool = False,
     ) -> Float[Array, "b t d"]:
-        """The memory of a source. mask: which tokens are real; shorter sources end in padding."""
-        check_tokens(tokens, self.vocab_size, type(self).__name__)
+        """The memory of a source. mask: which tokens are real; shorter sources end in padding.
+
+        Raises GenaxError for more tokens than the context holds.
+        """
+        if tokens.shape[1] > self.context:
+            raise GenaxError(
+                f"{type(self).__name__}: a source of {tokens.shape[1]} tokens exceeds the context "
+                f"of {self.context}; shorten it or build the model with a larger context."
+            )
+        tokens = check_tokens(tokens, self.vocab_size, type(self).__name__)
         x = self.embed(tokens, jnp.arange(tokens.shape[1])[None], train)
         context = Context(mask=None if mask is None else mask[:, None])
         return run_blocks(self.encoder_blocks, x, context, None, train)[0]

@@ -8,6 +8,7 @@ import optax
 
 from genax.core import Phase, Sampler, Stage, Task
 from genax.transformer.decoder import PARTITION_RULES, Decoder
+from genax.transformer.decoding import check_token
 from genax.transformer.losses import next_token_loss
 from genax.transformer.networks import Networks
 from genax.transformer.scores import next_token_scores
@@ -21,13 +22,16 @@ def language_model(
     temperature: float,
     top_k: int | None = None,
     top_p: float | None = None,
+    repetition_penalty: float = 1.0,
     chunk: int | None = None,
 ) -> Task:
     """The task of predicting the next token, which samples as much text as fits the context.
 
-    start_token: what samples without a prompt follow. temperature, top_k, top_p: see
-    `next_tokens`. chunk: see `next_token_loss`.
+    start_token: what samples without a prompt follow. temperature, top_k, top_p,
+    repetition_penalty: see `generate`. chunk: see `next_token_loss`.
+    Raises GenaxError for a start_token that the decoder does not have.
     """
+    check_token("start_token", start_token, decoder)
     draw = partial(
         sample_tokens,
         num_tokens=decoder.context - 1,
@@ -35,6 +39,7 @@ def language_model(
         temperature=temperature,
         top_k=top_k,
         top_p=top_p,
+        repetition_penalty=repetition_penalty,
     )
     prompt = partial(encode_prompt, context=decoder.context, vocab_size=decoder.vocab_size)
     loss = partial(next_token_loss, chunk=chunk)

@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 import optax
 
-from genax.core import tree
+from genax.core import GenaxError, tree
 
 DECAYED = ("kernel", "embedding")
 
@@ -17,7 +17,9 @@ def warmup_cosine(peak: float, final: float, warmup_steps: int, decay_steps: int
 
     Brown et al. 2020, appendix B. It is a function of the step alone, never of the length of the
     run: a run that stops and goes on follows the same curve.
+    Raises GenaxError where the decay ends before the warm-up.
     """
+    _check_lengths(warmup_steps, decay_steps)
     if warmup_steps == 0:
         return optax.cosine_decay_schedule(peak, decay_steps, final / peak)
     return optax.warmup_cosine_decay_schedule(
@@ -26,10 +28,22 @@ def warmup_cosine(peak: float, final: float, warmup_steps: int, decay_steps: int
 
 
 def warmup_linear(peak: float, warmup_steps: int, decay_steps: int) -> optax.Schedule:
-    """Linear from 0 to peak, then linear to 0 at decay_steps: Devlin et al. 2018, appendix A.2."""
+    """Linear from 0 to peak, then linear to 0 at decay_steps: Devlin et al. 2018, appendix A.2.
+
+    Raises GenaxError where the decay ends before the warm-up.
+    """
+    _check_lengths(warmup_steps, decay_steps)
     rise = optax.linear_schedule(0.0, peak, max(1, warmup_steps))
     fall = optax.linear_schedule(peak, 0.0, decay_steps - warmup_steps)
     return optax.join_schedules([rise, fall], [warmup_steps])
+
+
+def _check_lengths(warmup_steps: int, decay_steps: int) -> None:
+    if not 0 <= warmup_steps < decay_steps:
+        raise GenaxError(
+            f"warmup_steps={warmup_steps} must be at least 0 and below decay_steps={decay_steps}, "
+            "where the decay ends."
+        )
 
 
 def warmup_inverse_sqrt(hidden_size: int, warmup_steps: int, scale: float = 1.0) -> optax.Schedule:

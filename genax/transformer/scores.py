@@ -10,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from genax.core import Evaluator, Loss
+from genax.core import Evaluator, GenaxError, Loss
 from genax.core.task import Batch
 from genax.transformer.losses import next_token_loss
 
@@ -27,6 +27,8 @@ def _rows(nets: Any, batch: Batch, loss: Callable[[Any, Batch], Loss]) -> dict[s
 
 def _summarize(rows: Mapping[str, np.ndarray], workdir: Any) -> dict[str, float]:
     nats, hits, tokens = (float(rows[k].sum(dtype=np.float64)) for k in ("nats", "hits", "tokens"))
+    if not tokens:
+        raise GenaxError("no token of the evaluation data counts: all weights are 0.")
     mean = nats / tokens
     return {
         "loss": mean,

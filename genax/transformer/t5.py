@@ -123,7 +123,7 @@ class T5(Decoder):
         train: bool = False,
     ) -> Float[Array, "b t d"]:
         """The memory of a source. mask: which tokens are real."""
-        check_tokens(tokens, self.vocab_size, type(self).__name__)
+        tokens = check_tokens(tokens, self.vocab_size, type(self).__name__)
         places = jnp.arange(tokens.shape[1])
         bias = self._bias(self.encoder_distances, places, places, causal=False)
         context = Context(mask=None if mask is None else mask[:, None], bias=bias)

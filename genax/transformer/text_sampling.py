@@ -22,6 +22,7 @@ def sample_tokens(
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
+    repetition_penalty: float = 1.0,
 ) -> Int[Array, "b t"]:
     """At most num_tokens tokens for each element of batch["index"]; see `generate`.
 
@@ -31,7 +32,8 @@ def sample_tokens(
     start = jnp.full((len(keys), 1), start_token, jnp.int32)
     prompts = jnp.asarray(batch.get("prompt", start))
     num_tokens = min(num_tokens, nets.decoder.context - prompts.shape[1])
-    tokens = generate(nets.decoder, prompts, num_tokens, keys, None, temperature, top_k, top_p)
+    chosen = (temperature, top_k, top_p, repetition_penalty)
+    tokens = generate(nets.decoder, prompts, num_tokens, keys, None, *chosen)
     return jnp.concatenate([prompts, tokens], axis=1) if "prompt" in batch else tokens
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Int
 
-from genax.core import Evaluator, Loss, Phase, Sampler, Stage, Task
+from genax.core import Evaluator, GenaxError, Loss, Phase, Sampler, Stage, Task
 from genax.core.task import Batch
 from genax.data.text_pairs import END, PAD, START, TextPairs
 from genax.transformer.beam_search import beam_search
@@ -92,7 +92,14 @@ def translation(
         return {"source": batch["source"], "target": write(nets, batch)}
 
     def prompt(text: str, num: int, workdir: Any) -> Batch:
-        source = data.encode_sources(data.get_tokenizer(workdir), [text])
+        tokenizer = data.get_tokenizer(workdir)
+        length = len(tokenizer.encode(text))
+        if not 0 < length < data.context:
+            raise GenaxError(
+                f"--prompt has {length} tokens; it needs at least one, and at most "
+                f"{data.context - 1}, which with the end token fill the context of {data.context}."
+            )
+        source = data.encode_sources(tokenizer, [text])
         return {"source": np.repeat(source, num, axis=0)}
 
     def render(samples: Mapping[str, np.ndarray], workdir: Any) -> str:

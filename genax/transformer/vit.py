@@ -132,7 +132,13 @@ class ViT(nn.Module):
 def attention_maps(
     vit: ViT, variables: Any, images: Float[Array, "b h w c"]
 ) -> Float[Array, "layers b heads t t"]:
-    """softmax(query key^T / sqrt(h)) of every layer; rows are queries. vit: without scan_layers."""
+    """softmax(query key^T / sqrt(h)) of every layer; rows are queries. vit: unbound."""
+    if vit.scan_layers:
+        params = dict(variables["params"])
+        blocks = params.pop("blocks")
+        for number in range(vit.num_layers):
+            params[f"blocks_{number}"] = jax.tree.map(lambda x, i=number: x[i], blocks)
+        vit, variables = vit.clone(scan_layers=False), {"params": params}
     _, captured = vit.apply(
         variables,
         images,

@@ -106,6 +106,15 @@ def test_spans_are_the_answers_and_windows_cover_the_context(examples):
     assert answered == set(range(len(examples["test"])))
 
 
+def test_answers_that_fit_no_row():
+    with pytest.raises(GenaxError, match="a question of set fills a context of 4"):
+        whole(AnswerSpans("set", 4, 100, "test"))
+    with pytest.raises(GenaxError, match="a question of set fills"):
+        whole(AnswerSpans("set", 7, 100, "test"))
+    with pytest.raises(GenaxError, match="no answer of set fits a context of 8"):
+        whole(AnswerSpans("set", 8, 100, question_length=5))
+
+
 def test_training_leaves_out_windows_without_the_answer():
     rows = whole(AnswerSpans("set", 16, 100, stride=4))
     assert rows["end"].all()

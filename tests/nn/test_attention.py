@@ -129,6 +129,8 @@ def test_a_window_is_never_ignored(cross):
     memory = x if cross else None
     with pytest.raises(GenaxError, match="causal self-attention"):
         Attention(2, cross=cross, window=2).init(jax.random.key(0), x, memory)
+    with pytest.raises(GenaxError, match="window=0 must be at least 1"):
+        Attention(2, causal=True, window=0).init(jax.random.key(0), x)
 
 
 def test_a_window_over_a_cache_counts_real_tokens():

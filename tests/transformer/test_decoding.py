@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from genax.core import GenaxError
+from genax.transformer.beam_search import beam_search
 from genax.transformer.decoder import table_scores
 from genax.transformer.decoding import generate, likeliest, next_tokens
 from genax.transformer.gpt import GPT
@@ -67,7 +68,23 @@ def test_the_likeliest_is_the_first_of_equals():
     logits = np.random.default_rng(0).integers(0, 5, (20, 30)).astype(np.float32)
     logits[0] = -np.inf
     np.testing.assert_array_equal(jax.jit(likeliest)(logits), logits.argmax(-1))
-    assert likeliest(jnp.array([[1.0, jnp.nan, 0.0]]))[0] == 2
+    assert likeliest(jnp.array([[1.0, jnp.nan, 0.0]]))[0] == 3
+
+
+@pytest.mark.parametrize("token", [-1, 19])
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_prompt_of_another_vocabulary_continues_with_no_token(token, temperature, model):
+    """Where it cannot be an error, the prompt's values being unknown, it is no plausible text."""
+    decoder, variables = model
+    draw = nn.apply(
+        lambda d, prompts: generate(
+            d, prompts, 3, KEYS, None, temperature, 5, 0.9, repetition_penalty=1.2
+        ),
+        decoder,
+    )
+    found = np.asarray(jax.jit(draw)(variables, PROMPTS.at[1, 2].set(token)))
+    assert (found[1] == 19).all()
+    assert (found[[0, 2]] < 19).all()
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 1), (2, 7), (5, 13)])
@@ -85,3 +102,41 @@ def test_refusals(model):
         run(model, 11)
     with pytest.raises(GenaxError, match="at least one token"):
         run(model, 3, prompts=PROMPTS[:, :0])
+    mask = jnp.ones((3, 4), bool).at[1].set(False)
+    with pytest.raises(GenaxError, match=r"prompts \[1\] are all padding"):
+        run(model, 3, mask=mask)
+    with pytest.raises(GenaxError, match="end_token=19 is not among the model's 19 tokens"):
+        run(model, 3, end_token=19)
+
+
+@pytest.mark.parametrize(
+    "setting", [{"temperature": -1.0}, {"top_k": 0}, {"top_p": 0.0}, {"repetition_penalty": 0.0}]
+)
+def test_settings_that_draw_nonsense(setting, model):
+    with pytest.raises(GenaxError, match=next(iter(setting))):
+        run(model, 3, **setting)
+
+
+@pytest.mark.parametrize(
+    ("settings", "about"),
+    [
+        ({"num_beams": 0}, "num_beams=0"),
+        ({"num_best": 3}, "num_best=3"),
+        ({"end_token": 19}, "end_token=19"),
+        ({"forbidden": (3, -1)}, "forbidden=-1"),
+    ],
+)
+def test_beams_that_cannot_be(settings, about, model):
+    decoder, variables = model
+    settings = {"num_beams": 2, "end_token": 1} | settings
+    with pytest.raises(GenaxError, match=about):
+        beam_search(decoder.bind(variables), PROMPTS, 3, **settings)
+
+
+def test_prompts_of_one_shape_share_a_program(model):
+    decoder, variables = model
+    draw = nn.apply(lambda d, prompts: generate(d, prompts, 3, KEYS, end_token=2), decoder)
+    compiled = jax.jit(draw)
+    for shift in range(3):
+        compiled(variables, (PROMPTS + shift) % 19)
+    assert compiled._cache_size() == 1

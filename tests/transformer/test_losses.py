@@ -10,11 +10,12 @@ import numpy as np
 import optax
 import pytest
 
+from genax.core import GenaxError
 from genax.transformer.cross_entropy import chunked_cross_entropy, cross_entropy
 from genax.transformer.gpt import GPT
 from genax.transformer.losses import next_token_loss
 from genax.transformer.networks import Networks
-from genax.transformer.optim import adamw, is_decayed, warmup_cosine
+from genax.transformer.optim import adamw, is_decayed, warmup_cosine, warmup_linear
 from genax.transformer.scores import next_token_scores
 
 LOGITS = jnp.asarray(np.random.default_rng(0).normal(0, 3, (2, 5, 11)), jnp.float32)
@@ -44,6 +45,19 @@ def test_cross_entropy_and_its_gradient(dtype):
     np.testing.assert_allclose(
         found.astype(jnp.float32), gradient.astype(jnp.float32), rtol=tolerance, atol=tolerance
     )
+
+
+@pytest.mark.parametrize("target", [-1, -100, 11])
+def test_a_target_outside_the_vocabulary_is_nan(target):
+    """A set's test split often has the label -1: never a plausible loss."""
+    targets = TARGETS.at[0, 1].set(target)
+    found = jax.jit(cross_entropy)(LOGITS, targets)
+    hidden = jnp.ones((2, 5, 3))
+    chunked, hits = chunked_cross_entropy(hidden, jnp.ones((11, 3)), targets, 4)
+    for nats in (found, chunked):
+        assert np.isnan(nats[0, 1])
+        assert np.isnan(nats).sum() == 1
+    assert not hits[0, 1]
 
 
 def test_cross_entropy_of_large_logits_is_finite():
@@ -87,6 +101,9 @@ def test_only_training_drops(model):
     assert scores["perplexity"] == pytest.approx(math.exp(scores["loss"]))
     assert scores["bits_per_token"] == pytest.approx(scores["loss"] / math.log(2))
     assert 0 <= scores["accuracy"] <= 1
+    none = {name: 0 * array for name, array in jax.device_get(rows).items()}
+    with pytest.raises(GenaxError, match="all weights are 0"):
+        evaluator.summarize(none, None)
 
 
 def test_schedule_follows_its_own_length():
@@ -95,6 +112,13 @@ def test_schedule_follows_its_own_length():
     expected = [1e-3 / 101, 1e-3, 5.5e-4, 1e-4, 1e-4]
     np.testing.assert_allclose(jax.jit(schedule)(steps), expected, rtol=1e-5)
     np.testing.assert_allclose(warmup_cosine(1e-3, 1e-4, 0, 10)(0), 1e-3, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("warm", "decay"), [(100, 100), (200, 100), (-1, 100)])
+def test_schedules_that_end_before_they_begin(warm, decay):
+    for schedule in (partial(warmup_cosine, 1e-3, 0.0), partial(warmup_linear, 1e-3)):
+        with pytest.raises(GenaxError, match=f"warmup_steps={warm} .* decay_steps={decay}"):
+            schedule(warm, decay)
 
 
 def test_decay_is_told_by_name(model):

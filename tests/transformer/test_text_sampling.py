@@ -4,11 +4,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from genax.core import GenaxError
 from genax.data.tokenizers import Bytes, save_tokenizer
 from genax.transformer.gpt import GPT
+from genax.transformer.language_model import language_model
 from genax.transformer.networks import Networks
 from genax.transformer.text_sampling import as_text, encode_prompt, sample_tokens
 
@@ -21,11 +23,13 @@ def workdir(tmp_path):
     return tmp_path
 
 
-def draw(batch, num_tokens):
+def draw(batch, num_tokens, start_token=10, **settings):
     networks = Networks(GPT(256, CONTEXT, 16, 1, 2, init_scale=0.5))
     tokens = jnp.zeros((1, 4), jnp.int32)
     variables = jax.jit(nn.init(lambda nets: nets.decoder(tokens), networks))(jax.random.key(1))
-    function = nn.apply(lambda nets: sample_tokens(nets, batch, num_tokens, 10), networks)
+    function = nn.apply(
+        lambda nets: sample_tokens(nets, batch, num_tokens, start_token, **settings), networks
+    )
     return np.asarray(jax.jit(function)(variables, rngs={"example": jax.random.key(2)}))
 
 
@@ -39,6 +43,19 @@ def test_samples_begin_with_the_prompt(workdir):
 
 def test_samples_without_a_prompt():
     assert draw({"index": np.arange(3)}, 4).shape == (3, 4)
+
+
+def test_a_start_token_that_is_none():
+    with pytest.raises(GenaxError, match="start_token=256 is not among the model's 256 tokens"):
+        language_model(GPT(256, 4, 8, 1, 2), optax.sgd(1.0), 256, 1.0)
+
+
+def test_a_repetition_penalty_repeats_less():
+    def repeated(penalty):
+        drawn = draw({"index": np.arange(8)}, CONTEXT - 1, 0, repetition_penalty=penalty)
+        return np.mean([len(set(row.tolist())) for row in drawn])
+
+    assert repeated(10.0) > repeated(1.0)
 
 
 @pytest.mark.parametrize("text", ["", "a" * CONTEXT])

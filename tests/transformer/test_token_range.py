@@ -29,9 +29,18 @@ def test_outside_the_vocabulary(name, token):
         module.apply(variables, good.at[1, 0].set(token), method=method)
 
 
-def test_compiled_it_is_nan():
-    module, _ = MODELS["GPT"]
-    tokens = jnp.array([[1, 2], [3, 9]])
-    variables = module.init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32))
-    logits = jax.jit(module.apply)(variables, tokens)
-    assert np.isnan(logits[1, 1]).all()
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("token", [-1, -100, 7])
+def test_compiled_it_is_nan(name, token):
+    module, method = MODELS[name]
+    tokens = jnp.array([[1, 2], [3, token]])
+    variables = module.init(jax.random.key(0), jnp.zeros((1, 2), jnp.int32), method=method)
+    found = jax.jit(lambda v, tokens: module.apply(v, tokens, method=method))(variables, tokens)
+    assert np.isnan(found[1, 1]).all()
+    assert np.isfinite(found[0]).all()
+
+
+def test_a_source_beyond_the_context():
+    module = EncoderDecoder(7, 4, 8, 1, 2)
+    with pytest.raises(GenaxError, match="a source of 5 tokens exceeds the context of 4"):
+        module.init(jax.random.key(0), jnp.zeros((1, 5), jnp.int32), method="encode")

@@ -6,15 +6,19 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+from genax.core import GenaxError
 from genax.core.step import sums_of
-from genax.data.text_pairs import END, PAD, START
+from genax.data.text_pairs import END, PAD, START, TextPairs
+from genax.data.tokenizers import Bytes
+from genax.evaluation.generated_text import rouge_scores
 from genax.transformer.cross_entropy import smoothed_cross_entropy
 from genax.transformer.encoder_decoder import EncoderDecoder
 from genax.transformer.optim import warmup_inverse_sqrt, warmup_linear
 from genax.transformer.t5 import T5
-from genax.transformer.translation import Networks, target_loss, write_targets
+from genax.transformer.translation import Networks, target_loss, translation, write_targets
 from tests.parity import require
 
 VOCAB, LENGTH = 24, 9
@@ -73,6 +77,25 @@ def model(request):
     loss = partial(target_loss, train=False)
     variables = jax.jit(nn.init(loss, networks))({"params": jax.random.key(0)}, batch)
     return networks, variables, batch
+
+
+class Texts(TextPairs):
+    """Bytes, a token each."""
+
+    def get_tokenizer(self, workdir=None, save=False):
+        return Bytes()
+
+
+@pytest.mark.parametrize(("text", "fits"), [("", False), ("a" * (LENGTH - 1), True)])
+def test_prompts_are_whole_or_refused(text, fits):
+    net, data = EncoderDecoder(256, LENGTH, 8, 1, 2), Texts("set", LENGTH, 256)
+    task = translation(net, optax.sgd(1.0), data, 0.1, 1, 0.6, rouge_scores, None)
+    prompt = task.samplers["target"].prompt
+    if fits:
+        assert prompt(text, 2, None)["source"].tolist() == [[97] * (LENGTH - 1) + [END]] * 2
+        text += "a"
+    with pytest.raises(GenaxError, match=f"--prompt has {len(text)} tokens"):
+        prompt(text, 1, None)
 
 
 def test_padding_counts_for_nothing(model):
