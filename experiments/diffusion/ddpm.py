@@ -20,14 +20,23 @@ from functools import partial
 import jax.numpy as jnp
 import optax
 
-from genax.core import Evaluator, Experiment, Phase, Sampler, Stage, Task, base_config
+from genax.core import (
+    Evaluator,
+    Experiment,
+    GenaxError,
+    Phase,
+    Sampler,
+    Stage,
+    Task,
+    base_config,
+)
 from genax.core.ema import ema_warmup
 from genax.data import ImageData
 from genax.diffusion.likelihood import variational_bound
 from genax.diffusion.losses import denoising_loss
 from genax.diffusion.networks import Networks
 from genax.diffusion.process import DiscreteProcess
-from genax.diffusion.samplers import ancestral_sampler, ddim_sampler
+from genax.diffusion.samplers import ancestral_sampler, ddim_sampler, leading
 from genax.diffusion.schedules import linear_betas
 from genax.diffusion.unet import PRESETS, UNet
 from genax.evaluation.pictures import image_grid
@@ -134,12 +143,17 @@ def get_config(variant="cpu"):
 
 def build(config):
     """The experiment that the settings describe."""
+    for name, least in {"eval_draws": 1, "num_levels": 2}.items():
+        if config[name] < least:
+            raise GenaxError(f"config.{name}={config[name]} must be at least {least}.")
     data = partial(ImageData, config.dataset, size=config.size)
     train = data(config.train_split, flip=config.flip)
     test = data(config.test_split) if config.test_split else None
     shape = train.element["image"].shape
 
     process = DiscreteProcess(linear_betas(config.num_timesteps))
+    if config.num_samples:
+        leading(config.num_timesteps, config.ddim_steps)  # refused now, not after training
     loss = partial(denoising_loss, process=process)
     unet = UNet(**config.unet, dtype=jnp.dtype(config.dtype), remat=config.remat)
     warmup = optax.linear_schedule(0.0, config.learning_rate, config.warmup_steps)

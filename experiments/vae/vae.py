@@ -12,7 +12,16 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from genax.core import Evaluator, Experiment, Phase, Sampler, Stage, Task, base_config
+from genax.core import (
+    Evaluator,
+    Experiment,
+    GenaxError,
+    Phase,
+    Sampler,
+    Stage,
+    Task,
+    base_config,
+)
 from genax.core.data import Shard
 from genax.data import ImageData
 from genax.evaluation.pictures import image_grid
@@ -70,7 +79,7 @@ def get_config(variant="cpu"):
             "checkpoint_every": 1_000,
             "parallel": {"topology": "v5e:2x2"},
         },
-        "digits": {"dataset": "digits", "batch_size": 50, "steps": 300, "steps_per_call": 10},
+        "digits": {"dataset": "digits", "batch_size": 50, "steps": 3_000, "steps_per_call": 10},
     }
     config.update(settings[variant])
     return config
@@ -78,6 +87,9 @@ def get_config(variant="cpu"):
 
 def build(config):
     """The experiment that the settings describe."""
+    for name in ("latent_size", "samples", "importance_samples"):
+        if config[name] < 1:
+            raise GenaxError(f"config.{name}={config[name]} must be at least 1.")
     train = ImageData(config.dataset, range=(0.0, 1.0))
     test = ImageData(config.dataset, "test", range=(0.0, 1.0))
     activation = nn.relu if config.relu else nn.tanh

@@ -14,7 +14,7 @@ from jax import lax
 from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 
-from genax.core import Loss, example_keys, pure
+from genax.core import GenaxError, Loss, example_keys, pure
 from genax.core.task import Batch
 from genax.diffusion.losses import Condition, mean_over_pixels, unconditional
 from genax.diffusion.predictions import EPSILON, Prediction, predict_clean
@@ -72,8 +72,14 @@ def variational_bound(
     L_T and L_0 are always counted; the others, L_t at timestep t >= 1, are estimated from
     `num_draws` timesteps per example, drawn with probability proportional to 1/t, about what they
     are in size. batch["image"]: [b, h, w, c] in [-1, 1], with `num_levels` levels. variance: of the
-    reverse steps, as in `ancestral_sampler`. values: [b].
+    reverse steps, as in `ancestral_sampler`. values: [b]. Raises GenaxError without a draw, where
+    most of the bound would be left out, and for fewer than two levels.
     """
+    if num_draws < 1 or num_levels < 2:
+        raise GenaxError(
+            f"variational_bound: num_draws={num_draws} must be at least 1 and "
+            f"num_levels={num_levels} at least 2."
+        )
     clean = batch["image"]
     keys = example_keys(nets, batch)
     arguments = condition(batch)

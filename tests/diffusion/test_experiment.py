@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from genax.cli import experiments
 from genax.core import GenaxError
 from genax.core.step import init_state
 from genax.evaluation.pictures import image_grid
-from tests.experiments import load
+from tests.experiments import ROOT, load
 
 DDPM = load("experiments/diffusion/ddpm.py")
 
@@ -30,6 +31,30 @@ def test_variants_build_and_have_their_size(variant, count):
 def test_every_variant_is_described_and_has_settings():
     for variant in DDPM.VARIANTS:
         assert DDPM.get_config(variant).steps > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("ddim_steps", 0), ("ddim_steps", 1001), ("eval_draws", 0), ("num_levels", 1)],
+)
+def test_what_samples_and_scores_cannot_do_is_refused_before_training(name, value):
+    config = DDPM.get_config("digits")
+    config[name] = value
+    with pytest.raises(GenaxError, match=str(value)):
+        DDPM.build(config)
+
+
+def test_published_experiment_with_a_loss_of_ones_own(tmp_path):
+    """The example of CONTRIBUTING.md, which changes nothing but the loss."""
+    contributing = (ROOT / "CONTRIBUTING.md").read_text()
+    example = contributing.partition("```python\n")[2].partition("```")[0]
+    file = tmp_path / "mine.py"
+    file.write_text(f"def my_loss(nets, batch):\n    return None\n\n\n{example}")
+    loaded = experiments.load(f"{file}:digits")
+    experiment = loaded.module.build(experiments.configure(loaded, {}))
+    (phase,) = experiment.task.stages[0].phases
+    assert phase.loss is loaded.module.my_loss
+    assert set(experiment.task.samplers) == {"ddim"}
 
 
 def test_grid_is_near_square_and_enlarged():

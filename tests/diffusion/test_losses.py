@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from genax.core import GenaxError
 from genax.diffusion.likelihood import discretized_log_likelihood, variational_bound
 from genax.diffusion.losses import denoising_loss, on_label
 from genax.diffusion.networks import Networks
@@ -114,3 +115,10 @@ def test_bound_is_unbiased_and_above_the_entropy(num, num_draws, rel):
     assert values.mean() == pytest.approx(exact, rel=rel)
     entropy = (0.5 * math.log(2 * math.pi * math.e * DEVIATION**2) + math.log(127.5)) / math.log(2)
     assert entropy - 0.05 < exact < entropy + 1
+
+
+@pytest.mark.parametrize("few", [{"num_draws": 0}, {"num_levels": 1}])
+def test_bound_refuses_to_leave_terms_out(few):
+    bound = partial(variational_bound, process=PROCESS, **few)
+    with pytest.raises(GenaxError, match="must be at least 1"):
+        run(bound, GaussianDenoiser(), data(2, (4, 4, 1)))
