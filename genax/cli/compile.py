@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
     stages = len(loaded.module.build(config).task.stages)
     if not 0 <= args.stage < stages:
         raise GenaxError(f"{args.experiment} has stages 0 to {stages - 1}, no {args.stage}.")
-    if args.suggest:
+    if args.suggest is not None:
         return _suggest(args, loaded, config, devices)
     found = describe(loaded, config, devices, args.stage)
     print(json.dumps(found.facts) if args.json else found)
@@ -193,11 +193,15 @@ def _flops(loaded: Loaded, config: ConfigDict, stage: int, **settings: Any) -> f
 
 
 def _suggest(args, loaded: Loaded, config: ConfigDict, devices) -> int:
+    if args.suggest < 1:
+        raise GenaxError(
+            f"--suggest {args.suggest} compiles nothing; 1 compiles the simplest mesh."
+        )
     found: list[Description] = []
     refused: list[str] = []
     tried = 0
     less, more = (_flops(loaded, config, args.stage, remat=remat) for remat in ("none", "full"))
-    search = plans(len(devices), config.batch_size, remat=more > less)
+    search = plans(len(devices), config.batch_size, more > less, config.parallel.mesh)
     with tqdm(total=args.suggest, unit="compilation") as bar:
         plan = next(search, None)
         while plan is not None and tried < args.suggest:
@@ -214,6 +218,11 @@ def _suggest(args, loaded: Loaded, config: ConfigDict, devices) -> int:
             if described.compiled.fits:
                 found.append(described)
             plan = _after(search, described.compiled.fits)
+    if not tried and not refused:
+        raise GenaxError(
+            f"config.batch_size={config.batch_size} is not divisible by the parts of any mesh of "
+            f"{len(devices)} devices that is tried; {len(devices)} is."
+        )
     found.sort(key=lambda one: one.compiled.roofline.step if one.compiled.roofline else 0.0)
     if args.json:
         facts = {"tried": tried, "refused": refused, "fit": [one.facts for one in found]}

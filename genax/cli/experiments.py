@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
+import sys
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +14,7 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
-from genax.core import GenaxError, base_config, override
+from genax.core import Experiment, GenaxError, base_config, override
 from genax.core.devices import make_strategy
 from genax.core.record import read_run
 from genax.core.run import Run
@@ -29,6 +31,11 @@ class Loaded:
     def run(self, config: ConfigDict, workdir: Any, devices: Any = None) -> Run:
         """The experiment built with `config`, in a folder, on devices (None: all at hand)."""
         experiment = self.module.build(config)
+        if not isinstance(experiment, Experiment):
+            raise GenaxError(
+                f"build of {self.path} returned {type(experiment).__name__}; it returns a "
+                "genax.core.Experiment."
+            )
         return Run(experiment, config.to_dict(), epath.Path(workdir), self.source, devices)
 
     @property
@@ -53,7 +60,7 @@ def load(name: str) -> Loaded:
     for needed in ("get_config", "build"):
         if not hasattr(module, needed):
             raise GenaxError(f"{path} has no function {needed}: it is not an experiment.")
-    variants = list(getattr(module, "VARIANTS", {"cpu": ""}))
+    variants = list(getattr(module, "VARIANTS", None) or {"cpu": ""})
     variant = variant or ("cpu" if "cpu" in variants else variants[0])
     if variant not in variants:
         raise GenaxError(f"{text} has no variant {variant!r}; it has {', '.join(variants)}.")
@@ -61,25 +68,54 @@ def load(name: str) -> Loaded:
 
 
 def import_file(path: Path) -> types.ModuleType:
-    """The module of a Python file."""
-    spec = importlib.util.spec_from_file_location(f"experiment_{path.stem}", path)
+    """The module of a Python file, which may import what lies beside it."""
+    name = f"experiment_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise GenaxError(f"{path} is not a Python file.")
     module = importlib.util.module_from_spec(spec)
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    # Dataclasses, and so Linen modules, look up their annotations there.
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
 
 
+def is_experiment(path: Path) -> bool:
+    """Whether a file's text defines or imports `get_config` and `build`; nothing of it is run."""
+    try:
+        body = ast.parse(path.read_text()).body
+    except (SyntaxError, ValueError):
+        return False
+    names = {node.name for node in body if isinstance(node, ast.FunctionDef)}
+    for node in body:
+        if isinstance(node, ast.ImportFrom):
+            names |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.Assign):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return {"get_config", "build"} <= names
+
+
 def configure(loaded: Loaded, settings: Mapping[str, str]) -> ConfigDict:
     """The variant's settings with those of the command line."""
-    return override(loaded.module.get_config(loaded.variant), settings)
+    config = loaded.module.get_config(loaded.variant)
+    if not isinstance(config, ConfigDict):
+        raise GenaxError(
+            f"get_config of {loaded.path} returned {type(config).__name__}; it returns "
+            "genax.core.base_config(...) with its own settings."
+        )
+    return override(config, settings)
 
 
 def reopen(workdir: str) -> Run:
     """The run in a folder, with the settings it was made with."""
     record = read_run(workdir)
     if record is None:
-        raise GenaxError(f"{workdir} holds no run: it has no run.json.")
+        raise GenaxError(
+            f"{workdir} holds no run: it has no run.json. `genax train` makes one; what `genax "
+            "import` wrote is read by `genax train --init-from`."
+        )
     path = Path(record["experiment"])
     if not path.is_file():
         raise GenaxError(f"the run's experiment file {path} is gone; put it back.")

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from genax.cli.experiments import import_file, roots
+from genax.cli.experiments import import_file, is_experiment, roots
 from genax.core.errors import GenaxError
 
 
@@ -27,7 +27,8 @@ def run(args: argparse.Namespace) -> int:
     folders = [root / "experiments" for root in roots() if (root / "experiments").is_dir()]
     if not folders:
         raise GenaxError("there is no folder experiments here; run from a checkout of genax.")
-    found = [_describe(path, folders[0].parent) for path in sorted(folders[0].rglob("*.py"))]
+    paths = filter(is_experiment, sorted(folders[0].rglob("*.py")))
+    found = [_describe(path, folders[0].parent) for path in paths]
     if args.json:
         print(json.dumps({"experiments": found}))
         return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import sys
 import time
@@ -15,6 +16,10 @@ from genax.cli import data, evaluate, export, import_, inspect, list_, params, s
 from genax.core.errors import GenaxError
 
 VERBS = (list_, train, sample, evaluate, inspect, params, compile_, data, import_, export)
+
+# What a user can put right: a full disk, quota or limit, and places of others.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -41,6 +46,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return args.run(args)
     except GenaxError as error:
         print(f"genax: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        place = error.filename or getattr(args, "workdir", "the disk")
+        if error.errno in _FULL:
+            sentence = f"nothing more can be written to {place} ({error.strerror}); make room, then"
+        elif error.errno in _CLOSED and error.filename:
+            sentence = (
+                f"{place} can't be used ({error.strerror}); choose another place or free it, then"
+            )
+        else:
+            raise
+        print(f"genax: {sentence} run the same command.", file=sys.stderr)
         return 1
 
 

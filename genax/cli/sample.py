@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import tempfile
 from pathlib import Path
+
+from etils import epath
+from PIL import Image
 
 from genax.cli.experiments import reopen
 from genax.cli.restore import restore_variables
@@ -26,7 +30,7 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
     parser.add_argument("--out", metavar="FILE", help="default: a file under WORKDIR/samples")
     parser.add_argument("--sampler", metavar="NAME", help="default: the task's first")
     parser.add_argument("--prompt", metavar="TEXT", help="what the samples continue or show")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
     parser.add_argument("--step", type=int, metavar="N", help="of the checkpoint (default: newest)")
     parser.add_argument("--raw", action="store_true", help="weights without averaging")
     parser.set_defaults(run=run)
@@ -44,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
     num = opened.config["num_samples"] if args.num is None else args.num
     if num < 1:
         raise GenaxError(f"--num {num} must be at least 1.")
+    out = None if args.out is None else _checked(Path(args.out))
     condition = None
     if args.prompt is not None:
         if sampler.prompt is None:
@@ -54,14 +59,36 @@ def run(args: argparse.Namespace) -> int:
         opened.task, sampler, variables, num, args.seed, condition, opened.workdir
     )
     rendered = sampler.render(drawn, opened.workdir)
-    if args.out is None:
-        out = opened.workdir / "samples" / f"{name}_{step:08d}_seed{args.seed}"
-        path = evaluate.write_sample(rendered, out)
+    if out is None or not out.suffix:
+        default = opened.workdir / "samples" / f"{name}_{step:08d}_seed{args.seed}"
+        path = evaluate.write_sample(rendered, default if out is None else epath.Path(out))
+    elif isinstance(rendered, str):
+        path = out
+        path.write_text(rendered)
     else:
-        path = Path(args.out)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(rendered) if isinstance(rendered, str) else rendered.save(path)
+        path = out if out.suffix.lower() in _pictures() else out.with_suffix(".png")
+        rendered.save(path)
     if isinstance(rendered, str):
         print(rendered)
     print(f"{num} samples of step {step} in {path}")
     return 0
+
+
+def _pictures() -> set[str]:
+    endings = Image.registered_extensions()
+    return {ending for ending, kind in endings.items() if kind in Image.SAVE}
+
+
+def _checked(out: Path) -> Path:
+    """Where samples can be written; raises GenaxError before they are drawn."""
+    if out.suffix and out.suffix.lower() not in _pictures() | {".txt", ".md"}:
+        raise GenaxError(
+            f"--out {out}: {out.suffix} is no ending of a picture, such as .png, or text, .txt."
+        )
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        raise GenaxError(f"--out {out} can't be written: {error.strerror}.") from None
+    return out

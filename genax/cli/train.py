@@ -70,6 +70,8 @@ def run(args: argparse.Namespace) -> int:
             args.heartbeat_seconds,
             args.workdir,
         )
+    elif args.num_processes is not None or args.process_id is not None:
+        raise GenaxError("--num-processes and --process-id need --coordinator HOST:PORT as well.")
     if args.map and not args.init_from:
         raise GenaxError("--map says what --init-from DIR takes; name that too.")
     loaded = load(args.experiment)

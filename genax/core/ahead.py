@@ -130,8 +130,10 @@ def topology(name: str) -> Sequence[jax.Device]:
         )
     for key, value in _NO_TPU.items():
         os.environ.setdefault(key, value)
+    # Both cores of a v4 chip are one device to JAX on the machine itself, to libtpu only if asked.
+    cores = {"chip_config_name": "megacore"} if name.startswith("v4") else {}
     try:
-        return topologies.get_topology_desc(platform="tpu", topology_name=name).devices
+        return topologies.get_topology_desc(platform="tpu", topology_name=name, **cores).devices
     except Exception as error:
         raise GenaxError(
             f"topology {name!r} is unknown to this libtpu ({' '.join(str(error).split())[:200]}); "

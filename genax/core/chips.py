@@ -23,7 +23,7 @@ class Chip:
 
 _GIB = 2.0**30
 
-# By the start of the kind that a device calls itself; the longest that fits counts.
+# By what a device calls itself: a PCIe or NVL card, or a part of one, has other figures.
 # FLOPs and memory of TPUs: cloud.google.com/tpu/docs, pages v4, v5e, v5p, v6e. One link of a TPU
 # sends 4.5e10 (v4, v5e) or 9e10 bytes a second (v5p, v6e), and there are 6 in a torus of three
 # dimensions (v4, v5p), 4 in one of two: Austin et al. 2025, How to scale your model, chapter 2.
@@ -33,12 +33,11 @@ CHIPS = {
     "TPU v5": Chip("v5p", 459e12, 95 * _GIB, 2765e9, 6 * 9e10),
     "TPU v5 lite": Chip("v5e", 197e12, 16 * _GIB, 819e9, 4 * 4.5e10),
     "TPU v6 lite": Chip("v6e", 918e12, 32 * _GIB, 1640e9, 4 * 9e10),
-    "NVIDIA H100": Chip("H100", 989.4e12, 80e9, 3.35e12, 450e9),
+    "NVIDIA H100 80GB HBM3": Chip("H100", 989.4e12, 80e9, 3.35e12, 450e9),
     "NVIDIA H200": Chip("H200", 989.4e12, 141e9, 4.8e12, 450e9),
 }
 
 
 def chip_of(device_kind: str) -> Chip | None:
     """The chip of a device, by `jax.Device.device_kind`; None where its figures are not known."""
-    found = [start for start in CHIPS if device_kind.startswith(start)]
-    return CHIPS[max(found, key=len)] if found else None
+    return CHIPS.get(device_kind)

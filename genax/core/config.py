@@ -11,6 +11,8 @@ from ml_collections import ConfigDict
 
 from genax.core.errors import GenaxError
 
+DTYPES = ("float32", "bfloat16", "float16")
+
 
 def base_config(**settings: Any) -> ConfigDict:
     """The loop's settings with their defaults, plus an experiment's own `settings`.
@@ -64,7 +66,8 @@ def base_config(**settings: Any) -> ConfigDict:
 def override(config: ConfigDict, settings: Mapping[str, str]) -> ConfigDict:
     """Set dotted keys to values given as text, keeping each key's type.
 
-    Raises GenaxError for an unknown key (naming the closest) or a value of another type.
+    Raises GenaxError for an unknown key (naming the closest), a value of another type, and a
+    config.dtype that nothing is computed in.
     """
     config = config.copy_and_resolve_references()
     known = flat(config)
@@ -79,6 +82,8 @@ def override(config: ConfigDict, settings: Mapping[str, str]) -> ConfigDict:
             node = node[parent]
         with node.unlocked():
             node[name] = _parse(key, text, known[key])
+    if config.get("dtype", DTYPES[0]) not in DTYPES:
+        raise GenaxError(f"config.dtype={config.dtype} is none of {', '.join(DTYPES)}.")
     return config.lock()
 
 

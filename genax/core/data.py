@@ -12,7 +12,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Shard:
-    """The part of each global batch that this process reads: `number` of `count` equal parts."""
+    """The part of each global batch that a process reads: `number` of `count` equal parts."""
 
     number: int = 0
     count: int = 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -15,6 +16,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from genax.core import tree
 from genax.core.compilation import compiler_options
+from genax.core.data import Shard
 from genax.core.errors import GenaxError
 from genax.core.mesh import BATCH, make_mesh
 from genax.core.nets import BATCH_AXIS
@@ -29,6 +31,11 @@ class Strategy(Protocol):
     @property
     def shards(self) -> int:
         """How many parts a batch is split into."""
+        ...
+
+    @property
+    def part(self) -> Shard:
+        """Which part of every batch this process reads."""
         ...
 
     def shardings(self, state: TrainState) -> PyTree:
@@ -69,6 +76,21 @@ class Jit:
     def shards(self) -> int:
         """Parts of a batch."""
         return self.mesh.shape["data"] * self.mesh.shape["fsdp"]
+
+    @property
+    def part(self) -> Shard:
+        """What this process's devices hold; those joined by another axis read the same part."""
+        held: defaultdict[int, list[int]] = defaultdict(list)
+        for number, devices in enumerate(self.mesh.devices.reshape(self.shards, -1)):
+            for process in {device.process_index for device in devices}:
+                held[process].append(number)
+        parts = sorted({tuple(numbers) for numbers in held.values()})
+        if any(len(one) * len(parts) != self.shards for one in parts):
+            raise GenaxError(
+                f"config.parallel.mesh: the {self.shards} parts of a batch lie across the "
+                f"processes as {parts}, which cannot read parts of one size; change the mesh."
+            )
+        return Shard(parts.index(tuple(held[jax.process_index()])), len(parts))
 
     def shardings(self, state: TrainState) -> PyTree:
         """Where each leaf of a state lies."""
@@ -115,7 +137,7 @@ class Jit:
             # What is made of the index alone, such as a generator's latents, is split like the
             # batch: left to itself, XLA computes the whole of it on every device.
             shape = jax.tree.leaves(dict(batch))[0].shape[: 2 if stacked else 1]
-            index = jnp.broadcast_to(jnp.arange(shape[-1]), shape)
+            index = jnp.broadcast_to(batch.get("index", jnp.arange(shape[-1])), shape)
             index = jax.lax.with_sharding_constraint(index, split)
             with self.traced():
                 return step(state, {**batch, "index": index})
@@ -133,9 +155,12 @@ class Jit:
         sharding = self._batch(stacked)
         if jax.process_count() == 1:
             return jax.device_put(dict(batch), sharding)
+        # A slice of TPUs scatters a process's examples over the batch; each keeps its number.
+        shape = next(iter(batch.values())).shape[: 2 if stacked else 1]
+        index = (self.part.number * shape[-1] + np.arange(shape[-1])).astype(np.int32)
         return {
             name: jax.make_array_from_process_local_data(sharding, array)
-            for name, array in batch.items()
+            for name, array in {"index": np.broadcast_to(index, shape), **batch}.items()
         }
 
     def spread(self, batch: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
@@ -161,6 +186,11 @@ class Pmap:
     def shards(self) -> int:
         """Parts of a batch."""
         return len(self.devices)
+
+    @property
+    def part(self) -> Shard:
+        """All of it: pmap runs in one process."""
+        return Shard()
 
     def shardings(self, state: TrainState) -> PyTree:
         """Every leaf whole on every device."""

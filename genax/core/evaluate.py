@@ -80,7 +80,7 @@ def evaluate(
     scores: dict[str, float] = {}
     if not task.evaluators:
         return scores
-    shard = Shard(jax.process_index(), jax.process_count())
+    shard = Shard() if strategy is None else strategy.part
     local = batch_size // shard.count
     batches = itertools.repeat({}) if data is None else data.evaluate(batch_size, shard, workdir)
     runs = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +23,7 @@ from genax.core.logging import Logger, NoLogger
 from genax.core.policy import Minutes
 from genax.core.prefetch import Prefetch
 from genax.core.profile import Profile
-from genax.core.record import write_json
+from genax.core.record import what_runs, write_json
 from genax.core.run import Run
 from genax.core.step import make_step, make_steps
 from genax.core.task import TrainState
@@ -55,16 +55,18 @@ def train(
     began = time.monotonic() if began is None else began
     run.check()
     record = run.record()
-    # A signal that comes while the last checkpoint is finished must not end that either.
-    with run.lock(), Interrupt() as interrupt:
-        outcome = _train(run, record, from_step, change, began, interrupt)
-        peers.meet("the run's end")
-        return outcome
+    with peers.watched(run.workdir):
+        peers.check_alike(what_runs(record, from_step))
+        # A signal that comes while the last checkpoint is finished must not end that either.
+        with run.lock(), Interrupt() as interrupt:
+            outcome = _train(run, record, from_step, change, began, interrupt)
+            peers.meet("the run's end")
+            return outcome
 
 
 def _train(run: Run, record: dict, from_step, change, began: float, interrupt: Interrupt):
     checkpoints = Checkpoints(run.workdir, run.keep)
-    try:
+    with closing(checkpoints), peers.watched(run.workdir):
         state, position, says = run.begin(checkpoints, record, from_step, change)
         step = int(state.step)
         logger = (
@@ -79,11 +81,6 @@ def _train(run: Run, record: dict, from_step, change, began: float, interrupt: I
             return session.play(state, step, position)
         finally:
             logger.close()
-    except Exception as error:
-        peers.leave_if_lost(error, run.workdir)
-        raise
-    finally:
-        checkpoints.close()
 
 
 class _Session:
@@ -97,13 +94,16 @@ class _Session:
         self.watch = Watch(run.task, run.workdir, run.config["steps_per_call"])
         self.flops, self.peak, self.clock = 0.0, 0.0, 0.0
         self.lines: deque[tuple[int, dict[str, float]]] = deque()
-        self.means: dict[str, float] = {}
+        self.measured: tuple[int, dict[str, float]] = (-1, {})
         self.scored: tuple[int, dict[str, float]] = (-1, {})
         self.minutes, self.times = Minutes(run.config["checkpoint_minutes"]), Times()
         self.profile = Profile(run.profile if run.primary else None, run.workdir / "profile")
 
     def play(self, state: TrainState, step: int, position: Any) -> Outcome:
         """All stages from `step` on."""
+        resumed = 0 < step < self.run.total and self.interrupt.signal is None
+        if resumed and self.due("eval_every", step) and not peers.agreed(self.logger.scored):
+            self.score(state, step)  # it was killed after the checkpoint, before its scores
         while step < self.run.total and self.interrupt.signal is None:
             state, step, position = self.play_stage(state, step, position)
         if self.interrupt.signal is not None:
@@ -123,7 +123,8 @@ class _Session:
         one = make_step(run.task, number, config["accumulate"])
         advance = run.strategy.compile(make_steps(one) if k > 1 else one, state, k > 1)
         data = run.datas[number]
-        batches = data.train(config["batch_size"], config["seed"], run.shard, run.workdir)
+        part = run.strategy.part
+        batches = data.train(config["batch_size"], config["seed"], part, run.workdir)
         if position is not None:
             batches.set_state(position)
         self.measure(number)
@@ -160,22 +161,24 @@ class _Session:
 
     def events(self, state: TrainState, step: int, position: Any) -> None:
         """What is due after a step; the last step always logs and saves."""
-        config, last = self.run.config, step == self.run.total
-
-        def due(name: str) -> bool:
-            every = config[name]
-            return every > 0 and step // every > (step - config["steps_per_call"]) // every
-
-        if last or due("log_every"):
+        last, best = step == self.run.total, self.run.keep.best
+        logs = last or self.due("log_every", step)
+        saves = last or self.due("checkpoint_every", step) or self.minutes.passed(logs)
+        if logs or (saves and best and best.group != "eval"):
             self.log(step)
-        if last or due("checkpoint_every") or self.minutes.passed(due("log_every")):
-            if self.run.keep.best and self.run.keep.best.group == "eval":
-                self.score(state, step)
-            self.save(state, step, position)
-        if not last and due("sample_every"):
-            self.show(state, step)
-        if not last and due("eval_every"):
+        if saves and best and best.group == "eval":
             self.score(state, step)
+        if saves:
+            self.save(state, step, position)
+        if not last and self.due("sample_every", step):
+            self.show(state, step)
+        if not last and self.due("eval_every", step):
+            self.score(state, step)
+
+    def due(self, name: str, step: int) -> bool:
+        """Whether a dispatch that ends at `step` has reached a multiple of a setting."""
+        every, k = self.run.config[name], self.run.config["steps_per_call"]
+        return every > 0 and step // every > (step - k) // every
 
     def measure(self, stage: int) -> None:
         """FLOPs of a step, and the peak they are held against; both go to run.json."""
@@ -212,7 +215,7 @@ class _Session:
             step, speed = self.lines.popleft()
             values = self.watch.means(step)
             if values:
-                self.means = values
+                self.measured = (step, values)
                 losses = {k: v for k, v in values.items() if k.endswith("/loss")}
                 self.logger.progress(step, losses)
                 self.logger.metrics(step, values | speed)
@@ -231,7 +234,8 @@ class _Session:
                 f"parameters are not finite at step {step}, though the losses before were; lower "
                 "the learning rate or clip gradients. Earlier checkpoints are as they were."
             )
-        measured, best = dict(self.means), self.run.keep.best
+        best = self.run.keep.best
+        measured = dict(self.measured[1]) if self.measured[0] == step else {}
         if self.scored[0] == step:
             measured |= {f"eval/{name}": value for name, value in self.scored[1].items()}
         metrics = best.of(measured) if best else None

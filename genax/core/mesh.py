@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 import jax
@@ -24,15 +25,18 @@ def make_mesh(text: str, devices: Sequence[jax.Device] | None = None) -> Mesh:
     Raises GenaxError where the text is of another form or does not fit the devices.
     """
     devices = jax.devices() if devices is None else devices
-    sizes = dict.fromkeys(AXES, 1)
+    named: dict[str, int] = {}
     for part in text.split(","):
         axis, _, size = part.strip().partition("=")
-        if axis not in sizes or not size.lstrip("-").isdigit():
-            raise GenaxError(f"config.parallel.mesh={text}: {part!r} is not AXIS=SIZE, of {AXES}.")
-        sizes[axis] = int(size)
+        if axis not in AXES or axis in named or not re.fullmatch(r"-?\d+", size):
+            raise GenaxError(
+                f"config.parallel.mesh={text}: {part!r} is not AXIS=SIZE, each of {AXES} once."
+            )
+        named[axis] = int(size)
+    sizes = dict.fromkeys(AXES, 1) | named
     rest = [axis for axis, size in sizes.items() if size == -1]
     fixed = math.prod(size for size in sizes.values() if size != -1)
-    if len(rest) == 1 and len(devices) % fixed == 0:
+    if len(rest) == 1 and fixed and len(devices) % fixed == 0:
         sizes[rest[0]] = len(devices) // fixed
     if math.prod(sizes.values()) != len(devices) or min(sizes.values()) < 1:
         raise GenaxError(

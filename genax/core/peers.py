@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import re
 import signal
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import numpy as np
 from jax.experimental import multihost_utils
 
 from genax.core.errors import GenaxError
@@ -52,20 +55,44 @@ def connect(
     _when_aborted(lambda: _leave(_lost(workdir)))
 
 
-def leave_if_lost(error: BaseException, workdir: Any) -> None:
-    """End this process where an error says that another one has ended; else do nothing.
+@contextlib.contextmanager
+def watched(workdir: Any) -> Iterator[None]:
+    """End this process where an error says that another one has ended.
 
     At once: whatever would be waited for, waits for the one that is gone.
     """
-    if jax.process_count() > 1 and _LOST.search(str(error)):
-        os.write(2, f"\n{type(error).__name__}: {' '.join(str(error).split())[:500]}".encode())
-        _leave(_lost(workdir))
+    try:
+        yield
+    except Exception as error:
+        if jax.process_count() > 1 and _LOST.search(str(error)):
+            os.write(2, f"\n{type(error).__name__}: {' '.join(str(error).split())[:500]}".encode())
+            _leave(_lost(workdir))
+        raise
 
 
 def meet(where: str) -> None:
     """Wait for all processes: leaving JAX's service, they wait no longer than a heartbeat."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(where)
+
+
+def agreed(answer: bool) -> bool:
+    """The first process's answer, on all; they wait for each other and for the step under way."""
+    if jax.process_count() == 1:
+        return answer
+    return bool(multihost_utils.broadcast_one_to_all(np.int32(bool(answer))))
+
+
+def check_alike(meant: str) -> None:
+    """Raises GenaxError, in all processes, where they are not meant to do the same."""
+    if jax.process_count() == 1:
+        return
+    found = multihost_utils.process_allgather(np.uint32(zlib.crc32(meant.encode())))
+    if len(set(found.tolist())) > 1:
+        raise GenaxError(
+            "the processes of this run differ in experiment, settings, data or versions; run the "
+            "same command on all."
+        )
 
 
 def _when_aborted(say: Callable[[], None]) -> None:

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
-import numpy as np
-from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
+from genax.core import peers
 from genax.core.errors import GenaxError
 
 
@@ -100,7 +99,4 @@ class Minutes:
         """All processes ask it at the same steps and hear the same."""
         if not self._seconds or (jax.process_count() > 1 and not log_step):
             return False  # to hear from the first process waits for the step under way
-        passed = np.int32(time.monotonic() - self._since >= self._seconds)
-        if jax.process_count() > 1:
-            passed = multihost_utils.broadcast_one_to_all(passed)
-        return bool(passed)
+        return peers.agreed(time.monotonic() - self._since >= self._seconds)

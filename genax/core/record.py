@@ -48,6 +48,13 @@ def make_record(
     }
 
 
+def what_runs(record: Mapping[str, Any], from_step: int | None) -> str:
+    """What must be the same in all processes of a run, whose checkouts may lie elsewhere."""
+    names = ("variant", "config", "data", "parameters", "versions")
+    experiment = Path(record["experiment"]).name
+    return json.dumps([experiment, from_step, *(record[name] for name in names)], sort_keys=True)
+
+
 def check_same_run(old: Mapping[str, Any], new: Mapping[str, Any], workdir: Any) -> list[str]:
     """Settings that may change and did, as lines.
 
@@ -83,9 +90,14 @@ def read_run(workdir: epath.PathLike) -> dict[str, Any] | None:
 
 
 def write_json(path: epath.Path, value: Mapping[str, Any]) -> None:
-    """Replace a JSON file in one move, so that a reader never sees half of it."""
+    """`write_text` of a JSON value."""
+    write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def write_text(path: epath.Path, text: str) -> None:
+    """Replace a file in one move, so that nobody, killed or reading, ever leaves or sees half."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(value, indent=1) + "\n")
+    partial.write_text(text)
     partial.replace(path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -12,8 +13,9 @@ import filelock
 import jax
 from etils import epath
 
+from genax.core import peers
 from genax.core.checkpoint import Checkpoints, load_from
-from genax.core.data import Data, Shard
+from genax.core.data import Data
 from genax.core.devices import Strategy, abstract, create, make_strategy
 from genax.core.errors import GenaxError
 from genax.core.policy import Keep, parse_best
@@ -21,6 +23,14 @@ from genax.core.profile import parse_steps
 from genax.core.record import check_same_run, make_record, read_run, write_json
 from genax.core.step import init_optimizers, init_state
 from genax.core.task import Experiment, Task, TrainState
+
+_AT_LEAST_1 = ("steps", "batch_size", "steps_per_call", "accumulate", "eval_batch_size", "keep")
+# Where 0 is none or never.
+_AT_LEAST_0 = (
+    *("log_every", "checkpoint_every", "checkpoint_minutes", "sample_every", "eval_every"),
+    *("keep_every", "num_samples"),
+)
+_LEAST = dict.fromkeys(_AT_LEAST_1, 1) | dict.fromkeys(_AT_LEAST_0, 0)
 
 
 @dataclass(frozen=True)
@@ -47,15 +57,10 @@ class Run:
         """How the step meets the devices."""
         return make_strategy(self.config["parallel"], self.task.rules, self.devices)
 
-    @cached_property
-    def shard(self) -> Shard:
-        """This process's part of every batch."""
-        return Shard(jax.process_index(), jax.process_count())
-
     @property
     def primary(self) -> bool:
         """Whether this process is the one that writes."""
-        return self.shard.number == 0
+        return jax.process_index() == 0
 
     @property
     def total(self) -> int:
@@ -108,28 +113,28 @@ class Run:
     def check(self) -> None:
         """Raises GenaxError where the settings do not fit each other or the devices."""
         config, stages = self.config, self.task.stages
+        for name, least in _LEAST.items():
+            if config[name] < least:
+                raise GenaxError(f"config.{name}={config[name]} is below {least}, its least.")
         size, parts = config["batch_size"], self.strategy.shards * config["accumulate"]
         if size % parts:
             raise GenaxError(
                 f"config.batch_size={size} is not divisible by {self.strategy.shards} batch shards "
                 f"times {config['accumulate']} microbatches; {(size // parts + 1) * parts} is."
             )
+        _ = self.strategy.part  # which there is where the processes can read parts of one size
         self._check_saving()
         k = config["steps_per_call"]
         lengths = [stage.steps for stage in stages if stage.steps is not None]
         for length in [self.total, *lengths]:
             if length % k:
                 raise GenaxError(
-                    f"config.steps_per_call={k} does not divide {length} steps of a run or stage."
+                    f"config.steps_per_call={k} does not divide {length} steps of a run or stage; "
+                    f"{math.gcd(k, length)} does."
                 )
 
     def _check_saving(self) -> None:
         config, best, _ = self.config, self.keep.best, self.profile
-        if config["keep"] < 1:
-            raise GenaxError(f"config.keep={config['keep']} would keep no checkpoint; 1 does.")
-        for name in ("keep_every", "checkpoint_minutes", "num_samples"):
-            if config[name] < 0:
-                raise GenaxError(f"config.{name}={config[name]} is below 0, which is none.")
         if config["checkpoint_minutes"] and jax.process_count() > 1 and not config["log_every"]:
             raise GenaxError(
                 "config.checkpoint_minutes is looked at when several processes log; set "
@@ -145,17 +150,27 @@ class Run:
 
     def lock(self) -> contextlib.AbstractContextManager:
         """Keeps other runs out of the folder; raises GenaxError where one is in it."""
-        if not self.primary or "://" in str(self.workdir):
+        if "://" in str(self.workdir):
             return contextlib.nullcontext()
+        held: Any = contextlib.nullcontext() if not self.primary else self._held()
+        if not peers.agreed(held is not None):
+            raise GenaxError(f"another run is training in {self.workdir}.")
+        return held
+
+    def _held(self) -> contextlib.AbstractContextManager | None:
         self.workdir.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(str(self.workdir / "lock"))
         try:
-            return lock.acquire(blocking=False)
+            return filelock.FileLock(str(self.workdir / "lock")).acquire(blocking=False)
         except filelock.Timeout:
-            raise GenaxError(f"another process is training in {self.workdir}.") from None
+            return None
 
     def record(self) -> dict[str, Any]:
-        """The run's JSON record; reads the data's fingerprints."""
+        """The run's JSON record; reads the data's fingerprints.
+
+        Raises GenaxError where data is missing, that of the evaluation too.
+        """
+        if self.experiment.evaluation is not None and self.task.evaluators:
+            self.experiment.evaluation.fingerprint()
         prints = [data.fingerprint() for data in dict.fromkeys(self.datas)]
         counts = count_parameters(self.experiment)
         return make_record(*self.source, self.config, prints, counts)
@@ -193,7 +208,8 @@ class Run:
         changed = check_same_run(saved["run"], record, self.workdir)
         if step > self.total:
             raise GenaxError(
-                f"{self.workdir} is at step {step}, beyond the {self.total} asked for."
+                f"{self.workdir} is at step {step}, beyond the {self.total} asked for; ask "
+                "for more (config.steps), or go on from an earlier checkpoint (--from-step)."
             )
         if change is not None:
             raise GenaxError(f"{self.workdir} has checkpoints; a partial load starts a new run.")
@@ -203,7 +219,8 @@ class Run:
         if self.primary:
             checkpoints.clean()
         says += [f"set aside {path}" for path in checkpoints.set_aside(after=step)]
-        self._write(record)
+        # What was measured stays until it is measured again, which a finished run never does.
+        self._write({**saved["run"], **record})
         return state, saved["position"], says
 
     def _write(self, record: Mapping[str, Any]) -> None:

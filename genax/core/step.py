@@ -14,11 +14,13 @@ from flax.core import DenyList
 from jax import lax
 
 from genax.core import ema, tree
+from genax.core.errors import GenaxError
 from genax.core.nets import batch_axis
 from genax.core.task import Batch, Loss, Losses, Phase, PyTree, Task, TrainState
 
 Metrics = dict[str, jax.Array]
-
+# Metrics that the step makes itself.
+_OWN = ("loss", "grad_norm", "finite", "counts")
 
 Element = Mapping[str, jax.ShapeDtypeStruct]
 
@@ -40,7 +42,7 @@ def init_state(
             batch = {name: jnp.zeros((2, *s.shape), s.dtype) for name, s in shapes.items()}
             batch |= {"index": jnp.arange(2), "step": jnp.zeros((), jnp.int32)}
             for phase in one.phases:
-                phase.loss(nets, batch)
+                parts_of(phase.loss(nets, batch))
 
     streams = ("params", "example", *task.streams)
     keys = jax.random.split(jax.random.fold_in(rng, 0xFFFF), len(streams))
@@ -230,8 +232,18 @@ class Sum(NamedTuple):
 
 
 def parts_of(loss: Losses) -> dict[str, Loss]:
-    """The terms of a loss by their names; "loss" where there is but one."""
-    return {"loss": loss} if isinstance(loss, Loss) else dict(loss)
+    """The terms of a loss by their names; "loss" where there is but one.
+
+    Raises GenaxError where a loss function has returned anything else.
+    """
+    parts = loss if isinstance(loss, Mapping) else {"loss": loss}
+    for part in parts.values():
+        if not isinstance(part, Loss):
+            raise GenaxError(
+                f"a loss function returned {type(part).__name__}; it returns a genax.core.Loss of "
+                "one value per element, or several in a dict by name."
+            )
+    return dict(parts)
 
 
 def sums_of(loss: Losses) -> dict[str, Sum]:
@@ -240,6 +252,7 @@ def sums_of(loss: Losses) -> dict[str, Sum]:
         return _sums_of(loss, "loss", "")
     sums: dict[str, Sum] = {}
     for name, part in loss.items():
+        _check_name(name)
         sums |= _sums_of(part, name, f"{name}/")
     return sums
 
@@ -255,9 +268,18 @@ def _sums_of(loss: Loss, name: str, prefix: str) -> dict[str, Sum]:
         values = jnp.where(weights == 0, 0.0, values)
         sums = {name: Sum((values * weights).sum(), weights.sum())}
     for key, metric in loss.aux.items():
+        _check_name(prefix + key)
         metric = metric if isinstance(metric, Loss) else Loss(metric)
         sums |= _sums_of(metric, prefix + key, f"{prefix}{key}/")
     return sums
+
+
+def _check_name(name: str) -> None:
+    if name in _OWN:
+        raise GenaxError(
+            f"a loss names a term or metric {name!r}, which the step makes itself, as it does "
+            f"{', '.join(_OWN)}; choose another name."
+        )
 
 
 def _changes(old: PyTree, new: PyTree) -> PyTree:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator
 from dataclasses import dataclass
 
@@ -30,30 +31,38 @@ class Plan:
 REMATS = ("none", "dots_with_no_batch_dims_saveable", "full")
 
 
-def meshes(devices: int, batch_size: int) -> list[tuple[str, int]]:
+def meshes(devices: int, batch_size: int, stated: str = "") -> list[tuple[str, int]]:
     """Meshes and the parts that they split a batch into, the simplest first.
 
     Replicas; parameters split over all devices; over groups of 8 of them; and heads and widths
-    split over 2, 4 or 8, for a batch of few examples or wide layers.
+    split over 2, 4 or 8, for a batch of few examples or wide layers. Sequences stay split as they
+    are in the stated mesh, where the devices allow it.
     """
-    found = [(devices, 1, 1), (1, devices, 1)]
+    found = re.search(r"sequence=(\d+)", stated)
+    sequence = int(found[1]) if found and int(found[1]) and devices % int(found[1]) == 0 else 1
+    devices //= sequence
+    splits = [(devices, 1, 1), (1, devices, 1)]
     if devices > 8 and devices % 8 == 0:
-        found.append((devices // 8, 8, 1))
-    found += [(1, devices // t, t) for t in (2, 4, 8) if devices % t == 0 and devices > t]
+        splits.append((devices // 8, 8, 1))
+    splits += [(1, devices // t, t) for t in (2, 4, 8) if devices % t == 0 and devices > t]
+    rest = f",sequence={sequence}" * (sequence > 1)
     return [
-        (f"data={d},fsdp={f},tensor={t}", d * f)
-        for d, f, t in dict.fromkeys(found)
+        (f"data={d},fsdp={f},tensor={t}{rest}", d * f)
+        for d, f, t in dict.fromkeys(splits)
         if batch_size % (d * f) == 0
     ]
 
 
-def plans(devices: int, batch_size: int, remat: bool) -> Generator[Plan, bool | None, None]:
+def plans(
+    devices: int, batch_size: int, remat: bool, stated: str = ""
+) -> Generator[Plan, bool | None, None]:
     """Plans one after the other; send whether the last one fitted, None where it is impossible.
 
     Where one did not, more is computed again and then the microbatches are halved; where it did,
     neither is needed on that mesh. remat: whether the networks compute anything again.
+    stated: the experiment's own mesh.
     """
-    for mesh, shards in meshes(devices, batch_size):
+    for mesh, shards in meshes(devices, batch_size, stated):
         fitted: bool | None = False
         for policy in REMATS if remat else REMATS[:1]:
             if fitted is False:

@@ -4,6 +4,8 @@ import pytest
 
 from genax.cli.compile import model_flops
 from genax.cli.experiments import configure, load
+from genax.core.ahead import topology
+from genax.transformer import block
 from genax.transformer.presets import GPT_PRESETS, LLAMA_PRESETS
 from tests.cli.command import TOY, call, succeed
 from tests.parity import require
@@ -68,6 +70,11 @@ def test_suggestions_fit_best_first():
             "is for config.parallel.strategy=jit",
         ),
         ((TOY, "--topology", "local", "--config.batch_size=18"), "not divisible by 4 batch shards"),
+        ((TOY, "--topology", "local", "--suggest", "0"), "--suggest 0 compiles nothing"),
+        (
+            (TOY, "--topology", "local", "--suggest", "--config.batch_size=3"),
+            "config.batch_size=3 is not divisible by the parts of any mesh of 4 devices",
+        ),
     ],
 )
 def test_refusals(arguments, said):
@@ -133,13 +140,15 @@ def test_published_sizes_fit(experiment, topology):
 
 
 @needs_libtpu
-def test_activations_stay_split_over_the_batch():
+@pytest.mark.parametrize("split", [True, False])
+def test_activations_stay_split_over_the_batch(split, monkeypatch):
     """GPT-3's blocks at an eighth of their number: without split inputs XLA holds all examples."""
+    if not split:
+        monkeypatch.setattr(block, "split_tokens", lambda x: x)
     settings = {"num_layers": 12, "batch_size": 256, "accumulate": 1}
     found = compiled(f"{GPT}:gpt3-175b", "v5p:4x4x8", **settings)
-    assert found["fits"]
     # Two sequences a device: inputs of 12 blocks in bfloat16 are 1.2 GB of it.
-    assert found["memory"]["temporaries"] < 20e9
+    assert (found["memory"]["temporaries"] < 20e9) == split
 
 
 @needs_libtpu
@@ -151,6 +160,12 @@ def test_what_does_not_fit_is_said():
     )
     assert result.code == 1
     assert "DOES NOT FIT" in result.out
+
+
+@needs_libtpu
+@pytest.mark.parametrize("name", ["v4:2x2x1", "v5e:2x2", "v5p:2x2x1", "v6e:2x2"])
+def test_a_device_is_a_chip(name):
+    assert len(topology(name)) == 4
 
 
 @needs_libtpu

@@ -132,6 +132,20 @@ def test_a_full_disk_while_saving(tmp_path):
     assert inspect(tmp_path)["checkpoints"] == [4, 8]
 
 
+@pytest.mark.parametrize("size", ["1 << 14", "9000"])
+def test_a_full_disk_while_logging(size, tmp_path):
+    """TensorBoard's files outgrow the limit, or metrics.jsonl; checkpoints do not."""
+    settings = {"checkpoint_every": 20, "steps": 80}
+    arguments = map(str, train(TOY, tmp_path, **settings))
+    script = ON_A_FULL_DISK.replace("1 << 14", size)
+    result = finish(start_python([sys.executable, "-c", script, *arguments]))
+    assert result.code == 1
+    assert f"genax: nothing more can be written to {tmp_path}" in result.err
+    assert inspect(tmp_path)["step"] % 20 == 0
+    succeed(*train(TOY, tmp_path, **settings))
+    assert steps_logged(tmp_path) == list(range(1, 81))
+
+
 def test_the_folder_of_another_experiment(run, tmp_path):
     sentence = refused(run, *train(f"{TOY}:wide", run, **SMALL))
     assert "holds a run of toy.py:cpu, not of toy.py:wide" in sentence
@@ -222,6 +236,7 @@ def test_an_error_while_reading_data_reaches_the_user(tmp_path):
         ((TOY, "--init-from", "nowhere"), "nowhere holds no checkpoints"),
         ((TOY, "--map", "params=params"), "--map says what --init-from DIR takes"),
         ((TOY, "--from-step", "3"), "has no checkpoint of step 3"),
+        ((TOY, "--num-processes", "2", "--process-id", "0"), "need --coordinator HOST:PORT"),
     ],
 )
 def test_a_command_that_cannot_be_meant(arguments, said, tmp_path):
@@ -258,6 +273,20 @@ def test_the_log_of_a_killed_run_is_mended(run):
     assert [line["step"] for line in metrics(run) if "eval/error" in line] == [8]
 
 
+def test_scores_that_a_killed_run_did_not_come_to(run, trained):
+    """It had just saved step 4, where an evaluation was due."""
+    settings = SMALL | {"eval_every": 4}
+    shutil.rmtree(run / "checkpoints" / "8")
+    succeed(*train(TOY, run, **settings))
+    scored = [line for line in metrics(run) if "eval/error" in line]
+    assert [line["step"] for line in scored] == [4, 8]
+    assert scored[0]["eval/error"] == pytest.approx(
+        succeed("eval", run, "--step", 4, "--json").json["error"]
+    )
+    succeed(*train(TOY, run, "--from-step", 4, **settings))
+    assert [line["step"] for line in metrics(run) if "eval/error" in line] == [4, 8]
+
+
 def test_a_finished_run_is_left_as_it_is(run, trained):
     succeed(*train(TOY, run, **SMALL))
     assert metrics(run) == metrics(trained)
@@ -268,6 +297,6 @@ def test_two_runs_in_one_folder(tmp_path):
     arguments = train(TOY, tmp_path, **SMALL | {"steps": 4_000})
     process = start(*arguments)
     wait_for(reached(tmp_path, 5), process, "step 5")
-    assert "another process is training" in call(*arguments).refusal()
+    assert "another run is training" in call(*arguments).refusal()
     process.send_signal(signal.SIGKILL)
     finish(process)

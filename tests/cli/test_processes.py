@@ -1,11 +1,13 @@
 """Several processes over jax.distributed are one run, which outlives any of them."""
 
 import signal
+import sys
 import time
 from pathlib import Path
 
 import jax
 import pytest
+from filelock import FileLock
 
 from tests.cli.command import (
     TOY,
@@ -14,6 +16,7 @@ from tests.cli.command import (
     inspect,
     reached,
     start,
+    start_python,
     succeed,
     train,
     wait_for,
@@ -83,6 +86,62 @@ def test_a_refusal_is_one_sentence_in_both(tmp_path):
     arguments = train(TOY, tmp_path, **QUIET | {"parallel__strategy": "pmap"}, steps=4)
     for result in finish_all(start_many(2, *arguments)):
         assert "use config.parallel.strategy=jit" in result.refusal()
+
+
+@pytest.mark.parametrize("mesh", ["data=2,tensor=2", "tensor=4"])
+def test_processes_joined_by_an_axis_read_the_same_examples(mesh, tmp_path):
+    settings = QUIET | {"steps": 8, "parallel__mesh": mesh}
+    ended_well(finish_all(start_many(2, *train(TOY, tmp_path / "two", **settings))))
+    succeed(*train(TOY, tmp_path / "one", **settings))
+    close(tmp_path / "two", tmp_path / "one")
+    same_metrics(tmp_path / "two", tmp_path / "one")
+
+
+SCATTERED = """
+import sys
+import jax
+from genax.cli.experiments import Loaded
+from genax.cli.main import main
+run = Loaded.run
+Loaded.run = lambda self, *args: run(self, *args, [jax.devices()[i] for i in (0, 2, 3, 1)])
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_examples_keep_their_noise_where_a_slice_scatters_them(tmp_path):
+    """Over the devices of two processes, as on TPUs, where they lie by their places in a torus."""
+    settings = QUIET | {"steps": 8, "steps_per_call": 2}
+    together = ("--coordinator", f"localhost:{free_port()}", "--num-processes", 2)
+    processes = []
+    for number in (0, 1):
+        several = (*together, "--process-id", number, "--heartbeat-seconds", 10)
+        command = map(str, train(TOY, tmp_path / "two", *several, **settings))
+        processes.append(start_python([sys.executable, "-c", SCATTERED, *command], devices=2))
+    ended_well(finish_all(processes))
+    succeed(*train(TOY, tmp_path / "one", **settings))
+    close(tmp_path / "two", tmp_path / "one")
+    same_metrics(tmp_path / "two", tmp_path / "one")
+
+
+def test_a_folder_in_use_is_refused_in_both(tmp_path):
+    with FileLock(str(tmp_path / "lock")):
+        for result in finish_all(start_many(2, *train(TOY, tmp_path, **QUIET, steps=4))):
+            assert f"another run is training in {tmp_path}" in result.refusal()
+
+
+def test_processes_with_different_settings(tmp_path):
+    address = f"localhost:{free_port()}"
+    together = ("--coordinator", address, "--num-processes", 2, "--heartbeat-seconds", 10)
+    processes = [
+        start(
+            *train(TOY, tmp_path, *together, "--process-id", number, **QUIET, seed=number),
+            devices=2,
+        )
+        for number in (0, 1)
+    ]
+    for result in finish_all(processes):
+        assert "the processes of this run differ in experiment, settings" in result.refusal()
+    assert not list(tmp_path.iterdir())
 
 
 def test_four_processes_then_two_then_one(tmp_path):

@@ -1,5 +1,7 @@
 """Checkpoint policies, traces and compiled programs, as settings of a run."""
 
+import json
+
 import jax
 import pytest
 
@@ -37,6 +39,15 @@ def test_the_best_by_a_metric_of_training(tmp_path):
     assert inspect(tmp_path)["checkpoints"] == [best, 12]
 
 
+def test_the_best_by_a_metric_of_training_is_measured_at_its_step(tmp_path):
+    """Though no line of the log is due there."""
+    settings = SMALL | {"steps": 9, "checkpoint_every": 3, "log_every": 0}
+    succeed(*train(TOY, tmp_path, **settings, keep_best="fit/loss:max"))
+    assert steps_logged(tmp_path) == [3, 6, 9]
+    losses = {line["step"]: line["fit/loss"] for line in metrics(tmp_path) if "fit/loss" in line}
+    assert inspect(tmp_path)["checkpoints"] == [max(losses, key=losses.get), 9]
+
+
 def test_a_metric_that_never_appears(tmp_path):
     settings = SMALL | {"keep_best": "eval/bleu:max"}
     sentence = call(*train(TOY, tmp_path, **settings)).refusal()
@@ -51,9 +62,15 @@ def test_a_metric_that_never_appears(tmp_path):
     [
         ({"keep_best": "eval/error"}, "is not METRIC:min or METRIC:max"),
         ({"keep_best": "other/loss:min"}, "nothing measures other/loss"),
-        ({"keep": 0}, "would keep no checkpoint"),
+        ({"keep": 0}, "config.keep=0 is below 1"),
         ({"keep_every": -1}, "config.keep_every=-1 is below 0"),
         ({"num_samples": -1}, "config.num_samples=-1 is below 0"),
+        ({"steps": 0}, "config.steps=0 is below 1"),
+        ({"batch_size": 0}, "config.batch_size=0 is below 1"),
+        ({"accumulate": 0}, "config.accumulate=0 is below 1"),
+        ({"steps_per_call": 0}, "config.steps_per_call=0 is below 1"),
+        ({"eval_batch_size": 0}, "config.eval_batch_size=0 is below 1"),
+        ({"log_every": -1}, "config.log_every=-1 is below 0"),
         ({"checkpoint_minutes": -1}, "config.checkpoint_minutes=-1.0 is below 0"),
         ({"profile": "5"}, "config.profile=5 is not FIRST:LAST"),
         ({"profile": "5:99"}, "two of the steps 1 to 12"),
@@ -93,6 +110,15 @@ def test_where_the_time_goes(tmp_path):
         assert min(parts) >= 0
         assert sum(parts) <= 1 / line["steps_per_second"]
     assert inspect(tmp_path)["seconds_to_first_step"] > 0
+
+
+def test_what_a_finished_run_measured_stays(tmp_path):
+    succeed(*train(TOY, tmp_path, **SMALL))
+    before = json.loads((tmp_path / "run.json").read_text())
+    assert {"flops_per_step", "matmul_peak", "seconds_to_first_step"} < set(before)
+    succeed(*train(TOY, tmp_path, **SMALL))
+    after = json.loads((tmp_path / "run.json").read_text())
+    assert after == before | {"started": after["started"]}
 
 
 def test_programs_are_kept_for_the_next_run(tmp_path, monkeypatch):

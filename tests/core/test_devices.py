@@ -1,5 +1,7 @@
 """Meshes and the places of a state's leaves."""
 
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from genax.core import GenaxError
+from genax.core.data import Shard
 from genax.core.devices import Jit, Pmap, create, make_strategy
 from genax.core.mesh import make_mesh
 from genax.core.task import TrainState
@@ -40,6 +43,9 @@ def test_meshes(text, shape):
         ("data=-1,fsdp=-1", "does not fit 4 device"),
         ("data=-2,fsdp=-2", "does not fit 4 device"),
         ("data=0", "does not fit 4 device"),
+        ("data=-1,fsdp=0", "does not fit 4 device"),
+        ("data=--1", "'data=--1' is not AXIS=SIZE"),
+        ("data=2,data=4", "'data=4' is not AXIS=SIZE"),
         ("model=4", "'model=4' is not AXIS=SIZE"),
         ("data", "'data' is not AXIS=SIZE"),
         ("data=two", "'data=two' is not AXIS=SIZE"),
@@ -49,6 +55,34 @@ def test_meshes(text, shape):
 def test_meshes_that_cannot_be(text, said):
     with pytest.raises(GenaxError, match=said):
         make_mesh(text)
+
+
+def over(processes, data, rest):
+    """A strategy over devices of these processes, in the mesh's order."""
+    devices = np.array([SimpleNamespace(process_index=process) for process in processes])
+    shape = {"data": data, "fsdp": 1, "sequence": rest, "tensor": 1}
+    return Jit(SimpleNamespace(devices=devices.reshape(tuple(shape.values())), shape=shape))
+
+
+@pytest.mark.parametrize(
+    ("processes", "data", "rest", "part"),
+    [
+        ((0, 0, 1, 1), 4, 1, Shard(0, 2)),
+        ((1, 1, 0, 0), 4, 1, Shard(1, 2)),
+        ((0, 0, 1, 1), 2, 2, Shard(0, 2)),
+        ((0, 0, 1, 1), 1, 4, Shard(0, 1)),  # an axis across processes: both read all
+        ((1, 1, 2, 2, 0, 0, 3, 3), 2, 4, Shard(1, 2)),
+        ((0, 1, 0, 1), 2, 2, Shard(0, 1)),
+        ((0, 0, 0, 0), 4, 1, Shard(0, 1)),
+    ],
+)
+def test_the_part_of_a_batch_that_this_process_holds(processes, data, rest, part):
+    assert over(processes, data, rest).part == part
+
+
+def test_parts_of_two_sizes():
+    with pytest.raises(GenaxError, match="which cannot read parts of one size"):
+        _ = over((0, 0, 0, 1), 2, 2).part
 
 
 def specs(rules, text="data=1,fsdp=2,tensor=2", **shapes):

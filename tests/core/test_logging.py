@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from etils import epath
 
 from genax.core.logging import Logger
@@ -36,6 +37,19 @@ def test_what_will_be_computed_again_is_dropped(tmp_path):
         (30, 1.0),
         (40, 2.0),
     ]
+
+
+def test_a_log_is_never_cut_short_on_its_way(tmp_path, monkeypatch):
+    """A process that is killed while it drops lines leaves all of them."""
+    write(tmp_path, (10, {"a/loss": 1.0}), (20, {"a/loss": 1.0}))
+
+    def killed(self, target):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(tmp_path), "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path, step=10)
+    assert [line["step"] for line in lines(tmp_path)] == [10, 20]
 
 
 def test_scores_of_the_end_are_logged_once(tmp_path):

@@ -29,6 +29,14 @@ def test_meshes_split_the_batch_evenly():
     ]
 
 
+def test_sequences_stay_split_as_stated():
+    assert meshes(8, 4, stated="fsdp=2,sequence=4") == [
+        ("data=2,fsdp=1,tensor=1,sequence=4", 2),
+        ("data=1,fsdp=2,tensor=1,sequence=4", 2),
+    ]
+    assert meshes(2, 4, stated="sequence=4") == meshes(2, 4)
+
+
 def test_what_fits_needs_no_less():
     found = everything(8, 64, remat=True, answer=lambda plan: True)
     assert {(plan.remat, plan.accumulate) for plan in found} == {("none", 1)}
