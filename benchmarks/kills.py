@@ -1,11 +1,12 @@
 """Whether a run survives being killed: small runs, killed at random and started again to their end.
 
-    python -m benchmarks.kills --kills 100 [--seed 0]
+    python -m benchmarks.kills --kills 100 [--seed 0] [--only TEXT]
 
 Each run is `genax train` in a process of its own. A signal comes at a random time of its life, of
-its training, or while a checkpoint is being written; the same command goes on. Nothing may be lost:
-the newest finished checkpoint stays and is intact, the next start resumes from it or a later one,
-and the digest of the end is that of the run that was left alone. Exits with 1 where a check failed.
+its training, while it prepares its data, or while a checkpoint is being written; the same command
+goes on. Nothing may be lost: the newest finished checkpoint stays and is intact, the next start
+resumes from it or a later one, and the digest of the end is that of the run that was left alone.
+Exits with 1 where a check failed.
 """
 
 from __future__ import annotations
@@ -66,7 +67,10 @@ TINY = {
         "width": 4,
         "coverage_samples": 0,
     },
+    "experiments/transformer/t5.py:smoke": {"steps": 120, "checkpoint_every": 20, "evaluated": 4},
 }
+# What a run makes of its data before it compiles.
+PREPARED = {"experiments/transformer/t5.py:smoke": "tokenizer.json"}
 QUIET = {"log_every": 10, "sample_every": 0, "eval_every": 0, "num_samples": 4}
 MOST = 6  # kills in one run
 PATIENCE = 300  # seconds
@@ -108,14 +112,17 @@ def saving(workdir: Path) -> bool:
     return any("orbax-checkpoint-tmp" in name for name in names(workdir))
 
 
-def moment(workdir: Path) -> str:
+def moment(experiment: str, workdir: Path) -> str:
     """What a run is at."""
     text = said(workdir)
     if saving(workdir):
         return "saving"
     if "compiled in" in text:
         return "training"
-    return "compiling" if (workdir / "run.json").exists() else "starting"
+    if not (workdir / "run.json").exists():
+        return "starting"
+    prepared = workdir / PREPARED.get(experiment, "run.json")
+    return "compiling" if prepared.exists() else "preparing"
 
 
 def digest(workdir: Path) -> str:
@@ -133,17 +140,24 @@ def whole(experiment: str, workdir: Path) -> tuple[str, float]:
     return digest(workdir), seconds
 
 
-def kill(process: subprocess.Popen, workdir: Path, rng: random.Random, seconds: float):
+def kill(process: subprocess.Popen, experiment, workdir: Path, rng: random.Random, seconds: float):
     """A signal at a random moment: (its name, the moment, the newest checkpoint before it).
 
     None where the run had ended by then.
     """
-    at, before = rng.choice(["any", "any", "training", "training", "saving"]), newest(workdir)
+    moments = ["any", "any", "training", "training", "saving"]
+    if experiment in PREPARED and not (workdir / PREPARED[experiment]).exists():
+        moments = ["any", "preparing", "preparing"]
+    at, before = rng.choice(moments), newest(workdir)
     deadline = time.monotonic() + rng.uniform(0, seconds)
     if at == "training":
-        while process.poll() is None and moment(workdir) in ("starting", "compiling"):
+        while process.poll() is None and "compiled in" not in said(workdir):
             time.sleep(0.001)
         deadline = time.monotonic() + rng.uniform(0, seconds / 3)
+    elif at == "preparing":
+        while process.poll() is None and moment(experiment, workdir) == "starting":
+            time.sleep(0.001)
+        deadline = time.monotonic() + rng.uniform(0, 2)
     elif at == "saving":
         saves = rng.randint(1, 4)
         while process.poll() is None and saves:
@@ -154,7 +168,7 @@ def kill(process: subprocess.Popen, workdir: Path, rng: random.Random, seconds: 
     while process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.001)
     number = rng.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM])
-    at, finished = moment(workdir), newest(workdir)
+    at, finished = moment(experiment, workdir), newest(workdir)
     if process.poll() is not None:
         return None
     process.send_signal(number)
@@ -182,7 +196,7 @@ def play(experiment: str, workdir: Path, rng: random.Random, left: int, seconds:
     cached, kept, turns = rng.random() < 0.7, -1, min(left, rng.randint(2, MOST))
     while True:
         process = start(experiment, workdir, cached)
-        killed = kill(process, workdir, rng, seconds) if turns else None
+        killed = kill(process, experiment, workdir, rng, seconds) if turns else None
         turns -= 1
         if killed is None:
             if process.wait(PATIENCE):
@@ -210,22 +224,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", default="", help="experiments whose name holds this text")
     args = parser.parse_args()
     rng, tally, runs, began = random.Random(args.seed), Tally(), 0, time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         expected = {}
-        for number, experiment in enumerate(TINY):
+        chosen = [name for name in TINY if args.only in name]
+        for number, experiment in enumerate(chosen):
             expected[experiment] = whole(experiment, Path(folder) / f"whole{number}")
             print(f"{experiment}: {expected[experiment][1]:.0f} s", flush=True)
         while (done := sum(tally.kills.values())) < args.kills:
-            experiment, workdir = list(TINY)[runs % len(TINY)], Path(folder) / f"run{runs}"
+            experiment, workdir = chosen[runs % len(chosen)], Path(folder) / f"run{runs}"
             wanted, seconds = expected[experiment]
             play(experiment, workdir, rng, args.kills - done, seconds, tally)
             runs += 1
             if digest(workdir) != wanted:
                 tally.failures.append(f"{experiment}: another digest than the run left alone")
             print(f"{sum(tally.kills.values())} kills, {len(tally.failures)} failures", flush=True)
-    moments = ("starting", "compiling", "training", "saving")
+    moments = ("starting", "preparing", "compiling", "training", "saving")
     print(f"\n{'':<10}" + "".join(f"{at:>11}" for at in moments))
     for name in ("SIGKILL", "SIGTERM"):
         print(f"{name:<10}" + "".join(f"{tally.kills[name, at]:>11}" for at in moments))

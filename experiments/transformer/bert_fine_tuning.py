@@ -6,6 +6,10 @@ context. The variant cpu fine-tunes all-MiniLM-L6-v2 on 2,000 film reviews, for 
     genax import DIR runs/minilm          the Hugging Face directory of all-MiniLM-L6-v2
     genax data prepare imdb
     genax train experiments/transformer/bert_fine_tuning.py --workdir runs/imdb
+    genax sample runs/imdb --prompt "A wonderful film."
+
+Without a prompt, the first test examples are shown with what was found in them and the truth.
+Entities take a sentence, answers "QUESTION || CONTEXT".
 
 Entities need seqeval: pip install -e ".[text]".
 
@@ -26,6 +30,7 @@ from genax.evaluation.answers import answer_scores
 from genax.evaluation.entities import entity_scores
 from genax.transformer.bert import BERT, LinearHead
 from genax.transformer.decoder import PARTITION_RULES
+from genax.transformer.findings import answer_finder, class_finder, entity_finder
 from genax.transformer.fine_tuning import (
     Networks,
     SpanNetworks,
@@ -87,6 +92,7 @@ def get_config(variant="cpu"):
         log_every=10,
         checkpoint_every=100,
         sample_every=0,
+        num_samples=8,
         eval_batch_size=50,
     )
     entities = {
@@ -124,6 +130,7 @@ def get_config(variant="cpu"):
         "examples": 64,
         "evaluated": 16,
         "eval_batch_size": 8,
+        "num_samples": 2,
         "batch_size": 8,
         "steps": 20,
     }
@@ -193,22 +200,23 @@ def _published(variant):
 
 def _classes(config, data):
     names = {"text": config.text, "label": config.label}
-    return partial(ClassifiedText, **data, **names), class_loss, lambda test: {}
+    return partial(ClassifiedText, **data, **names), class_loss, lambda test: {}, class_finder
 
 
 def _entities(config, data):
     def scores(test):
         return {"entities": entity_scores(tag_logits, CONLL_LABELS)}
 
+    finder = partial(entity_finder, names=CONLL_LABELS)
     names = {"words": config.text, "labels": config.label}
-    return partial(TaggedText, **data, **names), tag_loss, scores
+    return partial(TaggedText, **data, **names), tag_loss, scores, finder
 
 
 def _answers(config, data):
     def scores(test):
         return {"answers": answer_scores(span_logits, test)}
 
-    return partial(AnswerSpans, **data), span_loss, scores
+    return partial(AnswerSpans, **data), span_loss, scores, answer_finder
 
 
 def build(config):
@@ -220,7 +228,7 @@ def build(config):
         "pretrained": config.pretrained,
     }
     parts = {"classes": _classes, "entities": _entities, "answers": _answers}[config.task]
-    data, loss, scores = parts(config, settings)
+    data, loss, scores, finder = parts(config, settings)
     train = data(limit=config.examples or None)
     test = data(split=config.test_split, limit=config.evaluated or None)
     # As in the published code: what is of single tokens has no pooler.
@@ -242,6 +250,7 @@ def build(config):
     task = Task(
         (SpanNetworks if config.task == "answers" else Networks)(encoder, head),
         [Stage([Phase("bert", loss, ("encoder", "classifier"), optimizer)])],
+        samplers={"found": finder(test)},
         evaluators={"test": Evaluator(partial(loss, train=False)), **scores(test)},
         rules=PARTITION_RULES,
     )

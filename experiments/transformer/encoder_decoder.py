@@ -28,7 +28,7 @@ from genax.transformer.translation import translation
 
 VARIANTS = {
     "cpu": "verses from English to Spanish in minutes on two cores",
-    "summaries": "functions of the standard library to their first line of documentation, embedded",
+    "summaries": "functions of the standard library to the words of their names, embedded",
     "smoke": "the same for seconds, for tests",
     **{
         name: f"{preset.params / 1e6:.0f}M parameters, WMT14 English to German by TFDS"
@@ -40,8 +40,9 @@ VARIANTS = {
 def get_config(variant="cpu"):
     """Settings of a variant.
 
-    source, target: names in the data's examples. rate_scale: of the paper's schedule. score:
-    "bleu" or "rouge" of the first `scored` texts of the evaluation, 0 for all.
+    source, target: names in the data's examples. target_context: tokens of a target, 0 as of a
+    source. rate_scale: of the paper's schedule. score: "bleu" or "rouge" of the first `scored`
+    texts of the evaluation, 0 for all.
     """
     config = base_config(
         dataset="verses",
@@ -50,6 +51,7 @@ def get_config(variant="cpu"):
         test_split="test",
         vocab_size=4_000,
         context=64,
+        target_context=0,
         hidden_size=128,
         num_layers=3,
         num_heads=4,
@@ -75,11 +77,12 @@ def get_config(variant="cpu"):
         eval_batch_size=50,
     )
     summaries = {
-        "dataset": "stdlib_summaries",
+        "dataset": "stdlib_names",
         "source": "code",
-        "target": "summary",
+        "target": "name",
         "test_split": "validation",
         "context": 128,
+        "target_context": 16,
         "batch_size": 32,
         "steps": 1_000,
         "score": "rouge",
@@ -142,6 +145,7 @@ def build(config):
         config.vocab_size,
         source=config.source,
         target=config.target,
+        target_context=config.target_context,
     )
     test = data(config.test_split, limit=config.evaluated or None)
     transformer = EncoderDecoder(

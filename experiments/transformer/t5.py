@@ -40,6 +40,7 @@ def get_config(variant="cpu"):
         test_split="validation",
         vocab_size=4_000,
         context=128,
+        target_context=16,
         hidden_size=128,
         num_layers=3,
         num_heads=4,
@@ -91,6 +92,7 @@ def _published(variant):
         "target": "highlights",
         "vocab_size": preset.vocab_size,
         "context": 512,
+        "target_context": 0,
         "hidden_size": preset.hidden_size,
         "num_layers": preset.num_layers,
         "num_heads": preset.num_heads,
@@ -120,6 +122,7 @@ def build(config):
         config.vocab_size,
         source=config.source,
         target=config.target,
+        target_context=config.target_context,
     )
     test = data(config.test_split, limit=config.evaluated or None)
     transformer = T5(

@@ -17,18 +17,19 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
     parser = verbs.add_parser(
         "eval",
         help="score a trained run on held-out data",
-        description="Score a run's newest checkpoint, with averaged weights, on held-out data.",
+        description="Score a run's newest checkpoint, with averaged weights, on held-out data. "
+        "Settings are overridden as --config.KEY=VALUE.",
     )
     parser.add_argument("workdir", metavar="WORKDIR", help="the run's folder")
     parser.add_argument("--step", type=int, metavar="N", help="of the checkpoint (default: newest)")
     parser.add_argument("--raw", action="store_true", help="weights without averaging")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, configurable=True)
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the scores."""
-    opened = reopen(args.workdir)
+    opened = reopen(args.workdir, args.settings)
     keep_programs(opened.config.get("compile_cache", True))
     if not opened.task.evaluators:
         raise GenaxError(f"the experiment of {args.workdir} has no evaluators.")

@@ -108,8 +108,8 @@ def configure(loaded: Loaded, settings: Mapping[str, str]) -> ConfigDict:
     return override(config, settings)
 
 
-def reopen(workdir: str) -> Run:
-    """The run in a folder, with the settings it was made with."""
+def reopen(workdir: str, settings: Mapping[str, str] | None = None) -> Run:
+    """The run in a folder, with the settings it was made with, or others of the command line."""
     record = read_run(workdir)
     if record is None:
         raise GenaxError(
@@ -120,10 +120,12 @@ def reopen(workdir: str) -> Run:
     if not path.is_file():
         raise GenaxError(f"the run's experiment file {path} is gone; put it back.")
     loaded = Loaded(path, record["variant"], import_file(path))
-    config = ConfigDict(_tuples(record["config"]))
+    config = override(ConfigDict(_tuples(record["config"])), settings or {})
     try:
         make_strategy(config.parallel)
     except GenaxError:
+        if any(key.startswith("parallel.") for key in settings or {}):
+            raise
         # It was trained on other devices than those at hand; any place will do to read it.
         config.parallel = base_config().parallel
     return loaded.run(config, workdir)

@@ -21,7 +21,8 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
     parser = verbs.add_parser(
         "sample",
         help="draw samples from a trained run",
-        description="Draw samples from a run's newest checkpoint, with averaged weights.",
+        description="Draw samples from a run's newest checkpoint, with averaged weights. Settings, "
+        "such as temperature, are overridden as --config.KEY=VALUE.",
     )
     parser.add_argument("workdir", metavar="WORKDIR", help="the run's folder")
     parser.add_argument(
@@ -33,12 +34,12 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
     parser.add_argument("--step", type=int, metavar="N", help="of the checkpoint (default: newest)")
     parser.add_argument("--raw", action="store_true", help="weights without averaging")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, configurable=True)
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the samples and print where."""
-    opened = reopen(args.workdir)
+    opened = reopen(args.workdir, args.settings)
     keep_programs(opened.config.get("compile_cache", True))
     samplers = opened.task.samplers
     name = args.sampler or next(iter(samplers), "")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import numpy as np
@@ -12,6 +11,13 @@ import numpy as np
 from genax.core.errors import GenaxError
 from genax.data.token_data import Example, TokenData, padded, spec
 from genax.data.tokenizers import Subwords
+
+
+def right_answers(example: Example) -> tuple[int, Sequence[str]]:
+    """Where the first right answer begins, and all of them: in genax's sets one, in SQuAD more."""
+    if "answers/text" in example:
+        return example["answers/answer_start"][0], example["answers/text"]
+    return example["start"], [example["answer"]]
 
 
 @dataclass(frozen=True)
@@ -48,18 +54,19 @@ class AnswerSpans(TokenData):
         rows: list[list[int]] = []
         segments: list[list[int]] = []
         spans: list[tuple[int, int]] = []
-        origins: list[tuple[int, int, np.ndarray]] = []
+        origins: list[tuple[int, str, int, np.ndarray]] = []
         for number, (example, question, (tokens, places)) in enumerate(
             zip(examples, questions, contexts, strict=True)
         ):
-            begin, end = example["start"], example["start"] + len(example["answer"])
+            begin, (answer, *_) = right_answers(example)
+            end = begin + len(answer)
             inside = np.flatnonzero((places[:, 0] < end) & (places[:, 1] > begin))
             head = [first, *question[: self.question_length], last]
             room = self.context - len(head) - 1
             if room < 1:
                 raise GenaxError(
-                    f"a question of {self.name} fills a context of {self.context}; choose a larger "
-                    f"one, or a question_length below {self.question_length}."
+                    f"a question of {self.name} fills a context of {self.context}; shorten it, or "
+                    f"choose a larger one, or a question_length below {self.question_length}."
                 )
             step = min(self.stride, room)
             for start in range(0, max(1, len(tokens) - room + step), step):
@@ -71,7 +78,9 @@ class AnswerSpans(TokenData):
                 rows.append([*head, *window, last])
                 segments.append([0] * len(head) + [1] * (len(window) + 1))
                 spans.append((inside[0] + shift, inside[-1] + shift) if held else (0, 0))
-                origins.append((number, len(head), places[start : start + room]))
+                origins.append(
+                    (number, example["context"], len(head), places[start : start + room])
+                )
         if not rows:
             raise GenaxError(
                 f"no answer of {self.name} fits a context of {self.context}; choose a larger one."
@@ -90,13 +99,12 @@ class AnswerSpans(TokenData):
 
     def text_of(self, row: int, start: int, end: int) -> tuple[int, str]:
         """The example that a row is of, and the text of its tokens from start to end, inclusive."""
-        number, offset, places = self._kept["origins"][row]
+        number, context, offset, places = self._kept["origins"][row]
         if start < offset or end - offset >= len(places):
             return number, ""
         begin, stop = places[start - offset, 0], places[end - offset, 1]
-        return number, self.examples[number]["context"][begin:stop]
+        return number, context[begin:stop]
 
     def answers(self, number: int) -> Sequence[str]:
         """The right answers of an example."""
-        example: Mapping[str, Any] = self.examples[number]
-        return example.get("answers") or [example["answer"]]
+        return right_answers(self.examples[number])[1]

@@ -20,14 +20,21 @@ PAD, START, END = 0, 1, 2
 class TextPairs(TokenData):
     """Both texts in one vocabulary: Vaswani et al. 2017, section 5.1.
 
-    "source" int32 [context]: text, end. "target" int32 [context + 1]: start, text, end. What is
-    beyond is padding, of number 0. In training, pairs that do not fit are left out, with a warning
-    that counts them; in evaluation they are cut. source, target: names in the examples.
+    "source" int32 [context]: text, end. "target" int32 [target_length + 1]: start, text, end. What
+    is beyond is padding, of number 0. In training, pairs that do not fit are left out, with a
+    warning that counts them; in evaluation they are cut. source, target: names in the examples.
+    target_context: of targets that are shorter than sources; 0 is as for these.
     """
 
     tokenizer: str = "bpe"
     source: str = "source"
     target: str = "target"
+    target_context: int = 0
+
+    @property
+    def target_length(self) -> int:
+        """Tokens of a target, its end included."""
+        return self.target_context or self.context
 
     @property
     def specials(self) -> Sequence[str]:
@@ -37,7 +44,7 @@ class TextPairs(TokenData):
     @property
     def element(self) -> Mapping[str, jax.ShapeDtypeStruct]:
         """Shape and dtype of one row's arrays; reads no data."""
-        return {"source": spec((self.context,)), "target": spec((self.context + 1,))}
+        return {"source": spec((self.context,)), "target": spec((self.target_length + 1,))}
 
     def texts(self, examples: Sequence[Example]) -> Iterable[str]:
         """What a new tokenizer is trained on."""
@@ -52,18 +59,18 @@ class TextPairs(TokenData):
         """Rows [n, ...]."""
         sources = tokenizer.encode_all([example[self.source] for example in examples])
         targets = tokenizer.encode_all([example[self.target] for example in examples])
-        room = self.context - 1
+        length, size = self.context, self.target_length
         pairs = list(zip(sources, targets, strict=True))
         if self.split == "train":
-            fitting = [pair for pair in pairs if max(map(len, pair)) <= room]
+            fitting = [(s, t) for s, t in pairs if len(s) < length and len(t) < size]
             if len(fitting) < len(pairs):
                 warnings.warn(
-                    f"{len(pairs) - len(fitting)} of {len(pairs)} pairs of {self.name} exceed a "
-                    f"context of {self.context} and are left out.",
+                    f"{len(pairs) - len(fitting)} of {len(pairs)} pairs of {self.name} exceed "
+                    f"contexts of {length} and {size} and are left out.",
                     stacklevel=2,
                 )
             pairs = fitting
         return {
-            "source": padded([[*s[:room], END] for s, _ in pairs], self.context, PAD),
-            "target": padded([[START, *t[:room], END] for _, t in pairs], self.context + 1, PAD),
+            "source": padded([[*s[: length - 1], END] for s, _ in pairs], length, PAD),
+            "target": padded([[START, *t[: size - 1], END] for _, t in pairs], size + 1, PAD),
         }

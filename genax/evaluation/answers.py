@@ -6,6 +6,7 @@ import re
 import string
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -26,28 +27,38 @@ def answer_scores(
     context, the span of the highest score answers; most: tokens in an answer.
     """
 
-    def rows(nets: Any, batch: Batch) -> Mapping[str, Any]:
-        inside = batch["real"] & (batch["segments"] == 1)
-        # The [SEP] that ends the context is of segment 1 too.
-        inside &= jnp.roll(inside, -1, axis=1)
-        start, end, score = best_spans(logits(nets, batch), inside, most)
-        return {"row": batch["row"], "start": start, "end": end, "score": score}
-
     def summarize(found: Mapping[str, np.ndarray], workdir: Any) -> Mapping[str, float]:
-        best: dict[int, tuple[float, str]] = {}
-        for row, start, end, score in zip(
-            *(found[name].tolist() for name in ("row", "start", "end", "score")), strict=True
-        ):
-            number, text = data.text_of(row, start, end)
-            if number not in best or score > best[number][0]:
-                best[number] = (score, text)
-        pairs = [(text, data.answers(number)) for number, (_, text) in best.items()]
+        best = best_answers(found, data)
+        pairs = [(text, data.answers(number)) for number, text in best.items()]
         return {
             "exact": float(np.mean([exact_match(*pair) for pair in pairs])),
             "f1": float(np.mean([word_f1(*pair) for pair in pairs])),
         }
 
-    return Evaluator(rows, summarize)
+    return Evaluator(partial(span_rows, logits=logits, most=most), summarize)
+
+
+def span_rows(
+    nets: Any, batch: Batch, logits: Callable[[Any, Batch], Array], most: int = 30
+) -> Mapping[str, Any]:
+    """The best span of each window of `AnswerSpans`; see `answer_scores`."""
+    inside = batch["real"] & (batch["segments"] == 1)
+    # The [SEP] that ends the context is of segment 1 too.
+    inside &= jnp.roll(inside, -1, axis=1)
+    start, end, score = best_spans(logits(nets, batch), inside, most)
+    return {"row": batch["row"], "start": start, "end": end, "score": score}
+
+
+def best_answers(found: Mapping[str, np.ndarray], data: AnswerSpans) -> Mapping[int, str]:
+    """By example, the text of its best window's span. found: as `span_rows` gives it."""
+    best: dict[int, tuple[float, str]] = {}
+    for row, start, end, score in zip(
+        *(found[name].tolist() for name in ("row", "start", "end", "score")), strict=True
+    ):
+        number, text = data.text_of(row, start, end)
+        if number not in best or score > best[number][0]:
+            best[number] = (score, text)
+    return {number: text for number, (_, text) in best.items()}
 
 
 def best_spans(

@@ -20,10 +20,11 @@ def entity_scores(logits: Callable[[Any, Batch], Array], names: Sequence[str]) -
     logits: (nets, batch) -> [b, t, labels]. names: of the labels ("O", "B-PER", ...). Data: as
     `TaggedText` gives it; the rows of a long sentence are joined.
     """
-    return Evaluator(partial(_rows, logits=logits), partial(_summarize, names=tuple(names)))
+    return Evaluator(partial(tag_rows, logits=logits), partial(_summarize, names=tuple(names)))
 
 
-def _rows(nets: Any, batch: Batch, logits: Callable[[Any, Batch], Array]) -> Mapping[str, Any]:
+def tag_rows(nets: Any, batch: Batch, logits: Callable[[Any, Batch], Array]) -> Mapping[str, Any]:
+    """The likeliest label of each token beside the true one, of rows of `TaggedText`."""
     return {
         "found": logits(nets, batch).argmax(-1),
         "labels": batch["labels"],
@@ -31,22 +32,23 @@ def _rows(nets: Any, batch: Batch, logits: Callable[[Any, Batch], Array]) -> Map
     }
 
 
+def tags_of_sentences(
+    rows: Mapping[str, np.ndarray], what: str, names: Sequence[str]
+) -> Mapping[int, list[str]]:
+    """Names of the words' labels by sentence, its rows joined. what: "found" or "labels"."""
+    tags: dict[int, list[str]] = {int(number): [] for number in np.unique(rows["sentence"])}
+    for row, labels, number in zip(rows[what], rows["labels"], rows["sentence"], strict=True):
+        tags[int(number)] += [names[tag] for tag in row[labels != UNLABELLED]]
+    return tags
+
+
 def _summarize(rows: Mapping[str, np.ndarray], workdir: Any, names: Sequence[str]):
     try:
         from seqeval import metrics
     except ImportError as error:
         raise GenaxError('entity F1 needs seqeval: python -m pip install -e ".[text]".') from error
-    sentences = np.unique(rows["sentence"])
-
-    def words(what: str) -> list[list[str]]:
-        found: dict[int, list[str]] = {int(sentence): [] for sentence in sentences}
-        for tags, labels, sentence in zip(
-            rows[what], rows["labels"], rows["sentence"], strict=True
-        ):
-            found[int(sentence)] += [names[tag] for tag in tags[labels != UNLABELLED]]
-        return list(found.values())
-
-    truth, predicted = words("labels"), words("found")
+    truth = list(tags_of_sentences(rows, "labels", names).values())
+    predicted = list(tags_of_sentences(rows, "found", names).values())
     return {
         "f1": metrics.f1_score(truth, predicted),
         "precision": metrics.precision_score(truth, predicted, zero_division=0),

@@ -237,12 +237,17 @@ class Attention(nn.Module):
         to all slots that `mask` [b, t, slots] allows; causality is then the mask's business.
         Returns the new values of x and the cache; a cross-attention's is that of its memory.
         Raises GenaxError where the heads do not divide the width or each other, and for a window
-        without causality, where it would have no effect, or below 1.
+        without causality, where it would have no effect, or below 1, and where a cross-attention
+        has nothing to read.
         """
         if self.window is not None and (self.cross or not self.causal or self.window < 1):
             raise GenaxError(
                 f"Attention: window={self.window} must be at least 1, in causal self-attention; "
                 "leave it out."
+            )
+        if self.cross and memory is None and cache is None:
+            raise GenaxError(
+                "Attention: cross-attention needs a memory, or a cache that holds one."
             )
         width = x.shape[-1]
         head_dim, kv_heads = self._heads(width)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -104,7 +105,7 @@ def generate(
     top_k: int | None = None,
     top_p: float | None = None,
     repetition_penalty: float = 1.0,
-    end_token: int | None = None,
+    end_token: int | Sequence[int] | None = None,
     pad_token: int = 0,
     **memory: Any,
 ) -> Int[Array, "b num_tokens"]:
@@ -113,13 +114,16 @@ def generate(
     decoder: bound, with `vocab_size`, `context`, `empty_cache` and `decode` as `Decoder` has them.
     mask: which tokens of the prompts are real; shorter prompts are padded on the left or right.
     temperature, top_k, top_p: see `next_tokens`. repetition_penalty: see `penalise`.
-    end_token: ends a sequence, which pad_token then fills; the loop stops once all have ended.
+    end_token: ends a sequence, which pad_token then fills; the loop stops once all have ended. Of
+    several, as LLaMA 3 has, any does.
     memory: what the first call of `decode` gets besides, such as an encoder's output.
     Raises GenaxError for empty prompts, where prompt and continuation exceed the context, and for
     an end_token that the model does not have.
     """
     check_prompts(decoder, prompts, num_tokens, mask)
-    check_token("end_token", end_token, decoder)
+    ends = np.array([] if end_token is None else end_token, np.int32).reshape(-1)
+    for token in ends.tolist():
+        check_token("end_token", token, decoder)
     # A bound module cannot be called inside lax.while_loop.
     module, variables = decoder.unbind()
 
@@ -133,7 +137,7 @@ def generate(
         drawn = jax.vmap(jax.random.fold_in, (0, None))(keys, now.number)
         token = next_tokens(drawn, logits, temperature, top_k, top_p)
         token = jnp.where(now.ended, pad_token, token)
-        ended = now.ended if end_token is None else now.ended | (token == end_token)
+        ended = now.ended | jnp.isin(token, ends)
         seen = None if seen is None else seen.at[rows, token].set(True)
         tokens = now.tokens.at[:, now.number].set(token)
         return _Progress(now.number + 1, tokens, ended, seen, cache)

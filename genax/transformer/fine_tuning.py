@@ -25,13 +25,18 @@ class SpanNetworks(Networks):
     """The classifier gives each token two scores, as the start and as the end of an answer."""
 
 
+def class_logits(nets: Any, batch: Batch, train: bool = False) -> Float[Array, "b classes"]:
+    """Scores of each text's classes. batch: as `ClassifiedText` gives it."""
+    hidden = nets.encoder(batch["tokens"], batch["real"], train=train)
+    return nets.classifier(nets.encoder.pool(hidden), train)
+
+
 def class_loss(nets: Any, batch: Batch, train: bool = True) -> Loss:
     """-log p(label | text), in nats: Devlin et al. 2018, section 4.1. Metric: accuracy.
 
     batch: as `ClassifiedText` gives it. train: whether dropout is on.
     """
-    hidden = nets.encoder(batch["tokens"], batch["real"], train=train)
-    logits = nets.classifier(nets.encoder.pool(hidden), train)
+    logits = class_logits(nets, batch, train)
     hits = (logits.argmax(-1) == batch["label"]).astype(jnp.float32)
     return Loss(cross_entropy(logits, batch["label"]), aux={"accuracy": hits})
 

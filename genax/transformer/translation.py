@@ -83,7 +83,7 @@ def translation(
     """
     write = partial(
         write_targets,
-        num_tokens=data.context - 1,
+        num_tokens=data.target_length - 1,
         num_beams=num_beams,
         length_penalty=length_penalty,
     )

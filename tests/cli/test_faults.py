@@ -231,6 +231,7 @@ def test_an_error_while_reading_data_reaches_the_user(tmp_path):
         ((TOY, "--config.parallel.strategy=xmap"), "is neither jit nor pmap"),
         ((TOY, "--config.parallel.mesh=data=3"), "does not fit 4 device(s)"),
         ((f"{TOY}:huge",), "has no variant 'huge'; it has cpu, wide"),
+        ((TOY, "--config.dtype=float31"), "config.dtype=float31 is none of float32, bfloat16"),
         (("nowhere.py",), "no experiment file nowhere.py"),
         ((__file__,), "has no function get_config"),
         ((TOY, "--init-from", "nowhere"), "nowhere holds no checkpoints"),

@@ -24,9 +24,10 @@ ARGUMENTS = {
         "--process-id",
     ],
     "sample": [
-        *("WORKDIR", "--num", "--out", "--sampler", "--prompt", "--seed", "--step", "--raw")
+        *("WORKDIR", "--num", "--out", "--sampler", "--prompt", "--seed", "--step", "--raw"),
+        "--config.KEY=VALUE",
     ],
-    "eval": ["WORKDIR", "--step", "--raw", "--json"],
+    "eval": ["WORKDIR", "--step", "--raw", "--json", "--config.KEY=VALUE"],
     "inspect": ["WORKDIR", "--step", "--json"],
     "params": ["EXPERIMENT[:VARIANT]", "--config.KEY=VALUE", "--json"],
     "data": ["list", "prepare"],
@@ -150,6 +151,8 @@ def test_eval(trained):
     assert succeed("eval", trained, "--json", "--raw").json["error"] != scores["error"]
     assert succeed("eval", trained, "--json", "--step", 4).json["step"] == 4
     assert "error: " in succeed("eval", trained).out
+    again = succeed("eval", trained, "--json", "--config.eval_batch_size=4").json
+    assert again["error"] == pytest.approx(scores["error"], rel=1e-5)
 
 
 def test_sample(trained, tmp_path):
@@ -161,6 +164,9 @@ def test_sample(trained, tmp_path):
     # The same picture that training drew at its end: averaged weights, seed 0.
     drawn = (trained / "samples" / "outputs_00000008.txt").read_text().splitlines()
     assert six[:4] == drawn
+    bare = succeed("sample", trained, "--out", tmp_path / "bare", "--config.num_samples=2")
+    assert (tmp_path / "bare.txt").read_text().splitlines() == drawn[:2]
+    assert bare.out.splitlines()[-1].endswith("bare.txt")
     succeed("sample", trained, "--seed", 1)
     other = (trained / "samples" / "outputs_00000008_seed1.txt").read_text().splitlines()
     assert len(other) == 4
@@ -174,6 +180,10 @@ def test_sample(trained, tmp_path):
         (("--prompt", "a cat"), "the sampler 'outputs' takes no --prompt"),
         (("--num", 0), "--num 0 must be at least 1"),
         (("--step", 3), "has no checkpoint of step 3, but [4, 8]"),
+        (("--out", "drawn.foo"), ".foo is no ending of a picture"),
+        (("--out", f"{TOY}/drawn.txt"), "drawn.txt can't be written"),
+        (("--config.numsamples", 2), "the closest is config.num_samples"),
+        (("--config.width", 4), "kernel is float32[8, 16], not float32[8, 4]"),
     ],
 )
 def test_samples_that_cannot_be_drawn(arguments, said, trained):

@@ -142,10 +142,18 @@ def test_pairs(examples):
 
 
 def test_pairs_that_do_not_fit_are_counted_in_training_and_cut_in_evaluation():
-    with pytest.warns(UserWarning, match="pairs of set exceed a context of 8"):
+    with pytest.warns(UserWarning, match="pairs of set exceed contexts of 8 and 8"):
         left = whole(TextPairs("set", 8, 400))
     assert len(left["source"]) < 40
     assert len(whole(TextPairs("set", 8, 400, "test"))["source"]) == 20
+    short = TextPairs("set", 32, 400, "test", target_context=6)
+    rows = whole(short)
+    assert {name: array.shape[1:] for name, array in rows.items()} == {
+        name: spec.shape for name, spec in short.element.items()
+    }
+    assert rows["source"].shape[1] == 32
+    assert rows["target"].shape[1] == short.target_length + 1 == 7
+    np.testing.assert_array_equal((rows["target"] == END).sum(1), 1)
 
 
 def test_the_tokenizer_of_the_run_is_kept(tmp_path):

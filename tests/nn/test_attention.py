@@ -111,6 +111,8 @@ def test_refusals():
         attend(x, x, x, implementation="fast")
     with pytest.raises(GenaxError, match="without mask"):
         attend(x, x, x, mask=jnp.ones((1, 1, 4), bool), causal=True, implementation="blocks")
+    with pytest.raises(GenaxError, match="needs a memory"):
+        Attention(2, cross=True).init(jax.random.key(0), x[:, :, 0])
 
 
 @pytest.mark.parametrize("window", [1, 3, 20])

@@ -97,6 +97,17 @@ def test_scores_of_few_and_many_are_the_same(shape):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
+def test_any_of_several_tokens_ends_a_sequence(model):
+    free = np.asarray(run(model, 8, temperature=0.0))
+    ends = (int(free[0, 2]), int(free[1, 4]))
+    found = np.asarray(run(model, 8, temperature=0.0, end_token=ends, pad_token=18))
+    for row, tokens in zip(found, free, strict=True):
+        places = np.flatnonzero(np.isin(tokens, ends))
+        length = places[0] + 1 if len(places) else 8
+        np.testing.assert_array_equal(row[:length], tokens[:length])
+        assert (row[length:] == 18).all()
+
+
 def test_refusals(model):
     with pytest.raises(GenaxError, match="exceed the context of 14; ask for at most 10"):
         run(model, 11)
