@@ -54,6 +54,8 @@ def run(args: argparse.Namespace) -> int:
     if args.prompt is not None:
         if sampler.prompt is None:
             raise GenaxError(f"the sampler {name!r} takes no --prompt.")
+        if any("\ud800" <= character <= "\udfff" for character in args.prompt):
+            raise GenaxError("--prompt is no UTF-8 text.")
         condition = sampler.prompt(args.prompt, num, opened.workdir)
     variables, step = restore_variables(opened, args.step, averaged=not args.raw)
     drawn = evaluate.sample(
@@ -71,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         rendered.save(path)
     if isinstance(rendered, str):
         print(rendered)
-    print(f"{num} samples of step {step} in {path}")
+    print(f"samples of step {step} in {path}")
     return 0
 
 

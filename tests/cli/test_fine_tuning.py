@@ -8,6 +8,7 @@ from genax.core.checkpoint import Checkpoints
 from tests.cli.command import call, succeed, train
 
 EXPERIMENT = "experiments/transformer/bert_fine_tuning.py:smoke-classes"
+ANSWERS = "experiments/transformer/bert_fine_tuning.py:smoke-answers"
 SMALL = {"log_every": 1, "checkpoint_every": 1, "keep": 9, "examples": 16}
 
 
@@ -36,3 +37,17 @@ def test_a_new_run_starts_from_a_folder_and_resumes_without_it(tmp_path):
     shutil.rmtree(source)
     succeed(*train(EXPERIMENT, tuned, steps=2, **settings))
     succeed("eval", tuned)
+    assert (tuned / "samples" / "found_00000002.txt").read_text().count("\ntrue: ") == 2
+    assert succeed("sample", tuned, "--prompt", "f(self)").out.startswith("f(self)\n> ")
+
+
+def test_a_question_is_answered_from_a_text_of_several_windows(tmp_path):
+    settings = SMALL | {"evaluated": 4, "eval_batch_size": 4}
+    succeed(*train(ANSWERS, tmp_path, steps=1, **settings))
+    text = "".join(f"def f{number}(x, y): pass\n" for number in range(30))
+    question = "what are the arguments of f3?"
+    told = succeed("sample", tmp_path, "--prompt", f"{question} || {text}").out
+    answer = told.partition("\n\n")[0].removeprefix(f"{question}\n> ")
+    assert answer
+    assert answer in text
+    assert "QUESTION || CONTEXT" in call("sample", tmp_path, "--prompt", question).refusal()

@@ -160,7 +160,7 @@ def test_sample(trained, tmp_path):
     result = succeed("sample", trained, "--num", 6, "--out", out)
     six = out.read_text().splitlines()
     assert len(six) == 6
-    assert result.out.splitlines()[-1] == f"6 samples of step 8 in {out}"
+    assert result.out.splitlines()[-1] == f"samples of step 8 in {out}"
     # The same picture that training drew at its end: averaged weights, seed 0.
     drawn = (trained / "samples" / "outputs_00000008.txt").read_text().splitlines()
     assert six[:4] == drawn

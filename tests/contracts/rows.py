@@ -182,7 +182,8 @@ ROWS = (
     experiment(
         "transformer/encoder_decoder.py",
         "smoke",
-        {"context": "8", "hidden_size": "16", "vocab_size": "300", "dropout": "0.0"},
+        {"context": "8", "target_context": "6", "hidden_size": "16"}
+        | {"vocab_size": "300", "dropout": "0.0"},
         classes=32,
     ),
     experiment(
