@@ -87,7 +87,7 @@ def get_config(variant="cpu"):
         "num_layers": 2,
         "rate_scale": 0.5,
         "batch_size": 32,
-        "steps": 4_000,
+        "steps": 2_000,
         "score": "rouge",
         "scored": 200,
     }

@@ -59,7 +59,7 @@ def get_config(variant="cpu"):
         steps_per_call=10,
         log_every=100,
         checkpoint_every=1_000,
-        sample_every=2_000,
+        sample_every=1_000,
         num_samples=8,
         eval_batch_size=50,
     )
