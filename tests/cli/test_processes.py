@@ -210,15 +210,15 @@ def test_a_process_that_dies_ends_the_others(moment, victim, tmp_path):
 
 def test_an_error_in_one_ends_both(tmp_path):
     """Which waits for the other as long as for one that is silent."""
-    settings = QUIET | {"checkpoint_every": 20, "steps": 2000}
+    settings = QUIET | {"checkpoint_every": 20, "steps": 2000, "fails_at": 30, "fails_in": 1}
     address = f"localhost:{free_port()}"
     together = ("--coordinator", address, "--num-processes", 2, "--heartbeat-seconds", 10)
     processes = [
         start(
-            *train(TOY, tmp_path, *together, "--process-id", number, **settings, fails_at=fails_at),
+            *train(TOY, tmp_path, *together, "--process-id", number, **settings),
             devices=2,
         )
-        for number, fails_at in enumerate((-1, 30))
+        for number in range(2)
     ]
     whole, failed = finish_all(processes)
     assert "OSError: the disk with the points went away" in failed.err

@@ -38,7 +38,7 @@ def get_config(variant="cpu"):
     """Settings of a variant.
 
     first_stage: steps of a first stage with another optimizer; 0 for a single stage.
-    table, nan_record, fails_at: see `Points`.
+    table, nan_record, fails_at, fails_in: see `Points`.
     """
     return base_config(
         steps=40,
@@ -54,6 +54,7 @@ def get_config(variant="cpu"):
         data={"records": 96},
         nan_record=-1,
         fails_at=-1,
+        fails_in=-1,
         table="",
     )
 
@@ -63,13 +64,14 @@ class Points:
     """Records x in R^8 with y = sum(x), read in order, over and over.
 
     table: a .npy file with the records, or "" to make them. nan_record: whose x is NaN.
-    fails_at: number of the global batch that can't be read.
+    fails_at: number of the global batch that can't be read; fails_in: in which part, -1 for all.
     """
 
     records: int
     table: str = ""
     nan_record: int = -1
     fails_at: int = -1
+    fails_in: int = -1
 
     @property
     def element(self):
@@ -120,7 +122,7 @@ class Batches:
         return self
 
     def __next__(self):
-        if self.number == self.data.fails_at:
+        if self.number == self.data.fails_at and self.data.fails_in in (-1, self.shard.number):
             raise OSError("the disk with the points went away")
         local = self.size // self.shard.count
         start = self.number * self.size + self.shard.number * local
@@ -175,7 +177,9 @@ def as_text(samples, workdir):
 
 def build(config):
     """The experiment that the settings describe."""
-    data = Points(config.data.records, config.table, config.nan_record, config.fails_at)
+    data = Points(
+        config.data.records, config.table, config.nan_record, config.fails_at, config.fails_in
+    )
     last = Stage(
         [
             Phase("fit", squared_error, ("regressor",), optax.adam(config.learning_rate)),
