@@ -23,11 +23,11 @@ import optax
 from genax.core import (
     Evaluator,
     Experiment,
-    GenaxError,
     Phase,
     Sampler,
     Stage,
     Task,
+    at_least,
     base_config,
 )
 from genax.core.ema import ema_warmup
@@ -143,9 +143,7 @@ def get_config(variant="cpu"):
 
 def build(config):
     """The experiment that the settings describe."""
-    for name, least in {"eval_draws": 1, "num_levels": 2}.items():
-        if config[name] < least:
-            raise GenaxError(f"config.{name}={config[name]} must be at least {least}.")
+    at_least(config, eval_draws=1, num_levels=2)
     data = partial(ImageData, config.dataset, size=config.size)
     train = data(config.train_split, flip=config.flip)
     test = data(config.test_split) if config.test_split else None

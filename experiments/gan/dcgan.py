@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from genax.core import Experiment, GenaxError, Phase, Sampler, Stage, Task, base_config
+from genax.core import Experiment, Phase, Sampler, Stage, Task, at_least, base_config
 from genax.core.ema import ema_warmup
 from genax.data import ImageData
 from genax.evaluation.classifier import class_coverage
@@ -99,9 +99,7 @@ def get_config(variant="cpu"):
 
 def build(config):
     """The experiment that the settings describe."""
-    for name, least in {"width": 1, "latent_size": 1, "coverage_samples": 0}.items():
-        if config[name] < least:
-            raise GenaxError(f"config.{name}={config[name]} must be at least {least}.")
+    at_least(config, width=1, latent_size=1, coverage_samples=0)
     train = ImageData(config.dataset, size=config.image_size)
     dtype = jnp.dtype(config.dtype)
     channels = train.element["image"].shape[-1]

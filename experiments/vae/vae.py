@@ -15,11 +15,11 @@ from flax import linen as nn
 from genax.core import (
     Evaluator,
     Experiment,
-    GenaxError,
     Phase,
     Sampler,
     Stage,
     Task,
+    at_least,
     base_config,
 )
 from genax.core.data import Shard
@@ -87,9 +87,7 @@ def get_config(variant="cpu"):
 
 def build(config):
     """The experiment that the settings describe."""
-    for name in ("latent_size", "samples", "importance_samples"):
-        if config[name] < 1:
-            raise GenaxError(f"config.{name}={config[name]} must be at least 1.")
+    at_least(config, latent_size=1, samples=1, importance_samples=1)
     train = ImageData(config.dataset, range=(0.0, 1.0))
     test = ImageData(config.dataset, "test", range=(0.0, 1.0))
     activation = nn.relu if config.relu else nn.tanh

@@ -87,6 +87,13 @@ def override(config: ConfigDict, settings: Mapping[str, str]) -> ConfigDict:
     return config.lock()
 
 
+def at_least(config: Mapping[str, Any], **least: float) -> None:
+    """Raises GenaxError where a setting is below its least value."""
+    for name, value in least.items():
+        if config[name] < value:
+            raise GenaxError(f"config.{name}={config[name]} must be at least {value}.")
+
+
 def _closest(key: str, known: Iterable[str]) -> str:
     """The known key most like `key`, or with a part most like it: "mesh" is "parallel.mesh"."""
 

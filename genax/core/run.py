@@ -15,6 +15,7 @@ from etils import epath
 
 from genax.core import peers
 from genax.core.checkpoint import Checkpoints, load_from
+from genax.core.config import at_least
 from genax.core.data import Data
 from genax.core.devices import Strategy, abstract, create, make_strategy
 from genax.core.errors import GenaxError
@@ -113,9 +114,7 @@ class Run:
     def check(self) -> None:
         """Raises GenaxError where the settings do not fit each other or the devices."""
         config, stages = self.config, self.task.stages
-        for name, least in _LEAST.items():
-            if config[name] < least:
-                raise GenaxError(f"config.{name}={config[name]} is below {least}, its least.")
+        at_least(config, **_LEAST)
         size, parts = config["batch_size"], self.strategy.shards * config["accumulate"]
         if size % parts:
             raise GenaxError(
