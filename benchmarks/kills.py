@@ -175,15 +175,16 @@ def kill(process: subprocess.Popen, experiment, workdir: Path, rng: random.Rando
     return number, at, finished
 
 
-def check(process: subprocess.Popen, workdir: Path, number: int, at: str, finished: int) -> list:
+def check(process, experiment: str, workdir: Path, number: int, at: str, finished: int) -> list:
     """What is wrong after a kill, a line each."""
     code, wrong = process.wait(PATIENCE), []
     expected = (-number,) if number == signal.SIGKILL else (-number, 128 + number, 0)
     if code not in expected:
         wrong.append(f"ended with {code}: {said(workdir)[-500:]}")
-    if number == signal.SIGTERM and code == -number and at == "training":
-        wrong.append("a signal to terminate did not save")
     now = newest(workdir)
+    over = now == TINY[experiment]["steps"]  # saved already, and on its way out
+    if number == signal.SIGTERM and code == -number and at == "training" and not over:
+        wrong.append("a signal to terminate did not save")
     if now < finished:
         wrong.append(f"checkpoint {finished} was there before and is gone; {now} is the newest")
     if now >= 0:
@@ -205,7 +206,7 @@ def play(experiment: str, workdir: Path, rng: random.Random, left: int, seconds:
             return
         number, at, finished = killed
         tally.kills[signal.Signals(number).name, at] += 1
-        for line in check(process, workdir, number, at, finished):
+        for line in check(process, experiment, workdir, number, at, finished):
             tally.failures.append(f"{experiment}, {signal.Signals(number).name} while {at}: {line}")
         if "compiled in" in said(workdir):
             resumed(experiment, workdir, kept, tally)
