@@ -24,7 +24,7 @@ RATE, DECAY, EPSILON = 1e-3, 0.1, 1e-3
 
 def require(*modules: str, extra: str = "parity") -> list:
     """Import packages of an extra, or skip; with CI set in the environment, fail instead."""
-    tops = [name.partition(".")[0] for name in modules]
+    tops = dict.fromkeys(name.partition(".")[0] for name in modules)
     missing = [name for name in tops if importlib.util.find_spec(name) is None]
     if missing:
         reason = f"needs {', '.join(missing)}: pip install 'genax[{extra}]'"
