@@ -13,12 +13,12 @@ from genax.interop.outputs import (
     LMOutput,
     PreTrainingOutput,
     QuestionAnsweringOutput,
-    check_range,
     classification_loss,
     label_loss,
     span_loss,
 )
 from genax.transformer.bert import BERT, LinearHead, MaskedLMHead
+from genax.transformer.token_range import check_range
 
 Tokens = Int[Array, "b t"]
 

@@ -8,8 +8,9 @@ from jaxtyping import Array, Float, Int
 from genax.interop.decoders import gpt_block, require_plain_gpt2
 from genax.interop.fields import Fields
 from genax.interop.links import Link, dense, flat, norm
-from genax.interop.outputs import DecisionTransformerOutput, check_range
+from genax.interop.outputs import DecisionTransformerOutput
 from genax.transformer.decision_transformer import DecisionTransformer
+from genax.transformer.token_range import check_range
 
 
 class DecisionTransformerModel(nn.Module):

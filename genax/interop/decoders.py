@@ -9,11 +9,12 @@ from jaxtyping import Array, Int
 from genax.core.errors import GenaxError
 from genax.interop.fields import Fields
 from genax.interop.links import Link, attention, dense, flat, norm
-from genax.interop.outputs import LMOutput, check_range, shifted_loss
+from genax.interop.outputs import LMOutput, shifted_loss
 from genax.nn.rotary import LongContext
 from genax.transformer.decoder import Decoder
 from genax.transformer.gpt import GPT
 from genax.transformer.llama import LLaMA
+from genax.transformer.token_range import check_range
 
 Tokens = Int[Array, "b t"]
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int, Num
 
-from genax.core.errors import GenaxError
 from genax.transformer.cross_entropy import cross_entropy
+from genax.transformer.token_range import check_range
 
 IGNORED = -100
 
@@ -56,19 +55,6 @@ class DecisionTransformerOutput:
     state_preds: Float[Array, "b k s"]
     action_preds: Float[Array, "b k a"]
     return_preds: Float[Array, "b k 1"]
-
-
-def check_range(name: str, values: Int[Array, "*b"], size: int) -> Int[Array, "*b"]:
-    """The values. Raises GenaxError where one is outside [0, size).
-
-    Inside a compiled function values are not known; there, it becomes size, whose row is NaN.
-    """
-    if isinstance(values, jax.core.Tracer):
-        return jnp.where(values < 0, size, values)
-    wrong = [value for value in np.unique(values) if not 0 <= value < size]
-    if wrong:
-        raise GenaxError(f"{name}: {wrong[0]} is not in [0, {size}).")
-    return values
 
 
 def label_loss(

@@ -1,4 +1,4 @@
-"""Token numbers that no embedding has."""
+"""Numbers of rows that a table does not have, such as tokens of another vocabulary."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from genax.core.errors import GenaxError
 
 
 def check_tokens(tokens: Int[Array, "*b"], vocab_size: int, network: str) -> Int[Array, "*b"]:
-    """The tokens. Raises GenaxError where one is outside [0, vocab_size).
+    """`check_range` of a network's tokens."""
+    hint = "; the tokenizer is of another vocabulary, or padding is marked by a number of its own"
+    return check_range(f"{network}: token", tokens, vocab_size, hint)
 
-    Inside a compiled function values are not known; there, such a token's embedding is NaN.
+
+def check_range(what: str, values: Int[Array, "*b"], size: int, hint: str = "") -> Int[Array, "*b"]:
+    """The values, numbers of rows of a table. Raises GenaxError where one is not in [0, size).
+
+    Inside a compiled function values are not known; there, what such a row gives is NaN.
     """
-    if isinstance(tokens, jax.core.Tracer):
+    if isinstance(values, jax.core.Tracer):
         # A number below 0 would count from the table's end.
-        return jnp.where(tokens < 0, vocab_size, tokens.astype(jnp.int32))
-    if tokens.size == 0:
-        return tokens
-    found = np.asarray(tokens)
-    wrong = (found < 0) | (found >= vocab_size)
+        return jnp.where(values < 0, size, values.astype(jnp.int32))
+    found = np.asarray(values)
+    wrong = (found < 0) | (found >= size)
     if wrong.any():
         place = tuple(int(axis[0]) for axis in np.nonzero(wrong))
-        raise GenaxError(
-            f"{network}: token {found[place]} at {list(place)} is not in [0, {vocab_size}); the "
-            "tokenizer is of another vocabulary, or padding is marked by a number of its own."
-        )
-    return tokens
+        raise GenaxError(f"{what} {found[place]} at {list(place)} is not in [0, {size}){hint}.")
+    return values

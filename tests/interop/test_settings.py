@@ -13,11 +13,12 @@ from safetensors.numpy import load_file, save_file
 from genax.core import GenaxError
 from genax.interop import export_pretrained, load_pretrained
 from genax.interop.describe import describe
-from genax.interop.outputs import check_range, classification_loss, label_loss, span_loss
+from genax.interop.outputs import classification_loss, label_loss, span_loss
 from genax.nn.gelu import gelu
 from genax.transformer import networks, translation
 from genax.transformer.gpt import GPT
 from genax.transformer.t5 import T5
+from genax.transformer.token_range import check_range
 from tests.interop.agreement import CASES, errors, make_reference
 from tests.parity import require
 
@@ -157,7 +158,7 @@ def test_labels_that_are_no_class():
     logits = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4)), jnp.float32)
     for wrong in (4, -1):
         labels = jnp.array([0, wrong, -100])
-        with pytest.raises(GenaxError, match=rf"labels: {wrong} is not in \[0, 4\)"):
+        with pytest.raises(GenaxError, match=rf"labels {wrong} at \[1\] is not in \[0, 4\)"):
             label_loss(logits, labels)
         assert np.isnan(jax.jit(label_loss)(logits, labels))
 
