@@ -121,7 +121,7 @@ def main() -> None:
         print(f"{side:<6} {result[side]:.4f}   trained in {result[side + '_seconds']:.0f} s")
     print(f"difference {result['difference']:+.4f}")
     if args.json:
-        args.json.write_text(json.dumps(result, indent=1) + "\n")
+        args.json.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n")
 
 
 if __name__ == "__main__":

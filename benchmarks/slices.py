@@ -113,7 +113,7 @@ def main() -> None:
             fact = facts(name)
             if args.out:
                 with args.out.open("a") as file:
-                    file.write(json.dumps(fact) + "\n")
+                    file.write(json.dumps(fact, allow_nan=False) + "\n")
         print(row(fact), flush=True)
 
 

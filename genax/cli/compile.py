@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from genax.core.ahead import Compiled, compile_ahead, topology
 from genax.core.config import override
 from genax.core.errors import GenaxError
 from genax.core.flops import step_flops
+from genax.core.record import to_json
 from genax.core.suggest import Plan, plans
 
 DESCRIPTION = """Compile an experiment's train step for a TPU slice that is not here.
@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     if args.suggest is not None:
         return _suggest(args, loaded, config, devices)
     found = describe(loaded, config, devices, args.stage)
-    print(json.dumps(found.facts) if args.json else found)
+    print(to_json(found.facts) if args.json else found)
     return 0 if found.compiled.fits else 1
 
 
@@ -226,7 +226,7 @@ def _suggest(args, loaded: Loaded, config: ConfigDict, devices) -> int:
     found.sort(key=lambda one: one.compiled.roofline.step if one.compiled.roofline else 0.0)
     if args.json:
         facts = {"tried": tried, "refused": refused, "fit": [one.facts for one in found]}
-        print(json.dumps(facts))
+        print(to_json(facts))
     else:
         print(f"{len(found)} of {tried} fit, best first:")
         for number, one in enumerate(found, start=1):

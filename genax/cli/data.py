@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 from genax.core.errors import GenaxError
+from genax.core.record import to_json
 from genax.data.cache import cache_folder, is_prepared, set_folder
 from genax.data.known import KNOWN, KnownSet, known_set
 
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 def _list(args: argparse.Namespace) -> int:
     found = [_describe(known) for known in KNOWN.values()]
     if args.json:
-        print(json.dumps({"cache": str(cache_folder()), "sets": found}))
+        print(to_json({"cache": str(cache_folder()), "sets": found}))
         return 0
     for known, facts in zip(KNOWN.values(), found, strict=True):
         counts = " + ".join(f"{count:,} {split}" for split, count in known.counts.items())

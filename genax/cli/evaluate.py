@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
+import math
+from collections.abc import Mapping
+from typing import Any
 
 from genax.cli.experiments import reopen
 from genax.cli.restore import restore_variables
 from genax.core import evaluate
 from genax.core.compilation import keep_programs
 from genax.core.errors import GenaxError
+from genax.core.record import to_json
 
 
 def add_parser(verbs: argparse._SubParsersAction) -> None:
@@ -43,8 +46,22 @@ def run(args: argparse.Namespace) -> int:
         opened.strategy,
     )
     if args.json:
-        print(json.dumps({"step": step} | scores))
+        print(to_json({"step": step, **as_json(scores)}))
         return 0
     for name, score in scores.items():
-        print(f"{name}: {score:.6g}")
+        print(f"{name}: {shown(score)}")
     return 0
+
+
+def shown(score: float) -> str:
+    """A score as a person reads it, or that there is none."""
+    return f"{score:.6g}" if math.isfinite(score) else f"no score, as the mean is {score}"
+
+
+def as_json(scores: Mapping[str, float]) -> dict[str, Any]:
+    """Scores as JSON: null for one that is not finite, and under "not_finite" what it is."""
+    found: dict[str, Any] = {
+        name: score if math.isfinite(score) else None for name, score in scores.items()
+    }
+    wrong = {name: str(scores[name]) for name, score in found.items() if score is None}
+    return found | ({"not_finite": wrong} if wrong else {})

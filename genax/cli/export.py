@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from genax.cli.experiments import reopen
 from genax.cli.import_ import FOLDER
 from genax.cli.restore import open_checkpoints, restore_variables
 from genax.core import tree
+from genax.core.record import read_json
 from genax.data.tokenizers import FILE, Subwords, read_tokenizer
 from genax.interop import export_pretrained
 from genax.interop.describe import describe
@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     """Write the directory and print what it holds."""
     kept = Path(args.workdir) / FOLDER
     if kept.is_dir():
-        config = json.loads((kept / "config.json").read_text())
+        config = read_json(kept / "config.json")
         checkpoints, step = open_checkpoints(args.workdir, args.step)
         params = tree.nest(checkpoints.arrays(step))["params"]
     else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import jax.numpy as jnp
 from genax.core.checkpoint import Checkpoints
 from genax.core.errors import GenaxError
 from genax.core.policy import Keep
+from genax.core.record import to_json
 from genax.core.task import TrainState
 from genax.interop import load_pretrained
 from genax.interop.describe import describe
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         module, variables = load_llama2c(source)
         config, _ = describe(module, variables["params"])
         folder.mkdir(parents=True)
-        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        (folder / "config.json").write_text(to_json(config, indent=2) + "\n")
     else:
         module, variables = load_pretrained(source)
         folder.mkdir(parents=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from genax.cli.restore import open_checkpoints
 from genax.core import tree
 from genax.core.config import flat
+from genax.core.record import to_json
 
 
 def add_parser(verbs: argparse._SubParsersAction) -> None:
@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
         **record,
     }
     if args.json:
-        print(json.dumps(facts))
+        print(to_json(facts))
         return 0
     for name, value in facts.items():
         if isinstance(value, dict):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 from genax.cli.experiments import import_file, is_experiment, roots
 from genax.core.errors import GenaxError
+from genax.core.record import to_json
 
 
 def add_parser(verbs: argparse._SubParsersAction) -> None:
@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     paths = filter(is_experiment, sorted(folders[0].rglob("*.py")))
     found = [_describe(path, folders[0].parent) for path in paths]
     if args.json:
-        print(json.dumps({"experiments": found}))
+        print(to_json({"experiments": found}))
         return 0
     for experiment in found:
         print(f"{experiment['path']}\n  {experiment['paper']}")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from genax.cli.experiments import configure, load
+from genax.core.record import to_json
 from genax.core.run import count_parameters
 
 
@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     counts = count_parameters(loaded.module.build(configure(loaded, args.settings)))
     total = sum(counts.values())
     if args.json:
-        print(json.dumps({"networks": counts, "total": total}))
+        print(to_json({"networks": counts, "total": total}))
         return 0
     for name, count in counts.items():
         print(f"{name}: {count:,}")

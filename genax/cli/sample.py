@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import tempfile
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from genax.cli.restore import restore_variables
 from genax.core import evaluate
 from genax.core.compilation import keep_programs
 from genax.core.errors import GenaxError
+from genax.core.step import check_seed
 
 
 def add_parser(verbs: argparse._SubParsersAction) -> None:
@@ -47,9 +49,13 @@ def run(args: argparse.Namespace) -> int:
         raise GenaxError(f"no sampler {name!r}; the task has {', '.join(samplers) or 'none'}.")
     sampler = samplers[name]
     num = opened.config["num_samples"] if args.num is None else args.num
-    if num < 1:
-        raise GenaxError(f"--num {num} must be at least 1.")
-    out = None if args.out is None else _checked(Path(args.out))
+    if not 1 <= num < 2**31:
+        raise GenaxError(f"--num {num} must be at least 1 and below {2**31}.")
+    check_seed("--seed ", args.seed)
+    out = None if args.out is None else Path(args.out)
+    if out is not None:
+        _check_ending(out, sampler.text)
+        _check_place(out)
     condition = None
     if args.prompt is not None:
         if sampler.prompt is None:
@@ -62,6 +68,8 @@ def run(args: argparse.Namespace) -> int:
         opened.task, sampler, variables, num, args.seed, condition, opened.workdir
     )
     rendered = sampler.render(drawn, opened.workdir)
+    if out is not None:
+        _check_ending(out, isinstance(rendered, str))
     if out is None or not out.suffix:
         default = opened.workdir / "samples" / f"{name}_{step:08d}_seed{args.seed}"
         path = evaluate.write_sample(rendered, default if out is None else epath.Path(out))
@@ -69,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         path = out
         path.write_text(rendered)
     else:
-        path = out if out.suffix.lower() in _pictures() else out.with_suffix(".png")
+        path = out
         rendered.save(path)
     if isinstance(rendered, str):
         print(rendered)
@@ -77,21 +85,40 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _pictures() -> set[str]:
-    endings = Image.registered_extensions()
-    return {ending for ending, kind in endings.items() if kind in Image.SAVE}
-
-
-def _checked(out: Path) -> Path:
-    """Where samples can be written; raises GenaxError before they are drawn."""
-    if out.suffix and out.suffix.lower() not in _pictures() | {".txt", ".md"}:
+def _check_ending(out: Path, text: bool | None) -> None:
+    """Raises GenaxError if a file's name is not one for a text or a picture (None: for neither)."""
+    ending = out.suffix.lower()
+    names_text, names_picture = ending in (".txt", ".md"), _is_picture(ending)
+    if ending and not (names_text or names_picture):
         raise GenaxError(
-            f"--out {out}: {out.suffix} is no ending of a picture, such as .png, or text, .txt."
+            f"--out {out}: {ending} is no ending of a picture, such as .png, or text, .txt."
         )
+    if ending and text is not None and text != names_text:
+        drawn, wanted = ("text", ".txt") if text else ("a picture", ".png")
+        raise GenaxError(
+            f"--out {out}: the sampler draws {drawn}; name a file that ends in {wanted}."
+        )
+
+
+def _is_picture(ending: str) -> bool:
+    """Whether Pillow can write files with this ending."""
+    kind = Image.registered_extensions().get(ending)
+    if kind not in Image.SAVE:
+        return False
+    try:
+        Image.new("RGB", (1, 1)).save(io.BytesIO(), kind)
+    except (OSError, ValueError):  # a format whose library is missing, or that holds no such image
+        return False
+    return True
+
+
+def _check_place(out: Path) -> None:
+    """Raises GenaxError if a file cannot be written where it is to be."""
+    if out.is_dir():
+        raise GenaxError(f"--out {out} is a folder; name a file, such as {out / 'samples'}.")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out.parent):
             pass
     except OSError as error:
         raise GenaxError(f"--out {out} can't be written: {error.strerror}.") from None
-    return out

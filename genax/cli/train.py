@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
+from genax.cli.evaluate import shown
 from genax.cli.experiments import configure, load
 from genax.core import peers
 from genax.core.checkpoint import load_from
@@ -87,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"interrupted: saved at step {outcome.step}; the same command resumes it.")
         return 128 + outcome.signal
     for name, score in outcome.scores.items():
-        print(f"{name}: {score:.6g}")
+        print(f"{name}: {shown(score)}")
     print(f"done: step {outcome.step}, samples and checkpoints in {args.workdir}")
     return 0
 

@@ -97,9 +97,12 @@ class Checkpoints:
         """The JSON record of a checkpoint, whose files are verified."""
         self.verify(step)
         try:
-            return dict(self._checkpointer.metadata(step).custom_metadata or {})
+            found = self._checkpointer.metadata(step).custom_metadata
         except Exception as error:
             raise self._damaged(step, _reason(error)) from error
+        if not isinstance(found, Mapping) or not {"run", "position"} <= set(found):
+            raise self._damaged(step, "its record is missing")
+        return dict(found)
 
     def restore(self, step: int, like: TrainState) -> TrainState:
         """The state of a step, on the shapes and places of `like` (see `devices.abstract`).

@@ -40,9 +40,8 @@ def damage(folder: epath.Path) -> list[str]:
     """
     lines = []
     for listing in sorted(folder.glob("checksums.process_*.json")):
-        try:
-            expected = json.loads(listing.read_text())
-        except ValueError:
+        expected = _expected(listing)
+        if expected is None:
             lines.append(f"{listing.name} is not readable")
             continue
         for name, (size, crc) in expected.items():
@@ -54,6 +53,23 @@ def damage(folder: epath.Path) -> list[str]:
             elif _measure(path)[1] != crc:
                 lines.append(f"{name} has another content than was written")
     return lines
+
+
+def _expected(listing: epath.Path) -> dict[str, list[int]] | None:
+    """Size and CRC-32 by name; None if a listing is not what `seal` writes."""
+    try:
+        found = json.loads(listing.read_text())
+    except ValueError:
+        return None
+    if not isinstance(found, dict):
+        return None
+    pairs = all(
+        isinstance(pair, list) and len(pair) == 2 and all(isinstance(part, int) for part in pair)
+        for pair in found.values()
+    )
+    # The first process writes the record of every checkpoint, so its listing is never empty.
+    missing = not found and listing.name == "checksums.process_0.json"
+    return found if pairs and not missing else None
 
 
 def _files(folder: epath.Path) -> Iterator[epath.Path]:

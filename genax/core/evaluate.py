@@ -73,33 +73,39 @@ def evaluate(
 ) -> dict[str, float]:
     """Scores "<evaluator>" and "<evaluator>/<aux name>" over all evaluation data.
 
-    data: None where no evaluator reads any; an evaluator then gets batch["index"] alone.
+    data: None if no evaluator reads any; an evaluator then gets batch["index"] alone.
     batch_size: global. Noise belongs to an example, so it changes the scores by rounding only.
     strategy: places the batches; None on one device.
+    Raises GenaxError for a score of no example.
     """
     scores: dict[str, float] = {}
     if not task.evaluators:
         return scores
     shard = Shard() if strategy is None else strategy.part
     local = batch_size // shard.count
-    batches = itertools.repeat({}) if data is None else data.evaluate(batch_size, shard, workdir)
+    place = (lambda batch: batch) if strategy is None else strategy.spread
+    batches = iter(()) if data is None else iter(data.evaluate(batch_size, shard, workdir))
     runs = {
         name: _Run(task, evaluator, jax.random.key(seed))
         for name, evaluator in task.evaluators.items()
     }
-    for number, batch in enumerate(batches):
-        first = number * batch_size
-        active = [run for run in runs.values() if run.wants(first)]
-        if not active or (data is None and number and not any(r.bounded for r in active)):
+    every = {"mask": np.ones(local, np.float32)}
+    counted, batch = place(every)["mask"], every
+    for first in itertools.count(0, batch_size):
+        found = next(batches, None)
+        if data is not None and found is None and not first:
+            raise GenaxError("the evaluation data has no example, so there is nothing to score.")
+        active = [run for run in runs.values() if run.wants(first, found is not None)]
+        if not active:
             break
-        batch = {"mask": np.ones(local, np.float32)} | {
-            name: array for name, array in batch.items() if name != "id"
-        }
-        batch["index"] = (first + shard.number * local + np.arange(local)).astype(np.int32)
+        # Beyond the data, a function that makes nothing of it gets the last batch again.
+        if found is not None:
+            batch = every | {name: array for name, array in found.items() if name != "id"}
+        index = (first + shard.number * local + np.arange(local)).astype(np.int32)
         with contextlib.nullcontext() if strategy is None else strategy.traced():
-            placed = batch if strategy is None else strategy.spread(batch)
+            placed = place({**batch, "index": index})
             for run in active:
-                run.add(variables, placed)
+                run.add(variables, placed, counted)
     for name, run in runs.items():
         scores |= run.scores(name, workdir)
     return scores
@@ -113,16 +119,22 @@ class _Run:
         self.sums: dict[str, tuple[float, float]] = {}
         self.parts: Sequence[str] = ()
         self.rows: list[Any] = []
+        self.reads = True
 
-    @property
-    def bounded(self) -> bool:
-        return self.evaluator.examples is not None
+    def wants(self, seen: int, there: bool) -> bool:
+        """Whether it takes a batch after `seen` examples. there: the data has one more."""
+        if self.evaluator.examples is None:
+            return there or not seen
+        return seen < self.evaluator.examples and (there or not seen or not self.reads)
 
-    def wants(self, seen: int) -> bool:
-        return self.evaluator.examples is None or seen < self.evaluator.examples
-
-    def add(self, variables, batch) -> None:
-        result, mask = _fetch(_evaluate(self.task, self.evaluator, variables, self.key, batch))
+    def add(self, variables, batch, counted) -> None:
+        """Work through a batch. counted: the mask of a batch whose data is not read."""
+        arguments = (self.task, self.evaluator, variables, self.key)
+        if not self.parts and not self.rows and self.evaluator.examples is not None:
+            self.reads = _reads(_evaluate.trace(*arguments, batch).jaxpr, batch)
+        if not self.reads:
+            batch = {**batch, "mask": counted}
+        result, mask = _fetch(_evaluate(*arguments, batch))
         if self.evaluator.summarize is None:
             parts, sums = result
             self.parts = list(parts)
@@ -135,6 +147,10 @@ class _Run:
     def scores(self, name: str, workdir: Any) -> dict[str, float]:
         if self.evaluator.summarize is not None:
             rows = jax.tree.map(lambda *parts: np.concatenate(parts), *self.rows)
+            if not len(jax.tree.leaves(rows)[0]):
+                raise GenaxError(
+                    f"evaluator {name!r}: every example of the evaluation data is padding."
+                )
             found = self.evaluator.summarize(rows, workdir)
             return {f"{name}/{score}": float(value) for score, value in found.items()}
         for part in self.parts:
@@ -171,6 +187,15 @@ def _evaluate(task: Task, evaluator: Evaluator, variables, key, batch):
         sums = sums_of(parts["loss"] if isinstance(result, Loss) else parts)
         result = {part: sums[part] for part in parts}, sums
     return result, mask
+
+
+def _reads(program: Any, batch: Mapping) -> bool:
+    """Whether a program, whose last argument is the batch, makes anything of its data."""
+    program = program.jaxpr
+    used = {id(value) for equation in program.eqns for value in equation.invars}
+    used |= {id(value) for value in program.outvars}
+    inputs = zip(sorted(batch), program.invars[-len(batch) :], strict=True)
+    return any(id(value) in used for name, value in inputs if name not in ("index", "mask"))
 
 
 def _fetch(tree: Any) -> Any:

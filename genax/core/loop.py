@@ -29,6 +29,7 @@ from genax.core.step import make_step, make_steps
 from genax.core.task import TrainState
 from genax.core.timing import Times
 from genax.core.watch import Watch
+from genax.core.weights_and_biases import check_wandb
 
 
 @dataclass(frozen=True)
@@ -54,9 +55,12 @@ def train(
     """
     began = time.monotonic() if began is None else began
     run.check()
+    run.check_losses()
     record = run.record()
     with peers.watched(run.workdir):
         peers.check_alike(what_runs(record, from_step))
+        check_wandb(run.config["wandb"])
+        peers.check_one_folder(run.workdir)
         # A signal that comes while the last checkpoint is finished must not end that either.
         with run.lock(), Interrupt() as interrupt:
             outcome = _train(run, record, from_step, change, began, interrupt)
@@ -117,8 +121,6 @@ class _Session:
         number, start = run.task.stage_at(step)
         length = run.task.stages[number].steps
         end = run.total if length is None else min(run.total, start + length)
-        if (end - step) % k:
-            raise GenaxError(f"config.steps_per_call={k} does not divide steps {step} to {end}.")
 
         one = make_step(run.task, number, config["accumulate"])
         advance = run.strategy.compile(make_steps(one) if k > 1 else one, state, k > 1)

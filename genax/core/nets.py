@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 import flax.linen as nn
@@ -10,9 +12,12 @@ import jax
 from jax import lax
 from jaxtyping import Array, Key
 
+from genax.core.errors import GenaxError
 from genax.core.task import Batch
 
 BATCH_AXIS = "batch_shard"
+# What is traced sees one of several microbatches, as inside `pmap` it sees one of several shards.
+_MICROBATCH = ContextVar("microbatch", default=False)
 
 
 def batch_axis() -> str | None:
@@ -25,9 +30,27 @@ def batch_axis() -> str | None:
 
 
 def gather(x: Array) -> Array:
-    """The global batch of which `x` is this device's part; `x` itself under jit."""
+    """The global batch of which `x` is this device's part; `x` itself under jit.
+
+    Raises GenaxError in a microbatch, in which the rest of the batch is not at hand.
+    """
+    if _MICROBATCH.get():
+        raise GenaxError(
+            "a loss gathers the whole batch, which is not at hand in microbatches: its mean would "
+            "be that of another loss; set config.accumulate=1."
+        )
     axis = batch_axis()
     return x if axis is None else lax.all_gather(x, axis, axis=0, tiled=True)
+
+
+@contextlib.contextmanager
+def microbatch() -> Iterator[None]:
+    """Around the tracing of a loss on one of several microbatches."""
+    token = _MICROBATCH.set(True)
+    try:
+        yield
+    finally:
+        _MICROBATCH.reset(token)
 
 
 def example_keys(nets: nn.Module, batch: Batch) -> Key[Array, " batch"]:

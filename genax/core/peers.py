@@ -6,13 +6,16 @@ import contextlib
 import ctypes
 import os
 import re
+import secrets
 import signal
+import socket
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import numpy as np
+from etils import epath
 from jax.experimental import multihost_utils
 
 from genax.core.errors import GenaxError
@@ -40,6 +43,7 @@ def connect(
     heartbeat: seconds of silence after which a process counts as ended. From now on the end of
     another process ends this one, with a sentence. Raises GenaxError where they do not meet.
     """
+    _check_place(coordinator, number, process, heartbeat)
     _when_aborted(lambda: _leave(_APART))
     try:
         jax.distributed.initialize(
@@ -93,6 +97,70 @@ def check_alike(meant: str) -> None:
             "the processes of this run differ in experiment, settings, data or versions; run the "
             "same command on all."
         )
+
+
+def check_one_folder(workdir: Any) -> None:
+    """Raises GenaxError, in all processes, if they do not see one folder as their run's.
+
+    The first writes a file whose name nobody can have seen before, as caches of a shared file
+    system would hide a new file of an old name for a while.
+    """
+    if jax.process_count() == 1:
+        return
+    first, folder = jax.process_index() == 0, epath.Path(workdir)
+    number = int(multihost_utils.broadcast_one_to_all(np.int32(secrets.randbits(31))))
+    mark, new = folder / f"process0.{number}", not folder.exists()
+    if first:
+        folder.mkdir(parents=True, exist_ok=True)
+        mark.write_text(f"{number}\n")
+    meet("the first process has written a number")
+    seen = multihost_utils.process_allgather(np.int32(mark.exists()))
+    if first:
+        mark.unlink()
+    if seen.all():
+        return
+    if first and new and "://" not in str(folder):
+        folder.rmdir()
+    without = ", ".join(str(process) for process, sees in enumerate(seen) if not sees)
+    raise GenaxError(
+        f"the processes of this run do not share the folder {workdir}: process {without} does not "
+        "see what process 0 writes there; give all of them one --workdir that all of them see."
+    )
+
+
+def _check_place(
+    coordinator: str | None, number: int | None, process: int | None, heartbeat: int
+) -> None:
+    """Raises GenaxError if this process cannot take its place in the run."""
+    if not 1 <= heartbeat < 2**31:
+        raise GenaxError(f"--heartbeat-seconds {heartbeat} must be from 1 to {2**31 - 1}.")
+    if number is not None and number < 1:
+        raise GenaxError(f"--num-processes {number} must be at least 1.")
+    if process is not None and not 0 <= process < (number or process + 1):
+        raise GenaxError(f"--process-id {process} is none of 0 to {(number or 2**31) - 1}.")
+    if coordinator is None:
+        return
+    found = re.fullmatch(r"(\[[^\]]+\]|[^\s:\[\]]+):([0-9]{1,5})", coordinator)
+    if found is None or not 1 <= int(found[2]) < 2**16:
+        raise GenaxError(
+            f"--coordinator {coordinator} is not HOST:PORT, such as node0:1234, with a port from "
+            f"1 to {2**16 - 1}."
+        )
+    if process == 0:
+        _check_free(int(found[2]))
+
+
+def _check_free(port: int) -> None:
+    """Raises GenaxError if somebody listens on a port, which JAX's service would share with it."""
+    both = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if both else socket.AF_INET
+    try:
+        socket.create_server(("", port), family=family, dualstack_ipv6=both).close()
+    except OSError as error:
+        raise GenaxError(
+            f"--coordinator: port {port} is in use, perhaps by another run ({error.strerror}); "
+            "choose another port, the same for all processes."
+        ) from error
 
 
 def _when_aborted(say: Callable[[], None]) -> None:

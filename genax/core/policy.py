@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,8 +53,25 @@ def parse_best(text: str) -> Best | None:
 
 
 @dataclass(frozen=True)
+class FirstOfEach:
+    """A policy of Orbax: the first checkpoint at or after each multiple of `every` steps.
+
+    It stays, and so does the answer when the ones after it have been deleted.
+    """
+
+    every: int
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+        """Whether each checkpoint, oldest first, stays."""
+        multiples = [checkpoint.step // self.every for checkpoint in checkpoints]
+        return [
+            multiple > before for before, multiple in zip([0, *multiples], multiples, strict=False)
+        ]
+
+
+@dataclass(frozen=True)
 class Keep:
-    """Which checkpoints stay: the `newest` ones, each one of a multiple of `every`, the `best`.
+    """Which checkpoints stay: the `newest`, the first at each multiple of `every`, the `best`.
 
     newest: None keeps all. every: 0 is none.
     """
@@ -68,7 +85,7 @@ class Keep:
         policies = ocp.training.preservation_policies
         kept: list[Any] = [policies.LatestN(self.newest)]
         if self.every:
-            kept.append(policies.EveryNSteps(self.every))
+            kept.append(FirstOfEach(self.every))
         if best := self.best:
             # Of other runs of the command, with another metric.
             without = math.inf if best.lowest else -math.inf

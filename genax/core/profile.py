@@ -18,7 +18,8 @@ def parse_steps(text: str, total: int) -> tuple[int, int] | None:
     if not text:
         return None
     first, _, last = text.partition(":")
-    if not (first.isdigit() and last.isdigit() and 1 <= int(first) <= int(last) <= total):
+    whole = first.isdecimal() and last.isdecimal()
+    if not (whole and 1 <= int(first) <= int(last) <= total):
         raise GenaxError(
             f"config.profile={text} is not FIRST:LAST, two of the steps 1 to {total} in order."
         )

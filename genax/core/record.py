@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import subprocess
 import time
@@ -14,7 +15,7 @@ from typing import Any
 import jax
 from etils import epath
 
-from genax.core.config import difference
+from genax.core.config import difference, flat
 from genax.core.errors import GenaxError
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -51,8 +52,9 @@ def make_record(
 def what_runs(record: Mapping[str, Any], from_step: int | None) -> str:
     """What must be the same in all processes of a run, whose checkouts may lie elsewhere."""
     names = ("variant", "config", "data", "parameters", "versions")
-    experiment = Path(record["experiment"]).name
-    return json.dumps([experiment, from_step, *(record[name] for name in names)], sort_keys=True)
+    same = {name: record[name] for name in names}
+    same |= {"experiment": Path(record["experiment"]).name, "from_step": from_step}
+    return to_json(same, sort_keys=True)
 
 
 def check_same_run(old: Mapping[str, Any], new: Mapping[str, Any], workdir: Any) -> list[str]:
@@ -61,6 +63,11 @@ def check_same_run(old: Mapping[str, Any], new: Mapping[str, Any], workdir: Any)
     Raises GenaxError where the record in `workdir` is of another experiment, or the new settings
     or the data as it is now would change the global batch or the order of the data.
     """
+    if "experiment" not in old:
+        raise GenaxError(
+            f"{workdir} holds what `genax import` wrote, no run to go on with; start from it by "
+            "--init-from and choose another --workdir."
+        )
     was, now = (f"{Path(r['experiment']).name}:{r['variant']}" for r in (old, new))
     if was != now:
         raise GenaxError(f"{workdir} holds a run of {was}, not of {now}; choose another --workdir.")
@@ -83,15 +90,45 @@ def read_run(workdir: epath.PathLike) -> dict[str, Any] | None:
     path = epath.Path(workdir) / "run.json"
     if not path.exists():
         return None
+    found = read_json(path)
+    for name, kind in {"experiment": str, "variant": str, "config": dict, "data": object}.items():
+        if name not in found or not isinstance(found[name], kind):
+            raise GenaxError(
+                f"{path} is no record of a run, as its {name!r} is missing; restore it, or remove "
+                "it and let `genax train` write it again."
+            )
+    return found
+
+
+def read_json(path: epath.PathLike) -> dict[str, Any]:
+    """The JSON object in a file; raises GenaxError if it holds anything else."""
     try:
-        return json.loads(path.read_text())
-    except ValueError as error:
-        raise GenaxError(f"{path} is not readable JSON ({error}); restore or remove it.") from error
+        found = json.loads(epath.Path(path).read_text())
+    except (ValueError, RecursionError) as error:
+        raise GenaxError(f"{path} is not readable as JSON ({error}); restore it.") from error
+    if not isinstance(found, dict):
+        raise GenaxError(f"{path} holds no JSON object; restore it.")
+    return found
+
+
+def to_json(value: Mapping[str, Any], **options: Any) -> str:
+    """JSON text; raises GenaxError for NaN and infinity, which JSON does not have."""
+    try:
+        return json.dumps(value, allow_nan=False, **options)
+    except ValueError:
+        wrong = [f"{name}={leaf}" for name, leaf in flat(value).items() if not _finite(leaf)]
+        raise GenaxError(f"{', '.join(wrong)} is no finite number; give one.") from None
+
+
+def _finite(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def write_json(path: epath.Path, value: Mapping[str, Any]) -> None:
     """`write_text` of a JSON value."""
-    write_text(path, json.dumps(value, indent=1) + "\n")
+    write_text(path, to_json(value, indent=1) + "\n")
 
 
 def write_text(path: epath.Path, text: str) -> None:

@@ -22,7 +22,7 @@ from genax.core.errors import GenaxError
 from genax.core.policy import Keep, parse_best
 from genax.core.profile import parse_steps
 from genax.core.record import check_same_run, make_record, read_run, write_json
-from genax.core.step import init_optimizers, init_state
+from genax.core.step import check_seed, init_optimizers, init_state, make_step
 from genax.core.task import Experiment, Task, TrainState
 
 _AT_LEAST_1 = ("steps", "batch_size", "steps_per_call", "accumulate", "eval_batch_size", "keep")
@@ -115,6 +115,7 @@ class Run:
         """Raises GenaxError where the settings do not fit each other or the devices."""
         config, stages = self.config, self.task.stages
         at_least(config, **_LEAST)
+        check_seed("config.seed=", config["seed"])
         size, parts = config["batch_size"], self.strategy.shards * config["accumulate"]
         if size % parts:
             raise GenaxError(
@@ -131,6 +132,13 @@ class Run:
                     f"config.steps_per_call={k} does not divide {length} steps of a run or stage; "
                     f"{math.gcd(k, length)} does."
                 )
+
+    def check_losses(self) -> None:
+        """Raises GenaxError if a stage has a loss that cannot be computed by microbatches."""
+        accumulate = self.config["accumulate"]
+        for stage in range(len(self.task.stages)) if accumulate > 1 else ():
+            step = make_step(self.task, stage, accumulate)
+            jax.eval_shape(step, self.shapes(stage), self.abstract_batch(stage))
 
     def _check_saving(self) -> None:
         config, best, _ = self.config, self.keep.best, self.profile
@@ -212,7 +220,14 @@ class Run:
             )
         if change is not None:
             raise GenaxError(f"{self.workdir} has checkpoints; a partial load starts a new run.")
-        stage, _ = self.task.stage_at(step)
+        stage, start = self.task.stage_at(step)
+        k, length = self.config["steps_per_call"], self.task.stages[stage].steps
+        end = self.total if length is None else min(self.total, start + length)
+        if (end - step) % k:
+            raise GenaxError(
+                f"config.steps_per_call={k} does not divide the steps {step} to {end} that are "
+                f"left; {math.gcd(k, end - step)} does."
+            )
         state = checkpoints.restore(step, self.abstract(stage))
         says = [f"resuming at step {step}"] + [f"changed setting {line}" for line in changed]
         if self.primary:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from jax import lax
 
 from genax.core import ema, tree
 from genax.core.errors import GenaxError
-from genax.core.nets import batch_axis
+from genax.core.nets import batch_axis, microbatch
 from genax.core.task import Batch, Loss, Losses, Phase, PyTree, Task, TrainState
 
 Metrics = dict[str, jax.Array]
@@ -23,6 +24,12 @@ Metrics = dict[str, jax.Array]
 _OWN = ("loss", "grad_norm", "finite", "counts")
 
 Element = Mapping[str, jax.ShapeDtypeStruct]
+
+
+def check_seed(name: str, seed: int) -> None:
+    """Raises GenaxError for a seed that is no uint32, beyond which keys repeat or overflow."""
+    if not 0 <= seed < 2**32:
+        raise GenaxError(f"{name}{seed} must be from 0 to {2**32 - 1}.")
 
 
 def init_state(
@@ -149,12 +156,13 @@ def _minimise(task: Task, phase: Phase, accumulate, params, batch, key, local_st
     leaves = tree.flatten(params)
     apply = nn.apply(phase.loss, task.networks, mutable=DenyList("params"))
 
-    def measure(trained, microbatch, shard):
-        loss, collections = apply(
-            {"params": tree.unflatten(leaves | trained, params), **old.collections},
-            dict(microbatch, step=local_step),
-            rngs=keys_of(task, key, shard),
-        )
+    def measure(trained, part, shard):
+        with contextlib.nullcontext() if accumulate == 1 else microbatch():
+            loss, collections = apply(
+                {"params": tree.unflatten(leaves | trained, params), **old.collections},
+                dict(part, step=local_step),
+                rngs=keys_of(task, key, shard),
+            )
         sums = sums_of(loss)
         parts = {part: sums[part] for part in parts_of(loss)}
         return parts, (sums, {name: collections[name] for name in old.collections})
@@ -164,9 +172,9 @@ def _minimise(task: Task, phase: Phase, accumulate, params, batch, key, local_st
         weights = {name: part.weight for name, part in parts.items()}
         return weights if axis is None else lax.psum(weights, axis)
 
-    def gradient_of(microbatch, shard, weights=None):
+    def gradient_of(part, shard, weights=None):
         parts, back, (sums, new) = jax.vjp(
-            lambda trained: measure(trained, microbatch, shard), old.params, has_aux=True
+            lambda trained: measure(trained, part, shard), old.params, has_aux=True
         )
         weights = weights_of(parts) if weights is None else weights
         slopes = {name: Sum(1 / weight, jnp.zeros(())) for name, weight in weights.items()}
@@ -184,8 +192,8 @@ def _minimise(task: Task, phase: Phase, accumulate, params, batch, key, local_st
         # Where weights do not depend on the networks, XLA leaves these out of this pass.
         weights = weights_of(_summed(lambda *args: measure(old.params, *args)[0], inputs))
 
-        def contribution(microbatch, shard):
-            gradient, sums, new, _ = gradient_of(microbatch, shard, weights)
+        def contribution(part, shard):
+            gradient, sums, new, _ = gradient_of(part, shard, weights)
             return gradient, sums, _changes(old.collections, new)
 
         gradient, sums, changes = _summed(contribution, inputs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,8 @@ import flax.linen as nn
 import jax
 import optax
 from flax import struct
+
+from genax.core.errors import GenaxError
 
 Batch = Mapping[str, Any]
 PyTree = Any
@@ -76,7 +79,8 @@ class Sampler:
     """Draws samples: function(nets, batch) -> one sample per element of batch["index"].
 
     batch: "index", and the arrays of condition(num, workdir) where samples are conditioned.
-    render: function(samples, workdir) -> a PIL image or a text, what a person looks at.
+    render: function(samples, workdir) -> a PIL image or a text, what a person looks at. Its
+      annotation says which, so that `genax sample --out` can refuse before anything is drawn.
     prompt: function(text, num, workdir) -> such arrays, where a user's text can condition them.
     """
 
@@ -85,6 +89,12 @@ class Sampler:
     condition: Callable[[int, Any], Batch] | None = None
     prompt: Callable[[str, int, Any], Batch] | None = None
 
+    @property
+    def text(self) -> bool | None:
+        """Whether `render` is annotated to return a text; None if it is not annotated."""
+        returned = inspect.signature(self.render).return_annotation
+        return None if returned is inspect.Signature.empty else returned in (str, "str")
+
 
 @dataclass(frozen=True, eq=False)
 class Evaluator:
@@ -92,12 +102,20 @@ class Evaluator:
 
     summarize: where a score is no mean (an FID, a BLEU), function returns a pytree of arrays, one
       row per element; summarize(rows, workdir) makes the scores of them, joined over all batches.
-    examples: read at most this many; None is all.
+    examples: how many, at least 1; None is all that the data has. A function that reads the data
+      gets no more than there are. One that uses batch["index"] alone, such as one that draws
+      samples, gets as many as it asks for.
     """
 
     function: Callable[[Any, Batch], Any]
     summarize: Callable[[PyTree, Any], Mapping[str, float]] | None = None
     examples: int | None = None
+
+    def __post_init__(self):
+        if self.examples is not None and self.examples < 1:
+            raise GenaxError(
+                f"an evaluator of {self.examples} examples has no score; it reads at least 1."
+            )
 
 
 @dataclass(frozen=True, eq=False)

@@ -56,7 +56,7 @@ def fingerprint_examples(name: str, split: str) -> str:
     """SHA-256 (hex) that changes with the examples. Raises GenaxError as `load_examples` does."""
     builder = _builder(name, split)
     if builder is None:
-        content = json.dumps(stdlib_examples(name)[split]).encode()
+        content = json.dumps(stdlib_examples(name)[split], allow_nan=False).encode()
         return hashlib.sha256(content).hexdigest()
     open_split(builder, name, split)
     content = repr((fingerprint_folder(folder_of(builder)), split)).encode()

@@ -42,7 +42,9 @@ def stored(example: Mapping[str, Any]) -> Example:
 def _stored(value: Any) -> Any:
     if isinstance(value, int):
         return np.int32(value)
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = (
+        value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, allow_nan=False)
+    )
     return np.frombuffer(text.encode(errors="surrogatepass"), np.uint8)
 
 

@@ -70,7 +70,7 @@ class Bytes:
 
     def to_json(self) -> str:
         """What `load_tokenizer` reads."""
-        return json.dumps({"kind": self.kind})
+        return json.dumps({"kind": self.kind}, allow_nan=False)
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Characters:
 
     def to_json(self) -> str:
         """What `load_tokenizer` reads."""
-        return json.dumps({"kind": self.kind, "vocabulary": self.vocabulary})
+        return json.dumps({"kind": self.kind, "vocabulary": self.vocabulary}, allow_nan=False)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from collections.abc import Iterable, Mapping
@@ -18,6 +17,7 @@ from safetensors.numpy import save_file
 
 from genax.core import tree
 from genax.core.errors import GenaxError
+from genax.core.record import read_json, to_json
 from genax.interop.architectures import ARCHITECTURES, Architecture
 from genax.interop.fields import Fields
 
@@ -93,7 +93,7 @@ def export_pretrained(
             tensors[name] = np.ascontiguousarray(array)
     directory.mkdir(parents=True, exist_ok=True)
     save_file(tensors, directory / WEIGHTS, metadata={"format": "pt"})
-    (directory / CONFIG).write_text(json.dumps(dict(config), indent=2, sort_keys=True) + "\n")
+    (directory / CONFIG).write_text(to_json(dict(config), indent=2, sort_keys=True) + "\n")
 
 
 def build_model(config: Mapping[str, Any], source: str | Path, names: set[str]) -> nn.Module:
@@ -128,13 +128,7 @@ def _shapes(module: nn.Module, architecture: Architecture) -> dict[str, jax.Shap
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise GenaxError(f"{path} is missing: {path.parent} is no Hugging Face directory.")
-    try:
-        found = json.loads(path.read_text())
-    except (ValueError, RecursionError) as error:
-        raise GenaxError(f"{path} is not readable as JSON ({error}).") from error
-    if not isinstance(found, dict):
-        raise GenaxError(f"{path} holds no JSON object.")
-    return found
+    return read_json(path)
 
 
 def _files(directory: Path) -> Mapping[str, Path]:

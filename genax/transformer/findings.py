@@ -75,7 +75,7 @@ def _sampler(
 
 def _bytes(content: Any, rows: int) -> np.ndarray:
     """JSON in as many rows of bytes as there are samples, which are arrays: uint8 [rows, n]."""
-    text = json.dumps(content).encode()
+    text = json.dumps(content, allow_nan=False).encode()
     return np.frombuffer(text.ljust(-(-len(text) // rows) * rows), np.uint8).reshape(rows, -1)
 
 
