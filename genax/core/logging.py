@@ -33,6 +33,7 @@ class Logger:
         self._store = workdir if "://" in str(workdir) else None
         self._here = epath.Path(tempfile.mkdtemp(prefix="genax-")) if self._store else workdir
         self._copied = time.monotonic()
+        self._wandb = start_wandb(wandb, workdir, self._here, config or {}) if wandb else None
         path = workdir / "metrics.jsonl"
         text = path.read_bytes().decode(errors="replace") if path.exists() else ""
         lines = text.splitlines(keepends=True)
@@ -42,12 +43,13 @@ class Logger:
         # Whether the log has the scores of the restored step.
         self.scored = any(_is_score(values, step) for _, values in kept)
         if lines:
-            write_text(self._here / path.name, "".join(line for line, _ in kept))
+            write_text(
+                self._here / path.name, "".join(line.rstrip("\n") + "\n" for line, _ in kept)
+            )
         self._file = (self._here / path.name).open("a")
         self._folder = self._here / "tensorboard"
         self._board = SummaryWriter(str(self._folder), purge_step=step + 1, max_queue=1000)
         self._board_thread = self._board.file_writer.event_writer._worker
-        self._wandb = start_wandb(wandb, workdir, self._here, config or {}) if wandb else None
         self._bar = tqdm(
             total=total, initial=step, unit="step", dynamic_ncols=True, mininterval=1.0
         )

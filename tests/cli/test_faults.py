@@ -108,6 +108,37 @@ def test_an_unknown_step_to_go_back_to(run):
     assert "has no checkpoint of step 5" in refused(run, "inspect", run, "--step", 5)
 
 
+def test_a_checkpoint_whose_record_is_gone(run):
+    """Where no checksums tell."""
+    newest = run / "checkpoints" / "8"
+    (newest / "checksums.process_0.json").unlink()
+    (newest / "_CHECKPOINT_METADATA").unlink()
+    for arguments in (train(TOY, run, **SMALL | {"steps": 12}), ("inspect", run), ("eval", run)):
+        sentence = refused(run, *arguments)
+        assert f"{newest} is damaged (its record is missing)" in sentence
+        assert "the one before is of step 4: add --from-step 4" in sentence
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [("[]", "holds no JSON object"), ("{}", "'experiment' is missing")]
+)
+def test_a_damaged_record_of_a_run(content, said, run):
+    (run / "run.json").write_text(content)
+    for verb in ("eval", "sample"):
+        sentence = refused(run, verb, run)
+        assert f"{run / 'run.json'}" in sentence
+        assert said in sentence
+    # The checkpoint has the record as well.
+    succeed(*train(TOY, run, **SMALL))
+    succeed("eval", run)
+
+
+def test_steps_that_a_call_does_not_divide(run):
+    succeed(*train(TOY, run, **SMALL | {"steps": 9}))
+    sentence = refused(run, *train(TOY, run, **SMALL | {"steps": 12, "steps_per_call": 2}))
+    assert "config.steps_per_call=2 does not divide the steps 9 to 12 that are left" in sentence
+
+
 ON_A_FULL_DISK = """
 import resource, sys
 from genax.cli.main import main
@@ -238,6 +269,9 @@ def test_an_error_while_reading_data_reaches_the_user(tmp_path):
         ((TOY, "--map", "params=params"), "--map says what --init-from DIR takes"),
         ((TOY, "--from-step", "3"), "has no checkpoint of step 3"),
         ((TOY, "--num-processes", "2", "--process-id", "0"), "need --coordinator HOST:PORT"),
+        ((TOY, "--coordinator", "localhost"), "--coordinator localhost is not HOST:PORT"),
+        ((TOY, "--distributed", "--heartbeat-seconds", "0"), "--heartbeat-seconds 0 must be from"),
+        (("experiments/diffusion/ddpm.py:digits", "--config.eval_examples=-1"), "has no score"),
     ],
 )
 def test_a_command_that_cannot_be_meant(arguments, said, tmp_path):

@@ -1,5 +1,7 @@
 """Experiments in a user's own files: what may be written there, and what is said of mistakes."""
 
+import json
+
 import pytest
 
 from tests.cli.command import TOY, call, succeed, train
@@ -8,6 +10,7 @@ OWN = f"""
 from __future__ import annotations
 from genax.cli.experiments import load
 from genax.core import *
+import jax.numpy as jnp
 import optax
 from dataclasses import replace
 from beside import nothing
@@ -89,3 +92,80 @@ def test_missing_evaluation_data_is_said_before_training(tmp_path):
     sentence = call(*train(experiment, tmp_path / "run", test_split="nope", steps=10)).refusal()
     assert "no split" in sentence
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+GATHERS = """
+from genax.core.nets import gather
+
+def build(config):
+    experiment = toy.build(config)
+    contrast = Phase("contrast", whole, ("regressor",), optax.sgd(1e-3))
+    stages = [Stage(experiment.task.stages[0].phases, 2), Stage([contrast])]
+    return replace(experiment, task=replace(experiment.task, stages=stages))
+
+def whole(nets, batch):
+    return Loss((gather(nets.regressor(batch["x"]))[None] - batch["y"][:, None]) ** 2)
+"""
+
+
+def test_a_loss_of_the_whole_batch_in_microbatches(write, tmp_path):
+    """Also if a later stage has it; it is refused before the folder is made."""
+    own = write("loss", GATHERS)
+    sentence = call(*train(own, tmp_path / "run", accumulate=2, steps=4)).refusal()
+    assert "a loss gathers the whole batch" in sentence
+    assert "set config.accumulate=1" in sentence
+    assert not (tmp_path / "run").exists()
+    succeed(*train(own, tmp_path / "run", steps=4))
+
+
+SCORES = """
+def not_a_number(nets, batch):
+    y = batch["y"]
+    return Loss(y * jnp.nan, aux={"whole": y * 0, "none": Loss(y, 0 * y)})
+
+def build(config):
+    experiment = toy.build(config)
+    evaluators = {"error": Evaluator(not_a_number), "right": Evaluator(toy.squared_error)}
+    return replace(experiment, task=replace(experiment.task, evaluators=evaluators))
+"""
+
+
+def strict_json(text):
+    """The object that a parser of JSON proper reads, which knows neither NaN nor Infinity."""
+
+    def refuse(name):
+        raise AssertionError(f"{name} is no JSON: {text}")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def test_a_score_that_is_not_finite_is_never_shown_as_one(write, tmp_path):
+    out = succeed(*train(write("loss", SCORES), tmp_path / "run", steps=2)).out
+    for text in (out, succeed("eval", tmp_path / "run").out):
+        assert "error: no score, as the mean is nan" in text.splitlines()
+        assert "error/none: no score, as the mean is nan" in text.splitlines()
+        assert "error/whole: 0" in text.splitlines()
+        assert "nan" not in text.replace("no score, as the mean is nan", "")
+    found = strict_json(succeed("eval", tmp_path / "run", "--json").out.splitlines()[-1])
+    assert found["error"] is None
+    assert found["error/none"] is None
+    assert found["not_finite"] == {"error": "nan", "error/none": "nan"}
+    assert found["error/whole"] == 0
+    assert found["right"] > 0
+    for name in ("run.json", "metrics.jsonl"):
+        text = (tmp_path / "run" / name).read_text()
+        for one in [text] if name == "run.json" else text.splitlines():
+            strict_json(one)
+
+
+def test_a_setting_that_json_cannot_hold(write, tmp_path):
+    """Though it is no setting of the command line, but a default."""
+    lines = """
+def get_config(variant):
+    config = toy.get_config(variant)
+    config.learning_rate = float("inf")
+    return config
+"""
+    sentence = call(*train(write("loss", lines), tmp_path / "run")).refusal()
+    assert "config.learning_rate=inf is no finite number" in sentence
+    assert not (tmp_path / "run").exists()

@@ -31,6 +31,13 @@ def test_the_best_and_each_of_a_multiple_stay(tmp_path):
     assert scored == [2, 4, 6, 8, 10, 12]
 
 
+def test_the_first_checkpoint_at_or_after_each_multiple_stays(tmp_path):
+    """Dispatches of three steps end at few multiples of five."""
+    settings = {"steps": 30, "steps_per_call": 3, "checkpoint_every": 3, "keep": 1, "keep_every": 5}
+    succeed(*train(TOY, tmp_path, **settings))
+    assert inspect(tmp_path)["checkpoints"] == [6, 12, 15, 21, 27, 30]
+
+
 def test_the_best_by_a_metric_of_training(tmp_path):
     succeed(*train(TOY, tmp_path, **SMALL, keep_best="fit/loss:max"))
     losses = {line["step"]: line["fit/loss"] for line in metrics(tmp_path) if "fit/loss" in line}
@@ -74,6 +81,10 @@ def test_a_metric_that_never_appears(tmp_path):
         ({"checkpoint_minutes": -1}, "config.checkpoint_minutes=-1.0 must be at least 0"),
         ({"profile": "5"}, "config.profile=5 is not FIRST:LAST"),
         ({"profile": "5:99"}, "two of the steps 1 to 12"),
+        ({"profile": "²:3"}, "config.profile=²:3 is not FIRST:LAST"),
+        ({"seed": -1}, "config.seed=-1 must be from 0 to 4294967295"),
+        ({"seed": 2**32}, "config.seed=4294967296 must be from 0 to 4294967295"),
+        ({"seed": 99999999999999999999}, "config.seed=99999999999999999999 must be from 0"),
     ],
 )
 def test_refused_before_anything_is_computed(settings, said, tmp_path):

@@ -1,9 +1,11 @@
 """The verbs: what a stranger reads, and what a script relies on."""
 
 import json
+from pathlib import Path
 
 import pytest
 
+from genax.core import evaluate
 from tests.cli.command import ROOT, TOY, call, files, inspect, metrics, succeed, train
 
 ARGUMENTS = {
@@ -182,11 +184,21 @@ def test_sample(trained, tmp_path):
         (("--step", 3), "has no checkpoint of step 3, but [4, 8]"),
         (("--out", "drawn.foo"), ".foo is no ending of a picture"),
         (("--out", f"{TOY}/drawn.txt"), "drawn.txt can't be written"),
+        (
+            ("--out", "drawn.png"),
+            "drawn.png: the sampler draws text; name a file that ends in .txt",
+        ),
+        (("--out", "drawn.hdf"), ".hdf is no ending of a picture"),
+        (("--out", Path(TOY).parent), "is a folder; name a file"),
+        (("--seed", -1), "--seed -1 must be from 0 to 4294967295"),
+        (("--seed", 99999999999999999999), "--seed 99999999999999999999 must be from 0"),
+        (("--num", 99999999999999999999), "must be at least 1 and below"),
         (("--config.numsamples", 2), "the closest is config.num_samples"),
         (("--config.width", 4), "kernel is float32[8, 16], not float32[8, 4]"),
     ],
 )
-def test_samples_that_cannot_be_drawn(arguments, said, trained):
+def test_samples_that_cannot_be_drawn(arguments, said, trained, monkeypatch):
+    monkeypatch.setattr(evaluate, "_draw", lambda *_: pytest.fail("draws"))
     assert said in call("sample", trained, *arguments).refusal()
 
 

@@ -39,6 +39,43 @@ def test_a_state_comes_back_on_any_mesh(tmp_path):
     checkpoints.close()
 
 
+def saved(workdir, *steps):
+    checkpoints = Checkpoints(workdir, Keep(None))
+    state = create(lambda: line_state(line_task()), WHOLE)
+    for step in steps:
+        record = {"run": {}, "position": None}
+        checkpoints.save(state.replace(step=jnp.int32(step)), step, record)
+    checkpoints.close()
+    return Checkpoints(workdir, keep=None)
+
+
+@pytest.mark.parametrize("content", [None, b"{}"])
+def test_a_checkpoint_without_its_record_is_damaged(content, tmp_path):
+    """Where no checksums tell, as in a bucket or right after a kill."""
+    checkpoints, folder = saved(tmp_path, 1, 2), tmp_path / "checkpoints" / "2"
+    for path in folder.glob("checksums.*"):
+        path.unlink()
+    path = folder / "_CHECKPOINT_METADATA"
+    path.write_bytes(content) if content else path.unlink()
+    for reads in (checkpoints, Checkpoints(tmp_path, keep=None)):
+        with pytest.raises(GenaxError) as error:
+            reads.record(2)
+        assert str(error.value) == (
+            f"checkpoint {folder} is damaged (its record is missing); the one before is of step 1: "
+            "add --from-step 1 to use it."
+        )
+    assert checkpoints.record(1) == {"run": {}, "position": None}
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "3", '{"a": 1}', '{"a": [1]}', '{"a": ["b", 1]}'])
+def test_a_damaged_listing_of_checksums(content, tmp_path):
+    checkpoints = saved(tmp_path, 1)
+    listing = tmp_path / "checkpoints" / "1" / "checksums.process_0.json"
+    listing.write_text(content)
+    with pytest.raises(GenaxError, match=r"damaged \(checksums.process_0.json is not readable\)"):
+        checkpoints.record(1)
+
+
 def test_the_newest_are_kept_and_later_ones_set_aside(tmp_path):
     state = create(lambda: line_state(line_task()), WHOLE)
     checkpoints = Checkpoints(tmp_path, Keep(3))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from genax.core import Evaluator, GenaxError, Loss, Sampler, per_example
+from genax.core.devices import make_strategy
 from genax.core.evaluate import evaluate, sample, variables
 from tests.core.toys import SIZE, Points, line_state, line_task, noisy_error
 
@@ -83,6 +84,53 @@ def test_an_evaluator_without_data_sees_indices_alone():
         "indices/sum": 45.0,
         "indices/count": 10.0,
     }
+
+
+@pytest.mark.parametrize("strategy", [None, make_strategy({"strategy": "jit", "mesh": "data=-1"})])
+@pytest.mark.parametrize("batch_size", [4, 16])
+def test_an_evaluator_that_draws_draws_as_many_as_it_asks_for(batch_size, strategy):
+    """Beside ten points, of which one that reads them gets ten."""
+
+    def draw(nets, batch):
+        return nets.line(per_example(jax.random.normal, nets, batch, (SIZE,))), batch["index"]
+
+    def drawn(found, workdir):
+        return {"count": len(found[0]), "sum": found[1].sum(), "mean": found[0].mean()}
+
+    evaluators = {"drawn": Evaluator(draw, drawn, examples=50)}
+    evaluators["read"] = Evaluator(rows, extremes, examples=50)
+    task = line_task(evaluators=evaluators)
+    values = variables(jax.jit(lambda: line_state(task))())
+    found = evaluate(task, values, Points(10), batch_size, None, strategy)
+    assert (found["drawn/count"], found["drawn/sum"]) == (50, 49 * 50 / 2)
+    assert found["read/count"] == 10
+    alone = line_task(evaluators={"drawn": evaluators["drawn"]})
+    mean = evaluate(alone, values, None, 8, None)["drawn/mean"]
+    assert found["drawn/mean"] == pytest.approx(mean, rel=1e-4)
+
+
+@pytest.mark.parametrize("examples", [0, -1])
+def test_an_evaluator_of_no_example(examples):
+    with pytest.raises(GenaxError, match=f"of {examples} examples has no score"):
+        Evaluator(noisy_error, examples=examples)
+
+
+@pytest.mark.parametrize("name", ["error", "extremes", "early"])
+def test_a_score_of_no_example_is_an_error(name):
+    with pytest.raises(GenaxError, match="the evaluation data has no example"):
+        scores(4, 0, [name])
+
+
+def test_rows_of_padding_alone_are_no_score():
+    class Padding(Points):
+        def evaluate(self, *arguments):
+            for batch in super().evaluate(*arguments):
+                yield batch | {"mask": np.zeros_like(batch["mask"])}
+
+    task = line_task(evaluators={"extremes": Evaluator(rows, extremes)})
+    state = jax.jit(lambda: line_state(task))()
+    with pytest.raises(GenaxError, match="'extremes': every example of the evaluation data is pad"):
+        evaluate(task, variables(state), Padding(4), 4, None)
 
 
 def test_averages_unless_asked_otherwise():

@@ -5,7 +5,7 @@ import json
 import pytest
 from etils import epath
 
-from genax.core.logging import Logger
+from genax.core.logging import Logger, NoLogger
 from tests.core.buckets import buckets_in
 
 
@@ -37,6 +37,31 @@ def test_what_will_be_computed_again_is_dropped(tmp_path):
         (30, 1.0),
         (40, 2.0),
     ]
+
+
+def test_lines_that_are_no_record_of_a_step_are_told(tmp_path, capsys):
+    """Half a line that a killed process left is not: its step is computed again."""
+    log = tmp_path / "metrics.jsonl"
+    log.write_text('{"step": 1}\n{}\n3\n[]\nnull\n{"step": "2"}\n\n{"step": 3}\n{"step": 4, "a/l')
+    write(tmp_path, (4, {"a/loss": 1.0}), step=3)
+    assert lines(tmp_path) == [{"step": 1}, {"step": 3}, {"step": 4, "a/loss": 1.0}]
+    told = [line for line in capsys.readouterr().out.splitlines() if "no JSON object" in line]
+    assert told == [
+        f"left out of {log}: line {number} is no JSON object with a step" for number in range(2, 8)
+    ]
+
+
+def test_a_last_line_without_its_end_is_not_joined_to_the_next(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}')
+    write(tmp_path, (2, {"a/loss": 1.0}), step=1)
+    assert [line["step"] for line in lines(tmp_path)] == [1, 2]
+
+
+def test_a_silent_logger_has_every_method_and_no_other():
+    silent = {name for name in vars(NoLogger) if not name.startswith("_")}
+    assert silent == {name for name in vars(Logger) if not name.startswith("_")} | {"scored"}
+    with pytest.raises(AttributeError):
+        NoLogger().metric(1, {})
 
 
 def test_a_log_is_never_cut_short_on_its_way(tmp_path, monkeypatch):

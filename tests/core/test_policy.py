@@ -1,5 +1,7 @@
 """Which checkpoints stay, and when the clock asks for one."""
 
+from types import SimpleNamespace
+
 import jax.numpy as jnp
 import pytest
 
@@ -33,6 +35,7 @@ def kept(workdir, keep):
     [
         (Keep(1), [6]),
         (Keep(2, every=3), [3, 5, 6]),
+        (Keep(1, every=4), [4, 6]),
         (Keep(1, best=Best("eval/error", lowest=True)), [2, 6]),
         (Keep(1, best=Best("eval/error", lowest=False)), [3, 6]),
         (Keep(1, every=5, best=Best("eval/error", lowest=True)), [2, 5, 6]),
@@ -40,6 +43,31 @@ def kept(workdir, keep):
 )
 def test_what_stays(keep, steps, tmp_path):
     assert kept(tmp_path, keep) == steps
+
+
+def left(steps, every, newest=1):
+    """Which steps stay where, after each save, the others are deleted."""
+    policy, there = Keep(newest, every).policy(), []
+    for step in steps:
+        there.append(SimpleNamespace(step=step, metrics={}))
+        stays = policy.should_preserve(there, context=None)
+        there = [one for one, kept in zip(there, stays, strict=True) if kept]
+    return [one.step for one in there]
+
+
+@pytest.mark.parametrize(
+    ("steps", "every", "stay"),
+    [
+        # Every tenth step by dispatches of three, and every fourth.
+        ([12, 21, 30, 42, 51, 60], 10, [12, 21, 30, 42, 51, 60]),
+        ([4, 8, 12, 16, 20, 24], 10, [12, 20, 24]),
+        ([5, 10, 15, 20, 25, 30], 10, [10, 20, 30]),
+        ([3, 7, 9], 10, [9]),
+        ([35, 38], 10, [35, 38]),
+    ],
+)
+def test_the_first_at_or_after_each_multiple_stays(steps, every, stay):
+    assert left(steps, every) == stay
 
 
 def test_a_metric_by_name():

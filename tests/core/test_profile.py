@@ -6,7 +6,9 @@ from genax.core import GenaxError
 from genax.core.profile import Profile, parse_steps
 
 
-@pytest.mark.parametrize("text", ["3", "a:b", "3:2", "0:2", "1:11", "1:2:3", "-1:2", ":"])
+@pytest.mark.parametrize(
+    "text", ["3", "a:b", "3:2", "0:2", "1:11", "1:2:3", "-1:2", ":", "²:3", "1:³"]
+)
 def test_what_are_no_steps(text):
     with pytest.raises(GenaxError, match=f"config.profile={text} is not FIRST:LAST.* 1 to 10 "):
         parse_steps(text, total=10)
