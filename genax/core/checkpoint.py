@@ -32,7 +32,7 @@ class Checkpoints:
         )
         self._saving: tuple[int, Future] | None = None
         self._finisher = ThreadPoolExecutor(1, "seal")
-        self._verified: set[int] = set()
+        self._records: dict[int, dict[str, Any]] = {}
 
     @property
     def steps(self) -> list[int]:
@@ -86,23 +86,24 @@ class Checkpoints:
             f"({_reason(error)}); {kept}. Make room or fix the folder, then run the same command."
         )
 
-    def verify(self, step: int) -> None:
-        """Raises GenaxError where a file of a checkpoint is not what was written."""
-        lines = [] if step in self._verified else checksums.damage(self.directory / str(step))
-        if lines:
-            raise self._damaged(step, "; ".join(lines))
-        self._verified.add(step)
-
     def record(self, step: int) -> dict[str, Any]:
-        """The JSON record of a checkpoint, whose files are verified."""
-        self.verify(step)
-        try:
-            found = self._checkpointer.metadata(step).custom_metadata
-        except Exception as error:
-            raise self._damaged(step, _reason(error)) from error
-        if not isinstance(found, Mapping) or not {"run", "position"} <= set(found):
-            raise self._damaged(step, "its record is missing")
-        return dict(found)
+        """The JSON record of a checkpoint.
+
+        Raises GenaxError if it is missing, or a file of the checkpoint is not what was written.
+        """
+        if step not in self._records:
+            lines = checksums.damage(self.directory / str(step))
+            if lines:
+                raise self._damaged(step, "; ".join(lines))
+            try:
+                found = self._checkpointer.metadata(step).custom_metadata
+            except Exception as error:
+                raise self._damaged(step, _reason(error)) from error
+            # Orbax reads a missing file as an empty record.
+            if not isinstance(found, Mapping) or not {"run", "position"} <= set(found):
+                raise self._damaged(step, "its record is missing")
+            self._records[step] = dict(found)
+        return self._records[step]
 
     def restore(self, step: int, like: TrainState) -> TrainState:
         """The state of a step, on the shapes and places of `like` (see `devices.abstract`).
@@ -131,7 +132,7 @@ class Checkpoints:
         return self._load(step, wanted)
 
     def _shapes(self, step: int) -> dict[str, Any]:
-        self.verify(step)
+        self.record(step)
         try:
             return tree.flatten(self._checkpointer.metadata(step).metadata)
         except Exception as error:
@@ -164,6 +165,7 @@ class Checkpoints:
         """
         moved = []
         later = [step for step in self.steps if step > after]
+        self._records.clear()
         for step in later if jax.process_index() == 0 else ():
             aside = self.directory.parent / "set_aside"
             aside.mkdir(parents=True, exist_ok=True)

@@ -113,7 +113,8 @@ def test_a_checkpoint_whose_record_is_gone(run):
     newest = run / "checkpoints" / "8"
     (newest / "checksums.process_0.json").unlink()
     (newest / "_CHECKPOINT_METADATA").unlink()
-    for arguments in (train(TOY, run, **SMALL | {"steps": 12}), ("inspect", run), ("eval", run)):
+    verbs = [(verb, run) for verb in ("inspect", "eval", "sample")]
+    for arguments in (train(TOY, run, **SMALL | {"steps": 12}), *verbs):
         sentence = refused(run, *arguments)
         assert f"{newest} is damaged (its record is missing)" in sentence
         assert "the one before is of step 4: add --from-step 4" in sentence

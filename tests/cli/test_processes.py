@@ -144,6 +144,56 @@ def test_processes_with_different_settings(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def in_folders(folders, *arguments, **settings):
+    """How the processes of one run ended, each with a folder of its own."""
+    address = f"localhost:{free_port()}"
+    together = ("--coordinator", address, "--num-processes", 2, "--heartbeat-seconds", 10)
+    return finish_all(
+        [
+            start(
+                *train(TOY, folder, *together, "--process-id", number, **QUIET | settings),
+                devices=2,
+            )
+            for number, folder in enumerate(folders)
+        ]
+    )
+
+
+def test_two_folders_are_refused_in_both(tmp_path):
+    for result in in_folders((tmp_path / "first", tmp_path / "second"), steps=4):
+        sentence = result.refusal()
+        assert "the processes of this run do not share the folder" in sentence
+        assert "process 1 does not see what process 0 writes there" in sentence
+    assert not list(tmp_path.iterdir())
+
+
+MEETING = """
+import sys
+from pathlib import Path
+from genax.core import GenaxError, peers
+folder, address, number = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+peers.connect(address, 2, number, 10, folder)
+for first, second in (("used", "empty"), ("empty", "used"), ("used", "used"), ("new", "new")):
+    try:
+        peers.check_one_folder(folder / (second if number else first))
+        print("one")
+    except GenaxError as error:
+        print("two" if "do not share the folder" in str(error) else error)
+"""
+
+
+def test_whether_two_folders_are_one(tmp_path):
+    """The second empty, the first empty, both the same, both the same new one."""
+    for name in ("used", "empty"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "used" / "run.json").write_text("{}")
+    command = [sys.executable, "-c", MEETING, str(tmp_path), f"localhost:{free_port()}"]
+    results = finish_all([start_python([*command, number], devices=1) for number in ("0", "1")])
+    said = [[line for line in result.out.splitlines() if len(line) == 3] for result in results]
+    assert said == [["two", "two", "one", "one"]] * 2, results
+    assert {path.name for path in tmp_path.rglob("*")} == {"used", "empty", "new", "run.json"}
+
+
 def test_four_processes_then_two_then_one(tmp_path):
     """Each with the same global batch, in the same order."""
     settings = QUIET | {"checkpoint_every": 4, "eval_every": 4, "first_stage": 6}

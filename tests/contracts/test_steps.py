@@ -110,7 +110,7 @@ def test_resumed_run_is_the_same_run(row, tmp_path):
     stop = 4 if len(task.stages) > 1 else 2
     strategy, _ = harness.compiled(row.name, harness.REFERENCE)
     saving = Checkpoints(tmp_path, Keep(1))
-    saving.save(harness.placed(states[stop], strategy), stop, {})
+    saving.save(harness.placed(states[stop], strategy), stop, {"run": {}, "position": None})
     saving.close()
 
     checkpoints = Checkpoints(tmp_path, Keep(1))

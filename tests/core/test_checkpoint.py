@@ -13,6 +13,7 @@ from genax.core.policy import Keep
 from tests.core.toys import line_state, line_task, noisy_error
 
 WHOLE = make_strategy({"strategy": "jit", "mesh": "data=-1"})
+RECORD = {"run": {}, "position": None}
 SPLIT = make_strategy({"strategy": "jit", "mesh": "data=2,fsdp=2"})
 
 
@@ -43,8 +44,7 @@ def saved(workdir, *steps):
     checkpoints = Checkpoints(workdir, Keep(None))
     state = create(lambda: line_state(line_task()), WHOLE)
     for step in steps:
-        record = {"run": {}, "position": None}
-        checkpoints.save(state.replace(step=jnp.int32(step)), step, record)
+        checkpoints.save(state.replace(step=jnp.int32(step)), step, RECORD)
     checkpoints.close()
     return Checkpoints(workdir, keep=None)
 
@@ -64,7 +64,7 @@ def test_a_checkpoint_without_its_record_is_damaged(content, tmp_path):
             f"checkpoint {folder} is damaged (its record is missing); the one before is of step 1: "
             "add --from-step 1 to use it."
         )
-    assert checkpoints.record(1) == {"run": {}, "position": None}
+    assert checkpoints.record(1) == RECORD
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", "3", '{"a": 1}', '{"a": [1]}', '{"a": ["b", 1]}'])
@@ -80,7 +80,7 @@ def test_the_newest_are_kept_and_later_ones_set_aside(tmp_path):
     state = create(lambda: line_state(line_task()), WHOLE)
     checkpoints = Checkpoints(tmp_path, Keep(3))
     for step in (1, 2, 3, 4):
-        checkpoints.save(state.replace(step=jnp.int32(step)), step, {})
+        checkpoints.save(state.replace(step=jnp.int32(step)), step, RECORD)
     checkpoints.wait()
     assert checkpoints.steps == [2, 3, 4]
     moved = checkpoints.set_aside(after=2)
@@ -88,7 +88,7 @@ def test_the_newest_are_kept_and_later_ones_set_aside(tmp_path):
     assert all(path.is_dir() for path in moved)
     assert checkpoints.steps == [2]
     # Their places are free again, and what was set aside stays when it happens twice.
-    checkpoints.save(state.replace(step=jnp.int32(30)), 3, {})
+    checkpoints.save(state.replace(step=jnp.int32(30)), 3, RECORD)
     checkpoints.wait()
     assert int(checkpoints.arrays(3)["step"]) == 30
     (again,) = checkpoints.set_aside(after=2)
@@ -105,7 +105,7 @@ def test_restoring_into_another_model_names_what_differs(tmp_path):
         )
 
     checkpoints = Checkpoints(tmp_path, Keep(1))
-    checkpoints.save(create(lambda: line_state(task("a")), WHOLE), 1, {})
+    checkpoints.save(create(lambda: line_state(task("a")), WHOLE), 1, RECORD)
     checkpoints.wait()
     with pytest.raises(GenaxError) as error:
         checkpoints.restore(1, abstract(lambda: line_state(task("b")), WHOLE))

@@ -162,6 +162,13 @@ def test_import_and_export(saved, tmp_path):
     assert "is not an empty folder" in call("import", saved, tmp_path / "run").refusal()
     assert "is not empty" in call("export", tmp_path / "run", tmp_path / "again").refusal()
     assert "holds no run" in call("export", tmp_path, tmp_path / "new").refusal()
+    config = tmp_path / "run" / "hugging_face" / "config.json"
+    for content, said in (("[]", "no JSON object"), ("{", "JSON"), ("{}", "architecture")):
+        config.write_text(content)
+        assert said in call("export", tmp_path / "run", tmp_path / "new").refusal()
+        assert not (tmp_path / "new").exists()
+    gpt = "experiments/transformer/gpt.py:stdlib"
+    assert "no run to go on with" in call(*train(gpt, tmp_path / "run", num_layers=1)).refusal()
 
 
 @pytest.mark.parametrize("settings", [{"scan_layers": "true"}, {"bias": "true"}])
