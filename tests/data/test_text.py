@@ -85,7 +85,7 @@ def test_another_tokenizer_in_the_run_is_refused(corpus, tmp_path):
 
 
 def test_a_tokenizer_larger_than_the_model_is_refused(corpus, tmp_path):
-    with pytest.raises(GenaxError, match=r"has 28 tokens, more than vocab_size=20"):
+    with pytest.raises(GenaxError, match=r"number 27, more than vocab_size=20 holds"):
         TextData("fake", "characters", 8, vocab_size=20).train(2, 0, Shard(), tmp_path)
     assert not (tmp_path / "tokenizer.json").exists()
 

@@ -65,5 +65,5 @@ def test_prompts_that_do_not_fit(text, workdir):
 
 
 def test_the_tokenizer_of_another_model(workdir):
-    with pytest.raises(GenaxError, match="has 256 tokens, the model 255"):
+    with pytest.raises(GenaxError, match="up to number 255, the model up to 254"):
         encode_prompt("to be", 1, workdir, CONTEXT, 255)
