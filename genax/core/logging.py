@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import secrets
 import tempfile
 import time
 from collections.abc import Mapping
@@ -16,7 +14,7 @@ from etils import epath
 from tqdm import tqdm
 
 from genax.core.errors import GenaxError
-from genax.core.record import to_json, write_text
+from genax.core.record import write_text
 
 # In an object store the log is so much behind at most; a checkpoint brings it up to date.
 COPY_SECONDS = 60
@@ -35,29 +33,26 @@ class Logger:
         self._here = epath.Path(tempfile.mkdtemp(prefix="genax-")) if self._store else workdir
         self._copied = time.monotonic()
         path = workdir / "metrics.jsonl"
-        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-        # What was logged after the restored step is going to be computed again.
-        kept = {line: values for line in lines if _stays(values := _values(line), step, total)}
         # Whether the log has the scores of the restored step.
-        self.scored = any(_is_score(values, step) for values in kept.values())
-        if lines:
-            write_text(self._here / path.name, "".join(line for line in lines if line in kept))
+        self.scored = False
+        if path.exists():
+            # What was logged after the restored step is going to be computed again.
+            lines = path.read_text().splitlines(keepends=True)
+            kept = [line for line in lines if _stays(line, step, total)]
+            write_text(self._here / path.name, "".join(kept))
+            self.scored = any(_is_score(json.loads(line), step) for line in kept)
         self._file = (self._here / path.name).open("a")
         self._folder = self._here / "tensorboard"
         self._board = SummaryWriter(str(self._folder), purge_step=step + 1, max_queue=1000)
         self._board_thread = self._board.file_writer.event_writer._worker
-        self._wandb = _wandb(wandb, workdir, self._here, config) if wandb else None
+        self._wandb = _wandb(wandb, self._here, config) if wandb else None
         self._bar = tqdm(
             total=total, initial=step, unit="step", dynamic_ncols=True, mininterval=1.0
         )
-        # A killed process leaves half a line at the end, without its line feed.
-        for number, line in enumerate(lines, start=1):
-            if _values(line) is None and line.endswith("\n"):
-                self.say(f"left out of {path}: line {number} is no JSON object with a step")
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         """One line for a step."""
-        self._file.write(to_json({"step": step} | {k: _json(v) for k, v in values.items()}))
+        self._file.write(json.dumps({"step": step} | {k: _json(v) for k, v in values.items()}))
         self._file.write("\n")
         self._file.flush()
         self._check_board()
@@ -122,42 +117,19 @@ class Logger:
 
 
 class NoLogger:
-    """For the processes that leave writing to the first: the methods of a Logger, without effect."""
+    """For the processes that leave writing to the first."""
 
-    scored = False
-
-    def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Nothing."""
-
-    def sample(self, step: int, name: str, rendered: Any) -> None:
-        """Nothing."""
-
-    def progress(self, step: int, shown: Mapping[str, float]) -> None:
-        """Nothing."""
-
-    def say(self, line: str) -> None:
-        """Nothing."""
-
-    def flush(self) -> None:
-        """Nothing."""
-
-    def close(self) -> None:
-        """Nothing."""
+    def __getattr__(self, name: str) -> Any:
+        return lambda *args, **kwargs: None
 
 
-def _values(line: str) -> dict[str, Any] | None:
-    """What a line of the log holds; None if it is no JSON object with a step."""
+def _stays(line: str, step: int, total: int) -> bool:
     try:
         values = json.loads(line)
     except ValueError:
-        return None
-    known = isinstance(values, dict) and isinstance(values.get("step"), int)
-    return values if known else None
-
-
-def _stays(values: Mapping[str, Any] | None, step: int, total: int) -> bool:
+        return False  # half a line, left by a killed process
     # The end of a run is scored again, however often it is reached.
-    return values is not None and values["step"] <= step and not _is_score(values, total)
+    return values["step"] <= step and not _is_score(values, total)
 
 
 def _is_score(values: Mapping[str, Any], step: int) -> bool:
@@ -167,3 +139,13 @@ def _is_score(values: Mapping[str, Any], step: int) -> bool:
 def _json(value: Any) -> Any:
     value = float(value)
     return value if np.isfinite(value) else str(value)
+
+
+def _wandb(project: str, workdir: epath.Path, config: Any) -> Any:
+    try:
+        import wandb
+    except ImportError as error:
+        raise GenaxError(
+            'config.wandb needs the package wandb: pip install "genax[wandb]".'
+        ) from error
+    return wandb.init(project=project, dir=str(workdir), config=config, resume="allow")

@@ -99,7 +99,9 @@ class _Walk:
 
     def _function(self, function: FunctionType) -> Iterator[bytes]:
         if _is_installed(function.__code__.co_filename):
-            yield from self._named("function", _name(function))
+            # One that wraps another takes over the other's name.
+            name = f"{function.__globals__.get('__name__')}.{function.__code__.co_qualname}"
+            yield from self._named("function", name, getattr(function, "__wrapped__", None))
             return
         cells = [_content(cell) for cell in function.__closure__ or ()]
         names = sorted(set(_global_names(function.__code__)))

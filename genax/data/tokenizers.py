@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -61,7 +61,8 @@ class Bytes:
 
     def encode(self, text: str) -> np.ndarray:
         """int32 [number of UTF-8 bytes]."""
-        return np.frombuffer(text.encode(), np.uint8).astype(np.int32)
+        # What a shell passes on that is no UTF-8 arrives as lone surrogates.
+        return np.frombuffer(text.encode(errors="surrogatepass"), np.uint8).astype(np.int32)
 
     def encode_all(self, texts: Sequence[str]) -> list[np.ndarray]:
         """One int32 array per text."""
@@ -118,7 +119,7 @@ class Characters:
         """Return the text; numbers outside the vocabulary become U+FFFD."""
         table = np.append(self._points, np.uint32(ord(UNKNOWN)))
         known = _within(tokens, self.size, self.size)
-        return table[known].tobytes().decode("utf-32-le", errors="surrogatepass")
+        return table[known].tobytes().decode("utf-32-le", errors="replace")
 
     def to_json(self) -> str:
         """What `load_tokenizer` reads."""
@@ -165,21 +166,32 @@ class Subwords:
         return number
 
     def encode(self, text: str) -> np.ndarray:
-        """int32 [n]; every text has an encoding."""
-        return np.asarray(self.model.encode(text, add_special_tokens=False).ids, np.int32)
+        """int32 [n]."""
+        return self.encode_all([text])[0]
 
     def encode_all(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """One int32 array per text, encoded in parallel."""
-        encodings = self.model.encode_batch_fast(list(texts), add_special_tokens=False)
+        """One int32 array per text, encoded in parallel. Raises GenaxError if one has no tokens.
+
+        Only the few tokenizers without a token for what is unknown have none for some texts.
+        """
+        encodings = self._encodings(self.model.encode_batch_fast, texts)
         return [np.asarray(encoding.ids, np.int32) for encoding in encodings]
 
     def encode_places(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
         """Tokens int32 [n] of each text, and where in it each begins and ends, int32 [n, 2]."""
-        encodings = self.model.encode_batch(list(texts), add_special_tokens=False)
         return [
             (np.asarray(e.ids, np.int32), np.asarray(e.offsets, np.int32).reshape(-1, 2))
-            for e in encodings
+            for e in self._encodings(self.model.encode_batch, texts)
         ]
+
+    def _encodings(self, encode: Callable[..., Any], texts: Sequence[str]) -> Any:
+        try:
+            return encode(list(texts), add_special_tokens=False)
+        except Exception as error:  # `tokenizers` raises bare Exception
+            raise GenaxError(
+                f"the {self.kind!r} tokenizer cannot encode the text ({error}); give it a token "
+                "for what is unknown, or leave that text out."
+            ) from error
 
     def decode(self, tokens: Sequence[int] | np.ndarray) -> str:
         """Return the text with its special tokens; numbers that are no token become U+FFFD."""
@@ -253,8 +265,8 @@ def load_tokenizer(workdir: Any) -> Tokenizer:
 
 def read_tokenizer(path: epath.Path) -> Tokenizer:
     """The tokenizer of a file. Raises GenaxError if it is damaged."""
-    text = path.read_text(encoding="utf-8")
     try:
+        text = path.read_text(encoding="utf-8")
         content = json.loads(text)
         if "model" in content:
             from tokenizers import Tokenizer as Model

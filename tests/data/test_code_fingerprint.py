@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -150,8 +151,9 @@ def test_using_a_value_does_not_change_it():
 def test_what_wraps_a_function_leads_to_it():
     first, second = jax.jit(lambda x: x + 1), jax.jit(lambda x: x + 2)
     assert fingerprint_value(first) != fingerprint_value(second)
-    cached = functools.lru_cache(lambda x: x + 1)
-    assert fingerprint_value(cached) != fingerprint_value(functools.lru_cache(lambda x: x + 2))
+    for decorate in (functools.lru_cache, contextlib.contextmanager):
+        first, again, second = (decorate(f) for f in (lambda: 1, lambda: 1, lambda: 2))
+        assert fingerprint_value(first) == fingerprint_value(again) != fingerprint_value(second)
 
 
 def test_a_value_whose_content_cannot_be_told_is_refused():
