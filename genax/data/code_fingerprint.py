@@ -53,7 +53,7 @@ class _Walk:
             yield from self._code(value)
         elif type(value) in (tuple, list):
             yield from self._named(type(value).__name__, *value)
-        elif type(value) in (set, frozenset):
+        elif isinstance(value, set | frozenset):
             # Their order is another one at every start.
             yield from self._named(type(value).__name__, *sorted(map(fingerprint_value, value)))
         elif type(value) is dict:
@@ -104,14 +104,13 @@ class _Walk:
             yield from self._named("function", name, getattr(function, "__wrapped__", None))
             return
         cells = [_content(cell) for cell in function.__closure__ or ()]
-        names = sorted(set(_global_names(function.__code__)))
-        scope = function.__globals__
-        found = {name: scope[name] for name in names if name in scope}
         yield from self._named(
             "function", function.__code__, function.__defaults__, function.__kwdefaults__, cells
         )
-        for name, value in found.items():
-            yield from self._named("global", name, value)
+        scope = function.__globals__
+        for name in sorted(set(_global_names(function.__code__))):
+            if name in scope:
+                yield from self._named("global", name, scope[name])
 
     def _code(self, code: CodeType) -> Iterator[bytes]:
         flags = code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS)
