@@ -23,7 +23,7 @@ from genax.cli.experiments import configure, load
 from genax.core.data import Shard
 from genax.core.evaluate import evaluate, variables
 from genax.core.step import init_state, make_step
-from genax.transformer.optim import warmup_cosine
+from genax.nn.optimizers import warmup_cosine
 
 
 def train_genax(experiment, state, batches):
@@ -79,7 +79,7 @@ def compare(variant: str = "cpu", steps: int | None = None, seed: int = 0) -> di
     """Validation loss in nats per token and training seconds of both."""
     loaded = load(f"experiments/transformer/gpt.py:{variant}")
     config = configure(loaded, {} if steps is None else {"steps": str(steps)})
-    experiment = loaded.module.build(config)
+    experiment = loaded.build(config)
     source = experiment.data.train(config.batch_size, seed, Shard(), None)
     batches = [{"tokens": next(source)["tokens"]} for _ in range(config.steps)]
     state = jax.jit(lambda: init_state(experiment.task, seed, experiment.data.element))()

@@ -15,6 +15,7 @@ cifar10, the paper's scores after 800,000 steps: FID 3.17 and at most 3.75 bits 
 run here.
 """
 
+from dataclasses import replace
 from functools import partial
 
 import jax.numpy as jnp
@@ -27,10 +28,10 @@ from genax.core import (
     Sampler,
     Stage,
     Task,
-    at_least,
     base_config,
 )
 from genax.core.ema import ema_warmup
+from genax.core.ranges import AMOUNT, COUNT, NOT_NEGATIVE, SHARE, Range
 from genax.data import ImageData
 from genax.diffusion.likelihood import variational_bound
 from genax.diffusion.losses import denoising_loss
@@ -40,6 +41,8 @@ from genax.diffusion.samplers import ancestral_sampler, ddim_sampler, leading
 from genax.diffusion.schedules import linear_betas
 from genax.diffusion.unet import PRESETS, UNet
 from genax.evaluation.pictures import image_grid
+from genax.nn.optimizers import RANGES as OPTIMIZER
+from genax.nn.optimizers import clip_by_norm, warmup_constant
 
 VARIANTS = {
     "cpu": "Fashion-MNIST at 28x28 in minutes on two cores, 0.7 M parameters",
@@ -47,6 +50,24 @@ VARIANTS = {
     "cifar10": "CIFAR-10 as in the paper, 35.7 M parameters, 800,000 steps of 128",
     "lsun256": "LSUN churches at 256x256 as in the paper, 113.7 M parameters; TFDS lsun",
     "celebahq256": "CelebA-HQ at 256x256 as in the paper, 113.7 M parameters; TFDS celeb_a_hq",
+}
+RANGES = {
+    **OPTIMIZER,
+    "size": COUNT,
+    "unet.channels": COUNT,
+    "unet.multipliers": COUNT,
+    "unet.num_res_blocks": COUNT,
+    "unet.attention_resolutions": replace(COUNT, empty=True),
+    "unet.dropout": SHARE,
+    "unet.num_groups": COUNT,
+    "gradient_clip": NOT_NEGATIVE,
+    "ema_decay": SHARE,
+    "num_levels": Range(least=2),
+    "num_timesteps": COUNT,
+    "ddim_steps": COUNT,
+    "ddim_eta": Range(least=0, most=1),
+    "eval_examples": AMOUNT,
+    "eval_draws": COUNT,
 }
 
 
@@ -143,7 +164,6 @@ def get_config(variant="cpu"):
 
 def build(config):
     """The experiment that the settings describe."""
-    at_least(config, eval_draws=1, num_levels=2)
     data = partial(ImageData, config.dataset, size=config.size)
     train = data(config.train_split, flip=config.flip)
     test = data(config.test_split) if config.test_split else None
@@ -154,8 +174,8 @@ def build(config):
         leading(config.num_timesteps, config.ddim_steps)  # refused now, not after training
     loss = partial(denoising_loss, process=process)
     unet = UNet(**config.unet, dtype=jnp.dtype(config.dtype), remat=config.remat)
-    warmup = optax.linear_schedule(0.0, config.learning_rate, config.warmup_steps)
-    optimizer = optax.chain(optax.clip_by_global_norm(config.gradient_clip), optax.adam(warmup))
+    rate = warmup_constant(config.learning_rate, config.warmup_steps)
+    optimizer = optax.chain(clip_by_norm(config.gradient_clip), optax.adam(rate))
 
     samplers = {"ddim": partial(ddim_sampler, num_steps=config.ddim_steps, eta=config.ddim_eta)}
     if config.ancestral:

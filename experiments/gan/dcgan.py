@@ -16,8 +16,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from genax.core import Experiment, Phase, Sampler, Stage, Task, at_least, base_config
+from genax.core import Experiment, Phase, Sampler, Stage, Task, base_config
 from genax.core.ema import ema_warmup
+from genax.core.ranges import AMOUNT, COUNT, SHARE
 from genax.data import ImageData
 from genax.evaluation.classifier import class_coverage
 from genax.evaluation.pictures import image_grid
@@ -25,12 +26,22 @@ from genax.gan.dcgan import WIDTHS, DCGANDiscriminator, DCGANGenerator
 from genax.gan.losses import discriminator_loss, generator_loss
 from genax.gan.networks import Networks
 from genax.gan.sampling import generate
+from genax.nn.optimizers import RANGES as OPTIMIZER
 
 VARIANTS = {
     "cpu": "MNIST at 28x28 in minutes on two cores",
     "celeba64": "CelebA at 64x64 as in PyTorch's examples; prepare it with TFDS as celeb_a",
     "lsun64": "LSUN bedrooms at 64x64, the paper's widths and uniform latents; TFDS lsun/bedroom",
     "digits": "8x8 digits, embedded: for tests, seconds",
+}
+RANGES = {
+    **OPTIMIZER,
+    "image_size": COUNT,
+    "width": COUNT,
+    "latent_size": COUNT,
+    "ema": SHARE,
+    "coverage_samples": AMOUNT,
+    "remat": ("none",),
 }
 
 
@@ -99,7 +110,6 @@ def get_config(variant="cpu"):
 
 def build(config):
     """The experiment that the settings describe."""
-    at_least(config, width=1, latent_size=1, coverage_samples=0)
     train = ImageData(config.dataset, size=config.image_size)
     dtype = jnp.dtype(config.dtype)
     channels = train.element["image"].shape[-1]

@@ -16,12 +16,14 @@ from functools import partial
 import jax.numpy as jnp
 
 from genax.core import Evaluator, Experiment, Phase, Stage, Task, base_config
+from genax.core.ranges import AMOUNT, COUNT, Range
 from genax.data.sentence_pairs import SentencePairs
+from genax.nn.optimizers import adamw, warmup_linear
 from genax.transformer.bert import BERT, LinearHead, MaskedLMHead
 from genax.transformer.bert_pretraining import Networks, pretraining_loss
 from genax.transformer.decoder import PARTITION_RULES
-from genax.transformer.optim import adamw, warmup_linear
 from genax.transformer.presets import BERT_PRESETS
+from genax.transformer.ranges import RANGES as TRANSFORMER
 
 VARIANTS = {
     "cpu": "Shakespeare in minutes on two cores",
@@ -30,6 +32,12 @@ VARIANTS = {
         name: f"{preset.pretraining / 1e6:.0f}M parameters, 512 tokens; text by TFDS"
         for name, preset in BERT_PRESETS.items()
     },
+}
+RANGES = {
+    **TRANSFORMER,
+    "mask_rate": Range(above=0, most=1),
+    "mask_most": COUNT,
+    "mask_token": AMOUNT,
 }
 
 

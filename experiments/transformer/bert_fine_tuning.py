@@ -22,12 +22,14 @@ from functools import partial
 import jax.numpy as jnp
 
 from genax.core import Evaluator, Experiment, Phase, Stage, Task, base_config
+from genax.core.ranges import COUNT
 from genax.data.answer_spans import AnswerSpans
 from genax.data.classified_text import ClassifiedText
 from genax.data.examples import CONLL_LABELS
 from genax.data.tagged_text import TaggedText
 from genax.evaluation.answers import answer_scores
 from genax.evaluation.entities import entity_scores
+from genax.nn.optimizers import adamw, warmup_linear
 from genax.transformer.bert import BERT, LinearHead
 from genax.transformer.decoder import PARTITION_RULES
 from genax.transformer.findings import answer_finder, class_finder, entity_finder
@@ -40,8 +42,8 @@ from genax.transformer.fine_tuning import (
     tag_logits,
     tag_loss,
 )
-from genax.transformer.optim import adamw, warmup_linear
 from genax.transformer.presets import BERT_PRESETS
+from genax.transformer.ranges import RANGES as TRANSFORMER
 
 VARIANTS = {
     "cpu": "2,000 film reviews in minutes on two cores, from all-MiniLM-L6-v2",
@@ -58,6 +60,12 @@ VARIANTS = {
             ("answers", "SQuAD 1.1"),
         )
     },
+}
+RANGES = {
+    **TRANSFORMER,
+    "task": ("classes", "entities", "answers"),
+    "num_labels": COUNT,
+    "positions": COUNT,
 }
 EMBEDDINGS = ("token_embedding", "position_embedding", "segment_embedding", "embedding_norm")
 

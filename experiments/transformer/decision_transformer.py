@@ -34,18 +34,21 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from genax.core import Experiment, Phase, Stage, Task, base_config, tree
+from genax.core import Experiment, GenaxError, Phase, Stage, Task, base_config, tree
+from genax.core.ranges import AMOUNT, COUNT, POSITIVE, Range
 from genax.data.cartpole import draw_cartpole, lean
 from genax.data.environments import make_environment
 from genax.data.episodes import Rollouts, TfdsEpisodes
 from genax.data.pendulum import swing_up
 from genax.data.trajectories import TrajectoryData
+from genax.nn.optimizers import check_decay, clip_by_norm
 from genax.transformer.acting import Networks, achieved_returns, action_loss
 from genax.transformer.actions import continuous_actions, numbered_actions, one_hot_actions
 from genax.transformer.atari_decision_transformer import AtariDecisionTransformer
 from genax.transformer.decision_transformer import DecisionTransformer
 from genax.transformer.decoder import PARTITION_RULES
 from genax.transformer.presets import DECISION_TRANSFORMER_PRESETS
+from genax.transformer.ranges import RANGES as TRANSFORMER
 
 VARIANTS = {
     "cpu": "CartPole in minutes on two cores; needs gymnasium",
@@ -58,6 +61,24 @@ VARIANTS = {
     "halfcheetah": "the paper's, on D4RL's halfcheetah-medium-v2",
     "breakout": "the paper's, on 500,000 steps of the DQN replay",
     "pong": "the paper's, on 500,000 steps of the DQN replay",
+}
+RANGES = {
+    **TRANSFORMER,
+    "noises": Range(least=0, most=1),
+    "episodes": COUNT,
+    "transitions": AMOUNT,
+    "picture": AMOUNT,
+    "state_size": AMOUNT,
+    "scale": Range(above=0, empty=True),
+    "action_size": COUNT,
+    "return_scale": POSITIVE,
+    "max_steps": COUNT,
+    "targets": Range(empty=True),
+    "anchors": Range(empty=True),
+    "eval_episodes": COUNT,
+    "eval_limit": AMOUNT,
+    "trunk_tables": AMOUNT,
+    "remat": ("none",),
 }
 # As in the paper, the loss is of actions alone: the heads of states and returns stay as they are.
 TRAINED = ("agent/*embed*", "agent/blocks_*", "agent/final_norm", "agent/predict_action")
@@ -202,12 +223,22 @@ def data_of(config):
             config.environment if config.targets else "",
         )
     else:
+        if config.environment not in POLICIES:
+            raise GenaxError(
+                f"config.environment={config.environment!r} has no rule to play it by; choose one "
+                f"of {', '.join(POLICIES)}, or name recorded episodes in config.data."
+            )
         policy = POLICIES[config.environment]
         source = Rollouts(config.environment, policy, tuple(config.noises), config.episodes)
     view = None
     if config.picture:
         view = np.asarray if config.data else partial(draw_cartpole, size=config.picture)
     elif config.scale:
+        if len(config.scale) != config.state_size:
+            raise GenaxError(
+                f"config.scale has {len(config.scale)} numbers for states of "
+                f"{config.state_size}; it needs one for each, or none at all: ()."
+            )
         view = partial(np.multiply, 1 / np.array(config.scale))
     states = jax.ShapeDtypeStruct((config.state_size,), np.float32)
     actions = jax.ShapeDtypeStruct((), np.int32)
@@ -247,9 +278,11 @@ def agent_of(config):
 
 def optimizer_of(config):
     """AdamW after clipping; as published, all parameters decay for Gym, and kernels for Atari."""
+    if config.decay_steps:
+        check_decay(config.warmup_steps, config.decay_steps)
 
     def rate(step):
-        warm = jnp.minimum((step + 1) / config.warmup_steps, 1)
+        warm = jnp.minimum((step + 1) / max(1, config.warmup_steps), 1)
         if not config.decay_steps:
             return config.learning_rate * warm
         past = (step - config.warmup_steps) / (config.decay_steps - config.warmup_steps)
@@ -260,7 +293,7 @@ def optimizer_of(config):
         return tree.map_by_path(lambda path, _: path.endswith("/kernel"), params)
 
     return optax.chain(
-        optax.clip_by_global_norm(config.clip),
+        clip_by_norm(config.clip),
         optax.adamw(
             rate,
             b2=config.b2,
@@ -276,6 +309,11 @@ def build(config):
     agent, actions = agent_of(config)
     evaluators = {}
     if config.targets:
+        if config.anchors and (len(config.anchors) != 2 or len(set(config.anchors)) != 2):
+            raise GenaxError(
+                f"config.anchors={tuple(config.anchors)} are not the two returns that count as 0 "
+                "and 100."
+            )
         evaluators["acting"] = achieved_returns(
             partial(make_environment, config.environment),
             data.see,

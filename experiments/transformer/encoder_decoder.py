@@ -19,11 +19,13 @@ import jax.numpy as jnp
 import optax
 
 from genax.core import Experiment, base_config
+from genax.core.ranges import SHARE
 from genax.data.text_pairs import TextPairs
 from genax.evaluation.generated_text import bleu_scores, rouge_scores
+from genax.nn.optimizers import warmup_inverse_sqrt
 from genax.transformer.encoder_decoder import EncoderDecoder
-from genax.transformer.optim import warmup_inverse_sqrt
 from genax.transformer.presets import ENCODER_DECODER_PRESETS
+from genax.transformer.ranges import RANGES as TRANSFORMER
 from genax.transformer.translation import translation
 
 VARIANTS = {
@@ -35,6 +37,7 @@ VARIANTS = {
         for name, preset in ENCODER_DECODER_PRESETS.items()
     },
 }
+RANGES = {**TRANSFORMER, "smoothing": SHARE, "score": ("bleu", "rouge")}
 
 
 def get_config(variant="cpu"):

@@ -19,10 +19,12 @@ import jax.numpy as jnp
 
 from genax.core import Experiment, base_config
 from genax.data import TextData
+from genax.data.tokenizers import KINDS
+from genax.nn.optimizers import adamw, warmup_cosine
 from genax.transformer.gpt import GPT
 from genax.transformer.language_model import language_model
-from genax.transformer.optim import adamw, warmup_cosine
 from genax.transformer.presets import GPT_PRESETS
+from genax.transformer.ranges import RANGES as TRANSFORMER
 
 VARIANTS = {
     "cpu": "Shakespeare by characters in minutes on two cores: nanoGPT's CPU setting",
@@ -33,6 +35,7 @@ VARIANTS = {
         for name, preset in GPT_PRESETS.items()
     },
 }
+RANGES = {**TRANSFORMER, "tokenizer": KINDS}
 
 # A TPU slice that each size fits on, its parameters split over all chips: docs/scaling.md.
 TOPOLOGIES = {

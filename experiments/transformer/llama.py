@@ -9,12 +9,15 @@ small one on the complete works of Shakespeare.
 import jax.numpy as jnp
 
 from genax.core import Experiment, base_config
+from genax.core.ranges import POSITIVE
 from genax.data import TextData
+from genax.data.tokenizers import KINDS
+from genax.nn.optimizers import adamw, warmup_cosine
 from genax.nn.rotary import LongContext
 from genax.transformer.language_model import language_model
 from genax.transformer.llama import LLaMA
-from genax.transformer.optim import adamw, warmup_cosine
 from genax.transformer.presets import LLAMA_PRESETS
+from genax.transformer.ranges import RANGES as TRANSFORMER
 
 VARIANTS = {
     "cpu": "Shakespeare by characters in minutes on two cores",
@@ -24,6 +27,7 @@ VARIANTS = {
         for name, preset in LLAMA_PRESETS.items()
     },
 }
+RANGES = {**TRANSFORMER, "tokenizer": KINDS, "theta": POSITIVE}
 
 
 def get_config(variant="cpu"):

@@ -17,7 +17,9 @@ import optax
 from genax.core import Experiment, base_config
 from genax.data.text_pairs import TextPairs
 from genax.evaluation.generated_text import rouge_scores
+from genax.nn.optimizers import flat_inverse_sqrt
 from genax.transformer.presets import T5_PRESETS
+from genax.transformer.ranges import RANGES as TRANSFORMER
 from genax.transformer.t5 import T5
 from genax.transformer.translation import translation
 
@@ -26,6 +28,7 @@ VARIANTS = {
     "smoke": "the same for seconds, for tests",
     "base": "223M parameters; CNN/DailyMail's summaries by TFDS",
 }
+RANGES = TRANSFORMER
 
 
 def get_config(variant="cpu"):
@@ -140,13 +143,9 @@ def build(config):
         head_dim=config.head_dim,
     )
 
-    def rate(step):
-        """Section 3.1.2: one over the root of the step, but no less than warmup_steps."""
-        return config.rate_scale / jnp.sqrt(jnp.maximum(step, config.warmup_steps))
-
     task = translation(
         transformer,
-        optax.adafactor(rate),
+        optax.adafactor(flat_inverse_sqrt(config.warmup_steps, config.rate_scale)),
         test,
         0.0,
         config.num_beams,

@@ -13,12 +13,14 @@ from functools import partial
 import jax.numpy as jnp
 
 from genax.core import Evaluator, Experiment, Phase, Sampler, Stage, Task, base_config
+from genax.core.ranges import COUNT, POSITIVE
 from genax.data import ImageData
 from genax.evaluation.pictures import image_grid
+from genax.nn.optimizers import adamw, warmup_cosine
 from genax.transformer.classification import Networks, class_loss, first_images, show_attention
 from genax.transformer.decoder import PARTITION_RULES
-from genax.transformer.optim import adamw, warmup_cosine
 from genax.transformer.presets import VIT_PRESETS
+from genax.transformer.ranges import RANGES as TRANSFORMER
 from genax.transformer.vit import ViT
 
 VARIANTS = {
@@ -28,6 +30,14 @@ VARIANTS = {
         name: f"ImageNet at 224x224, {preset.params / 1e6:.1f}M parameters; TFDS imagenet2012"
         for name, preset in VIT_PRESETS.items()
     },
+}
+RANGES = {
+    **TRANSFORMER,
+    "num_classes": COUNT,
+    "size": COUNT,
+    "patch_size": COUNT,
+    "epsilon": POSITIVE,
+    "pool": ("token", "mean"),
 }
 
 

@@ -19,12 +19,13 @@ from genax.core import (
     Sampler,
     Stage,
     Task,
-    at_least,
     base_config,
 )
 from genax.core.data import Shard
+from genax.core.ranges import COUNT, NOT_NEGATIVE, Range
 from genax.data import ImageData
 from genax.evaluation.pictures import image_grid
+from genax.nn.optimizers import RANGES as OPTIMIZER
 from genax.vae.autoencoders import MNIST, PYTORCH_EXAMPLE, MLPSize
 from genax.vae.objectives import elbo, elbo_loss, importance_weighted_bound
 from genax.vae.sampling import reconstruct, sample_prior
@@ -34,6 +35,15 @@ VARIANTS = {
     "mnist": "MNIST as in the paper, section 5: Adagrad, MAP, 10^8 samples seen",
     "pytorch": "MNIST as in PyTorch's examples: 400 ReLU, Adam, 10 epochs",
     "digits": "8x8 digits, embedded: for tests, seconds",
+}
+RANGES = {
+    **OPTIMIZER,
+    "hidden": COUNT,
+    "latent_size": COUNT,
+    "beta": NOT_NEGATIVE,
+    "samples": COUNT,
+    "importance_samples": Range(least=1, most=5_000),
+    "remat": ("none",),
 }
 
 
@@ -87,7 +97,6 @@ def get_config(variant="cpu"):
 
 def build(config):
     """The experiment that the settings describe."""
-    at_least(config, latent_size=1, samples=1, importance_samples=1)
     train = ImageData(config.dataset, range=(0.0, 1.0))
     test = ImageData(config.dataset, "test", range=(0.0, 1.0))
     activation = nn.relu if config.relu else nn.tanh

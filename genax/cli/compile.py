@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     if name != "local":
         jax.config.update("jax_platforms", "cpu")
     devices = topology(name)
-    stages = len(loaded.module.build(config).task.stages)
+    stages = len(loaded.build(config).task.stages)
     if not 0 <= args.stage < stages:
         raise GenaxError(f"{args.experiment} has stages 0 to {stages - 1}, no {args.stage}.")
     if args.suggest is not None:

@@ -15,7 +15,9 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from genax.core import Experiment, GenaxError, base_config, override
+from genax.core.config import RANGES, flat
 from genax.core.devices import make_strategy
+from genax.core.ranges import check_ranges
 from genax.core.record import read_run
 from genax.core.run import Run
 
@@ -28,15 +30,23 @@ class Loaded:
     variant: str
     module: types.ModuleType
 
-    def run(self, config: ConfigDict, workdir: Any, devices: Any = None) -> Run:
-        """The experiment built with `config`, in a folder, on devices (None: all at hand)."""
+    def build(self, config: ConfigDict) -> Experiment:
+        """The experiment that `config` describes.
+
+        Raises GenaxError for settings outside the ranges that the experiment and the loop declare.
+        """
+        check_ranges(flat(config), {**RANGES, **getattr(self.module, "RANGES", {})})
         experiment = self.module.build(config)
         if not isinstance(experiment, Experiment):
             raise GenaxError(
                 f"build of {self.path} returned {type(experiment).__name__}; it returns a "
                 "genax.core.Experiment."
             )
-        return Run(experiment, config.to_dict(), epath.Path(workdir), self.source, devices)
+        return experiment
+
+    def run(self, config: ConfigDict, workdir: Any, devices: Any = None) -> Run:
+        """The experiment built with `config`, in a folder, on devices (None: all at hand)."""
+        return Run(self.build(config), config.to_dict(), epath.Path(workdir), self.source, devices)
 
     @property
     def source(self) -> tuple[str, str]:

@@ -24,7 +24,7 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the counts."""
     loaded = load(args.experiment)
-    counts = count_parameters(loaded.module.build(configure(loaded, args.settings)))
+    counts = count_parameters(loaded.build(configure(loaded, args.settings)))
     total = sum(counts.values())
     if args.json:
         print(to_json({"networks": counts, "total": total}))

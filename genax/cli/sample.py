@@ -14,8 +14,9 @@ from genax.cli.experiments import reopen
 from genax.cli.restore import restore_variables
 from genax.core import evaluate
 from genax.core.compilation import keep_programs
+from genax.core.config import RANGES
 from genax.core.errors import GenaxError
-from genax.core.step import check_seed
+from genax.core.ranges import COUNT
 
 
 def add_parser(verbs: argparse._SubParsersAction) -> None:
@@ -49,9 +50,9 @@ def run(args: argparse.Namespace) -> int:
         raise GenaxError(f"no sampler {name!r}; the task has {', '.join(samplers) or 'none'}.")
     sampler = samplers[name]
     num = opened.config["num_samples"] if args.num is None else args.num
-    if not 1 <= num < 2**31:
-        raise GenaxError(f"--num {num} must be at least 1 and below {2**31}.")
-    check_seed("--seed ", args.seed)
+    for option, value, allowed in (("num", num, COUNT), ("seed", args.seed, RANGES["seed"])):
+        if value not in allowed:
+            raise GenaxError(f"--{option} {value} must be {allowed}.")
     out = None if args.out is None else Path(args.out)
     if out is not None:
         _check_ending(out, sampler.text)

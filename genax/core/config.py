@@ -4,14 +4,34 @@ from __future__ import annotations
 
 import ast
 import difflib
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from genax.core.errors import GenaxError
+from genax.core.ranges import AMOUNT, COUNT, NOT_NEGATIVE, Range, Ranges
 
-DTYPES = ("float32", "bfloat16", "float16")
+# Of the settings of `base_config`.
+RANGES: Ranges = {
+    "steps": COUNT,
+    "batch_size": COUNT,
+    "seed": Range(least=0, most=2**32 - 1),
+    "steps_per_call": COUNT,
+    "accumulate": COUNT,
+    "dtype": ("float32", "bfloat16", "float16"),
+    "log_every": AMOUNT,
+    "checkpoint_every": AMOUNT,
+    "checkpoint_minutes": NOT_NEGATIVE,
+    "keep": COUNT,
+    "keep_every": AMOUNT,
+    "sample_every": AMOUNT,
+    "num_samples": AMOUNT,
+    "eval_every": AMOUNT,
+    "eval_batch_size": COUNT,
+    "parallel.strategy": ("jit", "pmap"),
+}
 
 
 def base_config(**settings: Any) -> ConfigDict:
@@ -24,8 +44,8 @@ def base_config(**settings: Any) -> ConfigDict:
     *_every: in steps; 0 is never (the end always checkpoints, samples and evaluates).
     checkpoint_minutes: since the last checkpoint, by the first process's clock, which several
     processes look at when they log; 0 is never.
-    keep: how many of the newest checkpoints stay. keep_every: so does each one of a multiple of
-    these steps. keep_best: so does the best by a metric, "METRIC:min" or "METRIC:max"; each due
+    keep: how many of the newest checkpoints stay. keep_every: so does the first at or after each
+    multiple of these steps. keep_best: so does the best by a metric, "METRIC:min" or "METRIC:max"; each due
     checkpoint is then scored first if the metric is "eval/...", and one that a signal asked for is
     not.
     profile: "FIRST:LAST", steps to trace under WORKDIR/profile. compile_cache: keep compiled
@@ -66,8 +86,8 @@ def base_config(**settings: Any) -> ConfigDict:
 def override(config: ConfigDict, settings: Mapping[str, str]) -> ConfigDict:
     """Set dotted keys to values given as text, keeping each key's type.
 
-    Raises GenaxError for an unknown key (naming the closest), a value of another type, and a
-    config.dtype that nothing is computed in.
+    Raises GenaxError for an unknown key, naming the closest, and for a value of another type or one
+    that is not finite. What a value may be beyond that is said by ranges: see `check_ranges`.
     """
     config = config.copy_and_resolve_references()
     known = flat(config)
@@ -82,16 +102,7 @@ def override(config: ConfigDict, settings: Mapping[str, str]) -> ConfigDict:
             node = node[parent]
         with node.unlocked():
             node[name] = _parse(key, text, known[key])
-    if config.get("dtype", DTYPES[0]) not in DTYPES:
-        raise GenaxError(f"config.dtype={config.dtype} is none of {', '.join(DTYPES)}.")
     return config.lock()
-
-
-def at_least(config: Mapping[str, Any], **least: float) -> None:
-    """Raises GenaxError where a setting is below its least value."""
-    for name, value in least.items():
-        if config[name] < value:
-            raise GenaxError(f"config.{name}={config[name]} must be at least {value}.")
 
 
 def _closest(key: str, known: Iterable[str]) -> str:
@@ -113,12 +124,29 @@ def _parse(key: str, text: str, old: Any) -> Any:
         value = ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
     except (ValueError, SyntaxError):
         value = text
-    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
     if isinstance(old, tuple) and isinstance(value, list | int | float):
         value = tuple(value) if isinstance(value, list) else (value,)
-    if old is not None and type(value) is not wanted:
+    if isinstance(old, tuple) and old and isinstance(value, tuple):
+        value = tuple(_like(old[0], number) for number in value)
+        same = all(type(number) is type(old[0]) for number in value)
+    else:
+        value = _like(old, value)
+        same = old is None or type(value) is wanted
+    if not same:
         raise GenaxError(f"config.{key}={text}: expected {wanted.__name__}, as in {old!r}.")
+    for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, float) and not math.isfinite(number):
+            raise GenaxError(f"config.{key}={text}: expected a finite number, as in {old!r}.")
+    return value
+
+
+def _like(old: Any, value: Any) -> Any:
+    """A whole number as a float if the old value is one."""
+    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except OverflowError:
+            return math.inf
     return value
 
 

@@ -19,6 +19,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from genax.core.errors import GenaxError
+from genax.core.ranges import COUNT
 
 # What gloo, the coordination service and Orbax's barriers say; their errors have no type of their
 # own.
@@ -132,10 +133,12 @@ def _check_place(
     coordinator: str | None, number: int | None, process: int | None, heartbeat: int
 ) -> None:
     """Raises GenaxError if this process cannot take its place in the run."""
-    if not 1 <= heartbeat < 2**31:
-        raise GenaxError(f"--heartbeat-seconds {heartbeat} must be from 1 to {2**31 - 1}.")
-    if number is not None and number < 1:
-        raise GenaxError(f"--num-processes {number} must be at least 1.")
+    for option, value in (
+        ("heartbeat-seconds", heartbeat),
+        ("num-processes", 1 if number is None else number),
+    ):
+        if value not in COUNT:
+            raise GenaxError(f"--{option} {value} must be {COUNT}.")
     if process is not None and not 0 <= process < (number or process + 1):
         raise GenaxError(f"--process-id {process} is none of 0 to {(number or 2**31) - 1}.")
     if coordinator is None:

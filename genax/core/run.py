@@ -15,23 +15,16 @@ from etils import epath
 
 from genax.core import peers
 from genax.core.checkpoint import Checkpoints, load_from
-from genax.core.config import at_least
+from genax.core.config import RANGES, flat
 from genax.core.data import Data
 from genax.core.devices import Strategy, abstract, create, make_strategy
 from genax.core.errors import GenaxError
 from genax.core.policy import Keep, parse_best
 from genax.core.profile import parse_steps
+from genax.core.ranges import check_ranges
 from genax.core.record import check_same_run, make_record, read_run, write_json
-from genax.core.step import check_seed, init_optimizers, init_state, make_step
+from genax.core.step import init_optimizers, init_state, make_step
 from genax.core.task import Experiment, Task, TrainState
-
-_AT_LEAST_1 = ("steps", "batch_size", "steps_per_call", "accumulate", "eval_batch_size", "keep")
-# Where 0 is none or never.
-_AT_LEAST_0 = (
-    *("log_every", "checkpoint_every", "checkpoint_minutes", "sample_every", "eval_every"),
-    *("keep_every", "num_samples"),
-)
-_LEAST = dict.fromkeys(_AT_LEAST_1, 1) | dict.fromkeys(_AT_LEAST_0, 0)
 
 
 @dataclass(frozen=True)
@@ -114,8 +107,7 @@ class Run:
     def check(self) -> None:
         """Raises GenaxError where the settings do not fit each other or the devices."""
         config, stages = self.config, self.task.stages
-        at_least(config, **_LEAST)
-        check_seed("config.seed=", config["seed"])
+        check_ranges(flat(config), RANGES)
         size, parts = config["batch_size"], self.strategy.shards * config["accumulate"]
         if size % parts:
             raise GenaxError(

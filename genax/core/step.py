@@ -26,12 +26,6 @@ _OWN = ("loss", "grad_norm", "finite", "counts")
 Element = Mapping[str, jax.ShapeDtypeStruct]
 
 
-def check_seed(name: str, seed: int) -> None:
-    """Raises GenaxError for a seed that is no uint32, beyond which keys repeat or overflow."""
-    if not 0 <= seed < 2**32:
-        raise GenaxError(f"{name}{seed} must be from 0 to {2**32 - 1}.")
-
-
 def init_state(
     task: Task, seed: int, element: Element | tuple[Element, ...], stage: int = 0
 ) -> TrainState:

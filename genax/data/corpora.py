@@ -6,10 +6,13 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from genax.core.errors import GenaxError
 from genax.data.embedded import load_stdlib
 from genax.data.examples import load_examples
 from genax.data.known import known_set
+from genax.data.split_slices import take_split
 from genax.data.tfds_sets import PREFIX, known_builder, read_split, tfds_builder
 
 
@@ -23,10 +26,7 @@ def load_corpus(name: str) -> Mapping[str, list[str]]:
     """
     if name.startswith(PREFIX):
         builder = tfds_builder(name)
-        if "text" not in builder.info.features:
-            raise GenaxError(
-                f'{name} has no feature "text"; it has {", ".join(builder.info.features)}.'
-            )
+        _check_text(name, builder.info.features)
         splits = builder.info.splits if builder.is_prepared() else ["train"]
         return {split: _read(builder, name, split) for split in splits}
     known = known_set(name)
@@ -42,11 +42,20 @@ def load_corpus(name: str) -> Mapping[str, list[str]]:
 
 
 def load_splits(name: str, needed: str) -> Mapping[str, list[str]]:
-    """As `load_corpus`. Raises GenaxError where there is no split of the name `needed`."""
+    """As `load_corpus`. Raises GenaxError if it has no split or slice `needed`."""
     corpus = load_corpus(name)
-    if needed not in corpus:
-        raise GenaxError(f"{name} has no split {needed!r}; it has {', '.join(sorted(corpus))}.")
+    take_split(name, needed, corpus)
     return corpus
+
+
+def training_documents(name: str, corpus: Mapping[str, list[str]]) -> list[str]:
+    """The documents that a tokenizer is trained on. Raises GenaxError if there is no "train"."""
+    if "train" not in corpus:
+        raise GenaxError(
+            f'{name} has no split "train", on which a tokenizer is trained; it has '
+            f"{', '.join(sorted(corpus))}."
+        )
+    return corpus["train"]
 
 
 def fingerprint_corpus(corpus: Mapping[str, Sequence[str]]) -> str:
@@ -69,6 +78,16 @@ def split_by_position(documents: Sequence[str], fraction: float = 0.9) -> dict[s
         splits["train"] += [head] if head else []
         splits["validation"] += [tail] if tail else []
     return splits
+
+
+def _check_text(name: str, features: Mapping[str, Any]) -> None:
+    if "text" not in features:
+        raise GenaxError(f'{name} has no feature "text"; it has {", ".join(features)}.')
+    feature = features["text"]
+    dtype, shape = getattr(feature, "np_dtype", None), getattr(feature, "shape", None)
+    # TFDS stores one text as an object, genax as an array of bytes.
+    if not ((shape == () and dtype == np.object_) or (shape == (None,) and dtype == np.uint8)):
+        raise GenaxError(f'the feature "text" of {name} is no text but {feature!r}.')
 
 
 def _read(builder: Any, name: str, split: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +15,9 @@ import numpy as np
 from genax.core.data import BatchIterator, Shard
 from genax.core.errors import GenaxError
 from genax.data import order, pipeline
+from genax.data.code_fingerprint import fingerprint_value
 from genax.data.pipeline import Batch
+from genax.data.ranges import require_at_least
 from genax.data.records import ImageFacts, Records, image_facts, open_images
 
 Example = dict[str, np.ndarray]
@@ -25,11 +28,13 @@ class ImageData:
     """Images with their labels: "image" float32 [h, w, c] in `range`, "label" int32 if any.
 
     name: a set of `genax data list`, or "tfds:NAME" for a prepared set of TensorFlow Datasets.
+    split: "train", or another of the set's, or a slice such as "train[:1000]" or "train[10%:]".
     size: resize to size x size (bicubic, after a centre crop to a square). pad: pixels of black
     added on every side, after resizing. flip: mirror half of the training images.
     range: what black and white become. limit: use the first `limit` records only.
     transform: (example, rng) -> example, for training; rng belongs to this example of this epoch,
-    whatever the number of processes. It must keep shapes and dtypes.
+    whatever the number of processes. It must keep shapes and dtypes; see `fingerprint_value` for
+    what it may hold.
     """
 
     name: str
@@ -41,6 +46,15 @@ class ImageData:
     limit: int | None = None
     transform: Callable[[Example, np.random.Generator], Example] | None = None
 
+    def __post_init__(self):
+        require_at_least(self, size=1, pad=0, limit=1)
+        black, white = self.range
+        if not (math.isfinite(black) and math.isfinite(white) and black != white):
+            raise GenaxError(
+                f"ImageData of {self.name}: range={self.range} must be two different finite "
+                "numbers."
+            )
+
     @property
     def element(self) -> Mapping[str, jax.ShapeDtypeStruct]:
         """Shapes and dtypes of one example; reads no data."""
@@ -51,13 +65,13 @@ class ImageData:
             raise GenaxError(f"images of {self.name} differ in size: choose one with size=.")
         shape = (height + 2 * self.pad, width + 2 * self.pad, channels)
         element = {"image": jax.ShapeDtypeStruct(shape, np.float32)}
-        if self._facts.num_classes is not None:
+        if self._facts.label is not None:
             element["label"] = jax.ShapeDtypeStruct((), np.int32)
         return element
 
     @property
     def num_classes(self) -> int | None:
-        """Labels are in [0, num_classes); None for a set without labels."""
+        """Labels are in [0, num_classes); None without labels, or if they have no bound."""
         return self._facts.num_classes
 
     @cached_property
@@ -69,7 +83,7 @@ class ImageData:
     def fingerprint(self) -> str:
         """SHA-256 (hex) over the records and everything that changes an example or the order."""
         how = (self.name, self.split, self.size, self.pad, self.flip, tuple(self.range), self.limit)
-        transform = getattr(self.transform, "__qualname__", repr(self.transform))
+        transform = "None" if self.transform is None else fingerprint_value(self.transform)
         text = repr((self._records.fingerprint(), self.num_examples, how, transform))
         return hashlib.sha256(text.encode()).hexdigest()
 

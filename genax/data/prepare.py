@@ -76,7 +76,7 @@ def _prepare(known: KnownSet, archives: Sequence[Path], folder: Path, work: Path
         names.append(archive.name)
     try:
         examples = READERS[known.name](work / "unpacked")
-    except ValueError as error:
+    except Exception as error:  # each reader's format has kinds of its own
         where = ", ".join(names)
         raise GenaxError(f"{where}: not {known.name} as expected: {error}.") from error
     found = {split: len(records) for split, records in examples.items()}

@@ -15,9 +15,11 @@ from genax.core.errors import GenaxError
 from genax.data.cache import fingerprint_folder
 from genax.data.embedded import load_digits
 from genax.data.known import known_set
+from genax.data.split_slices import check_split_names, memory_parts
 from genax.data.tfds_sets import (
     PREFIX,
     Source,
+    damaged,
     folder_of,
     known_builder,
     open_split,
@@ -73,7 +75,8 @@ class MemoryRecords:
 class ImageFacts:
     """What is known of an image set before it is opened. shape: (h, w, c), None where it varies.
 
-    image, label: names of the features; label is None for a set without labels.
+    image, label: names of the features; label is None for a set without labels. num_classes: None
+    also for labels that are whole numbers without a bound.
     """
 
     shape: tuple[int | None, int | None, int]
@@ -126,18 +129,24 @@ class TfdsRecords:
         try:
             examples = self.source.__getitems__(list(numbers))
         except Exception as error:  # the reader and the parser raise kinds of their own
-            raise GenaxError(
-                f"records of {self.name} in {folder_of(self.builder)} cannot be read ({error}); "
-                f"delete that folder and run: genax data prepare {self.name}"
-            ) from error
+            raise damaged(self.builder, self.name, error) from error
         images = [example[self.facts.image] for example in examples]
         if self.size is not None:
             images = [resize(image, self.size) for image in images]
         batch = {"image": np.stack(images)}
         if self.facts.label is not None:
-            labels = [example[self.facts.label] for example in examples]
-            batch["label"] = np.asarray(labels, np.int32)
+            batch["label"] = self._labels([example[self.facts.label] for example in examples])
         return batch
+
+    def _labels(self, found: Sequence[Any]) -> np.ndarray:
+        labels, bounds = np.asarray(found), np.iinfo(np.int32)
+        wrong = (labels < bounds.min) | (labels > bounds.max)
+        if wrong.any():
+            raise GenaxError(
+                f"a label of {self.name} is {labels[wrong][0]}, which is beyond int32; number the "
+                "classes from 0 on."
+            )
+        return labels.astype(np.int32)
 
 
 def resize(image: np.ndarray, size: int) -> np.ndarray:
@@ -173,29 +182,35 @@ def _tfds_facts(name: str, features: Any) -> ImageFacts:
         shape: tuple[Any, ...] = getattr(feature, "shape", ())
         if len(shape) == 3 and shape[2] and getattr(feature, "np_dtype", None) == np.uint8:
             label = dict(features.items()).get("label")
-            classes = getattr(label, "num_classes", None)
+            whole = np.issubdtype(getattr(label, "np_dtype", None) or np.void, np.integer)
             return ImageFacts(
-                (shape[0], shape[1], shape[2]), classes, key, None if classes is None else "label"
+                (shape[0], shape[1], shape[2]),
+                getattr(label, "num_classes", None),
+                key,
+                "label" if whole and getattr(label, "shape", None) == () else None,
             )
     raise GenaxError(f"{name} has no feature that is a uint8 image; it has {', '.join(features)}.")
 
 
 def open_images(name: str, split: str, size: int | None) -> Records:
-    """A split of an image set, its images resized to size x size where that is given.
+    """A split of an image set, or a slice of one, its images resized to size x size if given.
 
-    Raises GenaxError for an unknown name or split, or a set that is not prepared.
+    Raises GenaxError for an unknown name, split or slice, or a set that is not prepared.
     """
     facts = image_facts(name)
     if name.startswith(PREFIX):
         builder = tfds_builder(name)
         return TfdsRecords(name, builder, open_split(builder, name, split), facts, size)
     known = known_set(name)
-    if split not in known.counts:
-        raise GenaxError(f"{name} has no split {split!r}; it has {', '.join(known.counts)}.")
+    check_split_names(name, split, known.counts)
     if known.packages:
         builder = known_builder(known)
         return TfdsRecords(name, builder, open_split(builder, name, split), facts, size)
-    arrays = load_digits(split)
+    chunks = [
+        {key: array[part.start : part.stop] for key, array in load_digits(part.split).items()}
+        for part in memory_parts(name, split, known.counts)
+    ]
+    arrays = {key: np.concatenate([chunk[key] for chunk in chunks]) for key in chunks[0]}
     if size is not None:
         arrays["image"] = np.stack([resize(image, size) for image in arrays["image"]])
     return MemoryRecords(arrays)

@@ -14,10 +14,10 @@ from genax.data.tokenizers import FILE, Tokenizer, load_tokenizer, read_tokenize
 def run_tokenizer(
     workdir: Any, kind: str, vocab_size: int, make: Callable[[], Tokenizer], save: bool
 ) -> Tokenizer:
-    """The tokenizer in workdir, or else a new one, saved there where `save` says so.
+    """The tokenizer in workdir, or else a new one, saved there if `save` says so.
 
     workdir: None makes one and does not save it. make: makes the one of a new run.
-    Raises GenaxError where it is of another kind, or has more tokens than vocab_size.
+    Raises GenaxError if it is of another kind, or has a number that is not below vocab_size.
     """
     path = None if workdir is None else epath.Path(workdir) / FILE
     if path is not None and path.exists():
@@ -31,8 +31,8 @@ def run_tokenizer(
         )
     if tokenizer.size > vocab_size:
         raise GenaxError(
-            f"{source} of kind {kind!r} has {tokenizer.size} tokens, more than "
-            f"vocab_size={vocab_size}; set it to {tokenizer.size} or above."
+            f"{source} of kind {kind!r} has tokens up to number {tokenizer.size - 1}, more than "
+            f"vocab_size={vocab_size} holds; set it to {tokenizer.size} or above."
         )
     if path is not None and not path.exists() and save:
         save_tokenizer(tokenizer, workdir)
@@ -42,7 +42,7 @@ def run_tokenizer(
 def pretrained_tokenizer(folder: Any) -> Tokenizer:
     """The tokenizer.json of a Hugging Face directory, or of a folder that `genax import` wrote.
 
-    Raises GenaxError where there is none.
+    Raises GenaxError if there is none.
     """
     places = (epath.Path(folder) / FILE, epath.Path(folder) / "hugging_face" / FILE)
     for path in places:

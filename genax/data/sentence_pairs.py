@@ -15,13 +15,15 @@ import numpy as np
 from genax.core.data import BatchIterator, Shard
 from genax.core.errors import GenaxError
 from genax.data import pipeline
-from genax.data.corpora import fingerprint_corpus, load_splits
+from genax.data.corpora import fingerprint_corpus, load_splits, training_documents
 from genax.data.order import generator
 from genax.data.pipeline import Batch
+from genax.data.ranges import require_at_least
 from genax.data.run_tokenizer import run_tokenizer
+from genax.data.split_slices import take_split
 from genax.data.token_data import spec
 from genax.data.tokenizer_training import train_tokenizer
-from genax.data.tokenizers import Subwords
+from genax.data.tokenizers import Subwords, join_tokens
 
 # A line ends a sentence, as does a full stop and its like before a space.
 _END = re.compile(r"\n+|(?<=[.!?])\s+")
@@ -46,8 +48,8 @@ class SentencePairs:
     A is one or more sentences, B as many of the tokens after them as fill the row or, from another
     document, after sentences drawn in the same way. "tokens", "segments" int32 [context], "real"
     and "maskable" (no special token) bool [context], "follows" int32 [] (1 where B follows).
-    name, split: of a text set; documents are cut into sentences at line ends and full stops, and
-    those that do not fill a row are left out.
+    name, split: of a text set; a split may be a slice such as "train[:10%]". Documents are cut into
+    sentences at line ends and full stops, and those that do not fill a row are left out.
     vocab_size: of the WordPiece tokenizer that is trained on it. limit: evaluate so many passages.
     """
 
@@ -57,6 +59,10 @@ class SentencePairs:
     split: str = "train"
     limit: int | None = None
     _kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self):
+        # [CLS] A [SEP] B [SEP]
+        require_at_least(self, context=5, vocab_size=1, limit=1)
 
     @property
     def element(self) -> Mapping[str, jax.ShapeDtypeStruct]:
@@ -72,7 +78,7 @@ class SentencePairs:
     def get_tokenizer(self, workdir: Any = None, save: bool = False) -> Subwords:
         """The run's tokenizer, or the one that a new run would have; see `run_tokenizer`."""
         make = lambda: train_tokenizer(  # noqa: E731
-            "wordpiece", self._corpus["train"], self.vocab_size
+            "wordpiece", training_documents(self.name, self._corpus), self.vocab_size
         )
         found = run_tokenizer(workdir, "wordpiece", self.vocab_size, make, save)
         assert isinstance(found, Subwords)
@@ -108,7 +114,8 @@ class SentencePairs:
     def _passages(self, tokenizer: Subwords) -> _Passages:
         key = tokenizer.to_json()
         if key not in self._kept:
-            self._kept[key] = self._cut(tokenizer, self._corpus[self.split])
+            documents = take_split(self.name, self.split, self._corpus)
+            self._kept[key] = self._cut(tokenizer, documents)
         return self._kept[key]
 
     @cached_property
@@ -132,7 +139,6 @@ class SentencePairs:
             size += len(row)
         if rows:
             passages.append((owners[first], first, len(rows), len(rows)))
-        dtype = np.min_scalar_type(tokenizer.size - 1)
         starts = np.concatenate([[0], np.cumsum([len(row) for row in rows])])
         pairs = np.array(passages, np.int64).reshape(-1, 4)
         full = starts[pairs[:, 3]] - starts[pairs[:, 1]] >= room
@@ -142,7 +148,7 @@ class SentencePairs:
                 f"{self.name} has fewer than two documents that fill a context of {self.context} "
                 "and have two sentences that fit it; choose another context or another set."
             )
-        return _Passages(np.concatenate(rows).astype(dtype), starts, pairs)
+        return _Passages(join_tokens(rows, tokenizer), starts, pairs)
 
     def _rows(self, tokenizer, passages, numbers, positions, seed) -> Batch:
         names = ("[CLS]", "[SEP]", "[PAD]")

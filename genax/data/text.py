@@ -14,11 +14,13 @@ import numpy as np
 from genax.core.data import BatchIterator, Shard
 from genax.core.errors import GenaxError
 from genax.data import pipeline
-from genax.data.corpora import fingerprint_corpus, load_splits
+from genax.data.corpora import fingerprint_corpus, load_splits, training_documents
 from genax.data.pipeline import Batch
+from genax.data.ranges import require_at_least
 from genax.data.run_tokenizer import run_tokenizer
+from genax.data.split_slices import take_split
 from genax.data.tokenizer_training import train_tokenizer
-from genax.data.tokenizers import Tokenizer
+from genax.data.tokenizers import Tokenizer, join_tokens
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,8 @@ class TextData:
 
     name: a text set of `genax data list`. tokenizer: "bytes", "characters" or "bpe".
     vocab_size: at least as many as the tokenizer has; "bpe" is trained to it.
-    split: "train" or "validation". limit: evaluate on the first `limit` windows only.
+    split: "train" or "validation", or a slice of documents such as "train[:10%]"; a tokenizer is
+    made of the whole set all the same. limit: evaluate on the first `limit` windows only.
     A "tfds:NAME" set has its own splits; its feature "text" is read.
     """
 
@@ -40,6 +43,9 @@ class TextData:
     _encoded: dict[str, np.ndarray] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
+
+    def __post_init__(self):
+        require_at_least(self, context=1, vocab_size=1, limit=1)
 
     @property
     def element(self) -> Mapping[str, jax.ShapeDtypeStruct]:
@@ -79,10 +85,7 @@ class TextData:
         return ({**batch, "id": batch["id"] * self.context} for batch in batches)
 
     def get_tokenizer(self, workdir: Any = None, save: bool = False) -> Tokenizer:
-        """The run's tokenizer, or the one that a new run would make, saved where `save` says so.
-
-        Raises GenaxError where the run's is of another kind, or has more tokens than vocab_size.
-        """
+        """The run's tokenizer, or the one that a new run would make; see `run_tokenizer`."""
         make = lambda: self._new_tokenizer  # noqa: E731
         return run_tokenizer(workdir, self.tokenizer, self.vocab_size, make, save)
 
@@ -94,14 +97,14 @@ class TextData:
     def _new_tokenizer(self) -> Tokenizer:
         corpus = self._corpus
         held_out = [text for split in corpus if split != "train" for text in corpus[split]]
-        return train_tokenizer(self.tokenizer, corpus["train"], self.vocab_size, held_out)
+        documents = [] if self.tokenizer == "bytes" else training_documents(self.name, corpus)
+        return train_tokenizer(self.tokenizer, documents, self.vocab_size, held_out)
 
     def _tokens(self, tokenizer: Tokenizer) -> np.ndarray:
         key = tokenizer.to_json()
         if key not in self._encoded:
-            dtype = np.min_scalar_type(tokenizer.size - 1)
-            parts = tokenizer.encode_all(self._corpus[self.split])
-            self._encoded[key] = np.concatenate([part.astype(dtype) for part in parts])
+            documents = take_split(self.name, self.split, self._corpus)
+            self._encoded[key] = join_tokens(tokenizer.encode_all(documents), tokenizer)
         tokens = self._encoded[key]
         if len(tokens) <= self.context:
             raise GenaxError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,6 +11,7 @@ from typing import Any, Protocol
 from genax.core.errors import GenaxError
 from genax.data.cache import prepared_folder
 from genax.data.known import KnownSet
+from genax.data.split_slices import split_parts
 
 PREFIX = "tfds:"
 _CHUNK = 10_000
@@ -38,8 +40,9 @@ def known_builder(known: KnownSet) -> Any:
 def tfds_builder(name: str) -> Any:
     """The builder of "tfds:NAME", prepared or not; its features are known without data.
 
-    NAME may hold a configuration and a version: "tfds:lm1b/subwords8k:1.1.0". Data lie where TFDS
-    keeps them ($TFDS_DATA_DIR, or ~/tensorflow_datasets). Raises GenaxError for an unknown name.
+    NAME may hold a configuration and a version: "tfds:wiki40b/en:1.3.0". Data lie where TFDS keeps
+    them ($TFDS_DATA_DIR, or ~/tensorflow_datasets). Raises GenaxError for a name that is unknown or
+    no name.
     """
     import tensorflow_datasets as tfds
 
@@ -56,6 +59,14 @@ def tfds_builder(name: str) -> Any:
             "to prepare (without TensorFlow it can prepare fewer: pip install 'genax[tfds]'); see "
             "`genax data list`."
         ) from error
+    except Exception as error:  # TFDS and its builders raise many kinds
+        # Its first sentence, without the arguments that TFDS repeats.
+        reason = re.split(r"\.?\s*\n|\. ", str(error).rpartition('}": ')[2])[0]
+        raise GenaxError(
+            f"TensorFlow Datasets cannot open {name.removeprefix(PREFIX)!r} ({reason}); a data set "
+            "is named tfds:SET, tfds:SET/CONFIGURATION or tfds:SET:VERSION, in letters, digits and "
+            "underscores."
+        ) from error
     return builder
 
 
@@ -65,9 +76,7 @@ def open_split(builder: Any, name: str, split: str) -> Source:
         raise GenaxError(
             f"data set {name} is not in {builder.data_path}; run: genax data prepare {name}"
         )
-    base = split.partition("[")[0]
-    if base not in builder.info.splits:
-        raise GenaxError(f"{name} has no split {base!r}; it has {', '.join(builder.info.splits)}.")
+    split_parts(name, split, builder.info.splits)
     try:
         return builder.as_data_source(split)
     except NotImplementedError as error:
@@ -75,20 +84,27 @@ def open_split(builder: Any, name: str, split: str) -> Source:
             f"{builder.data_path} is not in the ArrayRecord format; delete it "
             f"and run: genax data prepare {name}"
         ) from error
+    except Exception as error:  # the reader raises kinds of its own
+        raise damaged(builder, name, error) from error
+
+
+def damaged(builder: Any, name: str, error: Exception) -> GenaxError:
+    """The error of records that cannot be read."""
+    return GenaxError(
+        f"records of {name} in {builder.data_path} cannot be read ({error}); "
+        f"delete that folder and run: genax data prepare {name}"
+    )
 
 
 def read_split(builder: Any, name: str, split: str) -> Iterator[dict[str, Any]]:
-    """Every example of a split, in order. Raises GenaxError where the files are damaged too."""
+    """Every example of a split, in order. Raises GenaxError if the files are damaged too."""
     source = open_split(builder, name, split)
     for start in range(0, len(source), _CHUNK):
         numbers = list(range(start, min(start + _CHUNK, len(source))))
         try:
             examples = source.__getitems__(numbers)
         except Exception as error:  # the reader and the parser raise kinds of their own
-            raise GenaxError(
-                f"records of {name} in {builder.data_path} cannot be read ({error}); "
-                f"delete that folder and run: genax data prepare {name}"
-            ) from error
+            raise damaged(builder, name, error) from error
         yield from examples
 
 

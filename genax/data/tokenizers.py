@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -18,6 +18,9 @@ from genax.core.errors import GenaxError
 FILE = "tokenizer.json"
 KINDS = ("bytes", "characters", "bpe", "wordpiece")
 
+# What a number that is no token decodes to.
+UNKNOWN = "\N{REPLACEMENT CHARACTER}"
+
 
 class Tokenizer(Protocol):
     """Text to numbers in [0, size) and back."""
@@ -29,7 +32,7 @@ class Tokenizer(Protocol):
 
     @property
     def size(self) -> int:
-        """Number of tokens."""
+        """The largest number of a token plus one: the rows that a table of tokens needs."""
         ...
 
     def encode(self, text: str) -> np.ndarray:
@@ -41,7 +44,7 @@ class Tokenizer(Protocol):
         ...
 
     def decode(self, tokens: Sequence[int] | np.ndarray) -> str:
-        """Any numbers a model may sample have a text."""
+        """Return the text of any numbers; one that is no token becomes U+FFFD."""
         ...
 
     def to_json(self) -> str:
@@ -58,15 +61,17 @@ class Bytes:
 
     def encode(self, text: str) -> np.ndarray:
         """int32 [number of UTF-8 bytes]."""
-        return np.frombuffer(text.encode(), np.uint8).astype(np.int32)
+        # What a shell passes on that is no UTF-8 arrives as lone surrogates.
+        return np.frombuffer(text.encode(errors="surrogatepass"), np.uint8).astype(np.int32)
 
     def encode_all(self, texts: Sequence[str]) -> list[np.ndarray]:
         """One int32 array per text."""
         return [self.encode(text) for text in texts]
 
     def decode(self, tokens: Sequence[int] | np.ndarray) -> str:
-        """Bytes that are not UTF-8 become U+FFFD, since a model may sample any of them."""
-        return np.asarray(tokens, np.uint8).tobytes().decode(errors="replace")
+        """Return the text; bytes that are not UTF-8 and numbers that are no byte become U+FFFD."""
+        # 255 is no part of UTF-8, so it decodes to one U+FFFD and leaves its neighbours alone.
+        return _within(tokens, self.size, 255).astype(np.uint8).tobytes().decode(errors="replace")
 
     def to_json(self) -> str:
         """What `load_tokenizer` reads."""
@@ -92,7 +97,8 @@ class Characters:
     def encode(self, text: str) -> np.ndarray:
         """int32 [number of characters]. Raises GenaxError naming characters it does not have."""
         points = _code_points(text)
-        table = np.full(max(int(points.max(initial=0)), int(self._points.max())) + 1, -1, np.int32)
+        highest = max(int(points.max(initial=0)), int(self._points.max(initial=0)))
+        table = np.full(highest + 1, -1, np.int32)
         table[self._points] = np.arange(self.size)
         tokens = table[points]
         if len(tokens) and tokens.min() < 0:
@@ -110,11 +116,10 @@ class Characters:
         return [self.encode(text) for text in texts]
 
     def decode(self, tokens: Sequence[int] | np.ndarray) -> str:
-        """Numbers beyond the vocabulary (a model's table may be larger) become U+FFFD."""
-        tokens = np.asarray(tokens, np.int64)
-        table = np.append(self._points, np.uint32(0xFFFD))
-        known = np.where((tokens >= 0) & (tokens < self.size), tokens, self.size)
-        return table[known].tobytes().decode("utf-32-le")
+        """Return the text; numbers outside the vocabulary become U+FFFD."""
+        table = np.append(self._points, np.uint32(ord(UNKNOWN)))
+        known = _within(tokens, self.size, self.size)
+        return table[known].tobytes().decode("utf-32-le", errors="replace")
 
     def to_json(self) -> str:
         """What `load_tokenizer` reads."""
@@ -139,47 +144,102 @@ class Subwords:
         """The model's type: "bpe", "wordpiece", "unigram", ..."""
         return type(self.model.model).__name__.lower()
 
-    @property
+    @cached_property
     def size(self) -> int:
-        """Number of tokens, special ones included."""
-        return self.model.get_vocab_size()
+        """The largest number of a token plus one; numbers below it may have no token."""
+        return max(self._names, default=-1) + 1
+
+    @cached_property
+    def _names(self) -> Mapping[int, str]:
+        return {number: token for token, number in self.model.get_vocab().items()}
+
+    @cached_property
+    def _specials(self) -> Set[int]:
+        added = self.model.get_added_tokens_decoder()
+        return {number for number, token in added.items() if token.special}
 
     def special(self, token: str) -> int:
-        """The number of a special token. Raises GenaxError where there is none of that name."""
+        """The number of a special token. Raises GenaxError if there is none of that name."""
         number = self.model.token_to_id(token)
         if number is None:
             raise GenaxError(f"the {self.kind!r} tokenizer has no token {token}.")
         return number
 
     def encode(self, text: str) -> np.ndarray:
-        """int32 [n]; every text has an encoding."""
-        return np.asarray(self.model.encode(text, add_special_tokens=False).ids, np.int32)
+        """int32 [n]."""
+        return self.encode_all([text])[0]
 
     def encode_all(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """One int32 array per text, encoded in parallel."""
-        encodings = self.model.encode_batch_fast(list(texts), add_special_tokens=False)
+        """One int32 array per text, encoded in parallel. Raises GenaxError if one has no tokens.
+
+        Only the few tokenizers without a token for what is unknown have none for some texts.
+        """
+        encodings = self._encodings(self.model.encode_batch_fast, texts)
         return [np.asarray(encoding.ids, np.int32) for encoding in encodings]
 
     def encode_places(self, texts: Sequence[str]) -> list[tuple[np.ndarray, np.ndarray]]:
         """Tokens int32 [n] of each text, and where in it each begins and ends, int32 [n, 2]."""
-        encodings = self.model.encode_batch(list(texts), add_special_tokens=False)
         return [
             (np.asarray(e.ids, np.int32), np.asarray(e.offsets, np.int32).reshape(-1, 2))
-            for e in encodings
+            for e in self._encodings(self.model.encode_batch, texts)
         ]
 
+    def _encodings(self, encode: Callable[..., Any], texts: Sequence[str]) -> Any:
+        try:
+            return encode(list(texts), add_special_tokens=False)
+        except Exception as error:  # `tokenizers` raises bare Exception
+            raise GenaxError(
+                f"the {self.kind!r} tokenizer cannot encode the text ({error}); give it a token "
+                "for what is unknown, or leave that text out."
+            ) from error
+
     def decode(self, tokens: Sequence[int] | np.ndarray) -> str:
-        """Special tokens show where the text has them; numbers beyond the vocabulary do not."""
-        return self.model.decode(np.asarray(tokens).tolist(), skip_special_tokens=False)
+        """Return the text with its special tokens; numbers that are no token become U+FFFD."""
+        return self._decode(np.asarray(tokens).tolist(), skip_specials=False)
 
     def decode_all(self, rows: Sequence[Sequence[int]] | np.ndarray) -> list[str]:
-        """The text of each row of tokens, without special ones."""
-        rows = [np.asarray(row).tolist() for row in rows]
-        return self.model.decode_batch(rows, skip_special_tokens=True)
+        """The text of each row of tokens, without special ones; see `decode`."""
+        return [self._decode(np.asarray(row).tolist(), skip_specials=True) for row in rows]
+
+    def _decode(self, tokens: list[int], skip_specials: bool) -> str:
+        if all(token in self._names for token in tokens):
+            return self.model.decode(tokens, skip_special_tokens=skip_specials)
+        # The library leaves out numbers that are no token, and its decoder takes any text for one.
+        skipped = self._specials if skip_specials else ()
+        texts = [self._names.get(token, UNKNOWN) for token in tokens if token not in skipped]
+        decoder = self.model.decoder
+        return " ".join(texts) if decoder is None else decoder.decode(texts)
 
     def to_json(self) -> str:
         """Hugging Face's own format, which other programs read too."""
         return self.model.to_str()
+
+
+def join_tokens(rows: Sequence[np.ndarray], tokenizer: Tokenizer) -> np.ndarray:
+    """All rows one after the other, in the narrowest type that holds the tokenizer's numbers.
+
+    Raises GenaxError for a number that the tokenizer does not have.
+    """
+    size = tokenizer.size
+    dtype = np.min_scalar_type(max(size - 1, 0))
+    result = np.empty(sum(map(len, rows)), dtype)
+    end = 0
+    for row in rows:
+        if len(row) and not 0 <= row.min() <= row.max() < size:
+            wrong = row[(row < 0) | (row >= size)][0]
+            raise GenaxError(
+                f"the {tokenizer.kind!r} tokenizer gives the number {wrong}, which is not among "
+                f"its own in [0, {size}); its {FILE} is damaged."
+            )
+        result[end : end + len(row)] = row
+        end += len(row)
+    return result
+
+
+def _within(tokens: Sequence[int] | np.ndarray, size: int, other: int) -> np.ndarray:
+    """int64 [n]: the numbers in [0, size), and `other` in place of the rest."""
+    tokens = np.asarray(tokens)
+    return np.where((tokens >= 0) & (tokens < size), tokens, other).astype(np.int64)
 
 
 def _code_points(text: str) -> np.ndarray:
@@ -196,7 +256,7 @@ def save_tokenizer(tokenizer: Tokenizer, workdir: Any) -> None:
 
 
 def load_tokenizer(workdir: Any) -> Tokenizer:
-    """The tokenizer of a run. Raises GenaxError where there is none or it is damaged."""
+    """The tokenizer of a run. Raises GenaxError if there is none or it is damaged."""
     path = epath.Path(workdir) / FILE
     if not path.exists():
         raise GenaxError(f"{path} is missing: {workdir} holds no run that was trained on text.")
@@ -204,15 +264,19 @@ def load_tokenizer(workdir: Any) -> Tokenizer:
 
 
 def read_tokenizer(path: epath.Path) -> Tokenizer:
-    """The tokenizer of a file. Raises GenaxError where it is damaged."""
-    text = path.read_text(encoding="utf-8")
+    """The tokenizer of a file. Raises GenaxError if it is damaged."""
     try:
+        text = path.read_text(encoding="utf-8")
         content = json.loads(text)
         if "model" in content:
             from tokenizers import Tokenizer as Model
 
             return Subwords(Model.from_str(text))
-        return Bytes() if content["kind"] == "bytes" else Characters(content["vocabulary"])
+        if content["kind"] == "bytes":
+            return Bytes()
+        if content["kind"] == "characters" and isinstance(content["vocabulary"], str):
+            return Characters(content["vocabulary"])
+        raise ValueError(f"no tokenizer of kind {content['kind']!r} is kept like this")
     except Exception as error:  # `tokenizers` raises bare Exception
         raise GenaxError(
             f"{path} is not a tokenizer ({error}); restore it from a copy of the run."

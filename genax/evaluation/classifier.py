@@ -20,15 +20,11 @@ HUNDRED = 100
 
 
 def labelled_images(data: Data, num: int) -> tuple[Images, Labels]:
-    """The first `num` images and labels of a data set, or all where it has fewer.
+    """The first `num` images and labels of a data set, or all if it has fewer.
 
-    Raises GenaxError where the data has no "image" or no "label".
+    Raises GenaxError if the data has no "image" or no "label".
     """
-    if not {"image", "label"} <= set(data.element):
-        raise GenaxError(
-            f"a classifier needs data with 'image' and 'label', and {data} has "
-            f"{sorted(data.element)}; choose a labelled set."
-        )
+    check_labelled(data)
     images, labels, count = [], [], 0
     for batch in data.evaluate(min(num, 1000), Shard(), None):
         real = np.asarray(batch["mask"]) > 0
@@ -38,6 +34,15 @@ def labelled_images(data: Data, num: int) -> tuple[Images, Labels]:
         if count >= num:
             break
     return np.concatenate(images)[:num], np.concatenate(labels)[:num]
+
+
+def check_labelled(data: Data) -> None:
+    """Raise GenaxError if a data set has no "image" or no "label"; reads no data."""
+    if not {"image", "label"} <= set(data.element):
+        raise GenaxError(
+            f"a classifier needs data with 'image' and 'label', and {data} has "
+            f"{sorted(data.element)}; choose a labelled set."
+        )
 
 
 def fit_classifier(images: Images, labels: Labels) -> Classify:
@@ -80,15 +85,41 @@ def class_coverage(
     draw: a sampler's function, (nets, batch) -> [b, h, w, c] in [-1, 1]. train, test: labelled
     images of that shape and range. samples: how many to draw. fitted_on: how many training images
     the classifier sees. Scores: those of `class_scores`, and "classifier_accuracy" on the first
-    2,000 test images, without which the others mean nothing.
+    2,000 test images, without which the others mean nothing. Raises GenaxError, before data is
+    read, if train or test has no labels, other images, or a single class.
     """
+    for data in (train, test):
+        check_labelled(data)
+        if getattr(data, "num_classes", None) == 1:
+            raise GenaxError(_one_class(data))
+    shapes = [data.element["image"].shape for data in (train, test)]
+    if shapes[0] != shapes[1]:
+        raise GenaxError(
+            f"images of {train} have the shape {shapes[0]}, those of {test} {shapes[1]}; a "
+            "classifier needs one shape."
+        )
 
     def summarize(drawn: Images, workdir: Any) -> Mapping[str, float]:
-        images, labels = labelled_images(train, fitted_on)
+        images, labels = _classes(train, fitted_on)
+        if len(np.unique(labels)) < 2:
+            raise GenaxError(_one_class(train))
         classify = fit_classifier(images, labels)
-        test_images, test_labels = labelled_images(test, 2000)
+        test_images, test_labels = _classes(test, 2000)
         accuracy = float((classify(test_images) == test_labels).mean())
         scores = class_scores(classify(drawn), int(labels.max()) + 1)
         return {**scores, "classifier_accuracy": accuracy}
 
     return Evaluator(draw, summarize, examples=samples)
+
+
+def _one_class(data: Data) -> str:
+    return f"{data} has images of one class only, which leaves a classifier nothing to tell apart."
+
+
+def _classes(data: Data, num: int) -> tuple[Images, Labels]:
+    images, labels = labelled_images(data, num)
+    if labels.min() < 0:
+        raise GenaxError(
+            f"label {labels.min()} of {data} is no class; choose a split whose labels are known."
+        )
+    return images, labels

@@ -9,10 +9,25 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
+from genax.core.data import Data
 from genax.core.errors import GenaxError
 
+CHANNELS = (1, 3)
 MIN_TILE = 64
 GAP = 2
+
+
+def check_pictures(data: Data) -> None:
+    """Raise GenaxError if `image_grid` does not draw images like those of a data set.
+
+    An experiment whose samples are like its data calls it when it is built.
+    """
+    shape = data.element["image"].shape
+    if len(shape) != 3 or shape[-1] not in CHANNELS:
+        raise GenaxError(
+            f"images of {getattr(data, 'name', data)} have the shape {shape}, and samples are "
+            "drawn with 1 channel (grey) or 3 (RGB); choose another data set."
+        )
 
 
 def image_grid(samples: Float[np.ndarray, "n h w c"], workdir: Any = None) -> Image.Image:
@@ -22,7 +37,7 @@ def image_grid(samples: Float[np.ndarray, "n h w c"], workdir: Any = None) -> Im
     below 64 pixels are enlarged by a whole number. Raises GenaxError on another shape.
     """
     samples = np.asarray(samples, np.float32)
-    if samples.ndim != 4 or samples.shape[-1] not in (1, 3) or not len(samples):
+    if samples.ndim != 4 or samples.shape[-1] not in CHANNELS or not len(samples):
         raise GenaxError(
             f"image_grid got samples of shape {samples.shape}: it draws [n, h, w, 1 or 3], n > 0."
         )

@@ -40,14 +40,14 @@ def sample_tokens(
 def encode_prompt(text: str, num: int, workdir: Any, context: int, vocab_size: int) -> Batch:
     """A text for `num` samples to continue: {"prompt": int32 [num, p]}.
 
-    Raises GenaxError where it is empty, leaves no room in the context, or has unknown characters,
-    and where the tokenizer in workdir has more tokens than the model.
+    Raises GenaxError if it is empty, leaves no room in the context, or has unknown characters,
+    and if the tokenizer in workdir has a token that the model has not.
     """
     tokenizer = load_tokenizer(workdir)
     if tokenizer.size > vocab_size:
         raise GenaxError(
-            f"the tokenizer in {workdir} has {tokenizer.size} tokens, the model {vocab_size}: it "
-            "is another one; put the run's own back."
+            f"the tokenizer in {workdir} has tokens up to number {tokenizer.size - 1}, the model "
+            f"up to {vocab_size - 1}: it is another one; put the run's own back."
         )
     tokens = tokenizer.encode(text)
     if not 0 < len(tokens) < context:

@@ -4,11 +4,14 @@ import dataclasses
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 
 from genax.core.data import Shard
 from genax.core.errors import GenaxError
-from genax.data import ImageData
+from genax.data import ImageData, TextData
 from genax.data.embedded import load_digits
+from genax.data.records import _tfds_facts
+from genax.data.tfds_sets import prepare_tfds
 
 from . import fakes
 
@@ -159,3 +162,56 @@ def test_sets_of_tensorflow_datasets_open_by_name(prepared, monkeypatch):
     assert ImageData("tfds:cifar10").element["image"].shape == (32, 32, 3)
     with pytest.raises(GenaxError, match="has no set 'nothing_like_it'"):
         ImageData("tfds:nothing_like_it").element  # noqa: B018
+
+
+@pytest.mark.parametrize("name", ["a-b", "", "mnist/foo", "mnist:9.9.9", "mnist:a.b", "..", "a b"])
+def test_names_that_tensorflow_datasets_does_not_open(name, cache):
+    with pytest.raises(GenaxError, match=r"cannot open .*; a data set is named tfds:SET") as info:
+        ImageData(f"tfds:{name}").element  # noqa: B018
+    assert "\n" not in str(info.value)
+    with pytest.raises(GenaxError, match="cannot open"):
+        prepare_tfds(f"tfds:{name}")
+    with pytest.raises(GenaxError, match="cannot open"):
+        TextData(f"tfds:{name}").fingerprint()
+
+
+def facts_of(label):
+    features = {"image": tfds.features.Image(shape=(8, 8, 1)), "label": label}
+    facts = _tfds_facts("tfds:fake", tfds.features.FeaturesDict(features))
+    return facts.num_classes, facts.image, facts.label
+
+
+def test_a_whole_number_is_a_label_and_another_scalar_is_none():
+    assert facts_of(tfds.features.ClassLabel(num_classes=5)) == (5, "image", "label")
+    for dtype in (np.int64, np.int32, np.uint8):
+        assert facts_of(tfds.features.Scalar(dtype)) == (None, "image", "label")
+    for label in (tfds.features.Scalar(np.float32), tfds.features.Text()):
+        assert facts_of(label) == (None, "image", None)
+
+
+def test_a_label_beyond_int32_is_refused(prepared):
+    records = ImageData("mnist")._records
+    assert records._labels([np.int64(2**31 - 1), -1]).tolist() == [2**31 - 1, -1]
+    for wrong in (2**31, -(2**31) - 1, 2**40):
+        with pytest.raises(GenaxError, match=f"a label of mnist is {wrong}, which is beyond int32"):
+            records._labels([np.int64(3), np.int64(wrong)])
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("size", [0, -1, 1.5, float("nan"), "", True]),
+        ("pad", [-1, 1.5, float("nan"), ""]),
+        ("limit", [0, -1, 1.5]),
+    ],
+)
+def test_fields_out_of_their_ranges(name, values):
+    for value in values:
+        with pytest.raises(GenaxError, match=f"ImageData of digits: {name}="):
+            ImageData("digits", **{name: value})
+
+
+def test_ranges_that_are_none():
+    for values in ((0, 0), (0, float("nan")), (float("-inf"), 1)):
+        with pytest.raises(GenaxError, match="two different finite numbers"):
+            ImageData("digits", range=values)

@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
+import tokenizers
 
 from genax.core.data import Shard
 from genax.core.errors import GenaxError
@@ -11,6 +13,8 @@ from genax.data import TextData, load_tokenizer
 from genax.data import corpora as corpora_module
 from genax.data.corpora import load_corpus, split_by_position
 from genax.data.embedded import load_stdlib
+from genax.data.sentence_pairs import SentencePairs
+from genax.data.tokenizers import Subwords, save_tokenizer
 
 DOCUMENTS = ["abcdefghij" * 30, "the quick brown fox jumps over the lazy dog. " * 10]
 
@@ -85,7 +89,7 @@ def test_another_tokenizer_in_the_run_is_refused(corpus, tmp_path):
 
 
 def test_a_tokenizer_larger_than_the_model_is_refused(corpus, tmp_path):
-    with pytest.raises(GenaxError, match=r"has 28 tokens, more than vocab_size=20"):
+    with pytest.raises(GenaxError, match=r"number 27, more than vocab_size=20 holds"):
         TextData("fake", "characters", 8, vocab_size=20).train(2, 0, Shard(), tmp_path)
     assert not (tmp_path / "tokenizer.json").exists()
 
@@ -99,6 +103,67 @@ def test_fingerprint_follows_text_and_settings(corpus, monkeypatch):
     monkeypatch.setattr(corpora_module, "load_corpus", lambda name: changed)
     prints.add(dataclasses.replace(data).fingerprint())
     assert len(prints) == 4
+
+
+@pytest.mark.parametrize("name", ["context", "vocab_size", "limit"])
+@pytest.mark.parametrize("value", [0, -1, 1.5])
+def test_fields_out_of_their_ranges(name, value):
+    with pytest.raises(GenaxError, match=f"TextData of fake: {name}={value} must be"):
+        TextData("fake", **{name: value})
+    with pytest.raises(GenaxError, match=f"SentencePairs of fake: {name}={value} must be"):
+        SentencePairs("fake", **{"context": 40, "vocab_size": 99, name: value})
+
+
+@pytest.mark.parametrize("documents", [[], [""]])
+@pytest.mark.parametrize("kind", ["bytes", "characters", "bpe"])
+def test_an_empty_corpus(documents, kind, monkeypatch):
+    monkeypatch.setattr(corpora_module, "load_corpus", lambda name: {"train": documents})
+    data = TextData("fake", kind, context=8, vocab_size=300)
+    with pytest.raises(GenaxError, match=r"empty|holds no record|has 0 tokens"):
+        data.train(2, 0, Shard(), None)
+
+
+def test_a_tokenizer_needs_a_training_split(monkeypatch):
+    monkeypatch.setattr(corpora_module, "load_corpus", lambda name: {"test": DOCUMENTS})
+    for data in (
+        TextData("fake", "characters", context=8, split="test"),
+        TextData("fake", "bpe", context=8, vocab_size=300, split="test"),
+        SentencePairs("fake", 40, 200, "test"),
+    ):
+        with pytest.raises(GenaxError, match='no split "train", on which a tokenizer is trained'):
+            data.get_tokenizer()
+    assert len(list(TextData("fake", "bytes", 8, split="test").evaluate(1000, Shard()))) == 1
+
+
+def test_a_feature_text_that_is_no_text(prepared, monkeypatch):
+    def check(feature):
+        corpora_module._check_text("tfds:fake", {"text": feature})
+
+    check(tfds.features.Text())
+    check(tfds.features.Tensor(shape=(None,), dtype=np.uint8, encoding="bytes"))
+    for feature in (
+        tfds.features.ClassLabel(num_classes=3),
+        tfds.features.Sequence(tfds.features.Text()),
+        tfds.features.Scalar(np.float32),
+    ):
+        with pytest.raises(GenaxError, match='the feature "text" of tfds:fake is no text but'):
+            check(feature)
+
+
+@pytest.mark.parametrize("number", [600, 70_000])
+def test_windows_keep_large_numbers(number, monkeypatch, tmp_path):
+    """A tokenizer may number few tokens high."""
+    monkeypatch.setattr(corpora_module, "load_corpus", lambda name: {"train": ["a b " * 40]})
+    vocabulary = {"[UNK]": 0, "a": 1, "b": number}
+    model = tokenizers.Tokenizer(tokenizers.models.WordPiece(vocabulary, unk_token="[UNK]"))
+    model.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    save_tokenizer(Subwords(model), tmp_path)
+    data = TextData("fake", "wordpiece", 8, vocab_size=number + 1)
+    batch = next(data.train(4, 0, Shard(), tmp_path))
+    assert set(batch["tokens"].ravel().tolist()) == {1, number}
+    for small in (dataclasses.replace(data, vocab_size=60), SentencePairs("fake", 8, 60)):
+        with pytest.raises(GenaxError, match=f"number {number}, more than vocab_size=60 holds"):
+            small.train(4, 0, Shard(), tmp_path)
 
 
 def test_clear_errors(corpus, cache):

@@ -33,14 +33,11 @@ def test_every_variant_is_described_and_has_settings():
         assert DDPM.get_config(variant).steps > 0
 
 
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("ddim_steps", 0), ("ddim_steps", 1001), ("eval_draws", 0), ("num_levels", 1)],
-)
-def test_what_samples_and_scores_cannot_do_is_refused_before_training(name, value):
+@pytest.mark.parametrize("steps", [0, 1001])
+def test_steps_that_the_chain_does_not_have_are_refused_before_training(steps):
     config = DDPM.get_config("digits")
-    config[name] = value
-    with pytest.raises(GenaxError, match=str(value)):
+    config.ddim_steps = steps
+    with pytest.raises(GenaxError, match=str(steps)):
         DDPM.build(config)
 
 
@@ -51,7 +48,7 @@ def test_published_experiment_with_a_loss_of_ones_own(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text(f"def my_loss(nets, batch):\n    return None\n\n\n{example}")
     loaded = experiments.load(f"{file}:digits")
-    experiment = loaded.module.build(experiments.configure(loaded, {}))
+    experiment = loaded.build(experiments.configure(loaded, {}))
     (phase,) = experiment.task.stages[0].phases
     assert phase.loss is loaded.module.my_loss
     assert set(experiment.task.samplers) == {"ddim"}

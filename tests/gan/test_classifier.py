@@ -33,3 +33,35 @@ def test_labels_are_needed():
 
     with pytest.raises(GenaxError, match="labelled"):
         labelled_images(Unlabelled("digits"), 10)
+    digits = ImageData("digits")
+    for pair in ((Unlabelled("digits"), digits), (digits, Unlabelled("digits"))):
+        with pytest.raises(GenaxError, match="labelled"):
+            class_coverage(lambda nets, batch: None, *pair)
+
+
+def test_data_that_a_classifier_cannot_be_fitted_to():
+    class OneClass(ImageData):
+        num_classes = 1
+
+    draw, digits = (lambda nets, batch: None), ImageData("digits")
+    with pytest.raises(GenaxError, match="images of one class only"):
+        class_coverage(draw, OneClass("digits"), digits)
+    with pytest.raises(GenaxError, match="a classifier needs one shape"):
+        class_coverage(draw, digits, ImageData("digits", "test", size=4))
+    images = np.zeros((10, 8, 8, 1), np.float32)
+    with pytest.raises(GenaxError, match="images of one class only"):
+        class_coverage(draw, ImageData("digits", "train[:1]"), digits).summarize(images, None)
+
+
+def test_labels_that_are_no_class():
+    class Hidden(ImageData):
+        def evaluate(self, *arguments):
+            for batch in super().evaluate(*arguments):
+                yield {**batch, "label": np.full_like(batch["label"], -1)}
+
+    draw, digits = (lambda nets, batch: None), ImageData("digits", "train[:50]")
+    images = np.zeros((10, 8, 8, 1), np.float32)
+    for pair in ((Hidden("digits"), digits), (digits, Hidden("digits"))):
+        with pytest.raises(GenaxError, match=r"label -1 of .* is no class"):
+            class_coverage(draw, *pair).summarize(images, None)
+    assert len(labelled_images(Hidden("digits"), 10)[0]) == 10

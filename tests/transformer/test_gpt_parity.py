@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from genax.nn.optimizers import adamw, is_decayed
 from genax.transformer.decoding import generate
 from genax.transformer.losses import next_token_loss
-from genax.transformer.optim import adamw, is_decayed
 from tests.parity import require, stepped
 from tests.transformer.gpt2_reference import convert, make_reference
 

@@ -11,11 +11,11 @@ import optax
 import pytest
 
 from genax.core import GenaxError
+from genax.nn.optimizers import adamw, is_decayed
 from genax.transformer.cross_entropy import chunked_cross_entropy, cross_entropy
 from genax.transformer.gpt import GPT
 from genax.transformer.losses import next_token_loss
 from genax.transformer.networks import Networks
-from genax.transformer.optim import adamw, is_decayed, warmup_cosine, warmup_linear
 from genax.transformer.scores import next_token_scores
 
 LOGITS = jnp.asarray(np.random.default_rng(0).normal(0, 3, (2, 5, 11)), jnp.float32)
@@ -104,21 +104,6 @@ def test_only_training_drops(model):
     none = {name: 0 * array for name, array in jax.device_get(rows).items()}
     with pytest.raises(GenaxError, match="all weights are 0"):
         evaluator.summarize(none, None)
-
-
-def test_schedule_follows_its_own_length():
-    schedule = warmup_cosine(1e-3, 1e-4, 100, 2000)
-    steps = np.array([0, 100, 1050, 2000, 9000])
-    expected = [1e-3 / 101, 1e-3, 5.5e-4, 1e-4, 1e-4]
-    np.testing.assert_allclose(jax.jit(schedule)(steps), expected, rtol=1e-5)
-    np.testing.assert_allclose(warmup_cosine(1e-3, 1e-4, 0, 10)(0), 1e-3, rtol=1e-6)
-
-
-@pytest.mark.parametrize(("warm", "decay"), [(100, 100), (200, 100), (-1, 100)])
-def test_schedules_that_end_before_they_begin(warm, decay):
-    for schedule in (partial(warmup_cosine, 1e-3, 0.0), partial(warmup_linear, 1e-3)):
-        with pytest.raises(GenaxError, match=f"warmup_steps={warm} .* decay_steps={decay}"):
-            schedule(warm, decay)
 
 
 def test_decay_is_told_by_name(model):

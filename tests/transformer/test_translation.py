@@ -16,7 +16,6 @@ from genax.data.tokenizers import Bytes
 from genax.evaluation.generated_text import rouge_scores
 from genax.transformer.cross_entropy import smoothed_cross_entropy
 from genax.transformer.encoder_decoder import EncoderDecoder
-from genax.transformer.optim import warmup_inverse_sqrt, warmup_linear
 from genax.transformer.t5 import T5
 from genax.transformer.translation import Networks, target_loss, translation, write_targets
 from tests.parity import require
@@ -39,20 +38,6 @@ def test_smoothed_cross_entropy_and_its_gradient(smoothing):
     )(jnp.asarray(logits))
     np.testing.assert_allclose(ours, loss.item(), rtol=1e-6)
     np.testing.assert_allclose(gradient, theirs.grad, rtol=1e-5, atol=1e-6)
-
-
-def test_the_paper_s_schedule():
-    rate = warmup_inverse_sqrt(512, 4000)
-    assert rate(0) == pytest.approx(512**-0.5 * 4000**-1.5, rel=1e-5)
-    assert rate(3999) == pytest.approx(512**-0.5 * 4000**-0.5, rel=1e-5)
-    assert rate(99_999) == pytest.approx(512**-0.5 * 100_000**-0.5, rel=1e-5)
-
-
-def test_bert_s_schedule():
-    rate = warmup_linear(1e-4, 10, 110)
-    expected = {0: 0, 5: 0.5e-4, 10: 1e-4, 60: 0.5e-4, 110: 0, 200: 0}
-    for step, value in expected.items():
-        assert rate(step) == pytest.approx(value, abs=1e-9)
 
 
 @pytest.fixture(scope="module", params=[EncoderDecoder, T5], ids=lambda cls: cls.__name__)

@@ -1,0 +1,80 @@
+"""Values that a setting may have, declared beside the settings and checked before any building."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from genax.core.errors import GenaxError
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers between two ends.
+
+    A tuple lies in a range if all of its numbers do.
+
+    least, most: ends that belong to the range.
+    above, below: ends that do not.
+    empty: whether a tuple without numbers lies in it too.
+    """
+
+    least: float | None = None
+    most: float | None = None
+    above: float | None = None
+    below: float | None = None
+    empty: bool = False
+
+    def __contains__(self, value: Any) -> bool:
+        if isinstance(value, tuple | list):
+            return all(number in self for number in value) and (self.empty or len(value) > 0)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        return (
+            (self.least is None or value >= self.least)
+            and (self.most is None or value <= self.most)
+            and (self.above is None or value > self.above)
+            and (self.below is None or value < self.below)
+        )
+
+    def __str__(self) -> str:
+        ends = {
+            "at least": self.least,
+            "above": self.above,
+            "at most": self.most,
+            "below": self.below,
+        }
+        return " and ".join(f"{side} {end}" for side, end in ends.items() if end is not None)
+
+
+# The largest number that arrays and counters hold.
+_LARGEST = 2**31 - 1
+
+COUNT = Range(least=1, most=_LARGEST)
+# A number of things; 0 is none, never or all, as the setting says.
+AMOUNT = Range(least=0, most=_LARGEST)
+POSITIVE = Range(above=0)
+NOT_NEGATIVE = Range(least=0)
+# A share that is never the whole: dropout, the decay of an average.
+SHARE = Range(least=0, below=1)
+
+# By setting, with dots: a range of numbers, or the words that it chooses from.
+Ranges = Mapping[str, Range | tuple[str, ...]]
+
+
+def check_ranges(settings: Mapping[str, Any], ranges: Ranges) -> None:
+    """Raise GenaxError if a setting has a value that it may not have.
+
+    settings: values by dotted name, as `genax.core.config.flat` gives them.
+    ranges: may name settings that are not there.
+    """
+    for name in ranges.keys() & settings.keys():
+        value, allowed = settings[name], ranges[name]
+        if value in allowed:
+            continue
+        if isinstance(allowed, tuple):
+            raise GenaxError(f"config.{name}={value!r} is none of {', '.join(allowed)}.")
+        if isinstance(value, tuple | list) and not value:
+            raise GenaxError(f"config.{name} is empty; it needs numbers {allowed}.")
+        raise GenaxError(f"config.{name}={value} must be {allowed}.")

@@ -1,0 +1,72 @@
+"""Settings of every experiment: each number has a range, and no value ends in a traceback."""
+
+from __future__ import annotations
+
+import itertools
+
+import jax
+import pytest
+
+from genax.cli.experiments import configure, load
+from genax.core import GenaxError, make_step
+from genax.core.config import RANGES, flat
+from genax.core.data import Shard
+from genax.core.ranges import check_ranges
+from tests.test_experiments import each_file, variants
+
+VALUES = ("0", "-1", "1.5", "1e20", "", "nan")
+SMALLEST = ("digits", "smoke", "stdlib", "smoke-classes")
+# Of the loop's settings, those that the traced step depends on.
+TRACED = ("batch_size", "accumulate", "dtype", "remat")
+
+
+def _numbers(value) -> bool:
+    several = value if isinstance(value, tuple) else (value,)
+    return all(type(one) in (int, float) for one in several)
+
+
+@pytest.mark.parametrize(("file", "variant"), variants())
+def test_every_number_has_a_range_that_holds_it(file, variant):
+    loaded = load(f"{file}:{variant}")
+    settings = flat(configure(loaded, {}))
+    ranges = {**RANGES, **loaded.module.RANGES}
+    check_ranges(settings, ranges)
+    assert [key for key, value in settings.items() if _numbers(value) and key not in ranges] == []
+
+
+@each_file
+def test_any_value_is_a_run_or_a_sentence(file, tmp_path):
+    """Built, checked and traced like a run of `genax train`; data is read if it may depend on it."""
+    variant = next(name for name in SMALLEST if name in load(file).module.VARIANTS)
+    loaded = load(f"{file}:{variant}")
+    base = flat(configure(loaded, {}))
+    refused, traced = set(), set()
+    for key, text in itertools.product(base, VALUES):
+        try:
+            config = configure(loaded, {key: text})
+            run = loaded.run(config, tmp_path, jax.devices()[:1])
+            run.check()
+            if key not in RANGES and isinstance(base[key], str):
+                _read(run)
+            elif (key not in RANGES or key in TRACED) and key not in traced:
+                # One value that is taken stands for the others: numbers are constants of the step.
+                _trace(run)
+                traced.add(key)
+        except GenaxError:
+            refused.add((key, text))
+        except Exception as error:
+            raise AssertionError(f"--config.{key}={text} ends in a traceback") from error
+    assert {("steps", "0"), ("batch_size", "-1"), ("num_samples", "nan")} <= refused
+    assert ("num_samples", "0") not in refused
+
+
+def _trace(run) -> None:
+    step = make_step(run.task, 0, run.config["accumulate"])
+    jax.eval_shape(step, run.shapes(), run.abstract_batch())
+
+
+def _read(run) -> None:
+    run.record()
+    next(run.datas[0].train(run.config["batch_size"], 0, Shard(), None))
+    if run.experiment.evaluation is not None:
+        next(iter(run.experiment.evaluation.evaluate(run.eval_batch_size, Shard(), None)))
