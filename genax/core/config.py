@@ -45,9 +45,9 @@ def base_config(**settings: Any) -> ConfigDict:
     checkpoint_minutes: since the last checkpoint, by the first process's clock, which several
     processes look at when they log; 0 is never.
     keep: how many of the newest checkpoints stay. keep_every: so does the first at or after each
-    multiple of these steps. keep_best: so does the best by a metric, "METRIC:min" or "METRIC:max"; each due
-    checkpoint is then scored first if the metric is "eval/...", and one that a signal asked for is
-    not.
+    multiple of these steps. keep_best: so does the best by a metric, "METRIC:min" or "METRIC:max";
+    each due checkpoint is then scored first if the metric is "eval/...", and one that a signal
+    asked for is not.
     profile: "FIRST:LAST", steps to trace under WORKDIR/profile. compile_cache: keep compiled
     programs for the next run in $JAX_COMPILATION_CACHE_DIR or ~/.cache/genax/compiled.
     parallel.strategy: "jit" or "pmap"; parallel.mesh: axis sizes (data, fsdp, sequence, tensor), -1
