@@ -36,7 +36,7 @@ def test_every_number_has_a_range_that_holds_it(file, variant):
 
 @each_file
 def test_any_value_is_a_run_or_a_sentence(file, tmp_path):
-    """Built, checked and traced like a run of `genax train`; data is read if it may depend on it."""
+    """Built, checked and traced like a run of `genax train`; read, if data may depend on it."""
     variant = next(name for name in SMALLEST if name in load(file).module.VARIANTS)
     loaded = load(f"{file}:{variant}")
     base = flat(configure(loaded, {}))

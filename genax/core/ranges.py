@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 from genax.core.errors import GenaxError
+
+# The largest number that arrays and counters hold.
+_LARGEST = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -17,6 +21,7 @@ class Range:
 
     least, most: ends that belong to the range.
     above, below: ends that do not.
+    whole: whether only whole numbers lie in it.
     empty: whether a tuple without numbers lies in it too.
     """
 
@@ -24,18 +29,20 @@ class Range:
     most: float | None = None
     above: float | None = None
     below: float | None = None
+    whole: bool = False
     empty: bool = False
 
     def __contains__(self, value: Any) -> bool:
         if isinstance(value, tuple | list):
             return all(number in self for number in value) and (self.empty or len(value) > 0)
-        if isinstance(value, bool) or not isinstance(value, int | float):
+        if isinstance(value, bool) or not isinstance(value, Integral if self.whole else Real):
             return False
+        number: Any = value
         return (
-            (self.least is None or value >= self.least)
-            and (self.most is None or value <= self.most)
-            and (self.above is None or value > self.above)
-            and (self.below is None or value < self.below)
+            (self.least is None or number >= self.least)
+            and (self.most is None or number <= self.most)
+            and (self.above is None or number > self.above)
+            and (self.below is None or number < self.below)
         )
 
     def __str__(self) -> str:
@@ -48,12 +55,9 @@ class Range:
         return " and ".join(f"{side} {end}" for side, end in ends.items() if end is not None)
 
 
-# The largest number that arrays and counters hold.
-_LARGEST = 2**31 - 1
-
-COUNT = Range(least=1, most=_LARGEST)
+COUNT = Range(least=1, most=_LARGEST, whole=True)
 # A number of things; 0 is none, never or all, as the setting says.
-AMOUNT = Range(least=0, most=_LARGEST)
+AMOUNT = Range(least=0, most=_LARGEST, whole=True)
 POSITIVE = Range(above=0)
 NOT_NEGATIVE = Range(least=0)
 # A share that is never the whole: dropout, the decay of an average.
@@ -78,3 +82,16 @@ def check_ranges(settings: Mapping[str, Any], ranges: Ranges) -> None:
         if isinstance(value, tuple | list) and not value:
             raise GenaxError(f"config.{name} is empty; it needs numbers {allowed}.")
         raise GenaxError(f"config.{name}={value} must be {allowed}.")
+
+
+def check_fields(description: Any, **ranges: Range) -> None:
+    """Raise GenaxError if a field of a frozen description lies outside its range.
+
+    ranges: by name of a field; a field that is None passes.
+    """
+    for name, allowed in ranges.items():
+        value = getattr(description, name)
+        if value is not None and value not in allowed:
+            owner = f"{type(description).__name__} of {getattr(description, 'name', '')}"
+            whole = "a whole number " if allowed.whole else ""
+            raise GenaxError(f"{owner}: {name}={value!r} must be {whole}{allowed}.")

@@ -14,10 +14,10 @@ import numpy as np
 
 from genax.core.data import BatchIterator, Shard
 from genax.core.errors import GenaxError
+from genax.core.ranges import AMOUNT, COUNT, check_fields
 from genax.data import order, pipeline
 from genax.data.code_fingerprint import fingerprint_value
 from genax.data.pipeline import Batch
-from genax.data.ranges import require_at_least
 from genax.data.records import ImageFacts, Records, image_facts, open_images
 
 Example = dict[str, np.ndarray]
@@ -47,7 +47,7 @@ class ImageData:
     transform: Callable[[Example, np.random.Generator], Example] | None = None
 
     def __post_init__(self):
-        require_at_least(self, size=1, pad=0, limit=1)
+        check_fields(self, size=COUNT, pad=AMOUNT, limit=COUNT)
         black, white = self.range
         if not (math.isfinite(black) and math.isfinite(white) and black != white):
             raise GenaxError(

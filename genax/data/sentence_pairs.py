@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -14,11 +14,11 @@ import numpy as np
 
 from genax.core.data import BatchIterator, Shard
 from genax.core.errors import GenaxError
+from genax.core.ranges import COUNT, check_fields
 from genax.data import pipeline
 from genax.data.corpora import fingerprint_corpus, load_splits, training_documents
 from genax.data.order import generator
 from genax.data.pipeline import Batch
-from genax.data.ranges import require_at_least
 from genax.data.run_tokenizer import run_tokenizer
 from genax.data.split_slices import take_split
 from genax.data.token_data import spec
@@ -62,7 +62,7 @@ class SentencePairs:
 
     def __post_init__(self):
         # [CLS] A [SEP] B [SEP]
-        require_at_least(self, context=5, vocab_size=1, limit=1)
+        check_fields(self, context=replace(COUNT, least=5), vocab_size=COUNT, limit=COUNT)
 
     @property
     def element(self) -> Mapping[str, jax.ShapeDtypeStruct]:

@@ -13,10 +13,10 @@ import numpy as np
 
 from genax.core.data import BatchIterator, Shard
 from genax.core.errors import GenaxError
+from genax.core.ranges import COUNT, check_fields
 from genax.data import pipeline
 from genax.data.corpora import fingerprint_corpus, load_splits, training_documents
 from genax.data.pipeline import Batch
-from genax.data.ranges import require_at_least
 from genax.data.run_tokenizer import run_tokenizer
 from genax.data.split_slices import take_split
 from genax.data.tokenizer_training import train_tokenizer
@@ -45,7 +45,7 @@ class TextData:
     )
 
     def __post_init__(self):
-        require_at_least(self, context=1, vocab_size=1, limit=1)
+        check_fields(self, context=COUNT, vocab_size=COUNT, limit=COUNT)
 
     @property
     def element(self) -> Mapping[str, jax.ShapeDtypeStruct]:

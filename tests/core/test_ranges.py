@@ -1,18 +1,28 @@
 """Ranges of settings: what lies in them, and what is said of what does not."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 
 from genax.core import GenaxError, base_config
 from genax.core.config import RANGES, flat
-from genax.core.ranges import AMOUNT, COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Range, check_ranges
+from genax.core.ranges import (
+    AMOUNT,
+    COUNT,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARE,
+    Range,
+    check_fields,
+    check_ranges,
+)
 
 
 @pytest.mark.parametrize(
     ("allowed", "inside", "outside"),
     [
-        (COUNT, (1, 7, (1, 2)), (0, -1, (), (1, 0), 2**31, "1", True, None)),
+        (COUNT, (1, 7, (1, 2)), (0, -1, 1.5, (), (1, 0), 2**31, "1", True, None)),
         (AMOUNT, (0, 5), (-1, 2**40)),
         (POSITIVE, (1e-9, 3), (0, -0.0, -1.0, math.nan)),
         (NOT_NEGATIVE, (0, 0.5), (-0.1, math.nan)),
@@ -54,3 +64,10 @@ def test_every_number_of_the_loop_has_a_range_that_holds_its_default():
     check_ranges(settings, RANGES)
     numbers = {key for key, value in settings.items() if type(value) in (int, float)}
     assert numbers <= RANGES.keys()
+
+
+def test_fields_of_a_description():
+    description = SimpleNamespace(name="digits", size=0, limit=None)
+    check_fields(description, limit=COUNT)
+    with pytest.raises(GenaxError, match="of digits: size=0 must be a whole number at least 1"):
+        check_fields(description, size=COUNT)
