@@ -114,7 +114,7 @@ def _published(variant):
 
 def build(config):
     """The experiment that the settings describe."""
-    data = partial(ImageData, config.dataset, size=config.size)
+    data = partial(ImageData, config.dataset, size=config.size, classes=config.num_classes)
     test = data(config.test_split)
     vit = ViT(
         config.size,

@@ -44,8 +44,10 @@ EXAMPLES = [
 
 @pytest.fixture(autouse=True)
 def examples(monkeypatch):
-    known = [dict.fromkeys(("text", "question", "context"), TEXT) | {"words": TEXT.split()}]
-    sets = {"train": known, "test": EXAMPLES}
+    words = TEXT.split()
+    known = dict.fromkeys(("text", "question", "context"), TEXT) | {"answer": "", "start": 0}
+    known |= {"words": words, "labels": [0] * len(words), "label": 0}
+    sets = {"train": [known], "test": EXAMPLES}
     monkeypatch.setattr(token_data, "load_examples", lambda name, split: sets[split])
 
 
