@@ -45,6 +45,9 @@ class ScoredText(TokenData):
 
     def check(self, examples: Sequence[Example]) -> None:
         """Raise GenaxError for a missing text, a label that is no number, or labels all alike."""
+        least = 1 + 2 * len(self.sides)
+        if self.context < least:
+            raise GenaxError(f"a context of {self.context} holds no text; choose {least} or more.")
         check_features(examples, dict.fromkeys(self.sides, TEXT) | {self.label: REAL}, self.origin)
         labels = {example[self.label] for example in examples}
         if len(examples) > 1 and len(labels) == 1:
@@ -66,8 +69,6 @@ class ScoredText(TokenData):
         segments: list[list[int]] = []
         for parts in zip(*sides, strict=True):
             room = self.context - 1 - len(parts)
-            if room < len(parts):
-                raise GenaxError(f"a context of {self.context} is too short for {self.origin}.")
             lengths = shares([len(part) for part in parts], room)
             row, segment = [first], [0]
             for number, (part, length) in enumerate(zip(parts, lengths, strict=True)):
