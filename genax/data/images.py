@@ -113,8 +113,8 @@ class ImageData:
         facts = image_facts(self.name)
         if self.classes is not None and facts.label is None:
             raise GenaxError(
-                f"{self.name} has no feature that is a class, nor a 'label' that is a whole "
-                f"number; it has {facts.features or facts.image}; choose a labelled set."
+                f"{self.name} has no 'label' that is a class or a whole number, nor a single class "
+                f"of another name; it has {facts.features or facts.image}; choose a labelled set."
             )
         return facts
 

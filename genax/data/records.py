@@ -188,8 +188,8 @@ def _tfds_facts(name: str, features: Any) -> ImageFacts:
 
 
 def _kind(feature: Any) -> str:
-    scalar = getattr(feature, "shape", None) == () and feature.np_dtype is not object
-    return np.dtype(feature.np_dtype).name if scalar else type(feature).__name__
+    name = type(feature).__name__
+    return np.dtype(feature.np_dtype).name if name == "Scalar" else name
 
 
 def _label(features: Any) -> str | None:

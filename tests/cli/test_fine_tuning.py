@@ -92,7 +92,7 @@ def test_a_regression_trains_scores_samples_and_is_exported(tmp_path):
 def test_labels_and_features_that_do_not_fit_are_refused_before_the_first_step(
     experiment, settings, said, tmp_path
 ):
-    result = call(*train(experiment, tmp_path / "run", steps=1, **settings))
+    result = call(*train(experiment, tmp_path / "run", **settings))
     assert said in result.refusal()
     assert not (tmp_path / "run").exists()
 

@@ -175,7 +175,7 @@ class Labelled(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _info(self):
         features = {name: feature for name, (feature, _) in self.others.items()}
-        features["image"] = tfds.features.Image(shape=(4, 4, 1))
+        features["image"] = tfds.features.Tensor(shape=(4, 4, 1), dtype=np.uint8)
         return tfds.core.DatasetInfo(
             builder=self, features=tfds.features.FeaturesDict(features), disable_shuffling=True
         )
@@ -228,7 +228,7 @@ def test_a_label_is_a_class_or_a_whole_number(others, labelled):
 @pytest.mark.parametrize(
     ("others", "has"),
     [
-        ({}, "it has image .Image."),
+        ({}, "it has image .Tensor."),
         ({"label": (tfds.features.Scalar(np.float32), [0.5] * 5)}, "label .float32."),
         ({"label": (tfds.features.Text(), ["a"] * 5)}, "label .Text."),
         ({"label": (tfds.features.Sequence(CLASS), [[1]] * 5)}, "label .Sequence."),
@@ -240,7 +240,7 @@ def test_other_features_are_no_label(others, has, labelled):
     assert list(ImageData("tfds:labelled", "test").element) == ["image"]
     data = ImageData("tfds:labelled", "test", classes=3)
     for call in (lambda: data.element, data.fingerprint):
-        with pytest.raises(GenaxError, match=f"tfds:labelled has no feature .* {has}"):
+        with pytest.raises(GenaxError, match=f"tfds:labelled has no 'label' that .* {has}"):
             call()
 
 
