@@ -40,7 +40,7 @@ from genax.diffusion.process import DiscreteProcess
 from genax.diffusion.samplers import ancestral_sampler, ddim_sampler, leading
 from genax.diffusion.schedules import linear_betas
 from genax.diffusion.unet import PRESETS, UNet
-from genax.evaluation.pictures import image_grid
+from genax.evaluation.pictures import check_pictures, image_grid
 from genax.nn.optimizers import RANGES as OPTIMIZER
 from genax.nn.optimizers import clip_by_norm, warmup_constant
 
@@ -166,6 +166,7 @@ def build(config):
     """The experiment that the settings describe."""
     data = partial(ImageData, config.dataset, size=config.size)
     train = data(config.train_split, flip=config.flip)
+    check_pictures(train)
     test = data(config.test_split) if config.test_split else None
     shape = train.element["image"].shape
 

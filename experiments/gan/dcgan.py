@@ -21,7 +21,7 @@ from genax.core.ema import ema_warmup
 from genax.core.ranges import AMOUNT, COUNT, SHARE
 from genax.data import ImageData
 from genax.evaluation.classifier import class_coverage
-from genax.evaluation.pictures import image_grid
+from genax.evaluation.pictures import check_pictures, image_grid
 from genax.gan.dcgan import WIDTHS, DCGANDiscriminator, DCGANGenerator
 from genax.gan.losses import discriminator_loss, generator_loss
 from genax.gan.networks import Networks
@@ -111,6 +111,7 @@ def get_config(variant="cpu"):
 def build(config):
     """The experiment that the settings describe."""
     train = ImageData(config.dataset, size=config.image_size)
+    check_pictures(train)
     dtype = jnp.dtype(config.dtype)
     channels = train.element["image"].shape[-1]
     networks = Networks(

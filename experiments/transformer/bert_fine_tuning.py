@@ -1,7 +1,8 @@
 """Devlin et al. 2018, BERT (arXiv:1810.04805), fine-tuned: sections 4.1, 4.2 and 5.3.
 
-A pretrained encoder and a new head: classes of texts, named entities, or answers as spans of a
-context. The variant cpu fine-tunes all-MiniLM-L6-v2 on 2,000 film reviews, for or against.
+A pretrained encoder and a new head: classes of texts, numbers of texts or pairs, named entities, or
+answers as spans of a context. The variant cpu fine-tunes all-MiniLM-L6-v2 on 2,000 film reviews,
+for or against. SQuAD 2.0 is base-answers with --config.dataset=tfds:squad/v2.0.
 
     genax import DIR runs/minilm          the Hugging Face directory of all-MiniLM-L6-v2
     genax data prepare imdb
@@ -9,7 +10,7 @@ context. The variant cpu fine-tunes all-MiniLM-L6-v2 on 2,000 film reviews, for 
     genax sample runs/imdb --prompt "A wonderful film."
 
 Without a prompt, the first test examples are shown with what was found in them and the truth.
-Entities take a sentence, answers "QUESTION || CONTEXT".
+Entities take a sentence, pairs "TEXT || SECOND", answers "QUESTION || CONTEXT".
 
 Entities need seqeval: pip install -e ".[text]".
 
@@ -21,22 +22,27 @@ from functools import partial
 
 import jax.numpy as jnp
 
-from genax.core import Evaluator, Experiment, Phase, Stage, Task, base_config
-from genax.core.ranges import COUNT
+from genax.core import Evaluator, Experiment, GenaxError, Phase, Stage, Task, base_config
+from genax.core.ranges import COUNT, Range
 from genax.data.answer_spans import AnswerSpans
 from genax.data.classified_text import ClassifiedText
 from genax.data.examples import CONLL_LABELS
+from genax.data.scored_text import ScoredText
 from genax.data.tagged_text import TaggedText
 from genax.evaluation.answers import answer_scores
 from genax.evaluation.entities import entity_scores
+from genax.evaluation.regression import regression_scores
 from genax.nn.optimizers import adamw, warmup_linear
 from genax.transformer.bert import BERT, LinearHead
 from genax.transformer.decoder import PARTITION_RULES
-from genax.transformer.findings import answer_finder, class_finder, entity_finder
+from genax.transformer.findings import answer_finder, class_finder, entity_finder, value_finder
 from genax.transformer.fine_tuning import (
     Networks,
+    RegressionNetworks,
     SpanNetworks,
     class_loss,
+    regression_loss,
+    regression_values,
     span_logits,
     span_loss,
     tag_logits,
@@ -50,12 +56,14 @@ VARIANTS = {
     "entities": "CoNLL-2003's named entities in minutes on two cores, from all-MiniLM-L6-v2",
     "answers": "arguments of the standard library's functions, embedded, from all-MiniLM-L6-v2",
     "smoke-classes": "functions or methods, embedded, from scratch: for tests, seconds",
+    "smoke-regression": "the same functions by a number, 1 for a method: for tests, seconds",
     "smoke-answers": "the variant answers from scratch: for tests, seconds",
     **{
         f"{size}-{task}": f"{about} by TFDS, from BERT {size}"
         for size in ("base", "large")
         for task, about in (
             ("classes", "SST-2"),
+            ("regression", "STS-B"),
             ("entities", "CoNLL-2003"),
             ("answers", "SQuAD 1.1"),
         )
@@ -63,7 +71,8 @@ VARIANTS = {
 }
 RANGES = {
     **TRANSFORMER,
-    "task": ("classes", "entities", "answers"),
+    "task": ("classes", "regression", "entities", "answers"),
+    "null_threshold": Range(),
     "num_labels": COUNT,
     "positions": COUNT,
 }
@@ -73,16 +82,20 @@ EMBEDDINGS = ("token_embedding", "position_embedding", "segment_embedding", "emb
 def get_config(variant="cpu"):
     """Settings of a variant.
 
-    task: "classes", "entities" or "answers". pretrained: what `genax import` wrote, whose encoder
-    and tokenizer are taken, or "" for none. text, label: names in the data's examples. examples,
-    evaluated: only so many, 0 for all. positions: of the encoder, at least context.
+    task: "classes", "regression", "entities" or "answers". pretrained: what `genax import` wrote,
+    whose encoder and tokenizer are taken, or "" for none. text, label: names in the data's
+    examples. second: name of the other text of a pair, for a regression, or "" for none.
+    null_threshold: a question has no answer if that scores better than the best span by more.
+    examples, evaluated: only so many, 0 for all. positions: of the encoder, at least context.
     """
     config = base_config(
         task="classes",
         dataset="imdb",
         text="text",
+        second="",
         label="label",
         num_labels=2,
+        null_threshold=0.0,
         test_split="test",
         examples=2_000,
         evaluated=2_000,
@@ -153,6 +166,7 @@ def get_config(variant="cpu"):
         "entities": entities,
         "answers": answers,
         "smoke-classes": classes | smoke,
+        "smoke-regression": {"task": "regression", "num_labels": 1} | classes | smoke,
         "smoke-answers": answers | smoke,
     }
     config.update(settings[variant] if variant in settings else _published(variant))
@@ -175,6 +189,15 @@ def _published(variant):
             "test_split": "validation",
             "learning_rate": 2e-5,
             "steps": 3 * 67_349 // 32,
+        },
+        "regression": {
+            "dataset": "tfds:glue/stsb",
+            "text": "sentence1",
+            "second": "sentence2",
+            "num_labels": 1,
+            "test_split": "validation",
+            "learning_rate": 2e-5,
+            "steps": 3 * 5_749 // 32,
         },
         "entities": {
             "dataset": "tfds:conll2003",
@@ -207,8 +230,16 @@ def _published(variant):
 
 
 def _classes(config, data):
-    names = {"text": config.text, "label": config.label}
+    names = {"text": config.text, "label": config.label, "classes": config.num_labels}
     return partial(ClassifiedText, **data, **names), class_loss, lambda test: {}, class_finder
+
+
+def _regression(config, data):
+    def scores(test):
+        return {"regression": regression_scores(regression_values)}
+
+    names = {"text": config.text, "second": config.second, "label": config.label}
+    return partial(ScoredText, **data, **names), regression_loss, scores, value_finder
 
 
 def _entities(config, data):
@@ -216,15 +247,27 @@ def _entities(config, data):
         return {"entities": entity_scores(tag_logits, CONLL_LABELS)}
 
     finder = partial(entity_finder, names=CONLL_LABELS)
-    names = {"words": config.text, "labels": config.label}
+    names = {"words": config.text, "labels": config.label, "classes": config.num_labels}
     return partial(TaggedText, **data, **names), tag_loss, scores, finder
 
 
 def _answers(config, data):
     def scores(test):
-        return {"answers": answer_scores(span_logits, test)}
+        return {"answers": answer_scores(span_logits, test, threshold=config.null_threshold)}
 
-    return partial(AnswerSpans, **data), span_loss, scores, answer_finder
+    finder = partial(answer_finder, threshold=config.null_threshold)
+    return partial(AnswerSpans, **data), span_loss, scores, finder
+
+
+# Outputs of a head that are no matter of choice.
+OUTPUTS = {"regression": 1, "entities": len(CONLL_LABELS), "answers": 2}
+PARTS = {
+    "classes": _classes,
+    "regression": _regression,
+    "entities": _entities,
+    "answers": _answers,
+}
+NETWORKS = {"regression": RegressionNetworks, "answers": SpanNetworks}
 
 
 def build(config):
@@ -235,12 +278,17 @@ def build(config):
         "vocab_size": config.vocab_size,
         "pretrained": config.pretrained,
     }
-    parts = {"classes": _classes, "entities": _entities, "answers": _answers}[config.task]
-    data, loss, scores, finder = parts(config, settings)
+    outputs = OUTPUTS.get(config.task, config.num_labels)
+    if config.num_labels != outputs:
+        raise GenaxError(
+            f"config.num_labels={config.num_labels} does not fit config.task={config.task!r}, "
+            f"whose head has {outputs} outputs; set it to {outputs}."
+        )
+    data, loss, scores, finder = PARTS[config.task](config, settings)
     train = data(limit=config.examples or None)
     test = data(split=config.test_split, limit=config.evaluated or None)
     # As in the published code: what is of single tokens has no pooler.
-    with_pooler = config.task == "classes"
+    with_pooler = config.task in ("classes", "regression")
     encoder = BERT(
         config.vocab_size,
         config.positions,
@@ -256,7 +304,7 @@ def build(config):
     schedule = warmup_linear(config.learning_rate, config.warmup_steps, config.decay_steps)
     optimizer = adamw(schedule, config.weight_decay, b2=0.999, eps=1e-6)
     task = Task(
-        (SpanNetworks if config.task == "answers" else Networks)(encoder, head),
+        NETWORKS.get(config.task, Networks)(encoder, head),
         [Stage([Phase("bert", loss, ("encoder", "classifier"), optimizer)])],
         samplers={"found": finder(test)},
         evaluators={"test": Evaluator(partial(loss, train=False)), **scores(test)},

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from genax.core import Evaluator, Experiment, Phase, Sampler, Stage, Task, base_config
 from genax.core.ranges import COUNT, POSITIVE
 from genax.data import ImageData
-from genax.evaluation.pictures import image_grid
+from genax.evaluation.pictures import check_pictures, image_grid
 from genax.nn.optimizers import adamw, warmup_cosine
 from genax.transformer.classification import Networks, class_loss, first_images, show_attention
 from genax.transformer.decoder import PARTITION_RULES
@@ -124,8 +124,9 @@ def _published(variant):
 
 def build(config):
     """The experiment that the settings describe."""
-    data = partial(ImageData, config.dataset, size=config.size)
+    data = partial(ImageData, config.dataset, size=config.size, classes=config.num_classes)
     test = data(config.test_split)
+    check_pictures(test)
     vit = ViT(
         config.size,
         config.patch_size,

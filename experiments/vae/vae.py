@@ -24,7 +24,7 @@ from genax.core import (
 from genax.core.data import Shard
 from genax.core.ranges import COUNT, NOT_NEGATIVE, Range
 from genax.data import ImageData
-from genax.evaluation.pictures import image_grid
+from genax.evaluation.pictures import check_pictures, image_grid
 from genax.nn.optimizers import RANGES as OPTIMIZER
 from genax.vae.autoencoders import MNIST, PYTORCH_EXAMPLE, MLPSize
 from genax.vae.objectives import elbo, elbo_loss, importance_weighted_bound
@@ -98,6 +98,7 @@ def get_config(variant="cpu"):
 def build(config):
     """The experiment that the settings describe."""
     train = ImageData(config.dataset, range=(0.0, 1.0))
+    check_pictures(train)
     test = ImageData(config.dataset, "test", range=(0.0, 1.0))
     activation = nn.relu if config.relu else nn.tanh
     size = MLPSize(train.element["image"].shape, config.hidden, config.latent_size, activation)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax
 import numpy as np
 
+from genax.data.features import CLASS, TEXT, check_features, check_labels
 from genax.data.token_data import Example, TokenData, padded, spec
 from genax.data.tokenizers import Subwords
 
@@ -17,11 +18,13 @@ class ClassifiedText(TokenData):
     """One text a row, as BERT reads it: [CLS] text [SEP], of a longer text its beginning.
 
     "tokens" int32 [context], "real" bool [context], "label" int32 []. text, label: names in the
-    examples.
+    examples. classes: of what reads the labels, which are refused from there on; None is any.
     """
 
     text: str = "text"
     label: str = "label"
+    # No row changes with it.
+    classes: int | None = field(default=None, repr=False)
 
     @property
     def element(self) -> Mapping[str, jax.ShapeDtypeStruct]:
@@ -31,6 +34,12 @@ class ClassifiedText(TokenData):
             "real": spec((self.context,), np.bool_),
             "label": spec(()),
         }
+
+    def check(self, examples: Sequence[Example]) -> None:
+        """Raise GenaxError for examples without a text, or whose label is no class."""
+        check_features(examples, {self.text: TEXT, self.label: CLASS}, self.origin)
+        labels = [example[self.label] for example in examples]
+        check_labels(labels, self.classes, self.origin, self.label)
 
     def texts(self, examples: Sequence[Example]) -> Iterable[str]:
         """What a new tokenizer is trained on."""

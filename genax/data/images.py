@@ -17,10 +17,14 @@ from genax.core.errors import GenaxError
 from genax.core.ranges import AMOUNT, COUNT, check_fields
 from genax.data import order, pipeline
 from genax.data.code_fingerprint import fingerprint_value
+from genax.data.features import check_labels
 from genax.data.pipeline import Batch
 from genax.data.records import ImageFacts, Records, image_facts, open_images
 
 Example = dict[str, np.ndarray]
+
+# Records that are read to check labels before the first step, of a set that memory does not hold.
+_PROBED = 64
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class ImageData:
     size: resize to size x size (bicubic, after a centre crop to a square). pad: pixels of black
     added on every side, after resizing. flip: mirror half of the training images.
     range: what black and white become. limit: use the first `limit` records only.
+    classes: of what reads the labels, which are refused from there on; None is any, or no labels.
     transform: (example, rng) -> example, for training; rng belongs to this example of this epoch,
     whatever the number of processes. It must keep shapes and dtypes; see `fingerprint_value` for
     what it may hold.
@@ -45,6 +50,7 @@ class ImageData:
     range: tuple[float, float] = (-1.0, 1.0)
     limit: int | None = None
     transform: Callable[[Example, np.random.Generator], Example] | None = None
+    classes: int | None = None
 
     def __post_init__(self):
         check_fields(self, size=COUNT, pad=AMOUNT, limit=COUNT)
@@ -71,7 +77,7 @@ class ImageData:
 
     @property
     def num_classes(self) -> int | None:
-        """Labels are in [0, num_classes); None without labels, or if they have no bound."""
+        """Labels are in [0, num_classes); None for a set without labels, or of plain numbers."""
         return self._facts.num_classes
 
     @cached_property
@@ -81,7 +87,13 @@ class ImageData:
         return records if self.limit is None else min(self.limit, records)
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over the records and everything that changes an example or the order."""
+        """SHA-256 (hex) over the records and everything that changes an example or the order.
+
+        Raises GenaxError for labels that are none of the classes: of all records in memory, and
+        of some of a larger set, whose others are checked as they are read.
+        """
+        if self.classes is not None:
+            self._check_labels(self.classes)
         how = (self.name, self.split, self.size, self.pad, self.flip, tuple(self.range), self.limit)
         transform = "None" if self.transform is None else fingerprint_value(self.transform)
         text = repr((self._records.fingerprint(), self.num_examples, how, transform))
@@ -112,14 +124,35 @@ class ImageData:
 
     @cached_property
     def _facts(self) -> ImageFacts:
-        return image_facts(self.name)
+        facts = image_facts(self.name)
+        if self.classes is not None and facts.label is None:
+            raise GenaxError(
+                f"{self.name} has no 'label' that is a class or a whole number, nor a single class "
+                f"of another name; it has {facts.features or facts.image}; choose a labelled set."
+            )
+        return facts
 
     @cached_property
     def _records(self) -> Records:
         return open_images(self.name, self.split, self.size)
 
+    def _check_labels(self, classes: int) -> None:
+        known = self._facts.num_classes
+        if known is not None:
+            self._check([known - 1], classes)
+        records, size = self._records, self.num_examples
+        probed = size if records.threads == 1 else min(size, _PROBED)
+        for start in range(0, probed, 1000):
+            places = np.arange(start, min(start + 1000, probed), dtype=np.int64)
+            self._check(records.read(places * size // probed)["label"].tolist(), classes)
+
+    def _check(self, labels: list[int], classes: int) -> None:
+        check_labels(labels, classes, f"split {self.split!r} of {self.name}")
+
     def _read(self, ids: np.ndarray) -> Batch:
         batch = self._records.read(ids)
+        if self.classes is not None:
+            self._check(batch["label"].tolist(), self.classes)
         black, white = self.range
         image = batch["image"]
         if self.pad:

@@ -75,14 +75,15 @@ class MemoryRecords:
 class ImageFacts:
     """What is known of an image set before it is opened. shape: (h, w, c), None where it varies.
 
-    image, label: names of the features; label is None for a set without labels. num_classes: None
-    also for labels that are whole numbers without a bound.
+    num_classes: None if there are no labels or they are plain numbers. image, label: names of the
+    features; label is None for a set without labels. features: all of them, with their kinds.
     """
 
     shape: tuple[int | None, int | None, int]
     num_classes: int | None
     image: str = "image"
     label: str | None = "label"
+    features: str = ""
 
 
 @dataclass(frozen=True)
@@ -135,18 +136,15 @@ class TfdsRecords:
             images = [resize(image, self.size) for image in images]
         batch = {"image": np.stack(images)}
         if self.facts.label is not None:
-            batch["label"] = self._labels([example[self.facts.label] for example in examples])
+            labels = np.asarray([example[self.facts.label] for example in examples])
+            batch["label"] = labels.astype(np.int32)
+            wrong = labels[batch["label"] != labels]
+            if len(wrong):
+                raise GenaxError(
+                    f"{self.name} has the {self.facts.label} {wrong[0]}, which exceeds 32 bits; "
+                    "choose another set."
+                )
         return batch
-
-    def _labels(self, found: Sequence[Any]) -> np.ndarray:
-        labels, bounds = np.asarray(found), np.iinfo(np.int32)
-        wrong = (labels < bounds.min) | (labels > bounds.max)
-        if wrong.any():
-            raise GenaxError(
-                f"a label of {self.name} is {labels[wrong][0]}, which is beyond int32; number the "
-                "classes from 0 on."
-            )
-        return labels.astype(np.int32)
 
 
 def resize(image: np.ndarray, size: int) -> np.ndarray:
@@ -181,15 +179,28 @@ def _tfds_facts(name: str, features: Any) -> ImageFacts:
     for key, feature in features.items():
         shape: tuple[Any, ...] = getattr(feature, "shape", ())
         if len(shape) == 3 and shape[2] and getattr(feature, "np_dtype", None) == np.uint8:
-            label = dict(features.items()).get("label")
-            whole = np.issubdtype(getattr(label, "np_dtype", None) or np.void, np.integer)
-            return ImageFacts(
-                (shape[0], shape[1], shape[2]),
-                getattr(label, "num_classes", None),
-                key,
-                "label" if whole and getattr(label, "shape", None) == () else None,
-            )
+            label = _label(features)
+            classes = getattr(features[label], "num_classes", None) if label else None
+            kinds = ", ".join(f"{name} ({_kind(other)})" for name, other in features.items())
+            return ImageFacts((shape[0], shape[1], shape[2]), classes, key, label, kinds)
     raise GenaxError(f"{name} has no feature that is a uint8 image; it has {', '.join(features)}.")
+
+
+def _kind(feature: Any) -> str:
+    name = type(feature).__name__
+    return np.dtype(feature.np_dtype).name if name == "Scalar" else name
+
+
+def _label(features: Any) -> str | None:
+    """The feature "label" if it is a class or a whole number, or else the only class there is."""
+    from tensorflow_datasets.core.features import ClassLabel, Tensor
+
+    found = dict(features.items())
+    label = found.get("label")
+    if isinstance(label, Tensor) and label.shape == () and np.dtype(label.np_dtype).kind in "iub":
+        return "label"
+    classes = [key for key, feature in found.items() if isinstance(feature, ClassLabel)]
+    return classes[0] if len(classes) == 1 else None
 
 
 def open_images(name: str, split: str, size: int | None) -> Records:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax
 import numpy as np
 
 from genax.core.errors import GenaxError
+from genax.data.features import TEXTS, WHOLES, check_features, check_labels
 from genax.data.token_data import Example, TokenData, padded, spec
 from genax.data.tokenizers import Subwords
 
@@ -22,11 +23,14 @@ class TaggedText(TokenData):
     Devlin et al. 2018, section 5.3. A sentence that is longer than the context makes several rows,
     cut between words. "tokens" int32 [context], "real" bool [context], "labels" int32 [context],
     -1 where there is none, "sentence" int32 []: which example the row is of. words, labels: names
-    in the examples.
+    in the examples. classes: of what reads the labels, which are refused from there on; None is
+    any.
     """
 
     words: str = "words"
     labels: str = "labels"
+    # No row changes with it.
+    classes: int | None = field(default=None, repr=False)
 
     @property
     def element(self) -> Mapping[str, jax.ShapeDtypeStruct]:
@@ -38,6 +42,19 @@ class TaggedText(TokenData):
             "labels": spec(row),
             "sentence": spec(()),
         }
+
+    def check(self, examples: Sequence[Example]) -> None:
+        """Raise GenaxError for examples without a label for each word, or one that is no class."""
+        check_features(examples, {self.words: TEXTS, self.labels: WHOLES}, self.origin)
+        for example in examples:
+            words, labels = len(example[self.words]), len(example[self.labels])
+            if words != labels:
+                raise GenaxError(
+                    f"{self.origin} has {labels} {self.labels} for {words} {self.words} in one "
+                    "example; choose features of one length, or another set."
+                )
+        found = [label for example in examples for label in example[self.labels]]
+        check_labels(found, self.classes, self.origin, self.labels)
 
     def texts(self, examples: Sequence[Example]) -> Iterable[str]:
         """What a new tokenizer is trained on."""

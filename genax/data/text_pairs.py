@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
+from genax.data.features import TEXT, check_features
 from genax.data.token_data import Example, TokenData, padded, spec
 from genax.data.tokenizers import Subwords
 
@@ -45,6 +46,10 @@ class TextPairs(TokenData):
     def element(self) -> Mapping[str, jax.ShapeDtypeStruct]:
         """Shape and dtype of one row's arrays; reads no data."""
         return {"source": spec((self.context,)), "target": spec((self.target_length + 1,))}
+
+    def check(self, examples: Sequence[Example]) -> None:
+        """Raise GenaxError for examples without both texts."""
+        check_features(examples, {self.source: TEXT, self.target: TEXT}, self.origin)
 
     def texts(self, examples: Sequence[Example]) -> Iterable[str]:
         """What a new tokenizer is trained on."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax
@@ -59,6 +59,16 @@ class TokenData(ABC):
         """Rows [n, ...]; an example may make several."""
         ...
 
+    @abstractmethod
+    def check(self, examples: Sequence[Example]) -> None:
+        """Raise GenaxError for examples that `encode` cannot read, or whose labels nothing fits."""
+        ...
+
+    @property
+    def origin(self) -> str:
+        """The split and the set, as errors name them."""
+        return f"split {self.split!r} of {self.name}"
+
     @property
     def specials(self) -> Sequence[str]:
         """The first tokens of a new "bpe"."""
@@ -66,18 +76,27 @@ class TokenData(ABC):
 
     @property
     def examples(self) -> Sequence[Example]:
-        """The split's examples."""
+        """The split's examples. Raises GenaxError where there is none, or `check` does."""
         if "examples" not in self._kept:
             found = load_examples(self.name, self.split)
             if self.limit is not None and self.limit < len(found):
                 chosen = permute(np.arange(self.limit, dtype=np.int64), len(found), 0)
                 found = [found[number] for number in chosen]
+            if not found:
+                raise GenaxError(
+                    f"{self.origin} has no examples; choose another, or a limit above 0."
+                )
+            self.check(found)
             self._kept["examples"] = found
         return self._kept["examples"]
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over the set and everything that changes a row."""
+        """SHA-256 (hex) over the set and everything that changes a row.
+
+        Raises GenaxError as `examples` does: a run asks for this before anything is computed.
+        """
         content = fingerprint_examples(self.name, self.split)
+        _ = self.examples
         return hashlib.sha256(f"{self!r} {content}".encode()).hexdigest()
 
     def get_tokenizer(self, workdir: Any = None, save: bool = False) -> Subwords:
@@ -95,7 +114,7 @@ class TokenData(ABC):
     def _make(self) -> Any:
         if self.pretrained:
             return pretrained_tokenizer(self.pretrained)
-        texts = list(self.texts(load_examples(self.name, "train")))
+        texts = list(self.texts(replace(self, split="train", limit=None).examples))
         return train_tokenizer(self.tokenizer, texts, self.vocab_size, specials=self.specials)
 
     def rows(self, workdir: Any = None, save: bool = False) -> Mapping[str, np.ndarray]:

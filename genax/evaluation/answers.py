@@ -1,4 +1,4 @@
-"""Exact match and F1 of answers, as SQuAD counts them."""
+"""Exact match and F1 of answers, as SQuAD 1.1 and 2.0 count them."""
 
 from __future__ import annotations
 
@@ -19,46 +19,78 @@ from genax.data.answer_spans import AnswerSpans
 
 
 def answer_scores(
-    logits: Callable[[Any, Batch], Array], data: AnswerSpans, most: int = 30
+    logits: Callable[[Any, Batch], Array],
+    data: AnswerSpans,
+    most: int = 30,
+    threshold: float = 0.0,
 ) -> Evaluator:
     """Mean over questions of "exact" match and word "f1": Rajpurkar et al. 2016, section 6.1.
 
     logits: (nets, batch) -> [b, t, 2]. data: which the evaluation reads. Of all windows of a
-    context, the span of the highest score answers; most: tokens in an answer.
+    context, the span of the highest score answers; most: tokens in an answer. If questions of the
+    data have no answer, "" answers those whose [CLS] is better by more than threshold (see
+    `best_answers`), and the means over both kinds of questions are scores too: Rajpurkar et al.
+    2018 and its published script.
     """
 
     def summarize(found: Mapping[str, np.ndarray], workdir: Any) -> Mapping[str, float]:
-        best = best_answers(found, data)
-        pairs = [(text, data.answers(number)) for number, text in best.items()]
-        return {
-            "exact": float(np.mean([exact_match(*pair) for pair in pairs])),
-            "f1": float(np.mean([word_f1(*pair) for pair in pairs])),
-        }
+        if not data.has_unanswerable:
+            best = best_answers(found, data)
+            return _means([(text, data.answers(number)) for number, text in best.items()])
+        pairs = [
+            (text, [truth for truth in data.answers(number) if _words(truth)])
+            for number, text in best_answers(found, data, threshold).items()
+        ]
+        scores = _means(pairs)
+        for name, has_answer in (("with_answer", True), ("without_answer", False)):
+            part = [pair for pair in pairs if bool(pair[1]) == has_answer]
+            scores |= {f"{name}/{score}": mean for score, mean in _means(part).items()}
+        return scores
 
     return Evaluator(partial(span_rows, logits=logits, most=most), summarize)
+
+
+def _means(pairs: Sequence[tuple[str, Sequence[str]]]) -> dict[str, float]:
+    """Scores of answers and the right ones; none of no pairs."""
+    scores = {"exact": exact_match, "f1": word_f1} if pairs else {}
+    return {
+        name: float(np.mean([score(*pair) for pair in pairs])) for name, score in scores.items()
+    }
 
 
 def span_rows(
     nets: Any, batch: Batch, logits: Callable[[Any, Batch], Array], most: int = 30
 ) -> Mapping[str, Any]:
-    """The best span of each window of `AnswerSpans`; see `answer_scores`."""
+    """The best span of each window of `AnswerSpans`, its score and that of no answer, [CLS]."""
     inside = batch["real"] & (batch["segments"] == 1)
     # The [SEP] that ends the context is of segment 1 too.
     inside &= jnp.roll(inside, -1, axis=1)
-    start, end, score = best_spans(logits(nets, batch), inside, most)
-    return {"row": batch["row"], "start": start, "end": end, "score": score}
+    scores = logits(nets, batch)
+    start, end, score = best_spans(scores, inside, most)
+    none = scores[:, 0].sum(-1)
+    return {"row": batch["row"], "start": start, "end": end, "score": score, "none": none}
 
 
-def best_answers(found: Mapping[str, np.ndarray], data: AnswerSpans) -> Mapping[int, str]:
-    """By example, the text of its best window's span. found: as `span_rows` gives it."""
+def best_answers(
+    found: Mapping[str, np.ndarray], data: AnswerSpans, threshold: float | None = None
+) -> Mapping[int, str]:
+    """By example, the text of its best window's span. found: as `span_rows` gives it.
+
+    threshold: "" answers an example if the score of [CLS], the lowest of all its windows, exceeds
+    that of the span by more (Devlin et al. 2018, section 4.3, and published code); None: never.
+    """
     best: dict[int, tuple[float, str]] = {}
-    for row, start, end, score in zip(
-        *(found[name].tolist() for name in ("row", "start", "end", "score")), strict=True
-    ):
+    nones: dict[int, float] = {}
+    names = ("row", "start", "end", "score", "none")
+    for row, start, end, score, none in zip(*(found[name].tolist() for name in names), strict=True):
         number, text = data.text_of(row, start, end)
         if number not in best or score > best[number][0]:
             best[number] = (score, text)
-    return {number: text for number, (_, text) in best.items()}
+        nones[number] = min(none, nones.get(number, none))
+    return {
+        number: "" if threshold is not None and nones[number] - score > threshold else text
+        for number, (score, text) in best.items()
+    }
 
 
 def best_spans(
@@ -85,12 +117,12 @@ def _words(text: str) -> list[str]:
 
 
 def exact_match(answer: str, truths: Sequence[str]) -> float:
-    """1 where the answer has the words of one of the truths, in order."""
-    return float(any(_words(answer) == _words(truth) for truth in truths))
+    """1 if the answer has the words of one of the truths, in order; of none, if it has no words."""
+    return float(any(_words(answer) == _words(truth) for truth in truths or [""]))
 
 
 def word_f1(answer: str, truths: Sequence[str]) -> float:
-    """The best F1 of the answer's words with those of one of the truths."""
+    """The best F1 of the answer's words with those of one of the truths; "" if there is none."""
 
     def f1(truth: str) -> float:
         found, wanted = _words(answer), _words(truth)
@@ -99,4 +131,4 @@ def word_f1(answer: str, truths: Sequence[str]) -> float:
         shared = sum((Counter(found) & Counter(wanted)).values())
         return 2 * shared / (len(found) + len(wanted))
 
-    return max(map(f1, truths))
+    return max(map(f1, truths or [""]))

@@ -14,7 +14,7 @@ from genax.data.text_pairs import END, PAD, START
 from genax.interop.fields import ACTIVATIONS
 from genax.nn.gelu import gelu_tanh
 from genax.transformer.bert import BERT
-from genax.transformer.fine_tuning import SpanNetworks
+from genax.transformer.fine_tuning import RegressionNetworks, SpanNetworks
 from genax.transformer.gpt import GPT
 from genax.transformer.llama import LLaMA
 from genax.transformer.t5 import T5
@@ -171,6 +171,8 @@ def _bert(networks: Any, leaves: Leaves) -> Config:
     }
     if hasattr(networks, "classifier"):
         config |= _labels(networks.classifier.num_labels)
+    if isinstance(networks, RegressionNetworks):
+        config["problem_type"] = "regression"
     return config
 
 

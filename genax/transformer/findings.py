@@ -1,4 +1,4 @@
-"""What a fine-tuned encoder finds in texts: classes, entities, answers, with the truth if known."""
+"""What a fine-tuned encoder finds in texts: classes, numbers, entities, answers; with the truth."""
 
 from __future__ import annotations
 
@@ -18,15 +18,23 @@ from genax.core import GenaxError, Sampler
 from genax.core.task import Batch
 from genax.data.answer_spans import AnswerSpans, right_answers
 from genax.data.classified_text import ClassifiedText
+from genax.data.scored_text import ScoredText
 from genax.data.tagged_text import TaggedText
 from genax.data.text_formats import iob2
 from genax.data.token_data import Example, TokenData
 from genax.data.tokenizers import Subwords
 from genax.evaluation.answers import best_answers, span_rows
 from genax.evaluation.entities import tag_rows, tags_of_sentences
-from genax.transformer.fine_tuning import class_logits, span_logits, tag_logits
+from genax.evaluation.regression import value_rows
+from genax.transformer.fine_tuning import (
+    class_logits,
+    regression_values,
+    span_logits,
+    tag_logits,
+)
 
 Rows = Mapping[str, np.ndarray]
+NO_ANSWER = "(no answer)"
 
 # Where CoNLL-2003 ends a word: "U.S." and "2,000" are one, "John's" is two, a comma is by itself.
 _WORD = re.compile(r"(?:\w\.){2,}|'s\b|\w+(?:[-.,&'](?!s\b)\w+)*|\S")
@@ -99,6 +107,25 @@ def class_finder(data: ClassifiedText) -> Sampler:
     return _sampler(data, find, tell, partial(_only, (data.text, data.label)), parse)
 
 
+def value_finder(data: ScoredText) -> Sampler:
+    """The number of a text or of a pair, which a prompt gives as "TEXT || SECOND"."""
+
+    def tell(samples: Rows, examples: Sequence[Example], tokenizer: Subwords):
+        for found, example in zip(samples["found"], examples, strict=True):
+            given = " || ".join(example[side] for side in data.sides)
+            yield given, f"{found:.3g}", f"{example[data.label]:.3g}"
+
+    def parse(text: str) -> Example:
+        parts = [part.strip() for part in text.split("||")] if data.second else [text.strip()]
+        if len(parts) != len(data.sides) or not all(parts):
+            form = '"TEXT || SECOND"' if data.second else "the text whose number is to be found"
+            raise GenaxError(f"--prompt does not hold what is needed: {form}.")
+        return dict(zip(data.sides, parts, strict=True)) | {data.label: 0.0}
+
+    find = partial(value_rows, values=regression_values)
+    return _sampler(data, find, tell, partial(_only, (*data.sides, data.label)), parse)
+
+
 def entity_finder(data: TaggedText, names: Sequence[str]) -> Sampler:
     """Sentences with their entities in brackets. names: of the labels ("O", "B-PER", ...)."""
 
@@ -130,19 +157,24 @@ def bracketed(words: Sequence[str], labels: Sequence[str]) -> str:
     return " ".join(parts)
 
 
-def answer_finder(data: AnswerSpans) -> Sampler:
-    """The answer to a question, as its context has it: the best span of all windows."""
+def answer_finder(data: AnswerSpans, threshold: float = 0.0) -> Sampler:
+    """The answer to a question, as its context has it: the best span of all windows, or none.
+
+    threshold: see `best_answers`; it holds for prompts, and for data with unanswerable questions.
+    """
 
     def tell(samples: Rows, examples: Sequence[Example], tokenizer: Subwords):
         reader = replace(data, split="")
         reader.encode(tokenizer, examples)
-        best = best_answers(samples, reader)
+        # The truth of a prompt is blank; its data need not be at hand.
+        may_lack = any(not right_answers(example) for example in examples) or data.has_unanswerable
+        best = best_answers(samples, reader, threshold if may_lack else None)
         for number, example in enumerate(examples):
             question = _given(tokenizer, example["question"], data.question_length)
-            yield question, best[number], example["answer"]
+            yield question, best[number] or NO_ANSWER, example["answer"] or NO_ANSWER
 
     def keep(example: Example) -> Example:
-        start, (answer, *_) = right_answers(example)
+        answer, start = next(iter(right_answers(example)), ("", 0))
         return _only(("question", "context"), example) | {"start": start, "answer": answer}
 
     def parse(text: str) -> Example:

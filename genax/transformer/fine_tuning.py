@@ -1,4 +1,4 @@
-"""Losses of a pretrained encoder with a new head: classes, labels of words, spans of answers."""
+"""Losses of a pretrained encoder with a new head: classes, numbers, labels of words, spans."""
 
 from __future__ import annotations
 
@@ -21,13 +21,17 @@ class Networks(nn.Module):
     classifier: LinearHead
 
 
+class RegressionNetworks(Networks):
+    """The classifier gives each text one number."""
+
+
 class SpanNetworks(Networks):
     """The classifier gives each token two scores, as the start and as the end of an answer."""
 
 
 def class_logits(nets: Any, batch: Batch, train: bool = False) -> Float[Array, "b classes"]:
-    """Scores of each text's classes. batch: as `ClassifiedText` gives it."""
-    hidden = nets.encoder(batch["tokens"], batch["real"], train=train)
+    """Scores of each text's classes. batch: as `ClassifiedText` or `ScoredText` gives it."""
+    hidden = nets.encoder(batch["tokens"], batch["real"], batch.get("segments"), train)
     return nets.classifier(nets.encoder.pool(hidden), train)
 
 
@@ -39,6 +43,19 @@ def class_loss(nets: Any, batch: Batch, train: bool = True) -> Loss:
     logits = class_logits(nets, batch, train)
     hits = (logits.argmax(-1) == batch["label"]).astype(jnp.float32)
     return Loss(cross_entropy(logits, batch["label"]), aux={"accuracy": hits})
+
+
+def regression_values(nets: Any, batch: Batch, train: bool = False) -> Float[Array, " b"]:
+    """The number of each text or pair. batch: as `ScoredText` gives it."""
+    return class_logits(nets, batch, train).astype(jnp.float32)[..., 0]
+
+
+def regression_loss(nets: Any, batch: Batch, train: bool = True) -> Loss:
+    """(value - label)^2, the loss of transformers' problem_type "regression": STS-B's in GLUE.
+
+    batch: as `ScoredText` gives it. train: whether dropout is on.
+    """
+    return Loss(jnp.square(regression_values(nets, batch, train) - batch["label"]))
 
 
 def tag_logits(nets: Any, batch: Batch, train: bool = False) -> Float[Array, "b t labels"]:

@@ -180,6 +180,14 @@ ROWS = (
         exceptions=SUMS,
     ),
     experiment(
+        "transformer/bert_fine_tuning.py",
+        "smoke-regression",
+        {"context": "12", "vocab_size": "32", "dropout": "0.0"},
+        label="regression",
+        classes=2,
+        exceptions=SUMS,
+    ),
+    experiment(
         "transformer/encoder_decoder.py",
         "smoke",
         {"context": "8", "target_context": "6", "hidden_size": "16"}

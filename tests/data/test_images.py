@@ -10,7 +10,6 @@ from genax.core.data import Shard
 from genax.core.errors import GenaxError
 from genax.data import ImageData, TextData
 from genax.data.embedded import load_digits
-from genax.data.records import _tfds_facts
 from genax.data.tfds_sets import prepare_tfds
 
 from . import fakes
@@ -175,28 +174,6 @@ def test_names_that_tensorflow_datasets_does_not_open(name, cache):
         TextData(f"tfds:{name}").fingerprint()
 
 
-def facts_of(label):
-    features = {"image": tfds.features.Image(shape=(8, 8, 1)), "label": label}
-    facts = _tfds_facts("tfds:fake", tfds.features.FeaturesDict(features))
-    return facts.num_classes, facts.image, facts.label
-
-
-def test_a_whole_number_is_a_label_and_another_scalar_is_none():
-    assert facts_of(tfds.features.ClassLabel(num_classes=5)) == (5, "image", "label")
-    for dtype in (np.int64, np.int32, np.uint8):
-        assert facts_of(tfds.features.Scalar(dtype)) == (None, "image", "label")
-    for label in (tfds.features.Scalar(np.float32), tfds.features.Text()):
-        assert facts_of(label) == (None, "image", None)
-
-
-def test_a_label_beyond_int32_is_refused(prepared):
-    records = ImageData("mnist")._records
-    assert records._labels([np.int64(2**31 - 1), -1]).tolist() == [2**31 - 1, -1]
-    for wrong in (2**31, -(2**31) - 1, 2**40):
-        with pytest.raises(GenaxError, match=f"a label of mnist is {wrong}, which is beyond int32"):
-            records._labels([np.int64(3), np.int64(wrong)])
-
-
 @pytest.mark.parametrize(
     ("name", "values"),
     [
@@ -215,3 +192,128 @@ def test_ranges_that_are_none():
     for values in ((0, 0), (0, float("nan")), (float("-inf"), 1)):
         with pytest.raises(GenaxError, match="two different finite numbers"):
             ImageData("digits", range=values)
+
+
+class Labelled(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+    """Five black images with any features and values."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    name = "labelled"
+    url_infos = None
+
+    def __init__(self, others, **options):
+        self.others = others
+        super().__init__(**options)
+
+    def _info(self):
+        features = {name: feature for name, (feature, _) in self.others.items()}
+        features["image"] = tfds.features.Tensor(shape=(4, 4, 1), dtype=np.uint8)
+        return tfds.core.DatasetInfo(
+            builder=self, features=tfds.features.FeaturesDict(features), disable_shuffling=True
+        )
+
+    def _split_generators(self, dl_manager):
+        return {"test": self._generate_examples()}
+
+    def _generate_examples(self):
+        for number in range(5):
+            others = {name: values[number] for name, (_, values) in self.others.items()}
+            yield number, {"image": np.zeros((4, 4, 1), np.uint8), **others}
+
+
+@pytest.fixture
+def labelled(tmp_path, monkeypatch):
+    """A function that makes the set tfds:labelled of the features, with their values."""
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+
+    def make(**others):
+        builder = Labelled(others, data_dir=str(tmp_path), file_format="array_record")
+        builder.download_and_prepare()
+
+    return make
+
+
+NUMBERS = [0, 1, 2, 1, 0]
+CLASS = tfds.features.ClassLabel(num_classes=3)
+WHOLE = tfds.features.Scalar(np.int64)
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        {"label": (CLASS, NUMBERS)},
+        {"label": (WHOLE, NUMBERS)},
+        {"kind": (CLASS, NUMBERS), "id": (WHOLE, [9] * 5)},
+        {"label": (tfds.features.Text(), ["a"] * 5), "kind": (CLASS, NUMBERS)},
+    ],
+)
+def test_a_label_is_a_class_or_a_whole_number(others, labelled):
+    labelled(**others)
+    data = ImageData("tfds:labelled", "test", classes=3)
+    assert data.element["label"].dtype == np.int32
+    data.fingerprint()
+    (batch,) = data.evaluate(5, Shard())
+    assert batch["label"].tolist() == NUMBERS
+    assert batch["label"].dtype == np.int32
+
+
+@pytest.mark.parametrize(
+    ("others", "has"),
+    [
+        ({}, "it has image .Tensor."),
+        ({"label": (tfds.features.Scalar(np.float32), [0.5] * 5)}, "label .float32."),
+        ({"label": (tfds.features.Text(), ["a"] * 5)}, "label .Text."),
+        ({"label": (tfds.features.Sequence(CLASS), [[1]] * 5)}, "label .Sequence."),
+        ({"a": (CLASS, NUMBERS), "b": (CLASS, NUMBERS)}, "a .ClassLabel., b .ClassLabel."),
+    ],
+)
+def test_other_features_are_no_label(others, has, labelled):
+    labelled(**others)
+    assert list(ImageData("tfds:labelled", "test").element) == ["image"]
+    data = ImageData("tfds:labelled", "test", classes=3)
+    for call in (lambda: data.element, data.fingerprint):
+        with pytest.raises(GenaxError, match=f"tfds:labelled has no 'label' that .* {has}"):
+            call()
+
+
+@pytest.mark.parametrize("memory", [0, 1 << 30])
+@pytest.mark.parametrize(
+    ("feature", "values", "said"),
+    [
+        (CLASS, [-1] * 5, "split 'test' of tfds:labelled has the label -1, which is no class"),
+        (
+            WHOLE,
+            [0, 1, 7, 1, 0],
+            "split 'test' of tfds:labelled has the label 7, which is no class",
+        ),
+        (WHOLE, [0, 1, 2**40, 1, 0], "the label 1099511627776, which exceeds 32 bits"),
+        (
+            tfds.features.ClassLabel(num_classes=8),
+            NUMBERS,
+            "split 'test' of tfds:labelled has the label 7, which is no class of 0 to 2",
+        ),
+    ],
+)
+def test_labels_that_are_no_class(feature, values, said, memory, labelled, monkeypatch):
+    monkeypatch.setattr("genax.data.records._MEMORY", memory)
+    labelled(label=(feature, values))
+    data = ImageData("tfds:labelled", "test", classes=3)
+    with pytest.raises(GenaxError, match=said):
+        data.fingerprint()
+    if values is not NUMBERS:
+        with pytest.raises(GenaxError, match=said):
+            list(data.evaluate(5, Shard()))
+
+
+def test_labels_that_nobody_reads_are_not_checked(labelled):
+    labelled(label=(CLASS, [-1] * 5))
+    data = ImageData("tfds:labelled", "test")
+    data.fingerprint()
+    assert next(data.train(5, 0, Shard()))["label"].tolist() == [-1] * 5
+
+
+def test_classes_change_no_example():
+    data = ImageData("digits", classes=10)
+    assert data.fingerprint() == ImageData("digits").fingerprint()
+    with pytest.raises(GenaxError, match="split 'train' of digits has the label 9, which is no cl"):
+        dataclasses.replace(data, classes=5).fingerprint()

@@ -9,6 +9,7 @@ from genax.data import corpora, token_data
 from genax.data.answer_spans import AnswerSpans
 from genax.data.classified_text import ClassifiedText
 from genax.data.examples import load_examples
+from genax.data.scored_text import ScoredText, shares
 from genax.data.sentence_pairs import SentencePairs
 from genax.data.tagged_text import UNLABELLED, TaggedText
 from genax.data.text_pairs import END, PAD, START, TextPairs
@@ -69,6 +70,115 @@ def test_classified_text(examples):
         assert (tokens[~real] == tokenizer.special("[PAD]")).all()
 
 
+def asked_for(data):
+    """All ways in which a run opens data; the first one comes before anything is computed."""
+    return (data.fingerprint, lambda: data.evaluate(8, Shard()), lambda: data.train(8, 0, Shard()))
+
+
+def refused(data, said):
+    for call in asked_for(data):
+        with pytest.raises(GenaxError, match=said):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"label": -1}, "split 'test' of set has the label -1, which is no class; the labels of"),
+        ({"label": 2}, "split 'test' of set has the label 2, which is no class of 0 to 1"),
+        ({"label": 0.9}, "'label' with the value 0.9, where a class as a whole number .real num"),
+        ({"label": "good"}, "split 'test' of set has the feature 'label' with the value 'good'"),
+        ({"label": None}, "the feature 'label' with the value None"),
+        ({"text": 3}, "the feature 'text' with the value 3, where a text is needed"),
+    ],
+)
+def test_labels_that_are_no_class_and_features_of_other_kinds(changed, said, examples):
+    examples["test"][7] |= changed
+    refused(ClassifiedText("set", 12, 100, "test", classes=2), said)
+    ClassifiedText("set", 12, 100, classes=2).fingerprint()
+
+
+def test_features_that_are_missing(examples):
+    refused(ClassifiedText("set", 12, 100, text="review"), "no feature 'review'; choose one of ans")
+    refused(ClassifiedText("set", 12, 100, label="stars"), "no feature 'stars'; choose one of")
+    refused(TaggedText("set", 12, 100, words="tokens"), "split 'train' of set has no feature 'tok")
+    refused(TextPairs("set", 12, 400, target="en"), "split 'train' of set has no feature 'en'")
+    refused(ScoredText("set", 12, 100, second="other"), "no feature 'other'")
+    examples["test"][0].pop("context")
+    refused(AnswerSpans("set", 16, 100, "test"), "split 'test' of set has no feature 'context'")
+
+
+def test_a_set_without_examples(examples):
+    examples["test"].clear()
+    for kind in (ClassifiedText, TaggedText, AnswerSpans, TextPairs, ScoredText):
+        refused(kind("set", 12, 400, "test"), "split 'test' of set has no examples")
+    refused(ClassifiedText("set", 12, 100, limit=-1), "split 'train' of set has no examples")
+
+
+def test_classes_change_no_row():
+    data = ClassifiedText("set", 12, 100, classes=2)
+    assert data.fingerprint() == ClassifiedText("set", 12, 100).fingerprint()
+
+
+def test_more_labels_than_a_class_and_as_many_as_words(examples):
+    TaggedText("set", 10, 60, "test", classes=len(WORDS)).fingerprint()
+    refused(
+        TaggedText("set", 10, 60, "test", classes=len(WORDS) - 1), "which is no class of 0 to 8"
+    )
+    words, labels = examples["test"][3]["words"], examples["test"][3]["labels"]
+    examples["test"][3]["labels"] = (*labels[:-1], -1)
+    refused(TaggedText("set", 10, 60, "test"), "split 'test' of set has the labels -1")
+    examples["test"][3]["labels"] = labels[1:]
+    refused(
+        TaggedText("set", 10, 60, "test"), f"{len(words) - 1} labels for {len(words)} words in one"
+    )
+
+
+def test_real_numbers_of_pairs(examples):
+    for number, one in enumerate([*examples["train"], *examples["test"]]):
+        one |= {"score": 0.9 + number / 3, "other": " ".join(sentence(number + 100, 4))}
+    data = ScoredText("set", 14, 100, "test", second="other", label="score")
+    rows, tokenizer = whole(data), data.get_tokenizer()
+    expected = np.float32([example["score"] for example in examples["test"]])
+    np.testing.assert_array_equal(rows["label"], expected)
+    cls, sep = tokenizer.special("[CLS]"), tokenizer.special("[SEP]")
+    cut = 0
+    for tokens, segments, real, one in zip(
+        *(rows[name] for name in ("tokens", "segments", "real")), examples["test"], strict=True
+    ):
+        pieces = [tokenizer.encode(one[side]) for side in ("text", "other")]
+        first, second = shares([len(part) for part in pieces], 11)
+        cut += first < len(pieces[0])
+        parts = [cls, *pieces[0][:first], sep], [*pieces[1][:second], sep]
+        assert tokens[real].tolist() == [*parts[0], *parts[1]]
+        assert segments[real].tolist() == [0] * len(parts[0]) + [1] * len(parts[1])
+    assert 0 < cut < 20
+    single = whole(ScoredText("set", 14, 100, "test", label="score"))
+    plain = whole(ClassifiedText("set", 14, 100, "test"))
+    np.testing.assert_array_equal(single["tokens"], plain["tokens"])
+    assert not single["segments"].any()
+
+
+def test_the_longer_text_of_a_pair_is_cut():
+    assert shares([3, 4], 9) == [3, 4]
+    assert shares([9, 2], 7) == [5, 2]
+    assert shares([6, 6], 7) == [4, 3]
+
+
+def test_numbers_that_nothing_fits(examples):
+    data = ScoredText("set", 14, 100, "test")
+    refused(
+        ScoredText("set", 4, 100, "test", second="source"), "a context of 4 holds no text; choose 5"
+    )
+    examples["test"][4]["label"] = float("nan")
+    refused(data, "the feature 'label' with the value nan, where a finite number is needed")
+    examples["test"][4]["label"] = "4.0"
+    refused(ScoredText("set", 14, 100, "test"), "with the value '4.0'")
+    for one in examples["test"]:
+        one["label"] = -1.0
+    refused(ScoredText("set", 14, 100, "test"), "split 'test' of set has the label -1.0 in each ex")
+
+
 def test_a_limit_takes_the_same_random_examples(examples):
     first = ClassifiedText("set", 12, 100, limit=5)
     assert first.examples == ClassifiedText("set", 12, 100, limit=5).examples
@@ -118,6 +228,55 @@ def test_answers_that_fit_no_row():
 def test_training_leaves_out_windows_without_the_answer():
     rows = whole(AnswerSpans("set", 16, 100, stride=4))
     assert rows["end"].all()
+
+
+UNANSWERED = {
+    "question": "who?",
+    "context": "red green blue " * 9,
+    "answers/text": (),
+    "answers/answer_start": (),
+}
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_questions_without_an_answer_have_the_span_of_the_first_token(split, examples):
+    examples[split][:] = [UNANSWERED, example(0), {**UNANSWERED, "context": ""}]
+    data = AnswerSpans("set", 16, 100, split, stride=4)
+    rows = whole(data)
+    spans = {number: [] for number in range(3)}
+    for row, start, end in zip(rows["row"], rows["start"], rows["end"], strict=True):
+        spans[data.text_of(int(row), 0, 0)[0]].append((int(start), int(end)))
+    assert len(spans[0]) > 3
+    assert set(spans[0]) == set(spans[2]) == {(0, 0)}
+    assert any(start > 0 for start, _ in spans[1])
+    assert [data.answers(number) for number in range(3)] == [[], [examples[split][1]["answer"]], []]
+    assert data.has_unanswerable
+    examples[split][:] = [example(0)]
+    assert not AnswerSpans("set", 16, 100, split).has_unanswerable
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"answers/answer_start": None}, "'answers/answer_start' with the value None"),
+        ({"answers/text": ("red",)}, "which must be of one length"),
+        ({"answers/text": ("red",), "answers/answer_start": (-1,)}, "of 3 characters from -1 on"),
+        ({"answers/text": ("red",), "answers/answer_start": (134,)}, "outside its context of 135"),
+    ],
+)
+def test_answers_that_are_not_in_their_context(changed, said, examples):
+    examples["test"].append(UNANSWERED | changed)
+    refused(AnswerSpans("set", 16, 100, "test"), said)
+
+
+def test_no_feature_that_holds_answers(examples):
+    bare = {name: UNANSWERED[name] for name in ("question", "context")}
+    examples["test"].append(bare)
+    refused(
+        AnswerSpans("set", 16, 100, "test"), "split 'test' of set has no feature 'answers/text'"
+    )
+    examples["test"][-1] = {**bare, "answers/text": ()}
+    refused(AnswerSpans("set", 16, 100, "test"), "no feature 'answers/answer_start'")
 
 
 def test_spans_of_real_questions(monkeypatch):

@@ -195,6 +195,9 @@ TRAINED = {
         BERT(**BERT_SIZES, with_pooler=False), MaskedLMHead(), None
     ),
     "BertForSequenceClassification": fine_tuning.Networks(BERT(**BERT_SIZES), LinearHead(3)),
+    "BertForSequenceClassification, regression": fine_tuning.RegressionNetworks(
+        BERT(**BERT_SIZES), LinearHead(1)
+    ),
     "BertForTokenClassification": fine_tuning.Networks(
         BERT(**BERT_SIZES, with_pooler=False), LinearHead(2)
     ),
@@ -223,10 +226,10 @@ def visit(nets):
     return hidden if head is None else head(hidden)
 
 
-@pytest.mark.parametrize("name", TRAINED)
-def test_trained_networks_are_exported(name, tmp_path):
+@pytest.mark.parametrize("case", TRAINED)
+def test_trained_networks_are_exported(case, tmp_path):
     (transformers,) = require("transformers")
-    networks = TRAINED[name]
+    networks, (name, _, problem) = TRAINED[case], case.partition(", ")
     params = jax.jit(nn.init(visit, networks))(jax.random.key(0))["params"]
     config, exported = describe(networks, params)
     assert config["architectures"] == [name]
@@ -234,9 +237,10 @@ def test_trained_networks_are_exported(name, tmp_path):
     module, variables = load_pretrained(tmp_path / "out")
     assert type(module).__name__ == name
     assert digest(variables) == tree.digest(exported)
-    _, report = getattr(transformers, name).from_pretrained(
+    model, report = getattr(transformers, name).from_pretrained(
         tmp_path / "out", output_loading_info=True
     )
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
     assert not report["mismatched_keys"]
+    assert getattr(module, "problem_type", None) == model.config.problem_type == (problem or None)

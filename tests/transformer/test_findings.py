@@ -12,8 +12,15 @@ from genax.core import GenaxError
 from genax.data import token_data
 from genax.data.answer_spans import AnswerSpans
 from genax.data.classified_text import ClassifiedText
+from genax.data.scored_text import ScoredText
 from genax.data.tagged_text import TaggedText
-from genax.transformer.findings import answer_finder, bracketed, class_finder, entity_finder
+from genax.transformer.findings import (
+    answer_finder,
+    bracketed,
+    class_finder,
+    entity_finder,
+    value_finder,
+)
 
 NAMES = ("O", "B-PER", "I-PER", "B-LOC", "I-LOC")
 TEXT = "John's aunt lives in New York, Ann in the U.S. since May."
@@ -44,8 +51,10 @@ EXAMPLES = [
 
 @pytest.fixture(autouse=True)
 def examples(monkeypatch):
-    known = [dict.fromkeys(("text", "question", "context"), TEXT) | {"words": TEXT.split()}]
-    sets = {"train": known, "test": EXAMPLES}
+    words = TEXT.split()
+    known = dict.fromkeys(("text", "question", "context"), TEXT) | {"answer": "", "start": 0}
+    known |= {"words": words, "labels": [0] * len(words), "label": 0}
+    sets = {"train": [known], "test": EXAMPLES}
     monkeypatch.setattr(token_data, "load_examples", lambda name, split: sets[split])
 
 
@@ -129,7 +138,52 @@ def test_answers_are_the_best_of_all_windows_in_the_letters_of_the_context():
     # What the evaluation reads is as it was.
     spans = zip(rows["row"], rows["start"], rows["end"], strict=True)
     assert {(0, "U.S."), (1, "John")} <= {data.text_of(*span) for span in spans}
-    assert [data.answers(number) for number in (0, 1)] == [("U.S.", "the U.S."), ["John"]]
+    assert [data.answers(number) for number in (0, 1)] == [["U.S.", "the U.S."], ["John"]]
+
+
+def test_no_answer_is_an_answer(monkeypatch):
+    unanswered = {"answers/text": (), "answers/answer_start": ()}
+    examples = [
+        EXAMPLES[0],
+        {"question": "Who lives?", "context": "so far , so far", **unanswered},
+    ]
+    loaded = token_data.load_examples("set", "train")
+    sets = {"train": loaded, "test": examples}
+    monkeypatch.setattr(token_data, "load_examples", lambda name, split: sets[split])
+    data = AnswerSpans("set", 64, 200, "test")
+    # [CLS] has 1 + 1, a span of "New York" 5 + 5, any other 0.
+    scores = scores_of(data, [("New", 0), ("York", 1)], 2)
+    scores = scores.at[data.get_tokenizer().special("[CLS]")].set(1)
+    sampler = answer_finder(data)
+    first, second = shown(sampler, scores, sampler.condition(2, None)).split("\n\n")
+    assert first.startswith("Where is Ann?\n> New Y")
+    assert second == "Who lives?\n> (no answer)\ntrue: (no answer)\n"
+    batch = sampler.prompt("who? || so far", 8, None)
+    assert shown(sampler, scores, batch) == "who?\n> (no answer)\n"
+    strict = answer_finder(data, threshold=2.5)
+    assert shown(strict, scores, batch).startswith("who?\n> s")
+    # Where each question has an answer, the best span is shown.
+    sets["test"] = [{**EXAMPLES[1], "context": "so far", "answer": "far", "start": 3}]
+    sampler = answer_finder(AnswerSpans("set", 64, 200, "test"))
+    assert "(no answer)" not in shown(sampler, scores, sampler.condition(1, None))
+
+
+def test_numbers_of_pairs(monkeypatch):
+    pairs = [{"a": "Ann lives", "b": "John lives", "near": 2.75}]
+    pairs += [{"a": "Ann", "b": "New York", "near": 0}]
+    monkeypatch.setattr(token_data, "load_examples", lambda name, split: pairs)
+    data = ScoredText("set", 16, 200, "test", text="a", second="b", label="near")
+    sampler, scores = value_finder(data), scores_of(data, [("Ann", 0)], 1)
+    told = shown(sampler, scores, sampler.condition(2, None))
+    assert told == "Ann lives || John lives\n> 5\ntrue: 2.75\n\nAnn || New York\n> 5\ntrue: 0\n"
+    batch = sampler.prompt("Ann || lives", 8, None)
+    assert shown(sampler, scores, batch) == "Ann || lives\n> 5\n"
+    for text in ("", "Ann", "Ann ||", "Ann || lives || here"):
+        with pytest.raises(GenaxError, match=re.escape('"TEXT || SECOND"')):
+            sampler.prompt(text, 8, None)
+    single = value_finder(ScoredText("set", 16, 200, "test", text="a", label="near"))
+    with pytest.raises(GenaxError, match="the text whose number is to be found"):
+        single.prompt(" ", 8, None)
 
 
 @pytest.mark.parametrize("text", ["", "where is it?", "where? ||", " || here", "where?|here"])

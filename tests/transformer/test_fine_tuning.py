@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from genax.core.step import sums_of
+from genax.interop import load_pretrained
+from genax.interop.architectures import ARCHITECTURES
 from genax.interop.bert import (
     BertForQuestionAnswering,
     BertForSequenceClassification,
@@ -14,6 +16,8 @@ from genax.interop.bert import (
 )
 from genax.transformer import fine_tuning
 from genax.transformer.bert import BERT, LinearHead
+from tests.interop.agreement import CASES, make_reference
+from tests.parity import compare, require
 
 RNG = np.random.default_rng(0)
 LENGTH = 12
@@ -71,3 +75,32 @@ def test_as_the_imported_model_has_it(name):
     else:
         expected = theirs.loss
     np.testing.assert_allclose(total / weight, expected, rtol=1e-5)
+
+
+def test_a_regression_as_transformers_has_it(tmp_path):
+    """Values, loss, gradients and a step of AdamW at the weights of its class."""
+    [torch] = require("torch")
+    case = next(case for case in CASES if case.name == "BertForSequenceClassification")
+    head = {"num_labels": 1, "problem_type": "regression"}
+    model = make_reference(case, case.sizes[0] | head)
+    model.save_pretrained(tmp_path)
+    module, variables = load_pretrained(tmp_path)
+    networks = fine_tuning.RegressionNetworks(module.encoder, module.classifier)
+    batch = BATCH | {"label": jnp.array([0.9, 2.7, -1.5, 5.0])}
+
+    def both(nets):
+        loss = fine_tuning.regression_loss(nets, batch, train=False)
+        return loss, fine_tuning.regression_values(nets, batch)
+
+    def ours(params):
+        loss, values = nn.apply(both, networks)({"params": params})
+        total, weight = sums_of(loss)["loss"]
+        return total / weight, (values,)
+
+    names = {"input_ids": "tokens", "attention_mask": "real", "token_type_ids": "segments"}
+    inputs = {name: torch.from_numpy(np.array(batch[ours])).long() for name, ours in names.items()}
+    theirs = model(**inputs, labels=torch.from_numpy(np.array(batch["label"])))
+    links = ARCHITECTURES[case.name].links(module)
+    found = compare(ours, variables["params"], links, model, theirs.loss, (theirs.logits[:, 0],))
+    limits = {"outputs": 1e-5, "loss": 1e-5, "gradients": 1e-4, "AdamW step": 1e-5}
+    assert all(found[what] < limit for what, limit in limits.items()), found

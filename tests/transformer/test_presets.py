@@ -34,9 +34,11 @@ SIZES += [
 # The heads of Devlin et al. 2018, with two classes, nine labels of words, and two ends of a span.
 HEADS = {
     "base-classes": 109_483_778,
+    "base-regression": 109_483_009,
     "base-entities": 108_898_569,
     "base-answers": 108_893_186,
     "large-classes": 335_143_938,
+    "large-regression": 335_142_913,
     "large-entities": 334_101_513,
     "large-answers": 334_094_338,
 }
