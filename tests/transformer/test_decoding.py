@@ -90,7 +90,7 @@ def test_bfloat16_keeps_as_many_as_float64(top_p, top_k):
     sums = np.cumsum(weights, axis=-1) / weights.sum(-1, keepdims=True)
     # A sum nearer to p than float32 tells apart may round to either side of it.
     clear = np.abs(sums - top_p).min(-1) > 1e-6
-    assert clear.sum() > 190
+    assert clear.sum() > 150
     expected = np.zeros(exact.shape, bool)
     ranks = np.arange(order.shape[1]) <= (sums < top_p).sum(-1, keepdims=True)
     np.put_along_axis(expected, order, ranks, axis=-1)
