@@ -41,10 +41,10 @@ def load_pretrained(directory: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     tensors = _Tensors(directory, architecture)
     module = build_model(config, directory / CONFIG, set(tensors.places))
     links, fixed = architecture.links(module), architecture.fixed(module)
-    shapes = _shapes(module, architecture)
     wanted = {name for link in links for name in link.names}
     tensors.fill_in(wanted)
     _check_names(directory, architecture, wanted, set(tensors.places) - set(fixed))
+    shapes = _shapes(module, architecture)
 
     params = {}
     for link in links:
@@ -110,6 +110,11 @@ def build_model(config: Mapping[str, Any], source: str | Path, names: set[str]) 
 
 def _architecture(config: Mapping[str, Any], source: str | Path) -> tuple[str, Architecture]:
     found = config.get("architectures")
+    if found in (None, []):
+        raise GenaxError(
+            f'{source} does not say what its weights are of: add a field "architectures" with a '
+            f"list of one, which is supported if among {', '.join(ARCHITECTURES)}."
+        )
     name = found[0] if isinstance(found, list) and len(found) == 1 else None
     if not isinstance(name, str) or name not in ARCHITECTURES:
         raise GenaxError(
@@ -120,9 +125,9 @@ def _architecture(config: Mapping[str, Any], source: str | Path) -> tuple[str, A
 
 
 def _shapes(module: nn.Module, architecture: Architecture) -> dict[str, jax.ShapeDtypeStruct]:
-    inputs = architecture.inputs(module)
     init: Any = module.init
-    return tree.flatten(jax.eval_shape(lambda: init(jax.random.key(0), **inputs)))
+    make = lambda: init(jax.random.key(0), **architecture.inputs(module))  # noqa: E731
+    return tree.flatten(jax.eval_shape(make))
 
 
 def _read_json(path: Path) -> dict[str, Any]:

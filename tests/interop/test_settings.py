@@ -81,11 +81,19 @@ REFUSED = [
     ("GPT2LMHeadModel", {"n_head": 0}, "n_head=0; it is a whole number from 1"),
     ("GPT2LMHeadModel", {"n_inner": 0}, "n_inner=0; it is a whole number from 1"),
     ("GPT2LMHeadModel", {"tie_word_embeddings": "no"}, "'no', where one like True"),
-    ("GPT2LMHeadModel", {"layer_norm_epsilon": "0"}, "'0', where one like 1e-05"),
+    (
+        "GPT2LMHeadModel",
+        {"layer_norm_epsilon": "0"},
+        "layer_norm_epsilon='0'; it is a number from 0 to 1",
+    ),
     ("GPT2LMHeadModel", {"activation_function": ["gelu"]}, "where one like 'gelu_new'"),
     ("LlamaForCausalLM", {"rope_scaling": "linear"}, "where one like {} is expected"),
     ("LlamaForCausalLM", {"rope_scaling": {"type": "yarn"}}, "rotary scaling 'yarn'"),
-    ("LlamaForCausalLM", {"rope_scaling": LLAMA3 | {"factor": None}}, "needs numbers for factor"),
+    (
+        "LlamaForCausalLM",
+        {"rope_scaling": LLAMA3 | {"factor": None}},
+        "'llama3', has no field 'factor'",
+    ),
     (
         "LlamaForCausalLM",
         {"rope_scaling": LLAMA3 | {"partial_rotary_factor": 0.5}},
