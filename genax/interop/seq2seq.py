@@ -17,8 +17,8 @@ from genax.transformer.t5 import T5
 
 Tokens = Int[Array, "b t"]
 
-# Marian's positions are a table that is computed.
-MOST_SINUSOIDS = 1 << 17
+# Rows and columns of Marian's positions, a table that is computed.
+MOST_SINUSOIDS = 1 << 14
 
 
 class Seq2SeqLM(nn.Module):
@@ -95,7 +95,7 @@ def build_marian(architecture: str, fields: Fields, names: set[str]) -> nn.Modul
         EncoderDecoder(
             vocab_size=vocab_size,
             context=fields.need("max_position_embeddings", most=MOST_SINUSOIDS),
-            hidden_size=fields.need("d_model"),
+            hidden_size=fields.need("d_model", most=MOST_SINUSOIDS),
             num_layers=fields.layers("decoder_layers"),
             num_heads=heads,
             mlp_size=mlp_size,
