@@ -143,7 +143,9 @@ def _weigh(scores, value, dropout, rng):
     probabilities = jax.nn.softmax(scores, axis=-1)
     if dropout:
         keep = jax.random.bernoulli(rng, 1 - dropout, probabilities.shape)
-        probabilities = jnp.where(keep, probabilities / (1 - dropout), 0)
+        # At a rate of 1 all are dropped, and their gradient is 0, not 0 / 0.
+        share = max(1 - dropout, float(jnp.finfo(jnp.float32).tiny))
+        probabilities = jnp.where(keep, probabilities / share, 0)
     values = jnp.einsum("bkgts,bskh->btkgh", probabilities.astype(value.dtype), value)
     return values.reshape(*values.shape[:2], -1, values.shape[-1])
 

@@ -97,7 +97,11 @@ REFUSED = [
         {"relative_attention_max_distance": 8, "relative_attention_num_buckets": 32},
         "relative_attention_max_distance=8; it is a whole number from 17",
     ),
-    ("LlamaForCausalLM", {"head_dim": 9}, "6 heads of 9 at width 24 are odd"),
+    (
+        "LlamaForCausalLM",
+        {"head_dim": 9},
+        "config.json makes no model: LLaMA: 6 heads of 9 at width 24 are odd",
+    ),
     (
         "LlamaForCausalLM",
         {"hidden_size": 27, "num_attention_heads": 3, "num_key_value_heads": 3, "head_dim": None},
