@@ -37,7 +37,12 @@ from genax.diffusion.likelihood import variational_bound
 from genax.diffusion.losses import denoising_loss
 from genax.diffusion.networks import Networks
 from genax.diffusion.process import DiscreteProcess
-from genax.diffusion.samplers import ancestral_sampler, ddim_sampler, leading
+from genax.diffusion.samplers import (
+    ancestral_sampler,
+    ddim_coefficients,
+    ddim_sampler,
+    leading,
+)
 from genax.diffusion.schedules import linear_betas
 from genax.diffusion.unet import PRESETS, UNet
 from genax.evaluation.pictures import check_pictures, image_grid
@@ -172,7 +177,9 @@ def build(config):
 
     process = DiscreteProcess(linear_betas(config.num_timesteps))
     if config.num_samples:
-        leading(config.num_timesteps, config.ddim_steps)  # refused now, not after training
+        # Refused now, not after training.
+        timesteps = leading(config.num_timesteps, config.ddim_steps)
+        ddim_coefficients(process, timesteps, config.ddim_eta)
     loss = partial(denoising_loss, process=process)
     unet = UNet(**config.unet, dtype=jnp.dtype(config.dtype), remat=config.remat)
     rate = warmup_constant(config.learning_rate, config.warmup_steps)

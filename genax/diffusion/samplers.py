@@ -98,10 +98,15 @@ class DDIMCoefficients(NamedTuple):
 def ddim_coefficients(
     process: DiscreteProcess, timesteps: np.ndarray, eta: float = 0.0
 ) -> DDIMCoefficients:
-    """Of the steps through falling timesteps to the data: float64 [num_steps] each.
+    """Return those of the steps through falling timesteps to the data: float64 [num_steps] each.
 
-    Song et al. 2021, eq. 12 and 16 (whose alpha is alphas_cumprod).
+    Song et al. 2021, eq. 12 and 16 (whose alpha is alphas_cumprod). Raises GenaxError for an eta
+    below 0, or above 1, with which a step would add more noise than there is at its end.
     """
+    if not 0 <= eta <= 1:
+        raise GenaxError(
+            f"eta={eta} of DDIM has to be from 0 to 1: 0 adds no noise, 1 as much as DDPM."
+        )
     now = process.alphas_cumprod[timesteps]
     before = np.append(now[1:], 1.0)
     deviation = eta * np.sqrt((1 - before) / (1 - now) * (1 - now / before))
@@ -139,7 +144,8 @@ def ddim_sampler(
 
     eta: 0 is deterministic after the first noise, 1 has the variances of DDPM. spacing: which
     timesteps. clip_denoised: clip the predicted x_0 to [-1, 1] and take the noise that goes with
-    it. Others as in `ancestral_sampler`. Raises GenaxError where num_steps is not 1 to T.
+    it. Others as in `ancestral_sampler`. Raises GenaxError if num_steps is not from 1 to T, or eta
+    not from 0 to 1.
     """
 
     def step(noisy, output, timesteps, coefficients, draw):

@@ -188,21 +188,21 @@ def build(architecture: str, fields: Fields, names: set[str]) -> nn.Module:
         embedding_size=fields.need("hidden_size"),
     )
     fields.get("pad_token_id")
-    epsilon = fields.get("layer_norm_eps", 1e-12)
+    epsilon = fields.real("layer_norm_eps", 1e-12)
     encoder = BERT(
         vocab_size=fields.need("vocab_size"),
         context=fields.need("max_position_embeddings"),
         hidden_size=fields.need("hidden_size"),
-        num_layers=fields.need("num_hidden_layers"),
+        num_layers=fields.layers("num_hidden_layers"),
         num_heads=fields.need("num_attention_heads"),
         mlp_size=fields.need("intermediate_size"),
-        num_segments=fields.get("type_vocab_size", 2),
+        num_segments=fields.size("type_vocab_size", 2),
         with_pooler=architecture not in WITHOUT_POOLER
         and (architecture != "BertModel" or any("pooler" in name for name in names)),
-        dropout=fields.get("hidden_dropout_prob", 0.1),
+        dropout=fields.real("hidden_dropout_prob", 0.1),
         epsilon=epsilon,
     )
-    rate = fields.get("classifier_dropout", encoder.dropout)
+    rate = fields.real("classifier_dropout", encoder.dropout)
     labels, masked, problem = fields.labels(), MaskedLMHead(epsilon), fields.problem()
     models = {
         "BertModel": lambda: BertModel(encoder),

@@ -43,15 +43,15 @@ def build(architecture: str, fields: Fields, names: set[str]) -> nn.Module:
             state_size=fields.need("state_dim"),
             action_size=fields.need("act_dim"),
             hidden_size=fields.need("hidden_size"),
-            num_layers=fields.need("n_layer"),
+            num_layers=fields.layers("n_layer"),
             num_heads=fields.need("n_head"),
             max_steps=fields.need("max_ep_len"),
-            mlp_size=fields.size("n_inner"),
+            mlp_size=fields.optional("n_inner"),
             activation=fields.activation("activation_function", "relu"),
             tanh_actions=fields.get("action_tanh", True),
-            trunk_tables=(fields.size("vocab_size") or 1, fields.size("n_positions") or 1024),
-            dropout=fields.get("resid_pdrop", 0.1),
-            epsilon=fields.get("layer_norm_epsilon", 1e-5),
+            trunk_tables=(fields.size("vocab_size", 1), fields.size("n_positions", 1024)),
+            dropout=fields.real("resid_pdrop", 0.1),
+            epsilon=fields.real("layer_norm_epsilon", 1e-5),
         )
     )
 

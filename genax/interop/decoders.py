@@ -66,10 +66,10 @@ def build_gpt1(architecture: str, fields: Fields, names: set[str]) -> nn.Module:
             vocab_size=fields.need("vocab_size"),
             context=fields.need("n_positions"),
             hidden_size=fields.need("n_embd"),
-            num_layers=fields.need("n_layer"),
+            num_layers=fields.layers("n_layer"),
             num_heads=fields.need("n_head"),
-            dropout=fields.get("resid_pdrop", 0.1),
-            epsilon=fields.get("layer_norm_epsilon", 1e-5),
+            dropout=fields.real("resid_pdrop", 0.1),
+            epsilon=fields.real("layer_norm_epsilon", 1e-5),
             post_norm=True,
         )
     )
@@ -83,11 +83,11 @@ def build_gpt2(architecture: str, fields: Fields, names: set[str]) -> nn.Module:
             vocab_size=fields.need("vocab_size"),
             context=fields.need("n_positions"),
             hidden_size=fields.need("n_embd"),
-            num_layers=fields.need("n_layer"),
+            num_layers=fields.layers("n_layer"),
             num_heads=fields.need("n_head"),
-            mlp_size=fields.size("n_inner"),
-            dropout=fields.get("resid_pdrop", 0.1),
-            epsilon=fields.get("layer_norm_epsilon", 1e-5),
+            mlp_size=fields.optional("n_inner"),
+            dropout=fields.real("resid_pdrop", 0.1),
+            epsilon=fields.real("layer_norm_epsilon", 1e-5),
             tied_head=fields.get("tie_word_embeddings", True),
             activation=fields.activation("activation_function", "gelu_new"),
         )
@@ -116,13 +116,13 @@ def build_llama(architecture: str, fields: Fields, names: set[str]) -> nn.Module
             vocab_size=fields.need("vocab_size"),
             context=fields.need("max_position_embeddings"),
             hidden_size=fields.need("hidden_size"),
-            num_layers=fields.need("num_hidden_layers"),
+            num_layers=fields.layers("num_hidden_layers"),
             num_heads=fields.need("num_attention_heads"),
             mlp_size=fields.need("intermediate_size"),
-            epsilon=fields.get("rms_norm_eps", 1e-6),
+            epsilon=fields.real("rms_norm_eps", 1e-6),
             tied_head=fields.get("tie_word_embeddings", False),
-            num_kv_heads=fields.size("num_key_value_heads"),
-            head_dim=fields.size("head_dim"),
+            num_kv_heads=fields.optional("num_key_value_heads"),
+            head_dim=fields.optional("head_dim"),
             theta=theta,
             scaling=scaling,
         )
@@ -130,15 +130,17 @@ def build_llama(architecture: str, fields: Fields, names: set[str]) -> nn.Module
 
 
 _SCALING = ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings")
+# Bases and factors beyond any in use, which float32 still holds with their powers.
+_MOST_BASE, _MOST_FACTOR = 1e30, 1e6
 
 
 def _rotary(fields: Fields) -> tuple[float, LongContext | None]:
     """Base and scaling, which newer files keep in one field and older ones in two.
 
-    Where a file has both, the older field counts, as in transformers.
+    If a file has both, the older field counts, as in transformers.
     """
     rotary = {
-        "rope_theta": fields.get("rope_theta", 10_000.0),
+        "rope_theta": fields.get("rope_theta"),
         "original_max_position_embeddings": fields.need("max_position_embeddings"),
     }
     new, old = fields.get("rope_parameters", {}), fields.get("rope_scaling", {})
@@ -150,14 +152,18 @@ def _rotary(fields: Fields) -> tuple[float, LongContext | None]:
         raise GenaxError(
             f'{fields.source} has rotary {what}; "default" and "llama3" are supported.'
         )
-    read = ("rope_theta", *_SCALING) if kind == "llama3" else ("rope_theta",)
-    wrong = [name for name in read if type(rotary.get(name)) not in (int, float)]
-    if wrong:
-        raise GenaxError(
-            f"{fields.source}: rotary scaling {kind!r} needs numbers for {', '.join(wrong)}."
-        )
-    scaling = LongContext(*(rotary[name] for name in _SCALING)) if kind == "llama3" else None
-    return rotary["rope_theta"], scaling
+    found = Fields(rotary, f"{fields.source}, rotary {kind!r},")
+    theta = found.real("rope_theta", 10_000.0, least=1.0, most=_MOST_BASE)
+    if kind == "default":
+        return theta, None
+    low = found.real("low_freq_factor", None, most=_MOST_FACTOR, above=True)
+    scaling = LongContext(
+        factor=found.real("factor", None, least=1.0, most=_MOST_FACTOR),
+        low_factor=low,
+        high_factor=found.real("high_freq_factor", None, low, _MOST_FACTOR, above=True),
+        original_context=found.need("original_max_position_embeddings"),
+    )
+    return theta, scaling
 
 
 def gpt_links(model: CausalLM) -> list[Link]:

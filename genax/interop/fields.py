@@ -55,6 +55,12 @@ _HARMLESS = {
 }
 
 
+# Rows of a table, width of a layer: beyond any in use, and far from where sizes overflow.
+LARGEST = 1 << 24
+MOST_LAYERS = 10_000
+MOST_PIXELS = 1 << 16
+
+
 class Fields:
     """The settings of a directory; each is read or required, or `done` refuses it."""
 
@@ -64,9 +70,10 @@ class Fields:
         self._known = set(_HARMLESS)
 
     def get(self, name: str, default: Any = None) -> Any:
-        """A field, or the default where it is missing or null.
+        """A field that is no number, or the default if it is missing or null.
 
-        Raises GenaxError where it is of another type than the default.
+        Numbers have ranges: see `optional` and `real`.
+        Raises GenaxError for one of another type than the default.
         """
         self._known.add(name)
         value = self._values.get(name)
@@ -78,32 +85,69 @@ class Fields:
             )
         return value
 
-    def size(self, name: str, least: int = 1) -> int | None:
-        """A whole number, None where it is missing. Raises GenaxError for one below the least."""
+    def optional(self, name: str, least: int = 1, most: int = LARGEST) -> int | None:
+        """A whole number, None if it is missing. Raises GenaxError out of the range."""
         value = self.get(name)
-        if value is not None and (type(value) is not int or value < least):
+        if value is not None and (type(value) is not int or not least <= value <= most):
             raise GenaxError(
-                f"{self.source} has {name}={value!r}; it is a whole number from {least} on."
+                f"{self.source} has {name}={value!r}; it is a whole number from {least} to {most}."
             )
         return value
 
-    def need(self, name: str, least: int = 1) -> int:
-        """A `size`. Raises GenaxError where it is missing."""
-        value = self.size(name, least)
+    def size(self, name: str, default: int, least: int = 1, most: int = LARGEST) -> int:
+        """An `optional` number, or the default if it is missing."""
+        value = self.optional(name, least, most)
+        return default if value is None else value
+
+    def need(self, name: str, least: int = 1, most: int = LARGEST) -> int:
+        """An `optional` number. Raises GenaxError if it is missing."""
+        value = self.optional(name, least, most)
         if value is None:
-            raise GenaxError(f"{self.source} has no field {name!r}, which the architecture needs.")
+            raise self._missing(name)
         return value
+
+    def layers(self, name: str) -> int:
+        """The number of layers of a stack, which is needed."""
+        return self.need(name, most=MOST_LAYERS)
+
+    def real(
+        self,
+        name: str,
+        default: float | None,
+        least: float = 0.0,
+        most: float = 1.0,
+        above: bool = False,
+    ) -> float:
+        """A number, or the default if it is missing; the range is that of rates and epsilons.
+
+        above: the least is not in the range. Raises GenaxError out of the range, and if there is
+        neither the field nor a default.
+        """
+        value = self.get(name)
+        value = default if value is None else value
+        if value is None:
+            raise self._missing(name)
+        inside = type(value) in (int, float) and least <= value <= most
+        if not inside or (above and value == least):
+            limits = f"above {least:g}, at most" if above else f"from {least:g} to"
+            raise GenaxError(
+                f"{self.source} has {name}={value!r}; it is a number {limits} {most:g}."
+            )
+        return float(value)
+
+    def _missing(self, name: str) -> GenaxError:
+        return GenaxError(f"{self.source} has no field {name!r}, which the architecture needs.")
 
     def side(self, name: str) -> int:
         """The side of a square, given as it or twice. Raises GenaxError for other shapes."""
         found = self.get(name)
         if isinstance(found, list) and len(found) == 2 and found[0] == found[1]:
-            return Fields({name: found[0]}, self.source).need(name)
-        return self.need(name)
+            return Fields({name: found[0]}, self.source).need(name, most=MOST_PIXELS)
+        return self.need(name, most=MOST_PIXELS)
 
     def labels(self) -> int:
-        """Number of classes, by num_labels or the names in id2label; 2 where neither is there."""
-        return self.size("num_labels") or len(self.get("id2label", {})) or 2
+        """Number of classes, by num_labels or the names in id2label; 2 if neither is there."""
+        return self.optional("num_labels") or len(self.get("id2label", {})) or 2
 
     def problem(self) -> str | None:
         """What the labels of whole examples are. Raises GenaxError for an unknown kind."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +21,34 @@ def load_llama2c(path: str | Path) -> tuple[LlamaForCausalLM, dict[str, Any]]:
     """The model of a version-0 file and its variables; what follows the weights is not read.
 
     Its rotary positions turn neighbours, ours halves: query and key rows are reordered.
-    Raises GenaxError where the header makes no model or the file is too short.
+    Raises GenaxError for a header that makes no model and for a file that is too short.
     """
     content = Path(path).read_bytes()
     header = np.frombuffer(content[: 4 * HEADER].ljust(4 * HEADER, b"\0"), "<i4")
-    if (np.delete(header, 5) <= 0).any() or header[0] % header[3]:
+    if (np.delete(header, 5) <= 0).any() or header[5] == 0:
         raise GenaxError(f"{path} is no llama2.c file of version 0: its header is {header}.")
     width, mlp_size, layers, heads, kv_heads, vocab, context = (int(number) for number in header)
     tied, vocab = vocab > 0, abs(vocab)
-    size = width // heads
+    decoder = LLaMA(
+        vocab,
+        context,
+        width,
+        layers,
+        heads,
+        mlp_size,
+        tied_head=tied,
+        num_kv_heads=kv_heads,
+        theta=10_000.0,
+    )
+    try:
+        _, size = decoder.cache_heads
+    except GenaxError as error:
+        raise GenaxError(f"{path} is no llama2.c file of version 0: {error}") from error
     at = 4 * HEADER
 
     def take(*shape: int) -> np.ndarray:
         nonlocal at
-        end = at + 4 * int(np.prod(shape))
+        end = at + 4 * math.prod(shape)
         if end > len(content):
             raise GenaxError(f"{path} ends before its weights do: {len(content)} bytes.")
         array, at = np.frombuffer(content[at:end], "<f4").reshape(shape), end
@@ -81,15 +96,4 @@ def load_llama2c(path: str | Path) -> tuple[LlamaForCausalLM, dict[str, Any]]:
                 "output": {"kernel": down[n]},
             },
         }
-    decoder = LLaMA(
-        vocab,
-        context,
-        width,
-        layers,
-        heads,
-        mlp_size,
-        tied_head=tied,
-        num_kv_heads=kv_heads,
-        theta=10_000.0,
-    )
     return LlamaForCausalLM(decoder), jax.tree.map(jnp.asarray, {"params": {"decoder": params}})

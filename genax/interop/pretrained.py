@@ -41,10 +41,10 @@ def load_pretrained(directory: str | Path) -> tuple[nn.Module, dict[str, Any]]:
     tensors = _Tensors(directory, architecture)
     module = build_model(config, directory / CONFIG, set(tensors.places))
     links, fixed = architecture.links(module), architecture.fixed(module)
-    shapes = _shapes(module, architecture)
     wanted = {name for link in links for name in link.names}
     tensors.fill_in(wanted)
     _check_names(directory, architecture, wanted, set(tensors.places) - set(fixed))
+    shapes = _shapes(module, architecture, directory / CONFIG)
 
     params = {}
     for link in links:
@@ -79,7 +79,7 @@ def export_pretrained(
     _, architecture = _architecture(config, directory)
     params = tree.flatten({"params": variables["params"]})
     module = build_model(config, CONFIG, set(params))
-    shapes = _shapes(module, architecture)
+    shapes = _shapes(module, architecture, CONFIG)
     wrong = sorted(set(params) ^ set(shapes))
     wrong += [
         path for path in set(params) & set(shapes) if params[path].shape != shapes[path].shape
@@ -110,6 +110,11 @@ def build_model(config: Mapping[str, Any], source: str | Path, names: set[str]) 
 
 def _architecture(config: Mapping[str, Any], source: str | Path) -> tuple[str, Architecture]:
     found = config.get("architectures")
+    if found in (None, []):
+        raise GenaxError(
+            f'{source} does not say what its weights are of: add a field "architectures" with a '
+            f"list of one, which is supported if among {', '.join(ARCHITECTURES)}."
+        )
     name = found[0] if isinstance(found, list) and len(found) == 1 else None
     if not isinstance(name, str) or name not in ARCHITECTURES:
         raise GenaxError(
@@ -119,10 +124,16 @@ def _architecture(config: Mapping[str, Any], source: str | Path) -> tuple[str, A
     return name, ARCHITECTURES[name]
 
 
-def _shapes(module: nn.Module, architecture: Architecture) -> dict[str, jax.ShapeDtypeStruct]:
-    inputs = architecture.inputs(module)
+def _shapes(
+    module: nn.Module, architecture: Architecture, source: str | Path
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Those of the parameters. source: what errors of the model's sizes name."""
     init: Any = module.init
-    return tree.flatten(jax.eval_shape(lambda: init(jax.random.key(0), **inputs)))
+    make = lambda: init(jax.random.key(0), **architecture.inputs(module))  # noqa: E731
+    try:
+        return tree.flatten(jax.eval_shape(make))
+    except GenaxError as error:
+        raise GenaxError(f"{source} makes no model: {error}") from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:

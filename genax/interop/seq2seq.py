@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from genax.core.errors import GenaxError
-from genax.interop.fields import ACTIVATIONS, Fields
+from genax.interop.fields import ACTIVATIONS, MOST_LAYERS, Fields
 from genax.interop.links import Link, attention, dense, flat, norm
 from genax.interop.outputs import IGNORED, LMOutput, label_loss
 from genax.nn.sinusoids import sinusoids
@@ -16,6 +16,9 @@ from genax.transformer.encoder_decoder import EncoderDecoder
 from genax.transformer.t5 import T5
 
 Tokens = Int[Array, "b t"]
+
+# Rows and columns of Marian's positions, a table that is computed.
+MOST_SINUSOIDS = 1 << 14
 
 
 class Seq2SeqLM(nn.Module):
@@ -83,27 +86,27 @@ def build_marian(architecture: str, fields: Fields, names: set[str]) -> nn.Modul
         add_bias_logits=False,
         static_position_embeddings=True,
         extra_pos_embeddings=0,
-        classif_dropout=fields.get("classif_dropout", 0.0),
-        num_hidden_layers=fields.need("encoder_layers"),
+        num_hidden_layers=fields.layers("encoder_layers"),
     )
+    fields.real("classif_dropout", 0.0)  # Of a head that is another architecture.
     if not fields.get("scale_embedding", False):
         raise GenaxError(f"{fields.source} has scale_embedding=False; True alone is supported.")
     return MarianMTModel(
         EncoderDecoder(
             vocab_size=vocab_size,
-            context=fields.need("max_position_embeddings"),
-            hidden_size=fields.need("d_model"),
-            num_layers=fields.need("decoder_layers"),
+            context=fields.need("max_position_embeddings", most=MOST_SINUSOIDS),
+            hidden_size=fields.need("d_model", most=MOST_SINUSOIDS),
+            num_layers=fields.layers("decoder_layers"),
             num_heads=heads,
             mlp_size=mlp_size,
-            dropout=fields.get("dropout", 0.1),
-            num_encoder_layers=fields.need("encoder_layers"),
+            dropout=fields.real("dropout", 0.1),
+            num_encoder_layers=fields.layers("encoder_layers"),
             activation=fields.activation("activation_function", "gelu"),
             halves=True,
             logits_bias=True,
         ),
-        start_token=fields.need("decoder_start_token_id", least=0),
-        pad_token=fields.need("pad_token_id", least=0),
+        start_token=fields.need("decoder_start_token_id", 0, vocab_size - 1),
+        pad_token=fields.need("pad_token_id", 0, vocab_size - 1),
     )
 
 
@@ -120,28 +123,30 @@ def build_t5(architecture: str, fields: Fields, names: set[str]) -> nn.Module:
     ties = fields.get("tie_word_embeddings", True)
     scale = fields.get("scale_decoder_outputs", ties)
     fields.get("n_positions")  # Positions are relative: there is no last one.
-    layers, pad = fields.need("num_layers"), fields.size("pad_token_id", least=0) or 0
-    start = fields.size("decoder_start_token_id", least=0)
+    layers, vocab_size = fields.layers("num_layers"), fields.need("vocab_size")
+    pad = fields.size("pad_token_id", 0, 0, vocab_size - 1)
+    buckets = fields.size("relative_attention_num_buckets", 32, least=4)
     return T5ForConditionalGeneration(
         T5(
-            vocab_size=fields.need("vocab_size"),
+            vocab_size=vocab_size,
             context=1 << 20,
             hidden_size=fields.need("d_model"),
-            num_layers=fields.size("num_decoder_layers") or layers,
+            num_layers=fields.size("num_decoder_layers", layers, most=MOST_LAYERS),
             num_heads=fields.need("num_heads"),
             mlp_size=fields.need("d_ff"),
-            dropout=fields.get("dropout_rate", 0.1),
-            epsilon=fields.get("layer_norm_epsilon", 1e-6),
+            dropout=fields.real("dropout_rate", 0.1),
+            epsilon=fields.real("layer_norm_epsilon", 1e-6),
             tied_head=(ties and scale) or not any("head" in name for name in names),
             num_encoder_layers=layers,
             head_dim=fields.need("d_kv"),
-            num_buckets=fields.size("relative_attention_num_buckets") or 32,
-            max_distance=fields.size("relative_attention_max_distance") or 128,
+            num_buckets=buckets,
+            # Above the single distances, from which on buckets grow up to it.
+            max_distance=fields.size("relative_attention_max_distance", 128, buckets // 2 + 1),
             activation=ACTIVATIONS[activation],
             gated=gated,
             scale_logits=scale,
         ),
-        start_token=pad if start is None else start,
+        start_token=fields.size("decoder_start_token_id", pad, 0, vocab_size - 1),
         pad_token=pad,
     )
 

@@ -37,14 +37,14 @@ def build(architecture: str, fields: Fields, names: set[str]) -> nn.Module:
             image_size=fields.side("image_size"),
             patch_size=fields.side("patch_size"),
             hidden_size=fields.need("hidden_size"),
-            num_layers=fields.need("num_hidden_layers"),
+            num_layers=fields.layers("num_hidden_layers"),
             num_heads=fields.need("num_attention_heads"),
             num_classes=fields.labels(),
             mlp_size=fields.need("intermediate_size"),
-            dropout=fields.get("hidden_dropout_prob", 0.0),
-            epsilon=fields.get("layer_norm_eps", 1e-12),
+            dropout=fields.real("hidden_dropout_prob", 0.0),
+            epsilon=fields.real("layer_norm_eps", 1e-12),
         ),
-        fields.size("num_channels") or 3,
+        fields.size("num_channels", 3),
         fields.problem(),
     )
 

@@ -143,7 +143,9 @@ def _weigh(scores, value, dropout, rng):
     probabilities = jax.nn.softmax(scores, axis=-1)
     if dropout:
         keep = jax.random.bernoulli(rng, 1 - dropout, probabilities.shape)
-        probabilities = jnp.where(keep, probabilities / (1 - dropout), 0)
+        # At a rate of 1 all are dropped, and their gradient is 0, not 0 / 0.
+        share = max(1 - dropout, float(jnp.finfo(jnp.float32).tiny))
+        probabilities = jnp.where(keep, probabilities / share, 0)
     values = jnp.einsum("bkgts,bskh->btkgh", probabilities.astype(value.dtype), value)
     return values.reshape(*values.shape[:2], -1, values.shape[-1])
 
@@ -195,6 +197,34 @@ def _stack(_, parts):
 unstack.defvjp(lambda x: (unstack(x), None), _stack)
 
 
+def head_sizes(
+    width: int,
+    num_heads: int,
+    num_kv_heads: int | None = None,
+    head_dim: int | None = None,
+) -> tuple[int, int]:
+    """Return the number of key heads, and the size of every head.
+
+    width: of what attention reads. num_kv_heads: None is num_heads. head_dim: None is the width
+    divided by num_heads.
+    Raises GenaxError for sizes below 1, and for heads that do not divide the width or each other.
+    """
+    kv_heads = num_heads if num_kv_heads is None else num_kv_heads
+    sizes = (width, num_heads, kv_heads, 1 if head_dim is None else head_dim)
+    if min(sizes) < 1:
+        raise GenaxError(
+            f"Attention: width={width}, num_heads={num_heads}, num_kv_heads={kv_heads}, "
+            f"head_dim={head_dim}: each has to be 1 or more."
+        )
+    if (head_dim is None and width % num_heads) or num_heads % kv_heads:
+        raise GenaxError(
+            f"Attention: width {width}, {num_heads} heads and {kv_heads} key heads do not "
+            "divide; choose num_heads among the divisors of the width (or set head_dim) and "
+            "num_kv_heads among the divisors of num_heads."
+        )
+    return kv_heads, width // num_heads if head_dim is None else head_dim
+
+
 class Attention(nn.Module):
     """Multi-head attention with its projections: Vaswani et al. 2017, section 3.2.2.
 
@@ -236,9 +266,9 @@ class Attention(nn.Module):
         cache, start: keys and values of x are written to the slots from `start` on, and x attends
         to all slots that `mask` [b, t, slots] allows; causality is then the mask's business.
         Returns the new values of x and the cache; a cross-attention's is that of its memory.
-        Raises GenaxError where the heads do not divide the width or each other, and for a window
-        without causality, where it would have no effect, or below 1, and where a cross-attention
-        has nothing to read.
+        Raises GenaxError for sizes that `head_sizes` refuses, for a window below 1 or without
+        causality, which it would have no effect on, and for a cross-attention without anything to
+        read.
         """
         if self.window is not None and (self.cross or not self.causal or self.window < 1):
             raise GenaxError(
@@ -250,7 +280,7 @@ class Attention(nn.Module):
                 "Attention: cross-attention needs a memory, or a cache that holds one."
             )
         width = x.shape[-1]
-        head_dim, kv_heads = self._heads(width)
+        kv_heads, head_dim = head_sizes(width, self.num_heads, self.num_kv_heads, self.head_dim)
 
         def project(features, name, init=self.kernel_init, num_in=1):
             return Projection(features, num_in, self.use_bias, init, self.dtype, name=name)
@@ -295,13 +325,3 @@ class Attention(nn.Module):
             self.scale,
         )
         return project((width,), "output", self.output_init, 2)(y), cache
-
-    def _heads(self, width: int) -> tuple[int, int]:
-        kv_heads = self.num_kv_heads or self.num_heads
-        if (self.head_dim is None and width % self.num_heads) or self.num_heads % kv_heads:
-            raise GenaxError(
-                f"Attention: width {width}, {self.num_heads} heads and {kv_heads} key heads do not "
-                "divide; choose num_heads among the divisors of the width (or set head_dim) and "
-                "num_kv_heads among the divisors of num_heads."
-            )
-        return self.head_dim or width // self.num_heads, kv_heads

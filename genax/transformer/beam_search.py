@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
@@ -14,8 +15,10 @@ from genax.core.errors import GenaxError
 from genax.nn.kv_cache import KVCache
 from genax.transformer.decoding import check_prompts, check_token
 
-# Lower than any sum of log probabilities, and finite, so that differences stay numbers.
-_NEVER = -1e9
+# Lower than any score of a sequence, and finite, so that sums and quotients stay numbers.
+_NEVER = float(np.finfo(np.float32).min)
+# Scores are finite in float32 up to this power of any length in use.
+_STEEPEST = 5
 
 
 class _Beams(NamedTuple):
@@ -52,17 +55,13 @@ def beam_search(
     early_stopping: it ends already where num_beams have ended. num_best: so many continuations and
     scores of each prompt, [b, num_best, ...], the best first; None is the best one alone.
     decoder, mask, memory: see `generate`; pad_token fills what ends early.
-    Raises GenaxError for empty prompts, where prompt and continuation exceed the context, for
-    tokens that the model does not have and for more continuations than beams.
+    Raises GenaxError for empty prompts, for a prompt and continuation that exceed the context, for
+    tokens that the model does not have, and for settings that `check_beams` refuses.
     """
+    check_beams(num_beams, length_penalty, num_best)
     check_prompts(decoder, prompts, num_tokens, mask)
     for name, token in (("end_token", end_token), *(("forbidden", token) for token in forbidden)):
         check_token(name, token, decoder)
-    if not 1 <= (1 if num_best is None else num_best) <= num_beams:
-        raise GenaxError(
-            f"beam_search: num_beams={num_beams} must be at least 1, and num_best={num_best} at "
-            "least 1 and at most as many."
-        )
     module, variables = decoder.unbind()
     (b, length), k = prompts.shape, num_beams
     rows = jnp.arange(b)[:, None]
@@ -117,3 +116,18 @@ def beam_search(
     found = lax.while_loop(lambda now: now.open.any(), step, start)
     chosen = 0 if num_best is None else slice(num_best)
     return found.ended[:, chosen], found.ended_scores[:, chosen]
+
+
+def check_beams(num_beams: int, length_penalty: float, num_best: int | None = None) -> None:
+    """Raise GenaxError for settings of `beam_search` that give no sequence."""
+    if num_beams < 1:
+        raise GenaxError(f"num_beams={num_beams} finds nothing: choose a whole number from 1 on.")
+    if num_best is not None and not 1 <= num_best <= num_beams:
+        raise GenaxError(
+            f"num_best={num_best} of num_beams={num_beams}: choose from 1 to as many as the beams."
+        )
+    if not abs(length_penalty) <= _STEEPEST:
+        raise GenaxError(
+            f"length_penalty={length_penalty} has to be a number from -{_STEEPEST} to "
+            f"{_STEEPEST}; 0 leaves scores as they are, 1 divides them by the length."
+        )

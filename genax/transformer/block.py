@@ -9,6 +9,7 @@ import flax.linen as nn
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
+from genax.core.errors import GenaxError
 from genax.core.mesh import split_tokens
 from genax.nn.attention import Attention
 from genax.nn.kv_cache import BlockCache
@@ -93,7 +94,10 @@ def make_blocks(num_layers: int, scan: bool, remat: str, **fields: Any) -> Any:
 
     scan: one layer is compiled and looped over; parameters then have a leading axis of layers.
     remat: what the backward pass computes again, for memory: see `rematerialise`.
+    Raises GenaxError for less than one layer.
     """
+    if num_layers < 1:
+        raise GenaxError(f"num_layers={num_layers}: a stack of blocks has at least one.")
     # XLA may not merge the recomputed layer with the first one; a scan already keeps it apart.
     block = rematerialise(Block, remat, prevent_cse=not scan, static_argnums=(4,))
     if not scan:

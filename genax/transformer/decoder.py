@@ -13,6 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from genax.core.errors import GenaxError
 from genax.core.mesh import platform
+from genax.nn.attention import head_sizes
 from genax.nn.kv_cache import KVCache
 from genax.nn.rotary import Rotation
 from genax.transformer.block import Context, run_blocks
@@ -109,7 +110,7 @@ class Decoder(nn.Module):
     @property
     def cache_heads(self) -> tuple[int, int]:
         """Key heads, and the size of each."""
-        return self.num_heads, self.hidden_size // self.num_heads
+        return head_sizes(self.hidden_size, self.num_heads)
 
     def __call__(
         self,

@@ -15,6 +15,9 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from genax.core.errors import GenaxError
 from genax.nn.kv_cache import KVCache
 
+# The least and the largest number above 0 that float32 holds with all its digits.
+_LEAST, _MOST = (float(limit) for limit in (np.finfo(np.float32).tiny, np.finfo(np.float32).max))
+
 
 def next_tokens(
     keys: Key[Array, " b"],
@@ -27,21 +30,24 @@ def next_tokens(
 
     temperature: 0 takes the likeliest. top_k, top_p: see `keep_likeliest`. keys: one for each
     sequence, so that a draw does not depend on the batch.
-    Where a logit is NaN, as after a token that the model does not have, no token is drawn but the
-    number vocab. Raises GenaxError for a temperature below 0.
+    No token is drawn but the number vocab if a logit is NaN, as after a token that the model does
+    not have. Raises GenaxError for settings out of their range: see `check_settings`.
     """
-    if temperature < 0:
-        raise GenaxError(f"temperature={temperature} is below 0; 0 takes the likeliest token.")
+    check_settings(temperature, top_k, top_p)
     if temperature == 0:
         return likeliest(logits)
-    none = jnp.isnan(logits.max(-1))
-    logits = keep_likeliest(logits.astype(jnp.float32) / temperature, top_k, top_p)
+    logits = logits.astype(jnp.float32)
+    largest = logits.max(-1, keepdims=True)
+    # From the largest on, and by a divisor that is not rounded to 0: the others then fall to
+    # -infinity as the temperature falls to 0.
+    logits = (logits - largest) / max(temperature, _LEAST)
+    logits = keep_likeliest(logits, top_k, top_p)
     drawn = jax.vmap(jax.random.categorical)(keys, logits).astype(jnp.int32)
-    return jnp.where(none, logits.shape[-1], drawn)
+    return jnp.where(jnp.isnan(largest[:, 0]), logits.shape[-1], drawn)
 
 
 def likeliest(logits: Float[Array, "b vocab"]) -> Int[Array, " b"]:
-    """The token of the largest logit, the first of equals; with NaN among them, no token: vocab."""
+    """The token of the largest logit, the first of equals; if one is NaN, no token: vocab."""
     # argmax, which XLA does one number at a time on a CPU.
     numbers = jnp.arange(logits.shape[-1], dtype=jnp.int32)
     largest = logits.max(-1, keepdims=True)
@@ -51,26 +57,29 @@ def likeliest(logits: Float[Array, "b vocab"]) -> Int[Array, " b"]:
 def keep_likeliest(
     logits: Float[Array, "b vocab"], top_k: int | None = None, top_p: float | None = None
 ) -> Float[Array, "b vocab"]:
-    """The logits of the likeliest tokens; the others' are -infinity.
+    """Return the logits of the likeliest tokens; the others' are -infinity.
 
-    top_k: only the k likeliest (Fan et al. 2018, section 5.2). top_p: of these, only the fewest
-    whose probabilities add up to p (Holtzman et al. 2020, eq. 2).
-    Raises GenaxError where no token would be left.
+    top_k: the k likeliest alone (Fan et al. 2018, section 5.2). top_p: of these, the fewest whose
+    probabilities add up to p (Holtzman et al. 2020, eq. 2), summed in float32. Equal tokens rank
+    by their numbers.
+    Raises GenaxError for settings out of their range: see `check_settings`.
     """
-    if top_k is not None and top_k < 1:
-        raise GenaxError(f"top_k={top_k} leaves no token; choose 1 or more, or None for all.")
-    if top_p is not None and top_p <= 0:
-        raise GenaxError(f"top_p={top_p} leaves no token; choose above 0, or None for all.")
-    if top_k is not None and top_k < logits.shape[-1]:
-        smallest = lax.top_k(logits, top_k)[0][:, -1:]
-        logits = jnp.where(logits < smallest, -jnp.inf, logits)
-    if top_p is not None and top_p < 1:
-        falling = jnp.sort(logits, axis=-1, descending=True)
-        probabilities = jax.nn.softmax(falling, axis=-1)
-        before = probabilities.cumsum(-1) - probabilities
-        smallest = jnp.where(before < top_p, falling, jnp.inf).min(-1, keepdims=True)
-        logits = jnp.where(logits < smallest, -jnp.inf, logits)
-    return logits
+    check_settings(top_k=top_k, top_p=top_p)
+    size = logits.shape[-1]
+    rank = size if top_k is None else min(top_k, size)
+    top_p = None if top_p == 1 else top_p
+    if rank == size and top_p is None:
+        return logits
+    # lax.top_k ranks -0.0 below 0.0.
+    logits = jnp.where(logits == 0, 0, logits)
+    falling, numbers = lax.top_k(logits, rank)
+    last = jnp.full((len(logits), 1), rank - 1)
+    if top_p is not None:
+        sums = jax.nn.softmax(falling.astype(jnp.float32), axis=-1).cumsum(-1)
+        last = (sums[:, :-1] < top_p).sum(-1, keepdims=True)
+    smallest, number = (jnp.take_along_axis(row, last, axis=-1) for row in (falling, numbers))
+    kept = (logits > smallest) | ((logits == smallest) & (jnp.arange(size) <= number))
+    return jnp.where(kept, logits, -jnp.inf)
 
 
 def penalise(
@@ -80,11 +89,51 @@ def penalise(
 
     Positive logits are divided by the penalty and negative ones multiplied, as is customary; the
     paper divides all, which would make negative ones likelier.
-    Raises GenaxError for a penalty of 0 or below.
+    Raises GenaxError for a penalty out of its range: see `check_settings`.
     """
-    if penalty <= 0:
-        raise GenaxError(f"repetition_penalty={penalty} must be above 0; 1 is none.")
+    check_settings(repetition_penalty=penalty)
     return jnp.where(seen, jnp.where(logits > 0, logits / penalty, logits * penalty), logits)
+
+
+def check_settings(
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    repetition_penalty: float = 1.0,
+) -> None:
+    """Raise GenaxError for settings that draw no token: see `generate`.
+
+    Logits are divided in float32, so that numbers have to be finite there, and a penalty not 0.
+    """
+    ranges = (
+        (
+            "temperature",
+            temperature,
+            0 <= temperature <= _MOST,
+            "a finite number from 0 on; 0 takes the likeliest token",
+        ),
+        (
+            "top_k",
+            top_k,
+            top_k is None or top_k >= 1,
+            "a whole number from 1 on, or None for all tokens",
+        ),
+        (
+            "top_p",
+            top_p,
+            top_p is None or 0 < top_p <= 1,
+            "above 0 and at most 1, or None for all tokens",
+        ),
+        (
+            "repetition_penalty",
+            repetition_penalty,
+            _LEAST <= repetition_penalty <= _MOST,
+            "a finite number above 0; 1 is none",
+        ),
+    )
+    for name, value, holds, allowed in ranges:
+        if not holds:
+            raise GenaxError(f"{name}={value} draws no token: it has to be {allowed}.")
 
 
 class _Progress(NamedTuple):
@@ -117,9 +166,10 @@ def generate(
     end_token: ends a sequence, which pad_token then fills; the loop stops once all have ended. Of
     several, as LLaMA 3 has, any does.
     memory: what the first call of `decode` gets besides, such as an encoder's output.
-    Raises GenaxError for empty prompts, where prompt and continuation exceed the context, and for
-    an end_token that the model does not have.
+    Raises GenaxError for empty prompts, for a prompt and continuation that exceed the context, for
+    an end_token that the model does not have, and for settings that `check_settings` refuses.
     """
+    check_settings(temperature, top_k, top_p, repetition_penalty)
     check_prompts(decoder, prompts, num_tokens, mask)
     ends = np.array([] if end_token is None else end_token, np.int32).reshape(-1)
     for token in ends.tolist():
@@ -166,7 +216,7 @@ def generate(
 
 
 def check_token(name: str, token: int | None, decoder: nn.Module) -> None:
-    """Raises GenaxError where a special token is not in the decoder's vocabulary."""
+    """Raise GenaxError for a special token that is not in the decoder's vocabulary."""
     size = decoder.vocab_size  # type: ignore[attr-defined]
     if token is not None and not 0 <= token < size:
         raise GenaxError(
@@ -180,7 +230,7 @@ def check_prompts(
     num_tokens: int,
     mask: Bool[Array, "b p"] | None = None,
 ) -> None:
-    """Raises GenaxError for empty prompts and where all tokens exceed the context.
+    """Raise GenaxError for empty prompts and for more tokens than the context holds.
 
     Inside a compiled function the mask's values are not known, and not looked at.
     """

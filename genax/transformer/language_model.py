@@ -8,7 +8,7 @@ import optax
 
 from genax.core import Phase, Sampler, Stage, Task
 from genax.transformer.decoder import PARTITION_RULES, Decoder
-from genax.transformer.decoding import check_token
+from genax.transformer.decoding import check_settings, check_token
 from genax.transformer.losses import next_token_loss
 from genax.transformer.networks import Networks
 from genax.transformer.scores import next_token_scores
@@ -29,8 +29,10 @@ def language_model(
 
     start_token: what samples without a prompt follow. temperature, top_k, top_p,
     repetition_penalty: see `generate`. chunk: see `next_token_loss`.
-    Raises GenaxError for a start_token that the decoder does not have.
+    Raises GenaxError for a start_token that the decoder does not have, and for settings of samples
+    that `check_settings` refuses.
     """
+    check_settings(temperature, top_k, top_p, repetition_penalty)
     check_token("start_token", start_token, decoder)
     draw = partial(
         sample_tokens,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import flax.linen as nn
 from jaxtyping import Array, Float, Int
 
-from genax.nn.attention import Attention
+from genax.core.errors import GenaxError
+from genax.nn.attention import Attention, head_sizes
 from genax.nn.gated_feed_forward import GatedFeedForward
 from genax.nn.rms_norm import RMSNorm
 from genax.nn.rotary import LongContext, Rotation, rotary_frequencies, rotation
@@ -69,17 +71,20 @@ class LLaMA(Decoder):
 
     @property
     def cache_heads(self) -> tuple[int, int]:
-        """Key heads, and the size of each."""
-        return self.num_kv_heads or self.num_heads, self._head_dim
+        """Key heads, and the size of each. Raises GenaxError for an odd size."""
+        heads, size = head_sizes(self.hidden_size, self.num_heads, self.num_kv_heads, self.head_dim)
+        if size % 2:
+            raise GenaxError(
+                f"LLaMA: {self.num_heads} heads of {size} at width {self.hidden_size} are odd, but "
+                "rotary positions turn pairs; choose hidden_size, num_heads or head_dim for an "
+                "even size."
+            )
+        return heads, size
 
     @property
     def inner_size(self) -> int:
         """Width of the feed-forward network."""
         return self.mlp_size or -(-8 * self.hidden_size // 768) * 256
-
-    @property
-    def _head_dim(self) -> int:
-        return self.head_dim or self.hidden_size // self.num_heads
 
     def embed(
         self, tokens: Int[Array, "b t"], positions: Int[Array, "#b t"], train: bool
@@ -88,5 +93,8 @@ class LLaMA(Decoder):
         return self.token_embedding(tokens)
 
     def rotation(self, positions: Int[Array, "#b t"]) -> Rotation:
-        """Of queries and keys."""
-        return rotation(positions, rotary_frequencies(self._head_dim, self.theta, self.scaling))
+        """Of queries and keys. Raises GenaxError for a theta that has no powers."""
+        if not 0 < self.theta < math.inf:
+            raise GenaxError(f"LLaMA: theta={self.theta} has to be a finite number above 0.")
+        frequencies = rotary_frequencies(self.cache_heads[1], self.theta, self.scaling)
+        return rotation(positions, frequencies)

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from genax.nn.attention import Attention
+from genax.core.errors import GenaxError
+from genax.nn.attention import Attention, head_sizes
 from genax.nn.feed_forward import FeedForward
 from genax.nn.gated_feed_forward import GatedFeedForward
 from genax.nn.rms_norm import RMSNorm
@@ -27,6 +28,8 @@ def relative_buckets(
 
     Half of the buckets are for single distances, the rest grow logarithmically up to max_distance,
     beyond which all share the last one. Unless causal, each direction has half of the buckets.
+    Raises GenaxError if a direction has less than two buckets, or if max_distance does not exceed
+    the single distances.
     """
     behind = jnp.zeros_like(distances)
     if causal:
@@ -36,6 +39,12 @@ def relative_buckets(
         behind = num_buckets * (distances > 0)
         distances = jnp.abs(distances)
     exact = num_buckets // 2
+    if exact < 1 or max_distance <= exact:
+        raise GenaxError(
+            f"relative positions: {num_buckets} buckets in one direction hold {exact} single "
+            f"distances and others up to max_distance={max_distance}; choose at least 2 buckets, "
+            f"and a max_distance above {exact}."
+        )
     growth = jnp.log(jnp.maximum(distances, 1).astype(jnp.float32) / exact)
     growth = growth / math.log(max_distance / exact) * (num_buckets - exact)
     far = jnp.minimum(exact + growth.astype(jnp.int32), num_buckets - 1)
@@ -109,7 +118,7 @@ class T5(Decoder):
     @property
     def cache_heads(self) -> tuple[int, int]:
         """Key heads, and the size of each."""
-        return self.num_heads, self.head_dim or self.hidden_size // self.num_heads
+        return head_sizes(self.hidden_size, self.num_heads, head_dim=self.head_dim)
 
     @property
     def encoder_layers(self) -> int:

@@ -15,7 +15,7 @@ from jaxtyping import Array, Int
 from genax.core import Evaluator, GenaxError, Loss, Phase, Sampler, Stage, Task
 from genax.core.task import Batch
 from genax.data.text_pairs import END, PAD, START, TextPairs
-from genax.transformer.beam_search import beam_search
+from genax.transformer.beam_search import beam_search, check_beams
 from genax.transformer.cross_entropy import cross_entropy, smoothed_cross_entropy
 from genax.transformer.decoder import PARTITION_RULES
 
@@ -80,7 +80,9 @@ def translation(
 
     data: to evaluate. smoothing: see `target_loss`. num_beams, length_penalty: see `beam_search`.
     scores: of generated texts, such as `bleu_scores`, of the first `scored` examples (None: all).
+    Raises GenaxError for beams that `check_beams` refuses.
     """
+    check_beams(num_beams, length_penalty)
     write = partial(
         write_targets,
         num_tokens=data.target_length - 1,

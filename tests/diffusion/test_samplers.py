@@ -22,6 +22,7 @@ from genax.diffusion.samplers import (
     leading,
     trailing,
 )
+from tests.cli.command import call
 from tests.diffusion.toys import DEVIATION, MEAN, PROCESS, GaussianDenoiser, WavyDenoiser, run
 from tests.parity import require
 
@@ -200,6 +201,20 @@ def test_spacings_fall_within_range(spacing, num_steps):
     assert timesteps[0] < 1000
     if spacing is trailing:
         assert timesteps[0] == 999
+
+
+@pytest.mark.parametrize("eta", [-0.1, 1.1, float("nan"), float("inf")])
+def test_refuses_more_noise_than_there_is(eta):
+    with pytest.raises(GenaxError, match=f"eta={eta} of DDIM has to be from 0 to 1"):
+        ddim_coefficients(PROCESS, leading(1000, 10), eta)
+
+
+@pytest.mark.parametrize("eta", [-0.5, 1.5])
+def test_noise_is_checked_when_an_experiment_is_built(eta, tmp_path):
+    settings = ("--config.dataset=digits", f"--config.ddim_eta={eta}", f"--workdir={tmp_path}")
+    said = call("train", "experiments/diffusion/ddpm.py:digits", *settings).refusal()
+    assert f"eta={eta} of DDIM" in said
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("num_steps", [0, 1001])

@@ -98,7 +98,7 @@ def change_tensors(directory, change):
     ("fields", "said"),
     [
         ({"architectures": ["GPTJForCausalLM"]}, "of architecture GPTJForCausalLM; the supported"),
-        ({"architectures": None}, "the supported ones are BertModel"),
+        ({"architectures": None}, 'add a field "architectures" .* among BertModel'),
         ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx=True, but"),
         ({"activation_function": "mish"}, "activation_function='mish'; the known ones are gelu"),
         ({"sliding_window": 4}, "not supported and may change the result: sliding_window=4"),

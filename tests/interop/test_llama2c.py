@@ -80,3 +80,22 @@ def test_agrees_with_transformers(kv_heads, tied, tmp_path):
     path.write_bytes(b"no header")
     with pytest.raises(GenaxError, match=r"no llama2.c file"):
         load_llama2c(path)
+
+
+@pytest.mark.parametrize(
+    ("width", "heads", "kv_heads", "said"),
+    [
+        (27, 3, 3, "3 heads of 9 at width 27 are odd"),
+        (24, 3, 2, "3 heads and 2 key heads do not divide"),
+        (24, 5, 5, "width 24, 5 heads and 5 key heads do not divide"),
+        (2**30, 2**10, 2**10, "ends before its weights do"),
+        (24, -3, 3, "its header is"),
+    ],
+)
+def test_headers_that_make_no_model(width, heads, kv_heads, said, tmp_path):
+    layers = 2**30 if width == 2**30 else 1
+    header = np.array([width, 40, layers, heads, kv_heads, VOCAB, CONTEXT], "<i4")
+    path = tmp_path / "model.bin"
+    path.write_bytes(header.tobytes() + bytes(200_000))
+    with pytest.raises(GenaxError, match=said):
+        load_llama2c(path)

@@ -70,6 +70,7 @@ def test_images_of_two_sides(sides, saved, tmp_path):
 
 
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+ROPE = {"rope_parameters": None}
 REFUSED = [
     ("MarianMTModel", {"scale_embedding": None}, "scale_embedding=False; True alone"),
     ("BertForSequenceClassification", {"problem_type": "ranking"}, "problem_type='ranking'"),
@@ -81,11 +82,46 @@ REFUSED = [
     ("GPT2LMHeadModel", {"n_head": 0}, "n_head=0; it is a whole number from 1"),
     ("GPT2LMHeadModel", {"n_inner": 0}, "n_inner=0; it is a whole number from 1"),
     ("GPT2LMHeadModel", {"tie_word_embeddings": "no"}, "'no', where one like True"),
-    ("GPT2LMHeadModel", {"layer_norm_epsilon": "0"}, "'0', where one like 1e-05"),
+    (
+        "GPT2LMHeadModel",
+        {"layer_norm_epsilon": "0"},
+        "layer_norm_epsilon='0'; it is a number from 0 to 1",
+    ),
     ("GPT2LMHeadModel", {"activation_function": ["gelu"]}, "where one like 'gelu_new'"),
+    ("GPT2LMHeadModel", {"n_positions": 10**12}, "n_positions=1000000000000; it is a whole number"),
+    ("BertForMaskedLM", {"layer_norm_eps": -1}, "layer_norm_eps=-1; it is a number from 0 to 1"),
+    ("BertForMaskedLM", {"layer_norm_eps": float("nan")}, "layer_norm_eps=nan; it is a number"),
+    ("BertForMaskedLM", {"architectures": []}, 'add a field "architectures"'),
+    (
+        "T5ForConditionalGeneration",
+        {"relative_attention_max_distance": 8, "relative_attention_num_buckets": 32},
+        "relative_attention_max_distance=8; it is a whole number from 17",
+    ),
+    (
+        "LlamaForCausalLM",
+        {"head_dim": 9},
+        "config.json makes no model: LLaMA: 6 heads of 9 at width 24 are odd",
+    ),
+    (
+        "LlamaForCausalLM",
+        {"hidden_size": 27, "num_attention_heads": 3, "num_key_value_heads": 3, "head_dim": None},
+        "3 heads of 9 at width 27 are odd",
+    ),
+    ("LlamaForCausalLM", {"rope_theta": 0} | ROPE, "rope_theta=0; it is a number from 1 to 1e"),
+    ("LlamaForCausalLM", {"rope_theta": -1} | ROPE, "rope_theta=-1; it is a number from 1 to 1e"),
+    (
+        "LlamaForCausalLM",
+        {"rope_scaling": LLAMA3 | {"low_freq_factor": 4.0, "high_freq_factor": 1.0}},
+        "high_freq_factor=1.0; it is a number above 4",
+    ),
+    ("LlamaForCausalLM", {"rope_scaling": LLAMA3 | {"factor": 0}}, "factor=0; it is a number from"),
     ("LlamaForCausalLM", {"rope_scaling": "linear"}, "where one like {} is expected"),
     ("LlamaForCausalLM", {"rope_scaling": {"type": "yarn"}}, "rotary scaling 'yarn'"),
-    ("LlamaForCausalLM", {"rope_scaling": LLAMA3 | {"factor": None}}, "needs numbers for factor"),
+    (
+        "LlamaForCausalLM",
+        {"rope_scaling": LLAMA3 | {"factor": None}},
+        "'llama3', has no field 'factor'",
+    ),
     (
         "LlamaForCausalLM",
         {"rope_scaling": LLAMA3 | {"partial_rotary_factor": 0.5}},

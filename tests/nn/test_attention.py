@@ -159,3 +159,9 @@ def test_bias_and_scale():
     ours = lambda q, k, v, b: attend(q, k, v, bias=b, scale=0.3)  # noqa: E731
     theirs = lambda q, k, v, b: jax.nn.dot_product_attention(q, k, v, b, scale=0.3)  # noqa: E731
     assert_same_with_gradients(ours, theirs, query, key, value, bias)
+
+
+def test_a_dropout_of_1_has_no_gradient():
+    x = normal(0, 1, 4, 2, 8)
+    run = jax.jit(jax.grad(lambda x: attend(x, x, x, dropout=1.0, rng=jax.random.key(0)).sum()))
+    np.testing.assert_array_equal(run(x), jnp.zeros_like(x))

@@ -28,7 +28,7 @@ def pair(tmp_path_factory):
 
 
 @pytest.mark.parametrize("early_stopping", [False, True])
-@pytest.mark.parametrize("length_penalty", [1.0, 0.6, 2.0, 0.0])
+@pytest.mark.parametrize("length_penalty", [1.0, 0.6, 2.0, 0.0, -2.0])
 def test_the_n_best_are_marian_s(early_stopping, length_penalty, pair):
     [torch] = require("torch")
     reference, module, variables = pair

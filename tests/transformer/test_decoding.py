@@ -1,17 +1,22 @@
 """Generation: with the cache as without it, sampling, refusals."""
 
+import re
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from genax.core import GenaxError
 from genax.transformer.beam_search import beam_search
 from genax.transformer.decoder import table_scores
-from genax.transformer.decoding import generate, likeliest, next_tokens
+from genax.transformer.decoding import generate, keep_likeliest, likeliest, next_tokens
 from genax.transformer.gpt import GPT
+from genax.transformer.language_model import language_model
 
+NAN, INF = float("nan"), float("inf")
 KEYS = jax.random.split(jax.random.key(0), 3)
 PROMPTS = jnp.asarray(np.random.default_rng(0).integers(0, 19, (3, 4)))
 
@@ -62,6 +67,45 @@ def test_next_tokens_follow_the_distribution():
     squares = np.array([0.25, 0.09, 0.0225, 0.0025])
     np.testing.assert_allclose(shares, squares / squares.sum(), atol=0.03)
     assert (next_tokens(keys, logits, temperature=0.0) == 0).all()
+
+
+def test_the_fewest_tokens_are_kept_ties_included():
+    kept = lambda *how: np.flatnonzero(np.isfinite(keep_likeliest(*how))[0])  # noqa: E731
+    flat = jnp.zeros((1, 4))
+    np.testing.assert_array_equal(kept(flat, None, 0.5), [0, 1])
+    np.testing.assert_array_equal(kept(flat, 3), [0, 1, 2])
+    np.testing.assert_array_equal(kept(flat, 2, 0.5), [0])
+    signs = jnp.array([[-0.0, 0.0, -1.0, 0.0]])
+    np.testing.assert_array_equal(kept(signs, 2), [0, 1])
+    np.testing.assert_array_equal(kept(signs[:, :3], 4, 1.0), [0, 1, 2])
+
+
+@pytest.mark.parametrize("top_k", [None, 400])
+@pytest.mark.parametrize("top_p", [0.1, 0.5, 0.9, 0.99])
+def test_bfloat16_keeps_as_many_as_float64(top_p, top_k):
+    logits = jax.random.normal(jax.random.key(3), (200, 5000), jnp.bfloat16)
+    exact = np.asarray(logits).astype(np.float64)
+    order = np.argsort(-exact, axis=-1, kind="stable")[:, :top_k]
+    weights = np.exp(np.take_along_axis(exact, order, axis=-1))
+    sums = np.cumsum(weights, axis=-1) / weights.sum(-1, keepdims=True)
+    # A sum nearer to p than float32 tells apart may round to either side of it.
+    clear = np.abs(sums - top_p).min(-1) > 1e-6
+    assert clear.sum() > 150
+    expected = np.zeros(exact.shape, bool)
+    ranks = np.arange(order.shape[1]) <= (sums < top_p).sum(-1, keepdims=True)
+    np.put_along_axis(expected, order, ranks, axis=-1)
+    found = jax.jit(lambda logits: keep_likeliest(logits, top_k, top_p))(logits)
+    assert found.dtype == logits.dtype
+    found, logits = np.asarray(found)[clear], np.asarray(logits)[clear]
+    np.testing.assert_array_equal(np.isfinite(found), expected[clear])
+    np.testing.assert_array_equal(found[expected[clear]], logits[expected[clear]])
+
+
+@pytest.mark.parametrize("temperature", [1e-38, 1e-45, 1e-300, 1e-6])
+def test_a_temperature_near_0_takes_the_likeliest(temperature):
+    logits = jnp.array([[-3.0, -1.0, -2.0], [1e30, 2e30, -jnp.inf], [5.0, 0.0, 4.9]])
+    found = jax.jit(lambda logits: next_tokens(KEYS, logits, temperature))(logits)
+    np.testing.assert_array_equal(found, [1, 1, 0])
 
 
 def test_the_likeliest_is_the_first_of_equals():
@@ -121,17 +165,28 @@ def test_refusals(model):
 
 
 @pytest.mark.parametrize(
-    "setting", [{"temperature": -1.0}, {"top_k": 0}, {"top_p": 0.0}, {"repetition_penalty": 0.0}]
+    "setting",
+    [
+        *({"temperature": value} for value in (-1.0, NAN, INF, 1e39)),
+        *({"top_k": value} for value in (0, -1)),
+        *({"top_p": value} for value in (0.0, -0.1, 1.1, NAN)),
+        *({"repetition_penalty": value} for value in (0.0, -1.0, NAN, INF, 1e39, 1e-39)),
+    ],
 )
 def test_settings_that_draw_nonsense(setting, model):
-    with pytest.raises(GenaxError, match=next(iter(setting))):
+    [(name, value)] = setting.items()
+    with pytest.raises(GenaxError, match=re.escape(f"{name}={value} draws")):
         run(model, 3, **setting)
+    with pytest.raises(GenaxError, match=re.escape(f"{name}={value} draws")):
+        language_model(model[0], optax.sgd(1.0), 0, **{"temperature": 1.0} | setting)
 
 
 @pytest.mark.parametrize(
     ("settings", "about"),
     [
         ({"num_beams": 0}, "num_beams=0"),
+        ({"length_penalty": NAN}, "length_penalty=nan"),
+        ({"length_penalty": 1e3}, "length_penalty=1000.0"),
         ({"num_best": 3}, "num_best=3"),
         ({"end_token": 19}, "end_token=19"),
         ({"forbidden": (3, -1)}, "forbidden=-1"),

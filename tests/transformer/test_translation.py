@@ -119,3 +119,13 @@ def test_one_beam_writes_the_likeliest_tokens(model):
             assert found[row, place] == expected
             ended |= expected == END
             tokens.append(expected)
+
+
+@pytest.mark.parametrize(
+    ("num_beams", "length_penalty", "said"),
+    [(0, 0.6, "num_beams=0"), (1, float("inf"), "length_penalty=inf")],
+)
+def test_beams_are_checked_when_the_task_is_made(num_beams, length_penalty, said):
+    net, data = T5(VOCAB, LENGTH, 16, 1, 2, 32), Texts("set", LENGTH, VOCAB)
+    with pytest.raises(GenaxError, match=said):
+        translation(net, optax.sgd(1.0), data, 0.1, num_beams, length_penalty, rouge_scores, None)
