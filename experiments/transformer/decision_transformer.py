@@ -265,6 +265,11 @@ def agent_of(config):
             num_actions=config.action_size, context=config.context, stack=STACK, **shared
         )
         return agent, numbered_actions()
+    if len(config.trunk_tables) != 2:
+        raise GenaxError(
+            f"config.trunk_tables={tuple(config.trunk_tables)} are not two numbers of rows, of "
+            "tokens and of positions."
+        )
     agent = DecisionTransformer(
         state_size=config.state_size,
         action_size=config.action_size,

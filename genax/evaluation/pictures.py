@@ -9,7 +9,6 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from genax.core.data import Data
 from genax.core.errors import GenaxError
 
 CHANNELS = (1, 3)
@@ -17,7 +16,7 @@ MIN_TILE = 64
 GAP = 2
 
 
-def check_pictures(data: Data) -> None:
+def check_pictures(data: Any) -> None:
     """Raise GenaxError if `image_grid` does not draw images like those of a data set.
 
     An experiment whose samples are like its data calls it when it is built.

@@ -52,11 +52,6 @@ class DecisionTransformer(nn.Module):
         norm = partial(LayerNorm, self.epsilon)
         table = partial(nn.Embed, features=self.hidden_size, dtype=self.dtype, embedding_init=init)
         self.time_embedding = table(self.max_steps)
-        if len(self.trunk_tables) != 2:
-            raise GenaxError(
-                f"trunk_tables={tuple(self.trunk_tables)} are not two sizes, of tokens and of "
-                "positions."
-            )
         tokens, positions = self.trunk_tables
         if tokens:
             self.param("trunk_tokens", init, (tokens, self.hidden_size))
