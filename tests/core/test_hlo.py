@@ -6,7 +6,7 @@ import pytest
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from genax.core.hlo import moved
+from genax.core.costs import costs
 from genax.core.mesh import make_mesh
 
 LOOP = """
@@ -52,7 +52,7 @@ GROUPS = "replica_groups={{0,1,2,3},{4,5,6,7}}"
 
 
 def loop(end=12, groups=GROUPS):
-    return moved(LOOP.replace("END", str(end)).replace("GROUPS", groups))
+    return costs(LOOP.replace("END", str(end)).replace("GROUPS", groups))
 
 
 @pytest.mark.parametrize(("end", "times"), [(12, 6), (2, 1), (1, 0)])
@@ -60,8 +60,9 @@ def test_a_loop_counts_as_often_as_it_runs(end, times):
     """From 1 in steps of 2. It reads a row and writes one; what lies in S(1) is not main memory."""
     found = loop(end)
     assert found.open_loops == 0
-    # The counter too: its sum reads two numbers and writes one, the fusion reads one.
-    assert found.memory == times * (1024 + 1024 + 16)
+    # A row of one of (8, 128) tiles is eight. The counter too, which fills a tile of 128: its sum
+    # reads two numbers and writes one, the fusion reads one.
+    assert found.memory == times * (8 * 1024 + 1024 + 4 * 512)
     assert found.collectives == {"all-reduce": (times, times * 2 * 1024 * 3 / 4)}
 
 
@@ -84,7 +85,7 @@ def test_groups_as_xla_writes_them(groups, size):
 def test_a_loop_of_unknown_length_is_said():
     text = LOOP.replace("GROUPS", GROUPS).replace("%end = s32[] constant(END)", "")
     text = text.replace("compare(%counter.1, %end)", "compare(%counter.1, %counter.1)")
-    assert moved(text).open_loops == 1
+    assert costs(text).open_loops == 1
 
 
 def test_a_compiled_loop():
@@ -107,7 +108,7 @@ def test_a_compiled_loop():
         jax.ShapeDtypeStruct((rows, width), jnp.float32, sharding=place("fsdp")),
     )
     compiled = jax.jit(loss).lower(*shapes).compile()
-    found = moved(compiled.as_text())
+    found = costs(compiled.as_text())
     assert found.open_loops == 0
     count, sent = found.collectives["all-gather"]
     assert count == 5
