@@ -23,10 +23,11 @@ DESCRIPTION = """Compile an experiment's train step for a TPU slice that is not 
 
 Prints what each device's memory would hold, what a step computes, moves and sends, how fast the
 chip could do it at best, and how long the compiler expects it to take. Needs libtpu (the extra
-"tpu"), and no TPU. Settings are overridden as --config.KEY=VALUE. FLOPs are those of matrix products
-and convolutions; attention counts in full, though a fused causal kernel leaves half of it out. The
-compiler's estimate is the sum of the cycles that it states in the program; it states none of kernels
-and collectives, which are added at the chip's published peaks, as if nothing overlapped."""
+"tpu"), and no TPU. Settings are overridden as --config.KEY=VALUE. FLOPs are those of matrix
+products and convolutions; attention counts in full, though a fused causal kernel leaves half of it
+out. The compiler's estimate is the sum of the cycles that it states in the program; it states none
+for kernels and collectives, which are added at the chip's published peaks as if nothing
+overlapped."""
 
 _GIB = 2.0**30
 
@@ -158,9 +159,9 @@ class Description:
         if found.estimate:
             guess, share = found.estimate, found.utilisation(self.model_flops, found.estimate)
             lines += [
-                f"compiler's estimate: {guess.instructions:.3g} s of instructions; added to it, "
-                f"kernels at the chip's peak, {guess.kernels:.3g} s, and collectives at its links', "
-                f"{guess.links:.3g} s: {guess.step:.3g} s, a utilisation of {share:.0%}",
+                f"compiler's estimate: {guess.instructions:.3g} s of instructions; with kernels at "
+                f"the chip's peak ({guess.kernels:.3g} s) and collectives at its links' "
+                f"({guess.links:.3g} s) added, {guess.step:.3g} s: utilisation of {share:.0%}",
             ]
         return "\n".join([*lines, f"compiled in {found.seconds:.0f} s"])
 
