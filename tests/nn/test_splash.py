@@ -1,15 +1,21 @@
 """JAX's TPU kernel, interpreted, gives what attention gives."""
 
+import contextlib
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.extend import core as jex
 from jax.sharding import NamedSharding, PartitionSpec
 
 from genax.core import GenaxError
 from genax.core.mesh import make_mesh
 from genax.nn.attention import attend
+from genax.nn.rematerialise import OFFLOAD, POLICIES, rematerialise
 from genax.nn.splash import splash_attention
+from genax.transformer.llama import LLaMA
 
 RNG = np.random.default_rng(0)
 LENGTHS = np.array([[256], [130]])
@@ -58,6 +64,61 @@ def test_each_device_works_on_its_part():
     whole = (jnp.asarray(jax.device_get(array)) for array in arrays)
     expected = attend(*whole, causal=True)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+KERNELS = {name: 3 for name in POLICIES} | {"none": 3, "nothing_saveable": 4, "full": 4, OFFLOAD: 4}
+
+
+@pytest.mark.parametrize(("remat", "count"), KERNELS.items())
+@pytest.mark.parametrize("mesh", [None, "data=2,tensor=2"])
+def test_policies_of_products_run_it_forward_once(mesh, remat, count):
+    """The kernels of a layer: forward, again where it is not kept, and two backward."""
+    decoder = LLaMA(50, 128, 32, 3, 2, scan_layers=True, remat=remat, attention="splash")
+    tokens = jnp.zeros((2, 128), jnp.int32)
+    places: contextlib.AbstractContextManager = contextlib.nullcontext()
+    if mesh is not None:
+        devices = make_mesh(mesh, jax.devices()[:4])
+        places = jax.sharding.use_abstract_mesh(devices.abstract_mesh)
+    with places:
+        params = jax.eval_shape(decoder.init, jax.random.key(0), tokens)
+        gradient = jax.grad(lambda params: decoder.apply(params, tokens).sum())
+        assert kernels(jax.make_jaxpr(gradient)(params).jaxpr) == count
+
+
+def kernels(program):
+    """How many kernels of a traced program give what is read; the body of a loop counts once."""
+    read = {id(var) for equation in program.eqns for var in equation.invars}
+    read |= {id(var) for var in program.outvars}
+    count = 0
+    for equation in program.eqns:
+        inner = jax.tree.leaves(equation.params, is_leaf=is_program)
+        if equation.primitive.name == "pallas_call":
+            count += any(id(var) in read for var in equation.outvars)
+        else:
+            count += sum(
+                kernels(getattr(part, "jaxpr", part)) for part in inner if is_program(part)
+            )
+    return count
+
+
+def is_program(x):
+    return isinstance(x, jex.Jaxpr | jex.ClosedJaxpr)
+
+
+def test_what_is_kept_changes_no_gradient():
+    class Layer(nn.Module):
+        @nn.compact
+        def __call__(self, query, key, value):
+            return splash_attention(query, key, value, causal=True, interpret=True)
+
+    args, weights = [draw(1, 128) for _ in range(3)], draw(1, 128)
+
+    def gradients(policy):
+        layer = rematerialise(Layer, policy)()
+        return jax.jit(jax.grad(lambda args: (layer.apply({}, *args) * weights).sum()))(args)
+
+    for ours, theirs in zip(gradients("dots_saveable"), gradients("none"), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_what_it_does_not_cover_is_refused():
