@@ -64,12 +64,12 @@ class Roofline:
 
     @property
     def step(self) -> float:
-        """Of a step that overlaps them all."""
+        """Seconds of a step that overlaps them all."""
         return max(self.compute, self.memory, self.links)
 
     @property
     def bound(self) -> str:
-        """Which of them it is."""
+        """The name of the longest."""
         return max(("compute", "memory", "links"), key=lambda name: getattr(self, name))
 
 
@@ -112,7 +112,7 @@ class Compiled:
 
     @property
     def chip(self) -> Chip | None:
-        """Its published figures, where they are known."""
+        """The devices' published figures; None if they are not known."""
         return chip_of(self.kind)
 
     @cached_property
@@ -122,12 +122,12 @@ class Compiled:
 
     @property
     def fits(self) -> bool:
-        """In the memory of each device, as far as that is known."""
+        """Whether the step fits in the memory of each device, as far as that is known."""
         return self.memory is not None and (self.chip is None or self.wanted <= self.chip.memory)
 
     @property
     def roofline(self) -> Roofline | None:
-        """Of the chip, where its figures are known."""
+        """What the chip could do at best; None if its figures are not known."""
         if self.chip is None or self.costs is None:
             return None
         return Roofline(
@@ -263,6 +263,6 @@ def _wanted(message: str, state: TrainState) -> float | None:
 
 
 def _local_bytes(leaf: jax.ShapeDtypeStruct) -> float:
-    """Of a device's part of an array."""
+    """Bytes of a device's part of an array."""
     assert leaf.sharding is not None
     return math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize

@@ -103,15 +103,13 @@ def _operands(line: Instruction, computation: Computation) -> list[Instruction |
 
 def _read(program: Program, inner: Computation, name: str, whole: float) -> float:
     """Bytes that a fusion reads of an operand, by the operand's name within it."""
-    return sum(_read_by(program, user, number, whole, inner) for user, number in inner.uses(name))
+    return sum(_read_by(program, user, number, whole) for user, number in inner.uses(name))
 
 
-def _read_by(
-    program: Program, user: Instruction, number: int, whole: float, inner: Computation
-) -> float:
+def _read_by(program: Program, user: Instruction, number: int, whole: float) -> float:
     """Bytes that an instruction within a fusion reads of an operand of the fusion."""
     if user.opcode == "tuple" or _kind(user):
-        return 0.0  # handed on; what a collective reads is counted with it
+        return 0.0  # handed on, or sent
     if number == 0 and user.opcode in ("dynamic-slice", "slice", "gather"):
         return user.bytes
     if number == 0 and user.opcode == "dynamic-update-slice":

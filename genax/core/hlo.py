@@ -124,10 +124,12 @@ _Outer = dict[str, tuple[str, Computation]]
 
 
 class Program:
-    """The text of `jax.stages.Compiled.as_text()`.
+    """The text of `jax.stages.Compiled.as_text()`, parsed.
 
-    computations: by name, the one that runs being `entry`. devices: that it is split over.
-    open_loops: loops whose length the text does not tell, as found by `executed`.
+    computations: all of them by name; `entry` is the one that runs. devices: how many it is split
+    over. executed: all instructions but loops and calls, in whose place stand those of their
+    bodies; a fusion is one instruction. open_loops: loops whose length the text does not tell;
+    they count once.
     """
 
     def __init__(self, text: str):
@@ -145,14 +147,7 @@ class Program:
             elif _INSTRUCTION.match(line):
                 parsed = _parse(line)
                 current.instructions[parsed.name] = parsed
-
-    @cached_property
-    def executed(self) -> list[Executed]:
-        """All instructions but loops and calls, whose bodies' take their place.
-
-        A fusion is one instruction. Loops of unknown length count once.
-        """
-        return list(self._walk(self.entry, 1))
+        self.executed = list(self._walk(self.entry, 1))
 
     def calls(self, line: Instruction) -> Computation:
         """The computation of a fusion."""

@@ -6,7 +6,7 @@ import pytest
 
 from genax.cli.compile import describe, model_flops
 from genax.cli.experiments import configure, load
-from genax.core.ahead import topology, wrap_around
+from genax.core.ahead import topology
 from genax.core.costs import traffic
 from genax.core.hlo import Program
 from genax.transformer import block
@@ -130,9 +130,9 @@ def test_flops_of_llama(name):
 # The LLaMA slices layers out of stacks of kept activations, and splits its parameters.
 LLAMA = {
     "hidden_size": "512",
-    "num_layers": "8",
-    "num_heads": "4",
-    "num_kv_heads": "4",
+    "num_layers": "32",
+    "num_heads": "8",
+    "num_kv_heads": "8",
     "mlp_size": "1024",
     "vocab_size": "2048",
     "context": "2048",
@@ -195,26 +195,7 @@ def test_no_fusion_moves_more_than_its_cycles_allow(name):
 def test_parameters_are_gathered_over_links_that_wrap_around():
     """Without them libtpu sums parts padded with zeros, which sends twice as much."""
     found = program("llama").compiled.costs.collectives
-    assert found["all-gather"][0] > 8 * 7  # seven kernels a layer, forward alone
-
-
-@pytest.mark.parametrize(
-    ("name", "wrapped"),
-    [
-        ("v5p:4x4x4", [True] * 3),
-        ("v4:4x4x8", [True] * 3),
-        ("v5p:8x8x8", [True] * 3),
-        ("v5p:2x4x4", [False] * 3),
-        ("v4:2x2x1", [False] * 3),
-        ("v5e:4x8", [False] * 3),
-        ("v5e:16x16", [True, True, False]),
-        ("v5e:8x16", [False, True, False]),
-        ("v6e:16x16", [True, True, False]),
-        ("v5p", [False] * 3),
-    ],
-)
-def test_slices_that_wrap_around(name, wrapped):
-    assert wrap_around(name) == wrapped
+    assert found["all-gather"][0] > 32 * 7  # seven kernels a layer, forward alone
 
 
 @needs_libtpu
