@@ -20,7 +20,8 @@ def count_flops(function: Callable, *args: Any) -> float:
     """FLOPs of the matrix products and convolutions of function(*args); nothing is computed.
 
     A multiply-add is two. The body of a scan counts once an iteration, a cond as its costliest
-    branch, a while loop's body once. What remat computes again is counted again.
+    branch, a while loop's body once. What remat computes again is counted again, what no other
+    operation reads is not.
     """
     return _count(jax.make_jaxpr(function)(*args).jaxpr, _product)
 
@@ -50,7 +51,15 @@ _Counter = Callable[[Any], float | None]
 
 
 def _count(jaxpr: Any, counter: _Counter) -> float:
-    return sum(_equation(equation, counter) for equation in jaxpr.eqns)
+    # Compilers drop what nothing reads, such as the forward kernel in a layer that is computed
+    # again but whose result was kept.
+    read = {id(var) for equation in jaxpr.eqns for var in equation.invars}
+    read |= {id(var) for var in jaxpr.outvars}
+    return sum(
+        _equation(equation, counter)
+        for equation in jaxpr.eqns
+        if equation.effects or any(id(var) in read for var in equation.outvars)
+    )
 
 
 def _equation(equation: Any, counter: _Counter) -> float:

@@ -93,6 +93,13 @@ def test_kernels_alone():
     assert kernel_flops(both) == (2 + 3 + 4) * one
 
 
+def test_what_nothing_reads_is_free():
+    """Also within a function whose results nothing reads."""
+    inner = jax.jit(lambda x: x @ x)
+    assert count_flops(lambda x: (x @ x, inner(x), x + 1)[2], zeros(4, 4)) == 0
+    assert count_flops(lambda x: (x @ x, inner(x))[1], zeros(4, 4)) == 2 * 4**3
+
+
 def test_elementwise_is_free():
     assert count_flops(lambda x: jnp.tanh(x).sum(), zeros(5, 5)) == 0
 

@@ -1,7 +1,5 @@
 """Both forms of rotary positions give the same bits."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.extend import core as jex
 from jax.sharding import NamedSharding, PartitionSpec
 
 from genax.core import GenaxError
+from genax.core.flops import kernel_flops
 from genax.core.mesh import make_mesh
 from genax.nn.attention import attend
 from genax.nn.rematerialise import OFFLOAD, POLICIES, rematerialise
@@ -66,43 +66,26 @@ def test_each_device_works_on_its_part():
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
-KERNELS = {name: 3 for name in POLICIES} | {"none": 3, "nothing_saveable": 4, "full": 4, OFFLOAD: 4}
-
-
-@pytest.mark.parametrize(("remat", "count"), KERNELS.items())
 @pytest.mark.parametrize("mesh", [None, "data=2,tensor=2"])
-def test_policies_of_products_run_it_forward_once(mesh, remat, count):
-    """The kernels of a layer: forward, again where it is not kept, and two backward."""
-    decoder = LLaMA(50, 128, 32, 3, 2, scan_layers=True, remat=remat, attention="splash")
-    tokens = jnp.zeros((2, 128), jnp.int32)
+def test_policies_of_products_run_it_forward_once(mesh):
     places: contextlib.AbstractContextManager = contextlib.nullcontext()
     if mesh is not None:
         devices = make_mesh(mesh, jax.devices()[:4])
         places = jax.sharding.use_abstract_mesh(devices.abstract_mesh)
-    with places:
+    tokens = jnp.zeros((2, 128), jnp.int32)
+
+    def flops(remat, change=jax.grad):
+        decoder = LLaMA(50, 128, 32, 3, 2, scan_layers=True, remat=remat, attention="splash")
         params = jax.eval_shape(decoder.init, jax.random.key(0), tokens)
-        gradient = jax.grad(lambda params: decoder.apply(params, tokens).sum())
-        assert kernels(jax.make_jaxpr(gradient)(params).jaxpr) == count
+        run = change(lambda params: decoder.apply(params, tokens).sum())
+        return kernel_flops(jax.make_jaxpr(run)(params).jaxpr)
 
-
-def kernels(program):
-    """How many kernels of a traced program give what is read; the body of a loop counts once."""
-    read = {id(var) for equation in program.eqns for var in equation.invars}
-    read |= {id(var) for var in program.outvars}
-    count = 0
-    for equation in program.eqns:
-        inner = jax.tree.leaves(equation.params, is_leaf=is_program)
-        if equation.primitive.name == "pallas_call":
-            count += any(id(var) in read for var in equation.outvars)
-        else:
-            count += sum(
-                kernels(getattr(part, "jaxpr", part)) for part in inner if is_program(part)
-            )
-    return count
-
-
-def is_program(x):
-    return isinstance(x, jex.Jaxpr | jex.ClosedJaxpr)
+    with places:
+        forward, both = flops("none", change=lambda run: run), flops("none")
+        assert 0 < forward < both
+        for remat in (*POLICIES, OFFLOAD, "full"):
+            again = remat in ("nothing_saveable", OFFLOAD, "full")
+            assert flops(remat) == both + forward * again, remat
 
 
 def test_what_is_kept_changes_no_gradient():
