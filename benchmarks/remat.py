@@ -45,7 +45,7 @@ def main() -> None:
                 continue
             compiled, more = found.compiled, found.compiled.flops / found.model_flops
             memory = f"needs {compiled.wanted / 2**30:.1f} in all"
-            moved = "" if compiled.moved is None else f"{compiled.moved.memory / 1e9:,.0f}"
+            moved = "" if compiled.costs is None else f"{compiled.costs.memory / 1e9:,.0f}"
             if compiled.memory is not None:
                 memory = f"{compiled.memory.temporaries / 2**30:.2f}"
             fits = "yes" if compiled.fits else "no"

@@ -35,6 +35,8 @@ COLUMNS = (
     "step at least, s",
     "bound by",
     "utilisation at most",
+    "estimate, s",
+    "utilisation by it",
 )
 
 
@@ -84,6 +86,8 @@ def row(fact: dict) -> str:
         f"{roofline['step']:.3g}",
         roofline["bound"],
         f"{fact['model_flops_utilisation']:.0%}",
+        f"{fact['estimate_seconds']['step']:.3g}",
+        f"{fact['estimated_utilisation']:.0%}",
     ]
     return line(cells)
 

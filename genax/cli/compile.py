@@ -21,10 +21,13 @@ from genax.core.suggest import Plan, plans
 
 DESCRIPTION = """Compile an experiment's train step for a TPU slice that is not here.
 
-Prints what each device's memory would hold, what a step computes, moves and sends, and how fast
-the chip could do it at best. Needs libtpu (the extra "tpu"), and no TPU. Settings are overridden as
---config.KEY=VALUE. FLOPs are those of matrix products and convolutions; attention counts in full,
-though a fused causal kernel leaves half of it out."""
+Prints what each device's memory would hold, what a step computes, moves and sends, how fast the
+chip could do it at best, and how long the compiler expects it to take. Needs libtpu (the extra
+"tpu"), and no TPU. Settings are overridden as --config.KEY=VALUE. FLOPs are those of matrix
+products and convolutions; attention counts in full, though a fused causal kernel leaves half of it
+out. The compiler's estimate is the sum of the cycles that it states in the program; it states none
+for kernels and collectives, which are added at the chip's published peaks as if nothing
+overlapped."""
 
 _GIB = 2.0**30
 
@@ -96,6 +99,7 @@ class Description:
     def facts(self) -> dict[str, Any]:
         """For JSON: bytes are of one device, FLOPs of all."""
         found, roofline = self.compiled, self.compiled.roofline
+        estimate = found.estimate
         memory = found.memory and dataclasses.asdict(found.memory) | {"total": found.memory.total}
         return {
             "fits": found.fits,
@@ -110,16 +114,18 @@ class Description:
             "memory_there": found.chip and found.chip.memory,
             "flops": found.flops,
             "model_flops": self.model_flops,
-            "bytes": found.moved and found.moved.memory,
-            "collectives": found.moved
+            "bytes": found.costs and found.costs.memory,
+            "collectives": found.costs
             and {
                 kind: {"count": count, "bytes": size}
-                for kind, (count, size) in found.moved.collectives.items()
+                for kind, (count, size) in found.costs.collectives.items()
             },
-            "open_loops": found.moved and found.moved.open_loops,
+            "open_loops": found.costs and found.costs.open_loops,
             "roofline_seconds": roofline
             and dataclasses.asdict(roofline) | {"step": roofline.step, "bound": roofline.bound},
-            "model_flops_utilisation": found.utilisation(self.model_flops),
+            "model_flops_utilisation": found.utilisation(self.model_flops, roofline),
+            "estimate_seconds": estimate and dataclasses.asdict(estimate) | {"step": estimate.step},
+            "estimated_utilisation": found.utilisation(self.model_flops, estimate),
             "compile_seconds": found.seconds,
         }
 
@@ -132,23 +138,30 @@ class Description:
             *_memory_lines(found),
             f"FLOPs: {found.flops:.3e} a step, {self.model_flops:.3e} of them the model's",
         ]
-        if found.moved:
+        if found.costs:
             sent = [
                 f"{kind} {size / 1e6:,.0f} MB in {count}"
-                for kind, (count, size) in sorted(found.moved.collectives.items())
+                for kind, (count, size) in sorted(found.costs.collectives.items())
             ]
             lines += [
-                f"memory traffic: {found.moved.memory / 1e9:,.1f} GB a step and device",
+                f"memory traffic: {found.costs.memory / 1e9:,.1f} GB a step and device",
                 f"collectives, sent by each device: {'; '.join(sent) or 'none'}",
             ]
-            if found.moved.open_loops:
-                lines += [f"loops of unknown length, counted once: {found.moved.open_loops}"]
+            if found.costs.open_loops:
+                lines += [f"loops of unknown length, counted once: {found.costs.open_loops}"]
         if found.roofline:
-            best, share = found.roofline, found.utilisation(self.model_flops)
+            best, share = found.roofline, found.utilisation(self.model_flops, found.roofline)
             lines += [
                 f"roofline: compute {best.compute:.3g} s, memory {best.memory:.3g} s, links "
                 f"{best.links:.3g} s; a step takes at least {best.step:.3g} s, bound by "
                 f"{best.bound}: model FLOPs utilisation of at most {share:.0%}",
+            ]
+        if found.estimate:
+            guess, share = found.estimate, found.utilisation(self.model_flops, found.estimate)
+            lines += [
+                f"compiler's estimate: {guess.instructions:.3g} s of instructions; with kernels at "
+                f"the chip's peak ({guess.kernels:.3g} s) and collectives at its links' "
+                f"({guess.links:.3g} s) added, {guess.step:.3g} s: utilisation of {share:.0%}",
             ]
         return "\n".join([*lines, f"compiled in {found.seconds:.0f} s"])
 
@@ -223,7 +236,7 @@ def _suggest(args, loaded: Loaded, config: ConfigDict, devices) -> int:
             f"config.batch_size={config.batch_size} is not divisible by the parts of any mesh of "
             f"{len(devices)} devices that is tried; {len(devices)} is."
         )
-    found.sort(key=lambda one: one.compiled.roofline.step if one.compiled.roofline else 0.0)
+    found.sort(key=lambda one: _seconds(one.compiled))
     if args.json:
         facts = {"tried": tried, "refused": refused, "fit": [one.facts for one in found]}
         print(to_json(facts))
@@ -234,6 +247,12 @@ def _suggest(args, loaded: Loaded, config: ConfigDict, devices) -> int:
         if refused:
             print("\nnot compiled:", *refused, sep="\n")
     return 0 if found else 1
+
+
+def _seconds(found: Compiled) -> float:
+    """What a step takes, by the best that is known of the chip."""
+    known = found.estimate or found.roofline
+    return known.step if known else 0.0
 
 
 def _after(search, fitted: bool | None) -> Plan | None:

@@ -8,16 +8,18 @@ import os
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import jax
 from jax.experimental import topologies
 
 from genax.core.chips import Chip, chip_of
+from genax.core.costs import Costs, costs
 from genax.core.devices import Jit
 from genax.core.errors import GenaxError
-from genax.core.hlo import Moved, moved
+from genax.core.flops import kernel_flops
 from genax.core.run import Run
 from genax.core.step import make_step
 from genax.core.task import TrainState
@@ -62,20 +64,39 @@ class Roofline:
 
     @property
     def step(self) -> float:
-        """Of a step that overlaps them all."""
+        """Seconds of a step that overlaps them all."""
         return max(self.compute, self.memory, self.links)
 
     @property
     def bound(self) -> str:
-        """Which of them it is."""
+        """The name of the longest."""
         return max(("compute", "memory", "links"), key=lambda name: getattr(self, name))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Seconds that the compiler expects of a step, one part after the other.
+
+    instructions: the cycles that it expects of them. It expects none of kernels, which are taken at
+    the chip's peak, and of links, taken at theirs.
+    """
+
+    instructions: float
+    kernels: float
+    links: float
+
+    @property
+    def step(self) -> float:
+        """Seconds of a step that overlaps nothing."""
+        return self.instructions + self.kernels + self.links
 
 
 @dataclass(frozen=True)
 class Compiled:
     """What the compiler says of a run's step on devices.
 
-    flops: of a whole step, on all devices together, with what is computed again.
+    flops: of a whole step, on all devices together, with what is computed again. kernel_flops: of
+    Pallas kernels, on one device. text: the compiled program; None if the step does not fit.
     memory: None where the step does not fit, whose needs are then `wanted` bytes a device.
     """
 
@@ -86,34 +107,51 @@ class Compiled:
     flops: float
     memory: Memory | None
     wanted: float
-    moved: Moved | None
+    kernel_flops: float
+    text: str | None = field(repr=False)
 
     @property
     def chip(self) -> Chip | None:
-        """Its published figures, where they are known."""
+        """The devices' published figures; None if they are not known."""
         return chip_of(self.kind)
+
+    @cached_property
+    def costs(self) -> Costs | None:
+        """What the compiled program moves and sends."""
+        return None if self.text is None else costs(self.text)
 
     @property
     def fits(self) -> bool:
-        """In the memory of each device, as far as that is known."""
+        """Whether the step fits in the memory of each device, as far as that is known."""
         return self.memory is not None and (self.chip is None or self.wanted <= self.chip.memory)
 
     @property
     def roofline(self) -> Roofline | None:
-        """Of the chip, where its figures are known."""
-        if self.chip is None or self.moved is None:
+        """What the chip could do at best; None if its figures are not known."""
+        if self.chip is None or self.costs is None:
             return None
         return Roofline(
             self.flops / self.devices / self.chip.flops,
-            self.moved.memory / self.chip.bandwidth,
-            self.moved.sent / self.chip.links,
+            self.costs.memory / self.chip.bandwidth,
+            self.costs.sent / self.chip.links,
         )
 
-    def utilisation(self, model_flops: float) -> float | None:
-        """The highest model FLOPs utilisation that the roofline allows."""
-        if self.roofline is None or self.chip is None:
+    @property
+    def estimate(self) -> Estimate | None:
+        """The compiler's own estimate, if it makes one for the chip."""
+        if self.chip is None or self.chip.clock is None or self.costs is None:
             return None
-        return model_flops / self.devices / self.chip.flops / self.roofline.step
+        return Estimate(
+            self.costs.cycles / self.chip.clock,
+            self.kernel_flops / self.chip.flops,
+            self.costs.sent / self.chip.links,
+        )
+
+    def utilisation(self, model_flops: float, step: Roofline | Estimate | None) -> float | None:
+        """The model FLOPs utilisation of a step that takes as long as one of these says."""
+        if step is None or self.chip is None:
+            return None
+        return model_flops / self.devices / self.chip.flops / step.step
 
 
 def topology(name: str) -> Sequence[jax.Device]:
@@ -130,15 +168,30 @@ def topology(name: str) -> Sequence[jax.Device]:
         )
     for key, value in _NO_TPU.items():
         os.environ.setdefault(key, value)
-    # Both cores of a v4 chip are one device to JAX on the machine itself, to libtpu only if asked.
-    cores = {"chip_config_name": "megacore"} if name.startswith("v4") else {}
+    # As JAX finds them on the machine itself, libtpu only if asked: both cores of a v4 chip are one
+    # device, and links wrap around.
+    options: dict[str, Any] = {"wrap": wrap_around(name)}
+    if name.startswith("v4"):
+        options["chip_config_name"] = "megacore"
     try:
-        return topologies.get_topology_desc(platform="tpu", topology_name=name, **cores).devices
+        return topologies.get_topology_desc(platform="tpu", topology_name=name, **options).devices
     except Exception as error:
         raise GenaxError(
             f"topology {name!r} is unknown to this libtpu ({' '.join(str(error).split())[:200]}); "
             "name a slice of v4, v5e, v5p or v6e by its shape, such as v5e:4x4 or v5p:4x4x8."
         ) from error
+
+
+def wrap_around(name: str) -> list[bool]:
+    """Which of the three dimensions of a slice have links from their last chip to their first.
+
+    All of v4 and v5p from 4x4x4 on, those of 16 chips of v5e and v6e: cloud.google.com/tpu/docs.
+    """
+    chip, _, shape = name.partition(":")
+    sizes = [int(size) for size in re.findall(r"\d+", shape)]
+    if chip in ("v4", "v5p"):
+        return [len(sizes) == 3 and min(sizes) >= 4] * 3
+    return ([size == 16 for size in sizes] + [False] * 3)[:3]
 
 
 def compile_ahead(run: Run, flops: float, stage: int = 0) -> Compiled:
@@ -163,7 +216,9 @@ def compile_ahead(run: Run, flops: float, stage: int = 0) -> Compiled:
     }
     start = time.perf_counter()
     jitted: Any = strategy.compile(step, state, stacked=False)
-    lowered = jitted.trace(state, batch).lower(lowering_platforms=(device.platform,))
+    traced = jitted.trace(state, batch)
+    facts["kernel_flops"] = kernel_flops(traced.jaxpr.jaxpr)
+    lowered = traced.lower(lowering_platforms=(device.platform,))
     try:
         compiled = lowered.compile()
     except jax.errors.JaxRuntimeError as error:
@@ -177,7 +232,7 @@ def compile_ahead(run: Run, flops: float, stage: int = 0) -> Compiled:
         if wanted is None:
             raise
         seconds = time.perf_counter() - start
-        return Compiled(**facts, seconds=seconds, memory=None, wanted=wanted, moved=None)
+        return Compiled(**facts, seconds=seconds, memory=None, wanted=wanted, text=None)
     seconds = time.perf_counter() - start
     found = compiled.memory_analysis()
     memory = Memory(
@@ -191,7 +246,7 @@ def compile_ahead(run: Run, flops: float, stage: int = 0) -> Compiled:
         seconds=seconds,
         memory=memory,
         wanted=memory.total,
-        moved=moved(compiled.as_text()),
+        text=compiled.as_text(),
     )
 
 
@@ -208,6 +263,6 @@ def _wanted(message: str, state: TrainState) -> float | None:
 
 
 def _local_bytes(leaf: jax.ShapeDtypeStruct) -> float:
-    """Of a device's part of an array."""
+    """Bytes of a device's part of an array."""
     assert leaf.sharding is not None
     return math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize

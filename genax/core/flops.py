@@ -20,9 +20,18 @@ def count_flops(function: Callable, *args: Any) -> float:
     """FLOPs of the matrix products and convolutions of function(*args); nothing is computed.
 
     A multiply-add is two. The body of a scan counts once an iteration, a cond as its costliest
-    branch, a while loop's body once. What remat computes again is counted again.
+    branch, a while loop's body once. What remat computes again is counted again, what no other
+    operation reads is not.
     """
-    return _count(jax.make_jaxpr(function)(*args).jaxpr)
+    return _count(jax.make_jaxpr(function)(*args).jaxpr, _product)
+
+
+def kernel_flops(jaxpr: jex.Jaxpr) -> float:
+    """FLOPs of the Pallas kernels of a traced program, as `count_flops` counts them.
+
+    A kernel within shard_map counts as on one device.
+    """
+    return _count(jaxpr, _kernel)
 
 
 def step_flops(task: Task, stage: int, state: TrainState, batch: Batch) -> float:
@@ -37,11 +46,36 @@ def step_flops(task: Task, stage: int, state: TrainState, batch: Batch) -> float
     return total
 
 
-def _count(jaxpr: Any) -> float:
-    return sum(_equation(equation) for equation in jaxpr.eqns)
+# FLOPs of one equation; None of one within which others are to be counted.
+_Counter = Callable[[Any], float | None]
 
 
-def _equation(equation: Any) -> float:
+def _count(jaxpr: Any, counter: _Counter) -> float:
+    # Compilers drop what nothing reads, such as the forward kernel in a layer that is computed
+    # again but whose result was kept.
+    read = {id(var) for equation in jaxpr.eqns for var in equation.invars}
+    read |= {id(var) for var in jaxpr.outvars}
+    return sum(
+        _equation(equation, counter)
+        for equation in jaxpr.eqns
+        if equation.effects or any(id(var) in read for var in equation.outvars)
+    )
+
+
+def _equation(equation: Any, counter: _Counter) -> float:
+    found = counter(equation)
+    if found is not None:
+        return found
+    name, parameters = equation.primitive.name, equation.params
+    if name == "cond":
+        return max(_count(branch.jaxpr, counter) for branch in parameters["branches"])
+    repeats = parameters["length"] if name == "scan" else 1
+    if name == "pallas_call":
+        repeats = math.prod(parameters["grid_mapping"].grid)
+    return repeats * sum(_count(inner, counter) for inner in _inner(parameters))
+
+
+def _product(equation: Any) -> float | None:
     name, parameters = equation.primitive.name, equation.params
     out = math.prod(equation.outvars[0].aval.shape) if equation.outvars else 0
     if name == "dot_general":
@@ -52,12 +86,11 @@ def _equation(equation: Any) -> float:
         features = parameters["dimension_numbers"].rhs_spec[0]
         zeros = math.prod(parameters["lhs_dilation"])  # between the inputs, of a transposed one
         return 2.0 * out * math.prod(kernel) / kernel[features] / zeros
-    if name == "cond":
-        return max(_count(branch.jaxpr) for branch in parameters["branches"])
-    repeats = parameters["length"] if name == "scan" else 1
-    if name == "pallas_call":
-        repeats = math.prod(parameters["grid_mapping"].grid)
-    return repeats * sum(_count(inner) for inner in _inner(parameters))
+    return None
+
+
+def _kernel(equation: Any) -> float | None:
+    return _equation(equation, _product) if equation.primitive.name == "pallas_call" else None
 
 
 def _inner(parameters: dict[str, Any]):

@@ -20,8 +20,9 @@ POLICIES = (
 )
 # This one keeps products with parameters too, but in the host's memory.
 OFFLOAD = "offload_dot_with_no_batch_dims"
-# The name that `Projection` gives its result, by which policies know it.
-PRODUCT = "product"
+# Names by which policies know results: PRODUCT is that of `Projection`, ATTENDED those that the
+# backward pass of a fused attention reads and that only its forward pass could compute again.
+PRODUCT, ATTENDED = "product", "attended"
 
 
 def rematerialise(layer: Any, policy: str, **options: Any) -> Any:
@@ -30,6 +31,8 @@ def rematerialise(layer: Any, policy: str, **options: Any) -> Any:
     policy: "none" keeps all, as without this; "full" keeps the layer's input alone; or a name of
     `jax.checkpoint_policies`, such as "dots_with_no_batch_dims_saveable", which keeps the products
     with parameters, or "offload_dot_with_no_batch_dims", which keeps them in the host's memory.
+    Policies of products on the device also keep what fused attention gives ("splash", "ring"), so
+    that it runs forward once.
     options: as in `nn.remat`. Raises GenaxError for an unknown policy.
     """
     if policy == "none":
@@ -55,5 +58,6 @@ def _saved(policy: str) -> Any:
         )
     saved = getattr(policies, policy)
     if "dots" in policy:
-        return policies.save_from_both_policies(saved, policies.save_only_these_names(PRODUCT))
+        named = policies.save_only_these_names(PRODUCT, ATTENDED)
+        return policies.save_from_both_policies(saved, named)
     return saved

@@ -11,11 +11,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import AbstractMesh, PartitionSpec
 from jaxtyping import Array, Bool, Float
 
 from genax.core.errors import GenaxError
 from genax.core.mesh import BATCH, traced_mesh
+from genax.nn.rematerialise import ATTENDED
 
 AXIS = "sequence"
 # Queries whose scores exist at a time.
@@ -138,6 +140,7 @@ def _attend(query, key, value, real, ring):
 
 def _forward(query, key, value, real, ring):
     out, total = ring.run(_read_forward, 2, real, query, key, value)
+    out, total = checkpoint_name(out, ATTENDED), checkpoint_name(total, ATTENDED)
     return out, (query, key, value, real, out, total)
 
 

@@ -14,6 +14,7 @@ from jaxtyping import Array, Bool, Float
 
 from genax.core.errors import GenaxError
 from genax.core.mesh import BATCH, traced_mesh
+from genax.nn.rematerialise import ATTENDED
 
 _LANES, _BLOCK = 128, 512
 
@@ -86,6 +87,7 @@ def _run(query, key, value, own, real, causal, window, interpret):
             block_q_dq=q,
             block_kv_dq=kv,
         ),
+        residual_checkpoint_name=ATTENDED,
         interpret=interpret,
     )
     ids = kernel.SegmentIds(own.astype(jnp.int32), real.astype(jnp.int32))

@@ -1,10 +1,14 @@
 """genax compile: for simulated devices, and for TPUs where their compiler is installed."""
 
+import functools
+
 import pytest
 
-from genax.cli.compile import model_flops
+from genax.cli.compile import describe, model_flops
 from genax.cli.experiments import configure, load
 from genax.core.ahead import topology
+from genax.core.costs import traffic
+from genax.core.hlo import Program
 from genax.transformer import block
 from genax.transformer.presets import GPT_PRESETS, LLAMA_PRESETS
 from tests.cli.command import TOY, call, succeed
@@ -36,7 +40,7 @@ def test_the_devices_at_hand():
     assert found["devices"] == 4
     assert found["mesh"] == {"data": 2, "fsdp": 2, "sequence": 1, "tensor": 1}
     assert found["memory"]["temporaries"] > 0
-    assert found["roofline_seconds"] is None  # of no chip in the table
+    assert found["roofline_seconds"] is found["estimate_seconds"] is None  # no chip in the table
     assert found["collectives"]["all-gather"]["bytes"] > 0
     assert found["open_loops"] == 0
     text = succeed("compile", f"{GPT}:stdlib", "--topology", "local").out
@@ -123,20 +127,75 @@ def test_flops_of_llama(name):
     assert found == pytest.approx(by_hand, rel=1e-3)
 
 
+# The LLaMA slices layers out of stacks of kept activations, and splits its parameters.
+LLAMA = {
+    "hidden_size": "512",
+    "num_layers": "32",
+    "num_heads": "8",
+    "num_kv_heads": "8",
+    "mlp_size": "1024",
+    "vocab_size": "2048",
+    "context": "2048",
+    "batch_size": "128",
+    "chunk": "0",
+}
+PROGRAMS = {
+    "vae": ("experiments/vae/vae.py:pytorch", "v5e:2x2", {}),
+    "actions": ("experiments/transformer/decision_transformer.py:hopper", "v5e:2x2", {}),
+    "llama": ("experiments/transformer/llama.py:llama3-8b", "v5p:4x4x4", LLAMA),
+}
+
+
+@functools.cache
+def program(name):
+    experiment, place, settings = PROGRAMS[name]
+    loaded = load(experiment)
+    return describe(loaded, configure(loaded, settings), topology(place))
+
+
 @needs_libtpu
-@pytest.mark.parametrize(
-    ("experiment", "topology"),
-    [
-        ("experiments/vae/vae.py:pytorch", "v5e:2x2"),
-        ("experiments/transformer/decision_transformer.py:hopper", "v5e:2x2"),
-    ],
-)
-def test_published_sizes_fit(experiment, topology):
-    found = compiled(experiment, topology)
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_what_is_said_of_programs_that_fit(name):
+    found = program(name).facts
     assert found["fits"]
     assert found["open_loops"] == 0
     assert found["memory"]["total"] < found["memory_there"]
-    assert 0 < found["model_flops_utilisation"] <= 1
+    assert 0 < found["estimated_utilisation"] < found["model_flops_utilisation"] <= 1
+    estimate = found["estimate_seconds"]
+    assert estimate["step"] == sum(estimate[part] for part in ("instructions", "kernels", "links"))
+    assert (estimate["kernels"] > 0) == (name == "llama")
+    assert "compiler's estimate: " in str(program(name))
+
+
+@needs_libtpu
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_sizes_are_those_that_the_compiler_plans(name):
+    found = program(name).compiled
+    lines = Program(found.text).entry.parameters.values()
+    assert sum(line.main for line in lines) == found.memory.arguments
+
+
+@needs_libtpu
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_no_fusion_moves_more_than_its_cycles_allow(name):
+    found = program(name).compiled
+    read = Program(found.text)
+    fusions = [one for one in read.executed if one.line.opcode == "fusion" and one.line.cycles]
+    assert len(fusions) > 10
+    per_cycle = found.chip.bandwidth / found.chip.clock
+    faster = {
+        one.line.name: traffic(read, one) / one.line.cycles / per_cycle
+        for one in fusions
+        if traffic(read, one) > one.line.cycles * per_cycle
+    }
+    assert not faster
+
+
+@needs_libtpu
+def test_parameters_are_gathered_over_links_that_wrap_around():
+    """Without them libtpu sums parts padded with zeros, which sends twice as much."""
+    found = program("llama").compiled.costs.collectives
+    assert found["all-gather"][0] > 32 * 7  # seven kernels a layer, forward alone
 
 
 @needs_libtpu

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from genax.core.flops import count_flops, matmul_peak
+from genax.core.flops import count_flops, kernel_flops, matmul_peak
 from genax.nn.convolve import convolve
+from genax.nn.splash import splash_attention
 
 
 def zeros(*shape):
@@ -75,6 +76,28 @@ def test_nested_programs():
     assert (
         count_flops(lambda x: inner(x) + jax.vmap(lambda row: x @ row)(x), zeros(5, 5)) == 4 * 5**3
     )
+
+
+def test_kernels_alone():
+    """Two products forward; backward three of the queries' kernel, four of the keys'."""
+    batch, length, heads, size = 2, 256, 3, 64
+
+    def loss(x, kernel):
+        x = x @ kernel
+        return splash_attention(x, x, x, causal=True).sum()
+
+    shapes = zeros(batch, length, heads, size), zeros(size, size)
+    one = 2 * batch * heads * length**2 * size
+    forward, both = (jax.make_jaxpr(f)(*shapes).jaxpr for f in (loss, jax.grad(loss)))
+    assert kernel_flops(forward) == 2 * one
+    assert kernel_flops(both) == (2 + 3 + 4) * one
+
+
+def test_what_nothing_reads_is_free():
+    """Also within a function whose results nothing reads."""
+    inner = jax.jit(lambda x: x @ x)
+    assert count_flops(lambda x: (x @ x, inner(x), x + 1)[2], zeros(4, 4)) == 0
+    assert count_flops(lambda x: (x @ x, inner(x))[1], zeros(4, 4)) == 2 * 4**3
 
 
 def test_elementwise_is_free():

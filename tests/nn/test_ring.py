@@ -1,15 +1,19 @@
 """Attention round a ring of devices gives what attention on one device gives."""
 
+import contextlib
 from functools import partial
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from genax.core import GenaxError
+from genax.core.flops import count_flops
 from genax.core.mesh import make_mesh
 from genax.nn.attention import attend
+from genax.nn.rematerialise import POLICIES, rematerialise
 from genax.nn.ring import ring_attention
 
 LENGTH = 24
@@ -171,3 +175,25 @@ def test_what_it_does_not_cover_is_refused():
         on_mesh("sequence=4", ring_attention, *[query[:, :23]] * 3)
     with pytest.raises(GenaxError, match="causal ones must be as many"):
         attend(query[:, :8], query, query, causal=True, implementation="ring")
+
+
+@pytest.mark.parametrize("mesh", [None, "sequence=4"])
+def test_policies_of_products_run_it_forward_once(mesh):
+    class Layer(nn.Module):
+        @nn.compact
+        def __call__(self, query, key, value):
+            return ring_attention(query, key, value, causal=True)
+
+    def flops(policy):
+        layer = rematerialise(Layer, policy)()
+        places: contextlib.AbstractContextManager = contextlib.nullcontext()
+        if mesh is not None:
+            devices = make_mesh(mesh, jax.devices()[:4])
+            places = jax.sharding.use_abstract_mesh(devices.abstract_mesh)
+        with places:
+            args = [draw(i, 2) for i in range(3)]
+            return count_flops(jax.grad(lambda args: jnp.sin(layer.apply({}, *args)).sum()), args)
+
+    policies = [name for name in POLICIES if "dots" in name]
+    assert {flops(policy) for policy in policies} == {flops("none")}
+    assert flops("none") < flops("full")

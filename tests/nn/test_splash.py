@@ -1,5 +1,8 @@
 """JAX's TPU kernel, interpreted, gives what attention gives."""
 
+import contextlib
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,9 +10,12 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from genax.core import GenaxError
+from genax.core.flops import kernel_flops
 from genax.core.mesh import make_mesh
 from genax.nn.attention import attend
+from genax.nn.rematerialise import OFFLOAD, POLICIES, rematerialise
 from genax.nn.splash import splash_attention
+from genax.transformer.llama import LLaMA
 
 RNG = np.random.default_rng(0)
 LENGTHS = np.array([[256], [130]])
@@ -58,6 +64,44 @@ def test_each_device_works_on_its_part():
     whole = (jnp.asarray(jax.device_get(array)) for array in arrays)
     expected = attend(*whole, causal=True)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("mesh", [None, "data=2,tensor=2"])
+def test_policies_of_products_run_it_forward_once(mesh):
+    places: contextlib.AbstractContextManager = contextlib.nullcontext()
+    if mesh is not None:
+        devices = make_mesh(mesh, jax.devices()[:4])
+        places = jax.sharding.use_abstract_mesh(devices.abstract_mesh)
+    tokens = jnp.zeros((2, 128), jnp.int32)
+
+    def flops(remat, change=jax.grad):
+        decoder = LLaMA(50, 128, 32, 3, 2, scan_layers=True, remat=remat, attention="splash")
+        params = jax.eval_shape(decoder.init, jax.random.key(0), tokens)
+        run = change(lambda params: decoder.apply(params, tokens).sum())
+        return kernel_flops(jax.make_jaxpr(run)(params).jaxpr)
+
+    with places:
+        forward, both = flops("none", change=lambda run: run), flops("none")
+        assert 0 < forward < both
+        for remat in (*POLICIES, OFFLOAD, "full"):
+            again = remat in ("nothing_saveable", OFFLOAD, "full")
+            assert flops(remat) == both + forward * again, remat
+
+
+def test_what_is_kept_changes_no_gradient():
+    class Layer(nn.Module):
+        @nn.compact
+        def __call__(self, query, key, value):
+            return splash_attention(query, key, value, causal=True, interpret=True)
+
+    args, weights = [draw(1, 128) for _ in range(3)], draw(1, 128)
+
+    def gradients(policy):
+        layer = rematerialise(Layer, policy)()
+        return jax.jit(jax.grad(lambda args: (layer.apply({}, *args) * weights).sum()))(args)
+
+    for ours, theirs in zip(gradients("dots_saveable"), gradients("none"), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_what_it_does_not_cover_is_refused():
