@@ -205,6 +205,15 @@ def _flops(loaded: Loaded, config: ConfigDict, stage: int, **settings: Any) -> f
     return step_flops(run.task, stage, run.shapes(stage), run.abstract_batch(stage))
 
 
+def _recomputes(loaded: Loaded, config: ConfigDict, stage: int) -> bool:
+    """Whether the networks can compute activations again; if not, an experiment may refuse it."""
+    none = _flops(loaded, config, stage, remat="none")
+    try:
+        return _flops(loaded, config, stage, remat="full") > none
+    except GenaxError:
+        return False
+
+
 def _suggest(args, loaded: Loaded, config: ConfigDict, devices) -> int:
     if args.suggest < 1:
         raise GenaxError(
@@ -213,8 +222,8 @@ def _suggest(args, loaded: Loaded, config: ConfigDict, devices) -> int:
     found: list[Description] = []
     refused: list[str] = []
     tried = 0
-    less, more = (_flops(loaded, config, args.stage, remat=remat) for remat in ("none", "full"))
-    search = plans(len(devices), config.batch_size, more > less, config.parallel.mesh)
+    again = _recomputes(loaded, config, args.stage)
+    search = plans(len(devices), config.batch_size, again, config.parallel.mesh)
     with tqdm(total=args.suggest, unit="compilation") as bar:
         plan = next(search, None)
         while plan is not None and tried < args.suggest:

@@ -92,6 +92,8 @@ def check_fields(description: Any, **ranges: Range) -> None:
     for name, allowed in ranges.items():
         value = getattr(description, name)
         if value is not None and value not in allowed:
-            owner = f"{type(description).__name__} of {getattr(description, 'name', '')}"
+            owner = type(description).__name__
+            if hasattr(description, "name"):
+                owner += f" of {description.name}"
             whole = "a whole number " if allowed.whole else ""
             raise GenaxError(f"{owner}: {name}={value!r} must be {whole}{allowed}.")

@@ -12,7 +12,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from genax.core.errors import GenaxError
 from genax.core.mesh import platform
+from genax.core.ranges import COUNT, POSITIVE, check_fields
 
 Rotation = tuple[Float[Array, "#b t half"], Float[Array, "#b t half"]]
 
@@ -30,6 +32,15 @@ class LongContext:
     low_factor: float = 1.0
     high_factor: float = 4.0
     original_context: int = 8192
+
+    def __post_init__(self):
+        positive = dict.fromkeys(("factor", "low_factor", "high_factor"), POSITIVE)
+        check_fields(self, **positive, original_context=COUNT)
+        if self.low_factor >= self.high_factor:
+            raise GenaxError(
+                f"LongContext: low_factor={self.low_factor} must be below "
+                f"high_factor={self.high_factor}."
+            )
 
 
 def rotary_frequencies(

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from genax.core import GenaxError
 from genax.nn import rotary
 from genax.nn.rematerialise import POLICIES
-from genax.nn.rotary import rotary_frequencies, rotate, rotation
+from genax.nn.rotary import LongContext, rotary_frequencies, rotate, rotation
 
 
 def draw(head_dim, dtype, length=40, examples=1):
@@ -94,3 +95,16 @@ def test_a_scan_keeps_no_queries_for_the_gradient_of_the_rotation():
         return lowered.compile().memory_analysis().temp_size_in_bytes
 
     assert temporaries(rotary._by_product) < temporaries(rotary._by_halves) + 2 * x.nbytes
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"factor": 0.0}, "LongContext: factor=0.0 must be above 0"),
+        ({"low_factor": 4.0}, "low_factor=4.0 must be below high_factor=4.0"),
+        ({"original_context": 0}, "original_context=0 must be a whole number at least 1"),
+    ],
+)
+def test_a_stretching_that_is_none(wrong, said):
+    with pytest.raises(GenaxError, match=said):
+        LongContext(**wrong)
