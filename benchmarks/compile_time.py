@@ -23,8 +23,8 @@ from genax.core.compilation import compiler_options
 from genax.core.step import init_state, make_step
 from genax.nn.optimizers import adamw
 from genax.transformer.gpt import GPT
-from genax.transformer.losses import next_token_loss
 from genax.transformer.networks import Networks
+from genax.transformer.tasks.losses import next_token_loss
 
 CONTEXT, BATCH = 64, 2
 CASES = {"6 scanned": (6, True), "48 scanned": (48, True), "6 not scanned": (6, False)}

@@ -28,8 +28,8 @@ from genax.core.compilation import compiler_options
 from genax.core.step import init_state, make_step
 from genax.nn.optimizers import adamw
 from genax.transformer.gpt import GPT
-from genax.transformer.losses import next_token_loss
 from genax.transformer.networks import Networks
+from genax.transformer.tasks.losses import next_token_loss
 
 CONTEXT, BATCH, RATE, DECAY, B1, B2 = 256, 16, 1e-3, 0.1, 0.9, 0.99
 PEAK_SIZE = 2048

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from etils import epath
 
-from genax.core.checksums import damage
+from genax.running.checksums import damage
 
 # Settings that make a run last seconds, with several checkpoints.
 TINY = {

@@ -23,9 +23,9 @@ import jax
 
 from genax.cli.experiments import configure, load
 from genax.core.devices import create
-from genax.core.loop import train
-from genax.core.prefetch import Prefetch
 from genax.core.step import make_step, make_steps
+from genax.running.loop import train
+from genax.running.prefetch import Prefetch
 
 
 def bare(run, steps: int) -> float:

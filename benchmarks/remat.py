@@ -11,9 +11,9 @@ import argparse
 
 import jax
 
+from genax.ahead.programs import topology
 from genax.cli.compile import describe
 from genax.cli.experiments import configure, load
-from genax.core.ahead import topology
 from genax.core.errors import GenaxError
 from genax.nn.rematerialise import OFFLOAD
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import jax
 
+from genax.ahead.programs import topology
 from genax.cli.compile import describe
 from genax.cli.experiments import configure, load
-from genax.core.ahead import topology
 
 ROOT = Path(__file__).resolve().parents[1]
 COLUMNS = (

@@ -15,7 +15,7 @@ from etils import epath
 from genax.cli.main import main
 from genax.core import init_state, make_step, override
 from genax.core.config import base_config, flat
-from genax.core.run import Run, stage_data
+from genax.running.run import Run, stage_data
 from tests import experiments
 
 FILES = sorted(

@@ -17,13 +17,13 @@ import jax.numpy as jnp
 
 from genax.core import Evaluator, Experiment, Phase, Stage, Task, base_config
 from genax.core.ranges import AMOUNT, COUNT, Range
-from genax.data.sentence_pairs import SentencePairs
+from genax.data.text.sentence_pairs import SentencePairs
 from genax.nn.optimizers import adamw, warmup_linear
 from genax.transformer.bert import BERT, LinearHead, MaskedLMHead
-from genax.transformer.bert_pretraining import Networks, pretraining_loss
 from genax.transformer.decoder import PARTITION_RULES
 from genax.transformer.presets import BERT_PRESETS
 from genax.transformer.ranges import RANGES as TRANSFORMER
+from genax.transformer.tasks.bert_pretraining import Networks, pretraining_loss
 
 VARIANTS = {
     "cpu": "Shakespeare in minutes on two cores",

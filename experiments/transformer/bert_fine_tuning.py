@@ -24,19 +24,20 @@ import jax.numpy as jnp
 
 from genax.core import Evaluator, Experiment, GenaxError, Phase, Stage, Task, base_config
 from genax.core.ranges import COUNT, Range
-from genax.data.answer_spans import AnswerSpans
-from genax.data.classified_text import ClassifiedText
-from genax.data.examples import CONLL_LABELS
-from genax.data.scored_text import ScoredText
-from genax.data.tagged_text import TaggedText
+from genax.data.text.answer_spans import AnswerSpans
+from genax.data.text.classified_text import ClassifiedText
+from genax.data.text.examples import CONLL_LABELS
+from genax.data.text.scored_text import ScoredText
+from genax.data.text.tagged_text import TaggedText
 from genax.evaluation.answers import answer_scores
 from genax.evaluation.entities import entity_scores
 from genax.evaluation.regression import regression_scores
 from genax.nn.optimizers import adamw, warmup_linear
 from genax.transformer.bert import BERT, LinearHead
 from genax.transformer.decoder import PARTITION_RULES
-from genax.transformer.findings import answer_finder, class_finder, entity_finder, value_finder
-from genax.transformer.fine_tuning import (
+from genax.transformer.presets import BERT_PRESETS
+from genax.transformer.ranges import RANGES as TRANSFORMER
+from genax.transformer.tasks.fine_tuning import (
     Networks,
     RegressionNetworks,
     SpanNetworks,
@@ -48,8 +49,12 @@ from genax.transformer.fine_tuning import (
     tag_logits,
     tag_loss,
 )
-from genax.transformer.presets import BERT_PRESETS
-from genax.transformer.ranges import RANGES as TRANSFORMER
+from genax.transformer.tasks.predictions import (
+    answer_finder,
+    class_finder,
+    entity_finder,
+    value_finder,
+)
 
 VARIANTS = {
     "cpu": "2,000 film reviews in minutes on two cores, from all-MiniLM-L6-v2",

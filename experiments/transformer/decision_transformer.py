@@ -36,19 +36,19 @@ import optax
 
 from genax.core import Experiment, GenaxError, Phase, Stage, Task, base_config, tree
 from genax.core.ranges import AMOUNT, COUNT, POSITIVE, Range
-from genax.data.cartpole import draw_cartpole, lean
-from genax.data.environments import make_environment
-from genax.data.episodes import Rollouts, TfdsEpisodes
-from genax.data.pendulum import swing_up
-from genax.data.trajectories import TrajectoryData
+from genax.data.play.cartpole import draw_cartpole, lean
+from genax.data.play.environments import make_environment
+from genax.data.play.episodes import Rollouts, TfdsEpisodes
+from genax.data.play.pendulum import swing_up
+from genax.data.play.trajectories import TrajectoryData
 from genax.nn.optimizers import check_decay, clip_by_norm
-from genax.transformer.acting import Networks, achieved_returns, action_loss
-from genax.transformer.actions import continuous_actions, numbered_actions, one_hot_actions
 from genax.transformer.atari_decision_transformer import AtariDecisionTransformer
 from genax.transformer.decision_transformer import DecisionTransformer
 from genax.transformer.decoder import PARTITION_RULES
 from genax.transformer.presets import DECISION_TRANSFORMER_PRESETS
 from genax.transformer.ranges import RANGES as TRANSFORMER
+from genax.transformer.tasks.acting import Networks, achieved_returns, action_loss
+from genax.transformer.tasks.actions import continuous_actions, numbered_actions, one_hot_actions
 
 VARIANTS = {
     "cpu": "CartPole in minutes on two cores; needs gymnasium",

@@ -11,13 +11,13 @@ import jax.numpy as jnp
 from genax.core import Experiment, base_config
 from genax.core.ranges import POSITIVE
 from genax.data import TextData
-from genax.data.tokenizers import KINDS
+from genax.data.text.tokenizers import KINDS
 from genax.nn.optimizers import adamw, warmup_cosine
 from genax.nn.rotary import LongContext
-from genax.transformer.language_model import language_model
 from genax.transformer.llama import LLaMA
 from genax.transformer.presets import LLAMA_PRESETS
 from genax.transformer.ranges import RANGES as TRANSFORMER
+from genax.transformer.tasks.language_model import language_model
 
 VARIANTS = {
     "cpu": "Shakespeare by characters in minutes on two cores",

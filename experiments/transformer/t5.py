@@ -15,13 +15,13 @@ import jax.numpy as jnp
 import optax
 
 from genax.core import Experiment, base_config
-from genax.data.text_pairs import TextPairs
+from genax.data.text.text_pairs import TextPairs
 from genax.evaluation.generated_text import rouge_scores
 from genax.nn.optimizers import flat_inverse_sqrt
 from genax.transformer.presets import T5_PRESETS
 from genax.transformer.ranges import RANGES as TRANSFORMER
 from genax.transformer.t5 import T5
-from genax.transformer.translation import translation
+from genax.transformer.tasks.translation import translation
 
 VARIANTS = {
     "cpu": "functions of the standard library to the words of their names, embedded: minutes",

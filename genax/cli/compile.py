@@ -11,13 +11,13 @@ import jax
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from genax.ahead.programs import Compiled, compile_ahead, topology
+from genax.ahead.suggest import Plan, plans
 from genax.cli.experiments import Loaded, configure, load
-from genax.core.ahead import Compiled, compile_ahead, topology
 from genax.core.config import override
 from genax.core.errors import GenaxError
 from genax.core.flops import step_flops
-from genax.core.record import to_json
-from genax.core.suggest import Plan, plans
+from genax.running.record import to_json
 
 DESCRIPTION = """Compile an experiment's train step for a TPU slice that is not here.
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from genax.core.errors import GenaxError
-from genax.core.record import to_json
-from genax.data.cache import cache_folder, is_prepared, set_folder
-from genax.data.known import KNOWN, KnownSet, known_set
+from genax.data.sets.cache import cache_folder, is_prepared, set_folder
+from genax.data.sets.catalogue import KNOWN, KnownSet, known_set
+from genax.running.record import to_json
 
 
 def add_parser(verbs: argparse._SubParsersAction) -> None:
@@ -117,8 +117,8 @@ def _source(known: KnownSet) -> str:
 
 def _prepare(args: argparse.Namespace) -> int:
     # TensorFlow Datasets takes a second to import, which `list` need not wait for.
-    from genax.data.prepare import prepare
-    from genax.data.tfds_sets import PREFIX, prepare_tfds
+    from genax.data.sets.prepare import prepare
+    from genax.data.sets.tfds_sets import PREFIX, prepare_tfds
 
     if args.archive and len(args.names) > 1:
         raise GenaxError("--archive FILE goes with one NAME.")

@@ -18,8 +18,8 @@ from genax.core import Experiment, GenaxError, base_config, override
 from genax.core.config import RANGES, flat
 from genax.core.devices import make_strategy
 from genax.core.ranges import check_ranges
-from genax.core.record import read_run
-from genax.core.run import Run
+from genax.running.record import read_run
+from genax.running.run import Run
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 from genax.cli.experiments import configure, load
-from genax.core.record import to_json
-from genax.core.run import count_parameters
+from genax.running.record import to_json
+from genax.running.run import count_parameters
 
 
 def add_parser(verbs: argparse._SubParsersAction) -> None:

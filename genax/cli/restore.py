@@ -7,9 +7,9 @@ from typing import Any
 from etils import epath
 
 from genax.core import evaluate
-from genax.core.checkpoint import Checkpoints
 from genax.core.errors import GenaxError
-from genax.core.run import Run
+from genax.running.checkpoint import Checkpoints
+from genax.running.run import Run
 
 
 def open_checkpoints(workdir: Any, step: int | None = None) -> tuple[Checkpoints, int]:

@@ -7,12 +7,12 @@ from functools import partial
 
 from genax.cli.evaluate import shown
 from genax.cli.experiments import configure, load
-from genax.core import peers
-from genax.core.checkpoint import load_from
 from genax.core.compilation import keep_programs
 from genax.core.errors import GenaxError
-from genax.core.loop import train
 from genax.core.task import TrainState
+from genax.running import processes
+from genax.running.checkpoint import load_from
+from genax.running.loop import train
 
 DESCRIPTION = """Train an experiment in a folder. The same command resumes it.
 
@@ -64,7 +64,7 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train; 128 plus the signal's number where one interrupted the run."""
     if args.distributed or args.coordinator:
-        peers.connect(
+        processes.connect(
             args.coordinator,
             args.num_processes,
             args.process_id,

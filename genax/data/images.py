@@ -15,11 +15,11 @@ import numpy as np
 from genax.core.data import BatchIterator, Shard
 from genax.core.errors import GenaxError
 from genax.core.ranges import AMOUNT, COUNT, check_fields
-from genax.data import order, pipeline
+from genax.data import pipeline, shuffling
 from genax.data.code_fingerprint import fingerprint_value
 from genax.data.features import check_labels
 from genax.data.pipeline import Batch
-from genax.data.records import ImageFacts, Records, image_facts, open_images
+from genax.data.sets.records import ImageFacts, Records, image_facts, open_images
 
 Example = dict[str, np.ndarray]
 
@@ -104,7 +104,7 @@ class ImageData:
 
         def change(batch: Batch, positions: np.ndarray) -> Batch:
             if self.flip:
-                mirrored = order.coin_flips(positions, seed)[:, None, None, None]
+                mirrored = shuffling.coin_flips(positions, seed)[:, None, None, None]
                 batch["image"] = np.where(mirrored, batch["image"][:, :, ::-1], batch["image"])
             if self.transform is not None:
                 batch = self._transformed(batch, positions, seed)
@@ -165,7 +165,7 @@ class ImageData:
         examples = []
         for number, position in enumerate(positions):
             example = {name: array[number] for name, array in batch.items()}
-            examples.append(self.transform(example, order.generator(int(position), seed)))
+            examples.append(self.transform(example, shuffling.generator(int(position), seed)))
         changed = {name: np.stack([example[name] for example in examples]) for name in batch}
         for name, array in changed.items():
             if array.shape != batch[name].shape or array.dtype != batch[name].dtype:

@@ -11,7 +11,7 @@ import numpy as np
 
 from genax.core.data import BatchIterator, Shard
 from genax.core.errors import GenaxError
-from genax.data.order import consecutive_numbers
+from genax.data.shuffling import consecutive_numbers
 
 Batch = dict[str, np.ndarray]
 Read = Callable[[np.ndarray], Mapping[str, np.ndarray]]

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from genax.core import Evaluator
 from genax.core.task import Batch
-from genax.data.answer_spans import AnswerSpans
+from genax.data.text.answer_spans import AnswerSpans
 
 
 def answer_scores(

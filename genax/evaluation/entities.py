@@ -11,7 +11,7 @@ from jaxtyping import Array
 
 from genax.core import Evaluator, GenaxError
 from genax.core.task import Batch
-from genax.data.tagged_text import UNLABELLED
+from genax.data.text.tagged_text import UNLABELLED
 
 
 def entity_scores(logits: Callable[[Any, Batch], Array], names: Sequence[str]) -> Evaluator:

@@ -9,7 +9,7 @@ import numpy as np
 
 from genax.core import Evaluator, GenaxError
 from genax.core.task import Batch
-from genax.data.text_pairs import TextPairs
+from genax.data.text.text_pairs import TextPairs
 
 _HINT = 'needs {}: python -m pip install -e ".[text]".'
 

@@ -10,14 +10,14 @@ import jax.numpy as jnp
 
 from genax.core import tree
 from genax.core.errors import GenaxError
-from genax.data.text_pairs import END, PAD, START
+from genax.data.text.text_pairs import END, PAD, START
 from genax.interop.fields import ACTIVATIONS
 from genax.nn.gelu import gelu_tanh
 from genax.transformer.bert import BERT
-from genax.transformer.fine_tuning import RegressionNetworks, SpanNetworks
 from genax.transformer.gpt import GPT
 from genax.transformer.llama import LLaMA
 from genax.transformer.t5 import T5
+from genax.transformer.tasks.fine_tuning import RegressionNetworks, SpanNetworks
 from genax.transformer.vit import ViT
 
 Config = dict[str, Any]

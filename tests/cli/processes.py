@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from genax.core.checkpoint import Checkpoints
+from genax.running.checkpoint import Checkpoints
 from tests.cli.command import (
     DEVICES,
     finish,

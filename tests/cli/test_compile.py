@@ -4,11 +4,11 @@ import functools
 
 import pytest
 
+from genax.ahead.costs import traffic
+from genax.ahead.hlo import Program
+from genax.ahead.programs import topology
 from genax.cli.compile import describe, model_flops
 from genax.cli.experiments import configure, load
-from genax.core.ahead import topology
-from genax.core.costs import traffic
-from genax.core.hlo import Program
 from genax.transformer import block
 from genax.transformer.presets import GPT_PRESETS, LLAMA_PRESETS
 from tests.cli.command import TOY, call, succeed

@@ -6,8 +6,8 @@ import shutil
 import numpy as np
 import pytest
 
-from genax.core.checkpoint import Checkpoints
-from genax.data import token_data
+from genax.data.text import token_data
+from genax.running.checkpoint import Checkpoints
 from tests.cli.command import call, succeed, train
 
 EXPERIMENT = "experiments/transformer/bert_fine_tuning.py:smoke-classes"

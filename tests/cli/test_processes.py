@@ -170,12 +170,13 @@ def test_two_folders_are_refused_in_both(tmp_path):
 MEETING = """
 import sys
 from pathlib import Path
-from genax.core import GenaxError, peers
+from genax.core import GenaxError
+from genax.running import processes
 folder, address, number = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-peers.connect(address, 2, number, 10, folder)
+processes.connect(address, 2, number, 10, folder)
 for first, second in (("used", "empty"), ("empty", "used"), ("used", "used"), ("new", "new")):
     try:
-        peers.check_one_folder(folder / (second if number else first))
+        processes.check_one_folder(folder / (second if number else first))
         print("one")
     except GenaxError as error:
         print("two" if "do not share the folder" in str(error) else error)

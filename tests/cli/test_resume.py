@@ -11,7 +11,7 @@ import pytest
 
 from genax.cli.experiments import reopen
 from genax.core import tree
-from genax.core.checkpoint import Checkpoints
+from genax.running.checkpoint import Checkpoints
 from tests.cli.command import (
     TOY,
     finish,

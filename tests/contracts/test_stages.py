@@ -11,11 +11,11 @@ import pytest
 from etils import epath
 
 from genax.core import Experiment, Stage, Task, base_config, make_step, tree
-from genax.core.checkpoint import Checkpoints
 from genax.core.devices import create
-from genax.core.loop import train
-from genax.core.run import Run
 from genax.core.step import init_optimizers
+from genax.running.checkpoint import Checkpoints
+from genax.running.loop import train
+from genax.running.run import Run
 from tests.contracts import batch_norm_gan, harness, llava
 from tests.contracts.rows import BATCH_SIZE, BY_NAME
 from tests.contracts.synthetic import Synthetic

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from genax.core import Stage, make_step, tree
-from genax.core.checkpoint import Checkpoints
 from genax.core.devices import abstract
-from genax.core.policy import Keep
 from genax.core.step import make_steps
+from genax.running.checkpoint import Checkpoints
+from genax.running.policy import Keep
 from tests.contracts import harness
 from tests.contracts.rows import ROWS
 

@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from genax.data.prepare import prepare_set
-
-from . import fakes
+from genax.data.sets.prepare import prepare_set
+from tests.data import fakes
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from genax.data.known import KNOWN, KnownSet
+from genax.data.sets.catalogue import KNOWN, KnownSet
 
 TRAIN, TEST = 50, 13
 

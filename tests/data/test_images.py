@@ -9,10 +9,9 @@ import tensorflow_datasets as tfds
 from genax.core.data import Shard
 from genax.core.errors import GenaxError
 from genax.data import ImageData, TextData
-from genax.data.embedded import load_digits
-from genax.data.tfds_sets import prepare_tfds
-
-from . import fakes
+from genax.data.sets.embedded import load_digits
+from genax.data.sets.tfds_sets import prepare_tfds
+from tests.data import fakes
 
 
 @pytest.mark.parametrize("settings", [{}, {"pad": 2}, {"size": 16}, {"size": 12, "pad": 1}])
@@ -95,12 +94,12 @@ def test_prepared_set_is_read_in_its_order(prepared):
 
 
 def test_large_sets_are_read_by_record(prepared, monkeypatch):
-    monkeypatch.setattr("genax.data.records._MEMORY", 0)
+    monkeypatch.setattr("genax.data.sets.records._MEMORY", 0)
     streamed = ImageData("mnist", flip=True)
     iterator = streamed.train(10, 0, Shard())
     found = [next(iterator) for _ in range(8)]
     assert streamed._records.threads > 1
-    monkeypatch.setattr("genax.data.records._MEMORY", 1 << 30)
+    monkeypatch.setattr("genax.data.sets.records._MEMORY", 1 << 30)
     kept = ImageData("mnist", flip=True)
     assert kept._records.threads == 1
     for batch, expected in zip(found, kept.train(10, 0, Shard()), strict=False):
@@ -295,7 +294,7 @@ def test_other_features_are_no_label(others, has, labelled):
     ],
 )
 def test_labels_that_are_no_class(feature, values, said, memory, labelled, monkeypatch):
-    monkeypatch.setattr("genax.data.records._MEMORY", memory)
+    monkeypatch.setattr("genax.data.sets.records._MEMORY", memory)
     labelled(label=(feature, values))
     data = ImageData("tfds:labelled", "test", classes=3)
     with pytest.raises(GenaxError, match=said):

@@ -4,8 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genax.data import token_data
-from genax.data.answer_spans import AnswerSpans
+from genax.data.text import token_data
+from genax.data.text.answer_spans import AnswerSpans
 from genax.evaluation.answers import answer_scores, best_answers, best_spans, exact_match, word_f1
 
 

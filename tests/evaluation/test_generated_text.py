@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from genax.data import token_data
-from genax.data.text_pairs import TextPairs
+from genax.data.text import token_data
+from genax.data.text.text_pairs import TextPairs
 from genax.evaluation.generated_text import bleu_scores, rouge_scores
 
 EXAMPLES = [

@@ -13,9 +13,9 @@ from safetensors.numpy import load_file, save_file
 from genax.core import GenaxError, tree
 from genax.interop import export_pretrained, load_pretrained
 from genax.interop.describe import describe
-from genax.transformer import bert_pretraining, classification, fine_tuning, translation
 from genax.transformer.bert import BERT, LinearHead, MaskedLMHead
 from genax.transformer.t5 import T5
+from genax.transformer.tasks import bert_pretraining, classification, fine_tuning, translation
 from genax.transformer.vit import ViT
 from tests.cli.command import call, succeed, train
 from tests.interop.agreement import CASES, make_reference

@@ -15,9 +15,10 @@ from genax.interop import export_pretrained, load_pretrained
 from genax.interop.describe import describe
 from genax.interop.outputs import classification_loss, label_loss, span_loss
 from genax.nn.gelu import gelu
-from genax.transformer import networks, translation
+from genax.transformer import networks
 from genax.transformer.gpt import GPT
 from genax.transformer.t5 import T5
+from genax.transformer.tasks import translation
 from genax.transformer.token_range import check_range
 from tests.interop.agreement import CASES, errors, make_reference
 from tests.parity import require

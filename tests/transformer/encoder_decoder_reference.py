@@ -12,11 +12,11 @@ import numpy as np
 
 from genax.core import tree
 from genax.core.step import sums_of
-from genax.data.text_pairs import PAD, START
+from genax.data.text.text_pairs import PAD, START
 from genax.interop.links import Link, dense, flat, norm
 from genax.nn.sinusoids import sinusoids
 from genax.transformer.encoder_decoder import EncoderDecoder
-from genax.transformer.translation import Networks, target_loss
+from genax.transformer.tasks.translation import Networks, target_loss
 from tests.parity import compare, linked, require
 
 CONTEXT, SMOOTHING = 9, 0.1

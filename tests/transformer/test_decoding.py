@@ -14,7 +14,7 @@ from genax.transformer.beam_search import beam_search
 from genax.transformer.decoder import table_scores
 from genax.transformer.decoding import generate, keep_likeliest, likeliest, next_tokens
 from genax.transformer.gpt import GPT
-from genax.transformer.language_model import language_model
+from genax.transformer.tasks.language_model import language_model
 
 NAN, INF = float("nan"), float("inf")
 KEYS = jax.random.split(jax.random.key(0), 3)

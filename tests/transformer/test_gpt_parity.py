@@ -8,7 +8,7 @@ import pytest
 
 from genax.nn.optimizers import adamw, is_decayed
 from genax.transformer.decoding import generate
-from genax.transformer.losses import next_token_loss
+from genax.transformer.tasks.losses import next_token_loss
 from tests.parity import require, stepped
 from tests.transformer.gpt2_reference import convert, make_reference
 

@@ -7,9 +7,9 @@ import pytest
 
 from genax.transformer.gpt import GPT
 from genax.transformer.llama import LLaMA
-from genax.transformer.losses import next_token_loss
 from genax.transformer.networks import Networks
 from genax.transformer.packing import packed_mask, packed_positions
+from genax.transformer.tasks.losses import next_token_loss
 
 SEGMENTS = jnp.array([[1, 1, 1, 2, 2, 3, 0, 0], [4, 4, 4, 4, 4, 4, 4, 4]])
 TOKENS = jnp.asarray(np.random.default_rng(0).integers(0, 19, (2, 8)))

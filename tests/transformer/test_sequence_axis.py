@@ -13,8 +13,8 @@ from genax.core import init_state, make_step
 from genax.core.devices import Jit
 from genax.core.mesh import make_mesh
 from genax.transformer.gpt import GPT
-from genax.transformer.language_model import language_model
 from genax.transformer.llama import LLaMA
+from genax.transformer.tasks.language_model import language_model
 
 # No other size of an activation is 24 or 12, so shapes tell where a device has all tokens.
 LENGTH, BATCH = 24, 4

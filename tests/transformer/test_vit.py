@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from genax.core import override
-from genax.transformer.classification import Networks, show_attention
+from genax.transformer.tasks.classification import Networks, show_attention
 from genax.transformer.vit import ViT, attention_maps
 from tests import experiments
 

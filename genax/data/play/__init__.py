@@ -1,0 +1,1 @@
+"""Environments that are played, and what was played in them."""

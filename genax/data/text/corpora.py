@@ -1,0 +1,100 @@
+"""Text sets as documents, by split; a whole set is held in memory."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from genax.core.errors import GenaxError
+from genax.data.sets.catalogue import known_set
+from genax.data.sets.embedded import load_stdlib
+from genax.data.sets.split_slices import take_split
+from genax.data.sets.tfds_sets import PREFIX, known_builder, read_split, tfds_builder
+from genax.data.text.examples import load_examples
+
+
+def load_corpus(name: str) -> Mapping[str, list[str]]:
+    """All documents of a text set, by split ("train", "validation").
+
+    A set that has no split of its own (Shakespeare) is split by position, as nanoGPT does: the
+    first 90% of the characters train, wherever a document is cut. The test split of labelled
+    texts (IMDB) validates. "tfds:NAME" keeps its splits.
+    Raises GenaxError for an unknown name, a set of another kind, or a set that is not prepared.
+    """
+    if name.startswith(PREFIX):
+        builder = tfds_builder(name)
+        _check_text(name, builder.info.features)
+        splits = builder.info.splits if builder.is_prepared() else ["train"]
+        return {split: _read(builder, name, split) for split in splits}
+    known = known_set(name)
+    if "text" in known.fields:
+        splits = (("train", "train"), ("validation", "test"))
+        return {ours: [e["text"] for e in load_examples(name, split)] for ours, split in splits}
+    if known.kind != "text":
+        use = "images; use ImageData" if known.kind == "image" else "examples; use load_examples"
+        raise GenaxError(f"{name} is a set of {use}.")
+    if not known.packages:
+        return load_stdlib()
+    return split_by_position(_read(known_builder(known), name, "train"))
+
+
+def load_splits(name: str, needed: str) -> Mapping[str, list[str]]:
+    """As `load_corpus`. Raises GenaxError if it has no split or slice `needed`."""
+    corpus = load_corpus(name)
+    take_split(name, needed, corpus)
+    return corpus
+
+
+def training_documents(name: str, corpus: Mapping[str, list[str]]) -> list[str]:
+    """The documents that a tokenizer is trained on. Raises GenaxError if there is no "train"."""
+    if "train" not in corpus:
+        raise GenaxError(
+            f'{name} has no split "train", on which a tokenizer is trained; it has '
+            f"{', '.join(sorted(corpus))}."
+        )
+    return corpus["train"]
+
+
+def fingerprint_corpus(corpus: Mapping[str, Sequence[str]]) -> str:
+    """SHA-256 (hex) over all documents of a text set."""
+    digest = hashlib.sha256()
+    for split, documents in sorted(corpus.items()):
+        digest.update(f"{split} {len(documents)}".encode())
+        for document in documents:
+            digest.update(hashlib.sha256(document.encode(errors="surrogatepass")).digest())
+    return digest.hexdigest()
+
+
+def split_by_position(documents: Sequence[str], fraction: float = 0.9) -> dict[str, list[str]]:
+    """The first `fraction` of all characters as "train", the rest as "validation"."""
+    left = int(fraction * sum(len(document) for document in documents))
+    splits: dict[str, list[str]] = {"train": [], "validation": []}
+    for document in documents:
+        head, tail = document[:left], document[left:]
+        left -= len(head)
+        splits["train"] += [head] if head else []
+        splits["validation"] += [tail] if tail else []
+    return splits
+
+
+def _check_text(name: str, features: Mapping[str, Any]) -> None:
+    if "text" not in features:
+        raise GenaxError(f'{name} has no feature "text"; it has {", ".join(features)}.')
+    feature = features["text"]
+    dtype, shape = getattr(feature, "np_dtype", None), getattr(feature, "shape", None)
+    # TFDS stores one text as an object, genax as an array of bytes.
+    if not ((shape == () and dtype == np.object_) or (shape == (None,) and dtype == np.uint8)):
+        raise GenaxError(f'the feature "text" of {name} is no text but {feature!r}.')
+
+
+def _read(builder: Any, name: str, split: str) -> list[str]:
+    return [_text(example["text"]) for example in read_split(builder, name, split)]
+
+
+def _text(value: Any) -> str:
+    # TFDS gives its own Text features as bytes, and genax's as arrays of bytes.
+    content = value if isinstance(value, bytes) else value.tobytes()
+    return content.decode("utf-8", errors="replace")

@@ -1,0 +1,59 @@
+"""The one tokenizer of a run: loaded from its folder, or made at its start and saved there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from etils import epath
+
+from genax.core.errors import GenaxError
+from genax.data.text.tokenizers import (
+    FILE,
+    Tokenizer,
+    load_tokenizer,
+    read_tokenizer,
+    save_tokenizer,
+)
+
+
+def run_tokenizer(
+    workdir: Any, kind: str, vocab_size: int, make: Callable[[], Tokenizer], save: bool
+) -> Tokenizer:
+    """The tokenizer in workdir, or else a new one, saved there if `save` says so.
+
+    workdir: None makes one and does not save it. make: makes the one of a new run.
+    Raises GenaxError if it is of another kind, or has a number that is not below vocab_size.
+    """
+    path = None if workdir is None else epath.Path(workdir) / FILE
+    if path is not None and path.exists():
+        tokenizer, source = load_tokenizer(workdir), str(path)
+    else:
+        tokenizer, source = make(), "the data's tokenizer"
+    if tokenizer.kind != kind:
+        raise GenaxError(
+            f"{source} is a tokenizer of kind {tokenizer.kind!r} but the experiment asks for "
+            f"{kind!r}; use another workdir, or the old setting."
+        )
+    if tokenizer.size > vocab_size:
+        raise GenaxError(
+            f"{source} of kind {kind!r} has tokens up to number {tokenizer.size - 1}, more than "
+            f"vocab_size={vocab_size} holds; set it to {tokenizer.size} or above."
+        )
+    if path is not None and not path.exists() and save:
+        save_tokenizer(tokenizer, workdir)
+    return tokenizer
+
+
+def pretrained_tokenizer(folder: Any) -> Tokenizer:
+    """The tokenizer.json of a Hugging Face directory, or of a folder that `genax import` wrote.
+
+    Raises GenaxError if there is none.
+    """
+    places = (epath.Path(folder) / FILE, epath.Path(folder) / "hugging_face" / FILE)
+    for path in places:
+        if path.exists():
+            return read_tokenizer(path)
+    raise GenaxError(
+        f"{folder} holds no {FILE}; import a directory that has one, or name another folder."
+    )

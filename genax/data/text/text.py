@@ -1,0 +1,117 @@
+"""Text as training data: random windows of one long string of tokens, as nanoGPT samples them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import jax
+import numpy as np
+
+from genax.core.data import BatchIterator, Shard
+from genax.core.errors import GenaxError
+from genax.core.ranges import COUNT, check_fields
+from genax.data import pipeline
+from genax.data.pipeline import Batch
+from genax.data.sets.split_slices import take_split
+from genax.data.text.corpora import fingerprint_corpus, load_splits, training_documents
+from genax.data.text.run_tokenizer import run_tokenizer
+from genax.data.text.tokenizer_training import train_tokenizer
+from genax.data.text.tokenizers import Tokenizer, join_tokens
+
+
+@dataclass(frozen=True)
+class TextData:
+    """Windows of text: "tokens" int32 [context + 1], the last `context` being the targets.
+
+    name: a text set of `genax data list`. tokenizer: "bytes", "characters" or "bpe".
+    vocab_size: at least as many as the tokenizer has; "bpe" is trained to it.
+    split: "train" or "validation", or a slice of documents such as "train[:10%]"; a tokenizer is
+    made of the whole set all the same. limit: evaluate on the first `limit` windows only.
+    A "tfds:NAME" set has its own splits; its feature "text" is read.
+    """
+
+    name: str
+    tokenizer: str = "characters"
+    context: int = 64
+    vocab_size: int = 256
+    split: str = "train"
+    limit: int | None = None
+    _encoded: dict[str, np.ndarray] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def __post_init__(self):
+        check_fields(self, context=COUNT, vocab_size=COUNT, limit=COUNT)
+
+    @property
+    def element(self) -> Mapping[str, jax.ShapeDtypeStruct]:
+        """Shape and dtype of one window; reads no data."""
+        return {"tokens": jax.ShapeDtypeStruct((self.context + 1,), np.int32)}
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over the whole corpus and everything that changes a window or the order."""
+        how = (self.name, self.tokenizer, self.context, self.vocab_size, self.split, self.limit)
+        return hashlib.sha256(f"{how} {fingerprint_corpus(self._corpus)}".encode()).hexdigest()
+
+    def train(self, batch_size: int, seed: int, shard: Shard, workdir: Any = None) -> BatchIterator:
+        """Endless batches "tokens" [b, context + 1] and "id" [b], the window's first token.
+
+        Windows start anywhere, each start once before any comes again. The tokenizer is loaded
+        from `workdir`, or made and saved there; without a workdir it is made and not saved.
+        """
+        tokens = self._tokens(self.get_tokenizer(workdir, save=shard.number == 0))
+        starts = len(tokens) - self.context
+        return pipeline.train_batches(
+            lambda ids: self._windows(tokens, ids), starts, batch_size, seed, shard
+        )
+
+    def evaluate(
+        self, batch_size: int, shard: Shard, workdir: Any = None
+    ) -> Iterator[Mapping[str, np.ndarray]]:
+        """Consecutive windows, so that every token but the first is a target once; then "mask".
+
+        The remainder that fills no window at the end of the split is left out.
+        """
+        tokens = self._tokens(self.get_tokenizer(workdir, save=shard.number == 0))
+        windows = (len(tokens) - 1) // self.context
+        windows = windows if self.limit is None else min(self.limit, windows)
+        batches = pipeline.evaluation_batches(
+            lambda ids: self._windows(tokens, ids * self.context), windows, batch_size, shard
+        )
+        return ({**batch, "id": batch["id"] * self.context} for batch in batches)
+
+    def get_tokenizer(self, workdir: Any = None, save: bool = False) -> Tokenizer:
+        """The run's tokenizer, or the one that a new run would make; see `run_tokenizer`."""
+        make = lambda: self._new_tokenizer  # noqa: E731
+        return run_tokenizer(workdir, self.tokenizer, self.vocab_size, make, save)
+
+    @cached_property
+    def _corpus(self) -> Mapping[str, list[str]]:
+        return load_splits(self.name, self.split)
+
+    @cached_property
+    def _new_tokenizer(self) -> Tokenizer:
+        corpus = self._corpus
+        held_out = [text for split in corpus if split != "train" for text in corpus[split]]
+        documents = [] if self.tokenizer == "bytes" else training_documents(self.name, corpus)
+        return train_tokenizer(self.tokenizer, documents, self.vocab_size, held_out)
+
+    def _tokens(self, tokenizer: Tokenizer) -> np.ndarray:
+        key = tokenizer.to_json()
+        if key not in self._encoded:
+            documents = take_split(self.name, self.split, self._corpus)
+            self._encoded[key] = join_tokens(tokenizer.encode_all(documents), tokenizer)
+        tokens = self._encoded[key]
+        if len(tokens) <= self.context:
+            raise GenaxError(
+                f"the {self.split} split of {self.name} has {len(tokens)} tokens, too few for a "
+                f"context of {self.context}; choose a smaller context."
+            )
+        return tokens
+
+    def _windows(self, tokens: np.ndarray, starts: np.ndarray) -> Batch:
+        return {"tokens": tokens[starts[:, None] + np.arange(self.context + 1)].astype(np.int32)}

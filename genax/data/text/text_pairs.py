@@ -1,0 +1,81 @@
+"""Pairs of texts, a source and its target: translations, summaries."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from genax.data.features import TEXT, check_features
+from genax.data.text.token_data import Example, TokenData, padded, spec
+from genax.data.text.tokenizers import Subwords
+
+# Numbers of the special tokens of a "bpe" for pairs.
+PAD, START, END = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class TextPairs(TokenData):
+    """Both texts in one vocabulary: Vaswani et al. 2017, section 5.1.
+
+    "source" int32 [context]: text, end. "target" int32 [target_length + 1]: start, text, end. What
+    is beyond is padding, of number 0. In training, pairs that do not fit are left out, with a
+    warning that counts them; in evaluation they are cut. source, target: names in the examples.
+    target_context: of targets that are shorter than sources; 0 is as for these.
+    """
+
+    tokenizer: str = "bpe"
+    source: str = "source"
+    target: str = "target"
+    target_context: int = 0
+
+    @property
+    def target_length(self) -> int:
+        """Tokens of a target, its end included."""
+        return self.target_context or self.context
+
+    @property
+    def specials(self) -> Sequence[str]:
+        """Padding, start, end."""
+        return ("<pad>", "<s>", "</s>")
+
+    @property
+    def element(self) -> Mapping[str, jax.ShapeDtypeStruct]:
+        """Shape and dtype of one row's arrays; reads no data."""
+        return {"source": spec((self.context,)), "target": spec((self.target_length + 1,))}
+
+    def check(self, examples: Sequence[Example]) -> None:
+        """Raise GenaxError for examples without both texts."""
+        check_features(examples, {self.source: TEXT, self.target: TEXT}, self.origin)
+
+    def texts(self, examples: Sequence[Example]) -> Iterable[str]:
+        """What a new tokenizer is trained on."""
+        return (example[side] for example in examples for side in (self.source, self.target))
+
+    def encode_sources(self, tokenizer: Subwords, texts: Sequence[str]) -> np.ndarray:
+        """Rows "source" of texts, cut where they are too long."""
+        rows = [[*row[: self.context - 1], END] for row in tokenizer.encode_all(texts)]
+        return padded(rows, self.context, PAD)
+
+    def encode(self, tokenizer: Subwords, examples: Sequence[Example]) -> Mapping[str, np.ndarray]:
+        """Rows [n, ...]."""
+        sources = tokenizer.encode_all([example[self.source] for example in examples])
+        targets = tokenizer.encode_all([example[self.target] for example in examples])
+        length, size = self.context, self.target_length
+        pairs = list(zip(sources, targets, strict=True))
+        if self.split == "train":
+            fitting = [(s, t) for s, t in pairs if len(s) < length and len(t) < size]
+            if len(fitting) < len(pairs):
+                warnings.warn(
+                    f"{len(pairs) - len(fitting)} of {len(pairs)} pairs of {self.name} exceed "
+                    f"contexts of {length} and {size} and are left out.",
+                    stacklevel=2,
+                )
+            pairs = fitting
+        return {
+            "source": padded([[*s[: length - 1], END] for s, _ in pairs], length, PAD),
+            "target": padded([[START, *t[: size - 1], END] for _, t in pairs], size + 1, PAD),
+        }

@@ -1,0 +1,1 @@
+"""What one run is: its folder, loop, checkpoints, logs and processes."""

@@ -1,0 +1,257 @@
+"""Opening a run: what is checked, refused, restored or created before the first step."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import filelock
+import jax
+from etils import epath
+
+from genax.core.config import RANGES, flat
+from genax.core.data import Data
+from genax.core.devices import Strategy, abstract, create, make_strategy
+from genax.core.errors import GenaxError
+from genax.core.ranges import check_ranges
+from genax.core.step import init_optimizers, init_state, make_step
+from genax.core.task import Experiment, Task, TrainState
+from genax.running import processes
+from genax.running.checkpoint import Checkpoints, load_from
+from genax.running.policy import Keep, parse_best
+from genax.running.profile import parse_steps
+from genax.running.record import check_same_run, make_record, read_run, write_json
+
+
+@dataclass(frozen=True)
+class Run:
+    """An experiment with its settings, in a folder, on the devices at hand.
+
+    source: path of the experiment's file and its variant, by which a folder knows its run.
+    devices: None is all at hand.
+    """
+
+    experiment: Experiment
+    config: Mapping[str, Any]
+    workdir: epath.Path
+    source: tuple[str, str]
+    devices: Sequence[jax.Device] | None = None
+
+    @property
+    def task(self) -> Task:
+        """The experiment's task."""
+        return self.experiment.task
+
+    @cached_property
+    def strategy(self) -> Strategy:
+        """How the step meets the devices."""
+        return make_strategy(self.config["parallel"], self.task.rules, self.devices)
+
+    @property
+    def primary(self) -> bool:
+        """Whether this process is the one that writes."""
+        return jax.process_index() == 0
+
+    @property
+    def total(self) -> int:
+        """Steps of the whole run."""
+        steps = self.config["steps"]
+        return min(steps, self.task.total_steps or steps)
+
+    @property
+    def keep(self) -> Keep:
+        """Which checkpoints stay."""
+        config = self.config
+        return Keep(config["keep"], config["keep_every"], parse_best(config["keep_best"]))
+
+    @property
+    def profile(self) -> tuple[int, int] | None:
+        """The first and last step to trace."""
+        return parse_steps(self.config["profile"], self.total)
+
+    @property
+    def eval_batch_size(self) -> int:
+        """The evaluation's global batch size: as set, or the next that the devices divide."""
+        shards = self.strategy.shards
+        return -(-self.config["eval_batch_size"] // shards) * shards
+
+    @cached_property
+    def datas(self) -> tuple[Data, ...]:
+        """Training data of each stage."""
+        return stage_data(self.experiment)
+
+    def initial(self, stage: int = 0) -> TrainState:
+        """The state before the first step, with the optimizers of a stage."""
+        elements = tuple(data.element for data in self.datas)
+        return init_state(self.task, self.config["seed"], elements, stage)
+
+    def abstract(self, stage: int = 0) -> TrainState:
+        """Shapes, dtypes and places of that state."""
+        return abstract(partial(self.initial, stage), self.strategy)
+
+    def shapes(self, stage: int = 0) -> TrainState:
+        """Shapes and dtypes of that state."""
+        return jax.eval_shape(partial(self.initial, stage))
+
+    def abstract_batch(self, stage: int = 0) -> dict[str, jax.ShapeDtypeStruct]:
+        """Shapes and dtypes of a global batch."""
+        return {
+            name: jax.ShapeDtypeStruct((self.config["batch_size"], *spec.shape), spec.dtype)
+            for name, spec in self.datas[stage].element.items()
+        }
+
+    def check(self) -> None:
+        """Raises GenaxError where the settings do not fit each other or the devices."""
+        config, stages = self.config, self.task.stages
+        check_ranges(flat(config), RANGES)
+        size, parts = config["batch_size"], self.strategy.shards * config["accumulate"]
+        if size % parts:
+            raise GenaxError(
+                f"config.batch_size={size} is not divisible by {self.strategy.shards} batch shards "
+                f"times {config['accumulate']} microbatches; {(size // parts + 1) * parts} is."
+            )
+        _ = self.strategy.part  # which there is where the processes can read parts of one size
+        self._check_saving()
+        k = config["steps_per_call"]
+        lengths = [stage.steps for stage in stages if stage.steps is not None]
+        for length in [self.total, *lengths]:
+            if length % k:
+                raise GenaxError(
+                    f"config.steps_per_call={k} does not divide {length} steps of a run or stage; "
+                    f"{math.gcd(k, length)} does."
+                )
+
+    def check_losses(self) -> None:
+        """Raises GenaxError if a stage has a loss that cannot be computed by microbatches."""
+        accumulate = self.config["accumulate"]
+        for stage in range(len(self.task.stages)) if accumulate > 1 else ():
+            step = make_step(self.task, stage, accumulate)
+            jax.eval_shape(step, self.shapes(stage), self.abstract_batch(stage))
+
+    def _check_saving(self) -> None:
+        config, best, _ = self.config, self.keep.best, self.profile
+        if config["checkpoint_minutes"] and jax.process_count() > 1 and not config["log_every"]:
+            raise GenaxError(
+                "config.checkpoint_minutes is looked at when several processes log; set "
+                "config.log_every."
+            )
+        phases = [phase.name for stage in self.task.stages for phase in stage.phases]
+        groups = phases + ["eval"] * bool(self.task.evaluators)
+        if best and best.group not in groups:
+            raise GenaxError(
+                f"config.keep_best: nothing measures {best.name}; a metric begins with one of "
+                f"{', '.join(f'{group}/' for group in groups)}."
+            )
+
+    def lock(self) -> contextlib.AbstractContextManager:
+        """Keeps other runs out of the folder; raises GenaxError where one is in it."""
+        if "://" in str(self.workdir):
+            return contextlib.nullcontext()
+        held: Any = contextlib.nullcontext() if not self.primary else self._held()
+        if not processes.agreed(held is not None):
+            raise GenaxError(f"another run is training in {self.workdir}.")
+        return held
+
+    def _held(self) -> contextlib.AbstractContextManager | None:
+        self.workdir.mkdir(parents=True, exist_ok=True)
+        try:
+            return filelock.FileLock(str(self.workdir / "lock")).acquire(blocking=False)
+        except filelock.Timeout:
+            return None
+
+    def record(self) -> dict[str, Any]:
+        """The run's JSON record; reads the data's fingerprints.
+
+        Raises GenaxError where data is missing, that of the evaluation too.
+        """
+        if self.experiment.evaluation is not None and self.task.evaluators:
+            self.experiment.evaluation.fingerprint()
+        prints = [data.fingerprint() for data in dict.fromkeys(self.datas)]
+        counts = count_parameters(self.experiment)
+        return make_record(*self.source, self.config, prints, counts)
+
+    def begin(
+        self,
+        checkpoints: Checkpoints,
+        record: Mapping[str, Any],
+        from_step: int | None = None,
+        change: Callable[[TrainState], TrainState] | None = None,
+    ) -> tuple[TrainState, Any, list[str]]:
+        """The state to train from, the position in its data (None: the start), and what to say.
+
+        from_step: continue from this checkpoint and set later ones aside; None is the newest.
+        change: is applied to the initial state of a new run, such as a partial load.
+        Raises GenaxError where the folder holds another run, or a damaged checkpoint.
+        """
+        steps = checkpoints.steps
+        if from_step is not None and from_step not in steps:
+            raise GenaxError(f"{self.workdir} has no checkpoint of step {from_step}, but {steps}.")
+        if not steps:
+            found = read_run(self.workdir)
+            if found is not None:
+                check_same_run(found, record, self.workdir)
+            state, says = create(self.initial, self.strategy), []
+            for folder, names in self.experiment.pretrained.items():
+                state, report = load_from(folder, state, names)
+                says.append(f"from {folder}: {report}")
+            if change is not None:
+                state = change(state)
+            self._write(record)
+            return state, None, says
+        step = steps[-1] if from_step is None else from_step
+        saved = checkpoints.record(step)
+        changed = check_same_run(saved["run"], record, self.workdir)
+        if step > self.total:
+            raise GenaxError(
+                f"{self.workdir} is at step {step}, beyond the {self.total} asked for; ask "
+                "for more (config.steps), or go on from an earlier checkpoint (--from-step)."
+            )
+        if change is not None:
+            raise GenaxError(f"{self.workdir} has checkpoints; a partial load starts a new run.")
+        stage, start = self.task.stage_at(step)
+        k, length = self.config["steps_per_call"], self.task.stages[stage].steps
+        end = self.total if length is None else min(self.total, start + length)
+        if (end - step) % k:
+            raise GenaxError(
+                f"config.steps_per_call={k} does not divide the steps {step} to {end} that are "
+                f"left; {math.gcd(k, end - step)} does."
+            )
+        state = checkpoints.restore(step, self.abstract(stage))
+        says = [f"resuming at step {step}"] + [f"changed setting {line}" for line in changed]
+        if self.primary:
+            checkpoints.clean()
+        says += [f"set aside {path}" for path in checkpoints.set_aside(after=step)]
+        # What was measured stays until it is measured again, which a finished run never does.
+        self._write({**saved["run"], **record})
+        return state, saved["position"], says
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        if self.primary:
+            self.workdir.mkdir(parents=True, exist_ok=True)
+            write_json(self.workdir / "run.json", record)
+
+    def next_stage(self, state: TrainState, stage: int) -> TrainState:
+        """The state at the beginning of a stage: its optimizers fresh, all else carried over."""
+        places = jax.tree.map(lambda leaf: leaf.sharding, self.abstract(stage).opt_state)
+        fresh = jax.jit(partial(init_optimizers, self.task, stage), out_shardings=places)
+        return state.replace(opt_state=fresh(state.params))
+
+
+def stage_data(experiment: Experiment) -> tuple[Data, ...]:
+    """The training data of each stage; one given serves all. Raises GenaxError for other counts."""
+    datas, stages = experiment.data, len(experiment.task.stages)
+    datas = datas if isinstance(datas, tuple) else (datas,) * stages
+    if len(datas) != stages:
+        raise GenaxError(f"the experiment gives {len(datas)} data sets for {stages} stages.")
+    return datas
+
+
+def count_parameters(experiment: Experiment) -> dict[str, int]:
+    """Number of parameters by network; nothing is allocated."""
+    elements = tuple(data.element for data in stage_data(experiment))
+    params = jax.eval_shape(lambda: init_state(experiment.task, 0, elements)).params
+    return {name: sum(x.size for x in jax.tree.leaves(net)) for name, net in params.items()}

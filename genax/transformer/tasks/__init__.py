@@ -1,0 +1,1 @@
+"""What Transformers are trained for and scored by."""
