@@ -25,3 +25,18 @@ def test_chips_by_what_they_call_themselves(kind, name):
 )
 def test_chips_with_other_figures(kind):
     assert chip_of(kind) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "cells"),
+    [
+        ("TPU v4", 8 * 128**2),
+        ("TPU v5", 8 * 128**2),
+        ("TPU v5 lite", 4 * 128**2),
+        ("TPU v6 lite", 4 * 256**2),
+    ],
+)
+def test_the_clock_gives_the_peak(kind, cells):
+    """A multiply-add for each cell of its matrix units in each cycle."""
+    chip = chip_of(kind)
+    assert 2 * cells * chip.clock == pytest.approx(chip.flops, rel=2e-3)
