@@ -16,8 +16,8 @@ from genax.ahead.suggest import Plan, plans
 from genax.cli.experiments import Loaded, configure, load
 from genax.core.config import override
 from genax.core.errors import GenaxError
+from genax.core.files import to_json
 from genax.core.flops import step_flops
-from genax.running.record import to_json
 
 DESCRIPTION = """Compile an experiment's train step for a TPU slice that is not here.
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from genax.core.errors import GenaxError
+from genax.core.files import to_json
 from genax.data.sets.cache import cache_folder, is_prepared, set_folder
 from genax.data.sets.catalogue import KNOWN, KnownSet, known_set
-from genax.running.record import to_json
 
 
 def add_parser(verbs: argparse._SubParsersAction) -> None:
@@ -122,6 +122,11 @@ def _prepare(args: argparse.Namespace) -> int:
 
     if args.archive and len(args.names) > 1:
         raise GenaxError("--archive FILE goes with one NAME.")
+    if args.archive and args.names[0].startswith(PREFIX):
+        raise GenaxError(
+            f"--archive FILE is for the sets of `genax data list`; TensorFlow Datasets takes what "
+            f"{args.names[0]} needs by hand from its own folder, manual_dir."
+        )
     for name in args.names:
         if not name.startswith(PREFIX):
             known_set(name)

@@ -12,7 +12,7 @@ from genax.cli.restore import restore_variables
 from genax.core import evaluate
 from genax.core.compilation import keep_programs
 from genax.core.errors import GenaxError
-from genax.running.record import to_json
+from genax.core.files import to_json
 
 
 def add_parser(verbs: argparse._SubParsersAction) -> None:

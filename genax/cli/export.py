@@ -10,10 +10,10 @@ from genax.cli.experiments import reopen
 from genax.cli.import_ import FOLDER
 from genax.cli.restore import open_checkpoints, restore_variables
 from genax.core import tree
+from genax.core.files import read_json
 from genax.data.text.tokenizers import FILE, Subwords, read_tokenizer
 from genax.interop import export_pretrained
 from genax.interop.describe import describe
-from genax.running.record import read_json
 
 
 def add_parser(verbs: argparse._SubParsersAction) -> None:

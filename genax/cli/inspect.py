@@ -7,7 +7,7 @@ import argparse
 from genax.cli.restore import open_checkpoints
 from genax.core import tree
 from genax.core.config import flat
-from genax.running.record import to_json
+from genax.core.files import to_json
 
 
 def add_parser(verbs: argparse._SubParsersAction) -> None:

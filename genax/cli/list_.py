@@ -8,7 +8,7 @@ from typing import Any
 
 from genax.cli.experiments import import_file, is_experiment, roots
 from genax.core.errors import GenaxError
-from genax.running.record import to_json
+from genax.core.files import to_json
 
 
 def add_parser(verbs: argparse._SubParsersAction) -> None:

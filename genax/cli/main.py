@@ -19,7 +19,16 @@ VERBS = (list_, train, sample, evaluate, inspect, params, compile_, data, import
 
 # What a user can put right: a full disk, quota or limit, and places of others.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
+_CLOSED = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.EEXIST,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from genax.cli.experiments import configure, load
-from genax.running.record import to_json
+from genax.core.files import to_json
 from genax.running.run import count_parameters
 
 

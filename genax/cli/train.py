@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from functools import partial
 
 from genax.cli.evaluate import shown
 from genax.cli.experiments import configure, load
 from genax.core.compilation import keep_programs
 from genax.core.errors import GenaxError
-from genax.core.task import TrainState
 from genax.running import processes
-from genax.running.checkpoint import load_from
 from genax.running.loop import train
 
 DESCRIPTION = """Train an experiment in a folder. The same command resumes it.
@@ -79,8 +76,8 @@ def run(args: argparse.Namespace) -> int:
     config = configure(loaded, args.settings)
     keep_programs(config.compile_cache)
     opened = loaded.run(config, args.workdir)
-    change = partial(_start_from, args.init_from, _names(args.map)) if args.init_from else None
-    outcome = train(opened, args.from_step, change, args.began)
+    init_from = {args.init_from: _names(args.map)} if args.init_from else None
+    outcome = train(opened, args.from_step, init_from, args.began)
     if outcome.signal is not None and not outcome.step:
         print("interrupted before the first step; the same command starts it again.")
         return 128 + outcome.signal
@@ -98,9 +95,3 @@ def _names(pairs: list[str]) -> dict[str, str]:
         if "=" not in pair:
             raise GenaxError(f"--map {pair} is not OLD=NEW.")
     return dict(pair.split("=", 1) for pair in pairs) or {"params": "params"}
-
-
-def _start_from(source: str, names: dict[str, str], state: TrainState) -> TrainState:
-    state, report = load_from(source, state, names)
-    print(report)
-    return state

@@ -14,7 +14,7 @@ from etils import epath
 from tqdm import tqdm
 
 from genax.core.errors import GenaxError
-from genax.running.record import to_json, write_text
+from genax.core.files import to_json, write_text
 from genax.running.weights_and_biases import start_wandb
 
 # In an object store the log is so much behind at most; a checkpoint brings it up to date.

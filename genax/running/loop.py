@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from genax.core import evaluate as evaluation
 from genax.core.compilation import compiled
 from genax.core.errors import GenaxError
+from genax.core.files import write_json
 from genax.core.flops import matmul_peak, step_flops
 from genax.core.step import make_step, make_steps
 from genax.core.task import TrainState
@@ -25,8 +26,8 @@ from genax.running.logging import Logger, NoLogger
 from genax.running.policy import Minutes
 from genax.running.prefetch import Prefetch
 from genax.running.profile import Profile
-from genax.running.record import what_runs, write_json
-from genax.running.run import Run
+from genax.running.record import what_runs
+from genax.running.run import Pretrained, Run
 from genax.running.timing import Times
 from genax.running.watch import Watch
 from genax.running.weights_and_biases import check_wandb
@@ -44,12 +45,13 @@ class Outcome:
 def train(
     run: Run,
     from_step: int | None = None,
-    change: Callable[[TrainState], TrainState] | None = None,
+    init_from: Pretrained | None = None,
     began: float | None = None,
 ) -> Outcome:
     """Train to the end, from the newest checkpoint or from the start (see `Run.begin`).
 
     The end checkpoints, samples and evaluates. A signal to terminate saves and returns.
+    init_from: what a new run takes besides `Experiment.pretrained`, in its form.
     began: when the command did, by time.monotonic.
     Raises GenaxError for what a user can put right.
     """
@@ -58,20 +60,20 @@ def train(
     run.check_losses()
     record = run.record()
     with processes.watched(run.workdir):
-        processes.check_alike(what_runs(record, from_step))
+        processes.check_alike(what_runs(record, from_step, run.pretrained(init_from)))
         check_wandb(run.config["wandb"])
         processes.check_one_folder(run.workdir)
         # A signal that comes while the last checkpoint is finished must not end that either.
         with run.lock(), Interrupt() as interrupt:
-            outcome = _train(run, record, from_step, change, began, interrupt)
+            outcome = _train(run, record, from_step, init_from, began, interrupt)
             processes.meet("the run's end")
             return outcome
 
 
-def _train(run: Run, record: dict, from_step, change, began: float, interrupt: Interrupt):
+def _train(run: Run, record: dict, from_step, init_from, began: float, interrupt: Interrupt):
     checkpoints = Checkpoints(run.workdir, run.keep)
     with closing(checkpoints), processes.watched(run.workdir):
-        state, position, says = run.begin(checkpoints, record, from_step, change)
+        state, position, says = run.begin(checkpoints, record, from_step, init_from)
         step = int(state.step)
         logger = (
             Logger(run.workdir, step, run.total, run.config["wandb"], dict(run.config))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import platform
 import subprocess
 import time
@@ -15,8 +13,9 @@ from typing import Any
 import jax
 from etils import epath
 
-from genax.core.config import difference, flat
+from genax.core.config import difference
 from genax.core.errors import GenaxError
+from genax.core.files import read_json, to_json
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 
@@ -49,11 +48,18 @@ def make_record(
     }
 
 
-def what_runs(record: Mapping[str, Any], from_step: int | None) -> str:
-    """What must be the same in all processes of a run, whose checkouts may lie elsewhere."""
+def what_runs(
+    record: Mapping[str, Any], from_step: int | None, pretrained: Mapping[str, Any]
+) -> str:
+    """What must be the same in all processes of a run, whose checkouts may lie elsewhere.
+
+    pretrained: what a new run starts with, see `Run.pretrained`.
+    """
     names = ("variant", "config", "data", "parameters", "versions")
     same = {name: record[name] for name in names}
     same |= {"experiment": Path(record["experiment"]).name, "from_step": from_step}
+    # In their order, which decides what a parameter is in the end.
+    same |= {"pretrained": [[folder, list(names.items())] for folder, names in pretrained.items()]}
     return to_json(same, sort_keys=True)
 
 
@@ -98,44 +104,6 @@ def read_run(workdir: epath.PathLike) -> dict[str, Any] | None:
                 "it and let `genax train` write it again."
             )
     return found
-
-
-def read_json(path: epath.PathLike) -> dict[str, Any]:
-    """The JSON object in a file; raises GenaxError if it holds anything else."""
-    try:
-        found = json.loads(epath.Path(path).read_text())
-    except (ValueError, RecursionError) as error:
-        raise GenaxError(f"{path} is not readable as JSON ({error}); restore it.") from error
-    if not isinstance(found, dict):
-        raise GenaxError(f"{path} holds no JSON object; restore it.")
-    return found
-
-
-def to_json(value: Mapping[str, Any], **options: Any) -> str:
-    """JSON text; raises GenaxError for NaN and infinity, which JSON does not have."""
-    try:
-        return json.dumps(value, allow_nan=False, **options)
-    except ValueError:
-        wrong = [f"{name}={leaf}" for name, leaf in flat(value).items() if not _finite(leaf)]
-        raise GenaxError(f"{', '.join(wrong)} is no finite number; give one.") from None
-
-
-def _finite(value: Any) -> bool:
-    if isinstance(value, list | tuple):
-        return all(map(_finite, value))
-    return not isinstance(value, float) or math.isfinite(value)
-
-
-def write_json(path: epath.Path, value: Mapping[str, Any]) -> None:
-    """`write_text` of a JSON value."""
-    write_text(path, to_json(value, indent=1) + "\n")
-
-
-def write_text(path: epath.Path, text: str) -> None:
-    """Replace a file in one move, so that nobody, killed or reading, ever leaves or sees half."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    partial.replace(path)
 
 
 def _versions() -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -17,6 +17,7 @@ from genax.core.config import RANGES, flat
 from genax.core.data import Data
 from genax.core.devices import Strategy, abstract, create, make_strategy
 from genax.core.errors import GenaxError
+from genax.core.files import write_json
 from genax.core.ranges import check_ranges
 from genax.core.step import init_optimizers, init_state, make_step
 from genax.core.task import Experiment, Task, TrainState
@@ -24,7 +25,10 @@ from genax.running import processes
 from genax.running.checkpoint import Checkpoints, load_from
 from genax.running.policy import Keep, parse_best
 from genax.running.profile import parse_steps
-from genax.running.record import check_same_run, make_record, read_run, write_json
+from genax.running.record import check_same_run, make_record, read_run
+
+# By folder, old paths to new ones.
+Pretrained = Mapping[str, Mapping[str, str]]
 
 
 @dataclass(frozen=True)
@@ -174,17 +178,21 @@ class Run:
         counts = count_parameters(self.experiment)
         return make_record(*self.source, self.config, prints, counts)
 
+    def pretrained(self, init_from: Pretrained | None = None) -> dict[str, Mapping[str, str]]:
+        """What a new run starts with: by folder, old paths to new ones, `init_from` last."""
+        return {**self.experiment.pretrained, **(init_from or {})}
+
     def begin(
         self,
         checkpoints: Checkpoints,
         record: Mapping[str, Any],
         from_step: int | None = None,
-        change: Callable[[TrainState], TrainState] | None = None,
+        init_from: Pretrained | None = None,
     ) -> tuple[TrainState, Any, list[str]]:
         """The state to train from, the position in its data (None: the start), and what to say.
 
         from_step: continue from this checkpoint and set later ones aside; None is the newest.
-        change: is applied to the initial state of a new run, such as a partial load.
+        init_from: what a new run takes besides `Experiment.pretrained`, in its form.
         Raises GenaxError where the folder holds another run, or a damaged checkpoint.
         """
         steps = checkpoints.steps
@@ -195,11 +203,9 @@ class Run:
             if found is not None:
                 check_same_run(found, record, self.workdir)
             state, says = create(self.initial, self.strategy), []
-            for folder, names in self.experiment.pretrained.items():
+            for folder, names in self.pretrained(init_from).items():
                 state, report = load_from(folder, state, names)
                 says.append(f"from {folder}: {report}")
-            if change is not None:
-                state = change(state)
             self._write(record)
             return state, None, says
         step = steps[-1] if from_step is None else from_step
@@ -210,7 +216,7 @@ class Run:
                 f"{self.workdir} is at step {step}, beyond the {self.total} asked for; ask "
                 "for more (config.steps), or go on from an earlier checkpoint (--from-step)."
             )
-        if change is not None:
+        if init_from:
             raise GenaxError(f"{self.workdir} has checkpoints; a partial load starts a new run.")
         stage, start = self.task.stage_at(step)
         k, length = self.config["steps_per_call"], self.task.stages[stage].steps

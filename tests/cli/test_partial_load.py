@@ -33,7 +33,7 @@ def test_all_parameters_and_their_averages(source, tmp_path):
     assert result.code == 0, result.err
     for name in ("Dense_0/kernel", "Dense_0/bias", "Dense_1/kernel", "Dense_1/bias"):
         assert f"params/regressor/{name}" in result.out.splitlines()[0]
-    assert result.out.startswith("taken 4: ")
+    assert result.out.startswith(f"from {source}: taken 4: ")
     given, had = arrays(tmp_path), arrays(source)
     for path in had:
         if path.startswith(LAYER):
@@ -47,7 +47,7 @@ def test_one_layer_by_name(source, tmp_path):
     result = start_from(source, tmp_path, f"{LAYER}={LAYER}")
     assert result.code == 0, result.err
     taken, left, kept = result.out.splitlines()[:3]
-    assert taken == f"taken 2: {LAYER}/bias, {LAYER}/kernel"
+    assert taken == f"from {source}: taken 2: {LAYER}/bias, {LAYER}/kernel"
     assert left.startswith("left in the source ")
     assert "params/regressor/Dense_1/kernel" in left
     assert "opt_state/fit" in left

@@ -7,7 +7,8 @@ import math
 import pytest
 
 from genax.core import GenaxError
-from genax.running.record import check_same_run, read_run, to_json, what_runs
+from genax.core.files import to_json
+from genax.running.record import check_same_run, read_run, what_runs
 from tests.cli.command import ROOT
 
 RECORD = {"experiment": "a.py", "variant": "cpu", "config": {"rate": 1.0}, "data": ["b"]}
@@ -48,7 +49,13 @@ def test_numbers_that_json_does_not_have(number):
         to_json({"step": 1, "config": {"betas": (0.5, number)}})
     record = RECORD | {"config": {"rate": number}, "parameters": {}, "versions": {}}
     with pytest.raises(GenaxError, match=f"config.rate={number} is no finite number"):
-        what_runs(record, None)
+        what_runs(record, None, {})
+
+
+def test_what_a_new_run_starts_with_is_the_same_in_all_processes():
+    record = RECORD | {"parameters": {}, "versions": {}}
+    starts = [{}, {"a": {"params": "params"}}, {"b": {"params": "params"}}, {"a": {"x": "params"}}]
+    assert len({what_runs(record, None, start) for start in starts}) == len(starts)
 
 
 def test_no_json_is_written_that_others_cannot_read():

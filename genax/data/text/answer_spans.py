@@ -116,7 +116,7 @@ class AnswerSpans(TokenData):
             for start in range(0, max(1, len(tokens) - room + step), step):
                 window = tokens[start : start + room]
                 held = len(inside) and start <= inside[0] and inside[-1] < start + room
-                if answers and not held and self.split == "train":
+                if answers and not held and self.is_training:
                     continue
                 shift = len(head) - start
                 rows.append([*head, *window, last])

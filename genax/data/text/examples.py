@@ -12,6 +12,7 @@ import numpy as np
 from genax.core.errors import GenaxError
 from genax.data.sets.cache import fingerprint_folder
 from genax.data.sets.catalogue import KNOWN, known_set
+from genax.data.sets.split_slices import check_split_names, take_split
 from genax.data.sets.tfds_sets import (
     PREFIX,
     folder_of,
@@ -32,7 +33,7 @@ EXAMPLE_FIELDS: Mapping[str, Mapping[str, type]] = {
 
 
 def load_examples(name: str, split: str) -> Sequence[Mapping[str, Any]]:
-    """All examples of a split, in the order of the set.
+    """All examples of a split, or of a slice such as "train[:1000]", in the order of the set.
 
     imdb: "text", "label" (1 is good); conll2003: "words", "labels" (numbers of CONLL_LABELS);
     verses: "en", "es"; stdlib_summaries: "code", "summary", "method"; stdlib_names: "code",
@@ -44,7 +45,7 @@ def load_examples(name: str, split: str) -> Sequence[Mapping[str, Any]]:
     """
     builder = _builder(name, split)
     if builder is None:
-        return stdlib_examples(name)[split]
+        return take_split(name, split, stdlib_examples(name))
     records = read_split(builder, name, split)
     if name.startswith(PREFIX):
         return [dict(_flat(record)) for record in records]
@@ -56,7 +57,9 @@ def fingerprint_examples(name: str, split: str) -> str:
     """SHA-256 (hex) that changes with the examples. Raises GenaxError as `load_examples` does."""
     builder = _builder(name, split)
     if builder is None:
-        content = json.dumps(stdlib_examples(name)[split], allow_nan=False).encode()
+        content = json.dumps(
+            take_split(name, split, stdlib_examples(name)), allow_nan=False
+        ).encode()
         return hashlib.sha256(content).hexdigest()
     open_split(builder, name, split)
     content = repr((fingerprint_folder(folder_of(builder)), split)).encode()
@@ -77,8 +80,7 @@ def _builder(name: str, split: str) -> Any:
     if known.kind != "examples":
         use = "images; use ImageData" if known.kind == "image" else "documents; use TextData"
         raise GenaxError(f"{name} is a set of {use}.")
-    if split not in known.counts:
-        raise GenaxError(f"{name} has no split {split!r}; it has {', '.join(known.counts)}.")
+    check_split_names(name, split, known.counts)
     return known_builder(known) if known.packages else None
 
 

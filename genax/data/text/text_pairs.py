@@ -66,7 +66,7 @@ class TextPairs(TokenData):
         targets = tokenizer.encode_all([example[self.target] for example in examples])
         length, size = self.context, self.target_length
         pairs = list(zip(sources, targets, strict=True))
-        if self.split == "train":
+        if self.is_training:
             fitting = [(s, t) for s, t in pairs if len(s) < length and len(t) < size]
             if len(fitting) < len(pairs):
                 warnings.warn(

@@ -13,6 +13,7 @@ import numpy as np
 
 from genax.core.data import BatchIterator, Shard
 from genax.core.errors import GenaxError
+from genax.core.ranges import COUNT, check_fields
 from genax.data import pipeline
 from genax.data.pipeline import Batch
 from genax.data.shuffling import permute
@@ -43,6 +44,9 @@ class TokenData(ABC):
     limit: int | None = None
     _kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
+    def __post_init__(self):
+        check_fields(self, context=COUNT, vocab_size=COUNT, limit=COUNT)
+
     @property
     @abstractmethod
     def element(self) -> Mapping[str, jax.ShapeDtypeStruct]:
@@ -68,6 +72,11 @@ class TokenData(ABC):
     def origin(self) -> str:
         """The split and the set, as errors name them."""
         return f"split {self.split!r} of {self.name}"
+
+    @property
+    def is_training(self) -> bool:
+        """Whether the split is the training split or a slice of it."""
+        return self.split.startswith("train")
 
     @property
     def specials(self) -> Sequence[str]:

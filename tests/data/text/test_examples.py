@@ -216,3 +216,12 @@ def test_prepared_tfds_set(tmp_path, monkeypatch):
         load_examples("tfds:imdb_reviews", "train")
     with pytest.raises(GenaxError, match=r"tfds:cifar10 is a set of images \('image'\)"):
         load_examples("tfds:cifar10", "train")
+
+
+def test_slices_of_embedded_examples():
+    whole = load_examples("stdlib_names", "validation")
+    assert list(load_examples("stdlib_names", "validation[:10]")) == list(whole[:10])
+    prints = {fingerprint_examples("stdlib_names", split) for split in ("train", "train[:50%]")}
+    assert len(prints) == 2
+    with pytest.raises(GenaxError, match="holds no record"):
+        load_examples("stdlib_names", "validation[5:5]")

@@ -112,7 +112,14 @@ def test_a_set_without_examples(examples):
     examples["test"].clear()
     for kind in (ClassifiedText, TaggedText, AnswerSpans, TextPairs, ScoredText):
         refused(kind("set", 12, 400, "test"), "split 'test' of set has no examples")
-    refused(ClassifiedText("set", 12, 100, limit=-1), "split 'train' of set has no examples")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"limit": -1}, {"limit": 0}, {"context": 0}, {"vocab_size": 1.5}]
+)
+def test_numbers_that_describe_no_set(wrong):
+    with pytest.raises(GenaxError, match="must be a whole number at least 1"):
+        ClassifiedText(**{"name": "set", "context": 12, "vocab_size": 100} | wrong)
 
 
 def test_classes_change_no_row():
