@@ -185,7 +185,8 @@ class TrainState(struct.PyTreeNode):
 class Experiment:
     """A task and its data: what `build(config)` returns.
 
-    data: training data, one for all stages or one a stage (see `genax.core.data`).
+    data: training data, one for all stages, or a list or tuple of one a stage (see
+      `genax.core.data`).
     evaluation: data that evaluators read; None where they need none but batch["index"].
     pretrained: runs, or what `genax import` wrote, whose parameters a new run starts with: by
       folder, old paths to new ones, such as {"params/encoder": "params/encoder"}.

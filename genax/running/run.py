@@ -250,7 +250,7 @@ class Run:
 def stage_data(experiment: Experiment) -> tuple[Data, ...]:
     """The training data of each stage; one given serves all. Raises GenaxError for other counts."""
     datas, stages = experiment.data, len(experiment.task.stages)
-    datas = datas if isinstance(datas, tuple) else (datas,) * stages
+    datas = tuple(datas) if isinstance(datas, list | tuple) else (datas,) * stages
     if len(datas) != stages:
         raise GenaxError(f"the experiment gives {len(datas)} data sets for {stages} stages.")
     return datas

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from etils import epath
 
-from genax.core import Experiment, Stage, Task, base_config, make_step, tree
+from genax.core import Experiment, GenaxError, Stage, Task, base_config, make_step, tree
 from genax.core.devices import create
 from genax.core.step import init_optimizers
 from genax.running.checkpoint import Checkpoints
 from genax.running.loop import train
-from genax.running.run import Run
+from genax.running.run import Run, stage_data
 from tests.contracts import batch_norm_gan, harness, llava
 from tests.contracts.rows import BATCH_SIZE, BY_NAME
 from tests.contracts.synthetic import Synthetic
@@ -106,3 +106,13 @@ def test_steps_are_counted_within_a_stage():
         metrics = jax.jit(make_step(task, 1))(state, BY_NAME["progan"].batch_at(4))[1]
     seen = [float(metrics[f"{phase.name}/step"]) for phase in second.phases]
     assert seen == [1.0, 1.0]
+
+
+def test_data_of_each_stage(tmp_path):
+    """A list, a tuple, or one for all; another number is refused before anything is made."""
+    task = warmed_up_gan()
+    one = Synthetic(batch_norm_gan.ELEMENT, None)
+    for data in (one, (one, one), [one, one]):
+        assert stage_data(Experiment(task, data)) == (one, one)
+    with pytest.raises(GenaxError, match="gives 3 data sets for 2 stages"):
+        stage_data(Experiment(task, [one] * 3))
