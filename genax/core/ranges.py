@@ -84,16 +84,21 @@ def check_ranges(settings: Mapping[str, Any], ranges: Ranges) -> None:
         raise GenaxError(f"config.{name}={value} must be {allowed}.")
 
 
-def check_fields(description: Any, **ranges: Range) -> None:
-    """Raise GenaxError if a field of a frozen description lies outside its range.
+def check_values(owner: str, values: Mapping[str, Any], ranges: Mapping[str, Range]) -> None:
+    """Raise GenaxError if a value lies outside its range; None passes.
 
-    ranges: by name of a field; a field that is None passes.
+    owner: what the error names before the value.
     """
-    for name, allowed in ranges.items():
-        value = getattr(description, name)
+    for name, value in values.items():
+        allowed = ranges[name]
         if value is not None and value not in allowed:
-            owner = type(description).__name__
-            if hasattr(description, "name"):
-                owner += f" of {description.name}"
             whole = "a whole number " if allowed.whole else ""
             raise GenaxError(f"{owner}: {name}={value!r} must be {whole}{allowed}.")
+
+
+def check_fields(description: Any, **ranges: Range) -> None:
+    """Raise GenaxError if a field of a frozen description lies outside its range; None passes."""
+    owner = type(description).__name__
+    if hasattr(description, "name"):
+        owner += f" of {description.name}"
+    check_values(owner, {name: getattr(description, name) for name in ranges}, ranges)

@@ -12,13 +12,15 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from genax.core.errors import GenaxError
+from genax.core.ranges import COUNT, Range, check_values
 from genax.nn.kv_cache import KVCache
 from genax.transformer.decoding import check_prompts, check_token
 
 # Lower than any score of a sequence, and finite, so that sums and quotients stay numbers.
 _NEVER = float(np.finfo(np.float32).min)
-# Scores are finite in float32 up to this power of any length in use.
-_STEEPEST = 5
+
+# Scores are finite in float32 up to a fifth power of any length in use.
+RANGES = {"num_beams": COUNT, "length_penalty": Range(least=-5, most=5)}
 
 
 class _Beams(NamedTuple):
@@ -120,14 +122,8 @@ def beam_search(
 
 def check_beams(num_beams: int, length_penalty: float, num_best: int | None = None) -> None:
     """Raise GenaxError for settings of `beam_search` that give no sequence."""
-    if num_beams < 1:
-        raise GenaxError(f"num_beams={num_beams} finds nothing: choose a whole number from 1 on.")
+    check_values("beam search", {"num_beams": num_beams, "length_penalty": length_penalty}, RANGES)
     if num_best is not None and not 1 <= num_best <= num_beams:
         raise GenaxError(
             f"num_best={num_best} of num_beams={num_beams}: choose from 1 to as many as the beams."
-        )
-    if not abs(length_penalty) <= _STEEPEST:
-        raise GenaxError(
-            f"length_penalty={length_penalty} has to be a number from -{_STEEPEST} to "
-            f"{_STEEPEST}; 0 leaves scores as they are, 1 divides them by the length."
         )

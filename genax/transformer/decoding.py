@@ -13,10 +13,19 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from genax.core.errors import GenaxError
+from genax.core.ranges import COUNT, Range, check_values
 from genax.nn.kv_cache import KVCache
 
 # The least and the largest number above 0 that float32 holds with all its digits.
 _LEAST, _MOST = (float(limit) for limit in (np.finfo(np.float32).tiny, np.finfo(np.float32).max))
+
+# Logits are divided in float32, so that what divides them is finite there and not 0.
+RANGES = {
+    "temperature": Range(least=0, most=_MOST),
+    "top_k": COUNT,
+    "top_p": Range(above=0, most=1),
+    "repetition_penalty": Range(least=_LEAST, most=_MOST),
+}
 
 
 def next_tokens(
@@ -33,7 +42,7 @@ def next_tokens(
     No token is drawn but the number vocab if a logit is NaN, as after a token that the model does
     not have. Raises GenaxError for settings out of their range: see `check_settings`.
     """
-    check_settings(temperature, top_k, top_p)
+    check_settings(temperature=temperature, top_k=top_k, top_p=top_p)
     if temperature == 0:
         return likeliest(logits)
     logits = logits.astype(jnp.float32)
@@ -95,45 +104,12 @@ def penalise(
     return jnp.where(seen, jnp.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 
-def check_settings(
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    repetition_penalty: float = 1.0,
-) -> None:
-    """Raise GenaxError for settings that draw no token: see `generate`.
+def check_settings(**settings: Any) -> None:
+    """Raise GenaxError for settings that draw no token; None stands for all tokens.
 
-    Logits are divided in float32, so that numbers have to be finite there, and a penalty not 0.
+    settings: those of `RANGES`, by name.
     """
-    ranges = (
-        (
-            "temperature",
-            temperature,
-            0 <= temperature <= _MOST,
-            "a finite number from 0 on; 0 takes the likeliest token",
-        ),
-        (
-            "top_k",
-            top_k,
-            top_k is None or top_k >= 1,
-            "a whole number from 1 on, or None for all tokens",
-        ),
-        (
-            "top_p",
-            top_p,
-            top_p is None or 0 < top_p <= 1,
-            "above 0 and at most 1, or None for all tokens",
-        ),
-        (
-            "repetition_penalty",
-            repetition_penalty,
-            _LEAST <= repetition_penalty <= _MOST,
-            "a finite number above 0; 1 is none",
-        ),
-    )
-    for name, value, holds, allowed in ranges:
-        if not holds:
-            raise GenaxError(f"{name}={value} draws no token: it has to be {allowed}.")
+    check_values("decoding", settings, RANGES)
 
 
 class _Progress(NamedTuple):
@@ -169,7 +145,9 @@ def generate(
     Raises GenaxError for empty prompts, for a prompt and continuation that exceed the context, for
     an end_token that the model does not have, and for settings that `check_settings` refuses.
     """
-    check_settings(temperature, top_k, top_p, repetition_penalty)
+    check_settings(
+        temperature=temperature, top_k=top_k, top_p=top_p, repetition_penalty=repetition_penalty
+    )
     check_prompts(decoder, prompts, num_tokens, mask)
     ends = np.array([] if end_token is None else end_token, np.int32).reshape(-1)
     for token in ends.tolist():

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from genax.core.ranges import AMOUNT, COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Range, Ranges
+from genax.core.ranges import AMOUNT, COUNT, SHARE, Ranges
 from genax.nn.optimizers import RANGES as OPTIMIZER
+from genax.transformer import beam_search, decoding
 
 SIZES: Ranges = {
     "vocab_size": COUNT,
@@ -18,15 +19,12 @@ SIZES: Ranges = {
     "attention": ("auto", "xla", "ring", "cudnn", "splash"),
 }
 
-# Of `genax.transformer.decoding` and `genax.transformer.beam_search`.
+# 0 is all tokens.
 DECODING: Ranges = {
-    "temperature": NOT_NEGATIVE,
+    **decoding.RANGES,
+    **beam_search.RANGES,
     "top_k": AMOUNT,
-    "top_p": Range(above=0, most=1),
-    "repetition_penalty": POSITIVE,
     "start_token": AMOUNT,
-    "num_beams": COUNT,
-    "length_penalty": Range(),
 }
 
 # What is read, scored and computed at a time; 0 is all.

@@ -175,9 +175,9 @@ def test_refusals(model):
 )
 def test_settings_that_draw_nonsense(setting, model):
     [(name, value)] = setting.items()
-    with pytest.raises(GenaxError, match=re.escape(f"{name}={value} draws")):
+    with pytest.raises(GenaxError, match=re.escape(f"{name}={value} must be")):
         run(model, 3, **setting)
-    with pytest.raises(GenaxError, match=re.escape(f"{name}={value} draws")):
+    with pytest.raises(GenaxError, match=re.escape(f"{name}={value} must be")):
         language_model(model[0], optax.sgd(1.0), 0, **{"temperature": 1.0} | setting)
 
 

@@ -32,7 +32,9 @@ def language_model(
     Raises GenaxError for a start_token that the decoder does not have, and for settings of samples
     that `check_settings` refuses.
     """
-    check_settings(temperature, top_k, top_p, repetition_penalty)
+    check_settings(
+        temperature=temperature, top_k=top_k, top_p=top_p, repetition_penalty=repetition_penalty
+    )
     check_token("start_token", start_token, decoder)
     draw = partial(
         sample_tokens,
