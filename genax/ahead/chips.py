@@ -42,5 +42,5 @@ CHIPS = {
 
 
 def chip_of(device_kind: str) -> Chip | None:
-    """The chip of a device, by `jax.Device.device_kind`; None where its figures are not known."""
+    """The chip of a device, by `jax.Device.device_kind`; None if its figures are not known."""
     return CHIPS.get(device_kind)

@@ -97,7 +97,7 @@ class Compiled:
 
     flops: of a whole step, on all devices together, with what is computed again. kernel_flops: of
     Pallas kernels, on one device. text: the compiled program; None if the step does not fit.
-    memory: None where the step does not fit, whose needs are then `wanted` bytes a device.
+    memory: None if the step does not fit, whose needs are then `wanted` bytes a device.
     """
 
     kind: str
@@ -157,7 +157,7 @@ class Compiled:
 def topology(name: str) -> Sequence[jax.Device]:
     """The devices of a TPU slice by its name, such as "v5e:4x4"; "local" is those at hand.
 
-    Raises GenaxError where libtpu, whose compiler answers for TPUs, is missing or knows no such
+    Raises GenaxError if libtpu, whose compiler answers for TPUs, is missing or knows no such
     slice.
     """
     if name == "local":
@@ -198,7 +198,7 @@ def compile_ahead(run: Run, flops: float, stage: int = 0) -> Compiled:
     """Lower and compile the step of a run's stage for the run's devices.
 
     flops: of a step, by `step_flops`.
-    Raises GenaxError where the settings do not fit them, where the host's memory is too small, and
+    Raises GenaxError if the settings do not fit them, if the host's memory is too small, and
     for strategies other than jit.
     """
     run.check()

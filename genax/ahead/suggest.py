@@ -17,7 +17,7 @@ class Plan:
 
     @property
     def settings(self) -> dict[str, str]:
-        """As overridden on the command line."""
+        """The settings as the command line overrides them."""
         return {
             "parallel.mesh": self.mesh,
             "remat": self.remat,
@@ -36,7 +36,7 @@ def meshes(devices: int, batch_size: int, stated: str = "") -> list[tuple[str, i
 
     Replicas; parameters split over all devices; over groups of 8 of them; and heads and widths
     split over 2, 4 or 8, for a batch of few examples or wide layers. Sequences stay split as they
-    are in the stated mesh, where the devices allow it.
+    are in the stated mesh, if the devices allow it.
     """
     found = re.search(r"sequence=(\d+)", stated)
     sequence = int(found[1]) if found and int(found[1]) and devices % int(found[1]) == 0 else 1
@@ -56,9 +56,9 @@ def meshes(devices: int, batch_size: int, stated: str = "") -> list[tuple[str, i
 def plans(
     devices: int, batch_size: int, remat: bool, stated: str = ""
 ) -> Generator[Plan, bool | None, None]:
-    """Plans one after the other; send whether the last one fitted, None where it is impossible.
+    """Plans one after the other; send whether the last one fitted, None if it is impossible.
 
-    Where one did not, more is computed again and then the microbatches are halved; where it did,
+    If one did not, more is computed again and then the microbatches are halved; if it did,
     neither is needed on that mesh. remat: whether the networks compute anything again.
     stated: the experiment's own mesh.
     """

@@ -61,7 +61,7 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print what the compiler says; 1 where the step does not fit."""
+    """Print what the compiler says; 1 if the step does not fit."""
     loaded = load(args.experiment)
     config = configure(loaded, args.settings)
     name = args.topology or config.parallel.topology
@@ -199,7 +199,7 @@ def model_flops(loaded: Loaded, config: ConfigDict, stage: int = 0) -> float:
 
 
 def _flops(loaded: Loaded, config: ConfigDict, stage: int, **settings: Any) -> float:
-    """Of a step as plain XLA would compute it, which is the same wherever it is counted."""
+    """FLOPs of a step as plain XLA would compute it; they are the same wherever they are counted."""
     known = {key: value for key, value in {"attention": "xla", **settings}.items() if key in config}
     run = loaded.run(override(config, {key: str(value) for key, value in known.items()}), "")
     return step_flops(run.task, stage, run.shapes(stage), run.abstract_batch(stage))

@@ -23,7 +23,7 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
         help="write a run as a Hugging Face directory (safetensors)",
         description="Write a trained GPT, LLaMA, BERT, T5 or ViT, or what `genax import` wrote, as "
         "a Hugging Face directory of config.json and safetensors, with averaged weights and the "
-        "run's tokenizer where it is of that format.",
+        "run's tokenizer if it is of that format.",
     )
     parser.add_argument("workdir", metavar="WORKDIR", help="the run's folder")
     parser.add_argument("out", metavar="OUT", help="a new folder")

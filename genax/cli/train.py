@@ -59,7 +59,7 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train; 128 plus the signal's number where one interrupted the run."""
+    """Train; 128 plus the signal's number if one interrupted the run."""
     if args.distributed or args.coordinator:
         processes.connect(
             args.coordinator,

@@ -53,7 +53,7 @@ def check_features(
             if not _KINDS[kind](example[name]):
                 raise GenaxError(
                     f"{source} has the feature {name!r} with the value {_short(example[name])}, "
-                    f"where {kind} is needed; choose another feature or another set."
+                    f"and {kind} is needed; choose another feature or another set."
                 )
 
 

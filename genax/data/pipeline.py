@@ -32,7 +32,7 @@ def train_batches(
     read: record numbers, int64 [b] -> arrays [b, ...]. size: number of records. batch_size: global.
     change: (batch, positions int64 [b]) -> batch; random changes are drawn from the positions.
     Its state is {"next_index": global batches taken}, the same on every process, so a run resumes
-    on any number of processes. Raises GenaxError where batch_size does not divide by the shards.
+    on any number of processes. Raises GenaxError if batch_size does not divide by the shards.
     """
     local = _local_batch_size(batch_size, size, shard)
     if seed < 0:

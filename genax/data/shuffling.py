@@ -29,7 +29,7 @@ def _keys(*entropy: int, count: int) -> np.ndarray:
 
 
 def permute(numbers: np.ndarray, size: int, *entropy: int) -> np.ndarray:
-    """Where a pseudo-random permutation of range(size), chosen by `entropy`, sends each number.
+    """The images of numbers under a pseudo-random permutation of range(size), chosen by `entropy`.
 
     numbers: int64 [n] in [0, size). Returns int64 [n]. Needs no memory beyond that.
     """
@@ -46,7 +46,7 @@ def permute(numbers: np.ndarray, size: int, *entropy: int) -> np.ndarray:
 
 
 def _feistel(x: np.ndarray, bits: int, keys: np.ndarray) -> np.ndarray:
-    """A permutation of range(2**bits). The halves differ by a bit where `bits` is odd."""
+    """A permutation of range(2**bits). The halves differ by a bit if `bits` is odd."""
     low, high = (bits + 1) // 2, bits // 2
     left, right = x >> np.uint64(low), x & np.uint64((1 << low) - 1)
     for key in keys:

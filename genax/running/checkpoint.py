@@ -50,7 +50,7 @@ class Checkpoints:
         """Start saving; returns as soon as the state may change. A save before must have ended.
 
         metrics: by which a policy compares it with others.
-        Raises GenaxError where the one before failed, or this one could not start.
+        Raises GenaxError if the one before failed, or this one could not start.
         """
         self.wait()
         if step in self.steps:
@@ -62,7 +62,8 @@ class Checkpoints:
             )
         except Exception as error:
             raise self._not_saved(step, error) from error
-        # Sealed as soon as it is there: what a process leaves that is killed, can be verified.
+        # The sums are written as soon as the files are there, so that a process that is killed
+        # leaves what can be verified.
         self._saving = (step, self._finisher.submit(self._finish, step, response))
 
     def _finish(self, step: int, response: Any) -> None:
@@ -70,7 +71,7 @@ class Checkpoints:
         checksums.seal(self.directory / str(step))
 
     def wait(self) -> None:
-        """Until the save under way is on disk; raises GenaxError where it failed."""
+        """Wait until the save under way is on disk; raises GenaxError if it failed."""
         if self._saving is None:
             return
         (step, finishing), self._saving = self._saving, None
@@ -109,8 +110,8 @@ class Checkpoints:
     def restore(self, step: int, like: TrainState) -> TrainState:
         """The state of a step, on the shapes and places of `like` (see `devices.abstract`).
 
-        Raises GenaxError where a leaf is missing, surplus or of another shape, naming them, and
-        where the checkpoint is damaged, naming the one before.
+        Raises GenaxError if a leaf is missing, surplus or of another shape, naming them, and
+        if the checkpoint is damaged, naming the one before.
         """
         wanted = tree.flatten(like)
         differences = compare(self._shapes(step), wanted)
@@ -162,7 +163,7 @@ class Checkpoints:
     def set_aside(self, after: int) -> list[epath.Path]:
         """Move checkpoints later than step `after` out of the way, and say where to.
 
-        Of several processes, all call it and the first one moves.
+        All processes call it; the first one moves.
         """
         moved = []
         later = [step for step in self.steps if step > after]
@@ -187,12 +188,12 @@ class Checkpoints:
                 path.rmtree()
 
     def close(self) -> None:
-        """Finish what is being saved; raises GenaxError where that failed."""
+        """Finish what is being saved; raises GenaxError if that failed."""
         try:
             self.wait()
         finally:
             self._finisher.shutdown()
-            # Orbax raises a failure that `wait` has told of once more.
+            # `wait` has raised a failure of the save, and Orbax raises it again.
             with contextlib.suppress(Exception):
                 self._checkpointer.close()
 
@@ -239,7 +240,7 @@ class PartialLoad:
 def load_from(
     folder: Any, state: TrainState, names: Mapping[str, str]
 ) -> tuple[TrainState, PartialLoad]:
-    """`load_partial` of a folder's newest checkpoint; raises GenaxError where it has none."""
+    """`load_partial` of a folder's newest checkpoint; raises GenaxError if it has none."""
     checkpoints = (
         Checkpoints(folder, keep=None) if (epath.Path(folder) / "checkpoints").is_dir() else None
     )
@@ -251,11 +252,11 @@ def load_from(
 def load_partial(
     state: TrainState, source: Mapping[str, Any], names: Mapping[str, str]
 ) -> tuple[TrainState, PartialLoad]:
-    """Parameters (and their averages) of `state` replaced from a source, by an explicit map.
+    """Replace parameters of `state`, and their averages, by those of a source that a map names.
 
     source: path to array, such as `Checkpoints.arrays`. names: old path to new path, each a
     parameter or a folder of them: {"params/decoder": "params/language_model"}.
-    Raises GenaxError where a name matches nothing or a shape differs.
+    Raises GenaxError if a name matches nothing or a shape differs.
     """
     leaves = tree.flatten(state)
     taken: dict[str, str] = {}

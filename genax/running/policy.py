@@ -28,12 +28,12 @@ class Best:
         return self.name.partition("/")[0]
 
     def of(self, measured: Mapping[str, float]) -> dict[str, float] | None:
-        """The metric, to save with a checkpoint; None where it is not measured or not finite."""
+        """The metric, to save with a checkpoint; None if it is not measured or not finite."""
         value = measured.get(self.name, math.nan)
         return {self.name: value} if math.isfinite(value) else None
 
     def check(self, measured: Mapping[str, float]) -> None:
-        """Raises GenaxError where what measures the metric measures other ones only."""
+        """Raise GenaxError if what measures the metric measures other ones only."""
         others = [name for name in measured if name.startswith(f"{self.group}/")]
         if others and self.name not in measured:
             raise GenaxError(
@@ -81,13 +81,13 @@ class Keep:
     best: Best | None = None
 
     def policy(self) -> Any:
-        """As Orbax applies it."""
+        """The policy that Orbax applies."""
         policies = ocp.training.preservation_policies
         kept: list[Any] = [policies.LatestN(self.newest)]
         if self.every:
             kept.append(FirstOfEach(self.every))
         if best := self.best:
-            # Of other runs of the command, with another metric.
+            # Checkpoints of an earlier start, with another `keep_best`, lack the metric.
             without = math.inf if best.lowest else -math.inf
             kept.append(
                 policies.BestN(

@@ -31,7 +31,7 @@ _LOST = re.compile(
 # C code keeps a pointer only.
 _HANDLERS: list[Any] = []
 _APART = (
-    "the processes of this run did not meet; start the same command on all, and where they do not "
+    "the processes of this run did not meet; start the same command on all, and if they do not "
     "find each other name --coordinator, --num-processes and --process-id."
 )
 
@@ -39,10 +39,10 @@ _APART = (
 def connect(
     coordinator: str | None, number: int | None, process: int | None, heartbeat: int, workdir: Any
 ) -> None:
-    """Join the run's other processes; None is found out from the cluster.
+    """Join the run's other processes; what is None is found out from the cluster.
 
     heartbeat: seconds of silence after which a process counts as ended. From now on the end of
-    another process ends this one, with a sentence. Raises GenaxError where they do not meet.
+    another process ends this one, with a sentence. Raises GenaxError if they do not meet.
     """
     _check_place(coordinator, number, process, heartbeat)
     _when_aborted(lambda: _leave(_APART))
@@ -62,9 +62,9 @@ def connect(
 
 @contextlib.contextmanager
 def watched(workdir: Any) -> Iterator[None]:
-    """End this process where an error says that another one has ended.
+    """End this process at once if an error says that another one has ended.
 
-    At once: whatever would be waited for, waits for the one that is gone.
+    Whatever this one would wait for, waits for the one that is gone.
     """
     try:
         yield
@@ -82,14 +82,14 @@ def meet(where: str) -> None:
 
 
 def agreed(answer: bool) -> bool:
-    """The first process's answer, on all; they wait for each other and for the step under way."""
+    """The first process's answer, on all; they wait for each other and the step under way."""
     if jax.process_count() == 1:
         return answer
     return bool(multihost_utils.broadcast_one_to_all(np.int32(bool(answer))))
 
 
 def check_alike(meant: str) -> None:
-    """Raises GenaxError, in all processes, where they are not meant to do the same."""
+    """Raise GenaxError, in all processes, if they are not meant to do the same."""
     if jax.process_count() == 1:
         return
     found = multihost_utils.process_allgather(np.uint32(zlib.crc32(meant.encode())))
@@ -101,7 +101,7 @@ def check_alike(meant: str) -> None:
 
 
 def check_one_folder(workdir: Any) -> None:
-    """Raises GenaxError, in all processes, if they do not see one folder as their run's.
+    """Raise GenaxError, in all processes, if they do not see one folder as their run's.
 
     The first writes a file whose name nobody can have seen before, as caches of a shared file
     system would hide a new file of an old name for a while.
@@ -132,7 +132,7 @@ def check_one_folder(workdir: Any) -> None:
 def _check_place(
     coordinator: str | None, number: int | None, process: int | None, heartbeat: int
 ) -> None:
-    """Raises GenaxError if this process cannot take its place in the run."""
+    """Raise GenaxError if this process cannot take its place in the run."""
     for option, value in (
         ("heartbeat-seconds", heartbeat),
         ("num-processes", 1 if number is None else number),
@@ -154,7 +154,7 @@ def _check_place(
 
 
 def _check_free(port: int) -> None:
-    """Raises GenaxError if somebody listens on a port, which JAX's service would share with it."""
+    """Raise GenaxError if somebody listens on a port, which JAX's service would share with it."""
     both = socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if both else socket.AF_INET
     try:

@@ -13,7 +13,7 @@ from genax.core.errors import GenaxError
 def parse_steps(text: str, total: int) -> tuple[int, int] | None:
     """The first and the last step from "FIRST:LAST"; None from "".
 
-    Raises GenaxError where these are not steps of the run.
+    Raises GenaxError if these are not steps of the run.
     """
     if not text:
         return None

@@ -66,7 +66,7 @@ def what_runs(
 def check_same_run(old: Mapping[str, Any], new: Mapping[str, Any], workdir: Any) -> list[str]:
     """Settings that may change and did, as lines.
 
-    Raises GenaxError where the record in `workdir` is of another experiment, or the new settings
+    Raises GenaxError if the record in `workdir` is of another experiment, or the new settings
     or the data as it is now would change the global batch or the order of the data.
     """
     if "experiment" not in old:
@@ -92,7 +92,7 @@ def check_same_run(old: Mapping[str, Any], new: Mapping[str, Any], workdir: Any)
 
 
 def read_run(workdir: epath.PathLike) -> dict[str, Any] | None:
-    """run.json of a folder, or None; raises GenaxError where it can't be read."""
+    """run.json of a folder, or None; raises GenaxError if it can't be read."""
     path = epath.Path(workdir) / "run.json"
     if not path.exists():
         return None

@@ -1,4 +1,4 @@
-"""Where the host's time goes between two lines of the log."""
+"""The host's time between two lines of the log, by what it was spent on."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ FILE = "wandb_id"
 
 
 def check_wandb(project: str) -> None:
-    """Raises GenaxError, in all processes, if the first cannot log to a project ("": to none)."""
+    """Raise GenaxError, in all processes, if the first cannot log to a project ("": to none)."""
     if not project:
         return
     problem = _problem(project) if jax.process_index() == 0 else None

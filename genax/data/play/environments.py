@@ -18,7 +18,7 @@ def make_environment(name: str) -> Any:
     Atari games ("ALE/Breakout-v5") give grey pictures uint8 [84, 84] and are played as in Chen et
     al. 2021: no sticky actions, a frame is the maximum of the last two of four, an episode starts
     with up to 30 idle steps and lasts for all lives.
-    Raises GenaxError where gymnasium, the environment or what it runs on is missing.
+    Raises GenaxError if gymnasium, the environment or what it runs on is missing.
     """
     try:
         import gymnasium
@@ -46,7 +46,7 @@ def make_environment(name: str) -> Any:
 
 
 def check_environment(name: str, action_size: int) -> None:
-    """Raises GenaxError where the environment is missing or has another number of actions."""
+    """Raise GenaxError if the environment is missing or has another number of actions."""
     environment = make_environment(name)
     space = environment.action_space
     size = int(space.n) if hasattr(space, "n") else space.shape[0]

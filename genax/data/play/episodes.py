@@ -64,7 +64,7 @@ class Rollouts:
         return f"episodes of {self.environment}"
 
     def load(self) -> list[Episode]:
-        """Play them. Raises GenaxError where the environment is missing."""
+        """Play them. Raises GenaxError if the environment is missing."""
         seeds = range(self.seed, self.seed + 10**6 * len(self.noises), 10**6)
         return [
             episode
@@ -78,7 +78,7 @@ class TfdsEpisodes:
     """Episodes of "tfds:NAME" in the layout RLDS (Ramos et al. 2021): D4RL's, RL Unplugged's.
 
     An example is an episode, "steps" its steps; of the last step only the observation is real.
-    A set is prepared where TensorFlow is, and read without it.
+    A set is prepared on a machine with TensorFlow, and read without it.
 
     limit: take whole episodes, evenly spread over the set, until there are so many steps.
     clip: rewards are cut off to [-1, 1]. environment: where the agent will act, "" for nowhere;
@@ -93,7 +93,7 @@ class TfdsEpisodes:
     split: str = "train"
 
     def load(self) -> list[Episode]:
-        """Read them. Raises GenaxError where the set or the environment is missing."""
+        """Read them. Raises GenaxError if the set or the environment is missing."""
         if self.environment:
             check_environment(self.environment, self.action_size)
         builder = self._builder()
@@ -121,7 +121,7 @@ class TfdsEpisodes:
         except GenaxError as error:
             # Without TensorFlow, TFDS does not know sets of episodes that are not prepared.
             raise GenaxError(
-                f"no set of episodes {self.name!r} is prepared here; where TensorFlow is installed "
+                f"no set of episodes {self.name!r} is prepared here; on a machine with TensorFlow "
                 f"(python -m pip install 'genax[tfds]'), run: genax data prepare {self.name}"
             ) from error
 

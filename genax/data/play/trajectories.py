@@ -23,7 +23,7 @@ _LEAST = 1e-6
 
 
 class Episodes(Protocol):
-    """Where episodes come from."""
+    """A source of episodes."""
 
     @property
     def name(self) -> str:

@@ -1,4 +1,4 @@
-"""Where prepared data sets lie, and how to tell that one has changed."""
+"""The folder of prepared data sets, and how to tell that one has changed."""
 
 from __future__ import annotations
 

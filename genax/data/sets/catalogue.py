@@ -26,7 +26,7 @@ class KnownSet:
 
     A text's records are its documents. shape: (height, width, channels) of images, uint8.
     fields: of kind "examples", what each holds: str, int, or tuple for a list of either.
-    packages: empty where nothing is downloaded. needs: a Python module that preparing the set
+    packages: empty if nothing is downloaded. needs: a Python module that preparing the set
     imports; the extra that is called like the set installs it.
     """
 

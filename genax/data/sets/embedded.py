@@ -29,7 +29,7 @@ def load_stdlib() -> dict[str, list[str]]:
     """Source files of this Python's standard library, by split ("train", "validation").
 
     Every *.py below the standard library's folder, sorted by path, without installed packages,
-    test folders and what the build generated for this machine. A file is held out where the
+    test folders and what the build generated for this machine. A file is held out if the
     SHA-256 of its relative path divides by 20: 5% of the files, the same on every machine.
     """
     root = Path(sysconfig.get_path("stdlib"))

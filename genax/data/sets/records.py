@@ -30,7 +30,7 @@ _MEMORY = 1 << 30
 
 
 class Records(Protocol):
-    """A split of an image set: "image" uint8 [h, w, c] and, where there are any, "label" int32."""
+    """A split of an image set: "image" uint8 [h, w, c] and, if there are any, "label" int32."""
 
     @property
     def threads(self) -> int:
@@ -73,7 +73,7 @@ class MemoryRecords:
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """What is known of an image set before it is opened. shape: (h, w, c), None where it varies.
+    """What is known of an image set before it is opened. shape: (h, w, c), None if it varies.
 
     num_classes: None if there are no labels or they are plain numbers. image, label: names of the
     features; label is None for a set without labels. features: all of them, with their kinds.
@@ -98,7 +98,7 @@ class TfdsRecords:
 
     @property
     def threads(self) -> int:
-        """One where records are in memory; eight hide the latency of a disk and of decoding."""
+        """One if records are in memory; eight hide the latency of a disk and of decoding."""
         return 1 if self._fits_memory else 8
 
     def __len__(self) -> int:

@@ -63,7 +63,7 @@ def split_parts(name: str, split: str, infos: Mapping[str, Any]) -> list[Part]:
 
 
 def memory_parts(name: str, split: str, sizes: Mapping[str, int]) -> list[Part]:
-    """As `split_parts`, of a set held in memory. sizes: number of records by split."""
+    """The parts of a set held in memory: see `split_parts`. sizes: number of records by split."""
     if split in sizes:
         return [Part(split, 0, sizes[split])]
     import tensorflow_datasets as tfds

@@ -109,7 +109,7 @@ def read_split(builder: Any, name: str, split: str) -> Iterator[dict[str, Any]]:
 
 
 def folder_of(builder: Any) -> Path:
-    """Where the files of a prepared set lie."""
+    """The folder of a prepared set's files."""
     return Path(builder.data_path)
 
 

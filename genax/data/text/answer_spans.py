@@ -36,13 +36,13 @@ class AnswerSpans(TokenData):
 
     A question without an answer has the span [CLS], 0 to 0, in every window: section 4.3.
 
-    A context that does not fit makes several rows, windows that begin `stride` tokens apart; where
+    A context that does not fit makes several rows, windows that begin `stride` tokens apart; if
     a window lacks the answer, its span is [CLS], 0 to 0. "tokens", "segments" int32 [context]
     (1 is the context and its [SEP]), "real" bool [context], "start", "end" int32 [] (both inside),
     "row" int32 []: the row's number. In training, windows are left out if they lack an answer that
     there is.
     question_length: longer questions are cut.
-    Raises GenaxError where a question leaves no room for a context, or no row holds its answer.
+    Raises GenaxError if a question leaves no room for a context, or no row holds its answer.
     """
 
     question_length: int = 64

@@ -42,7 +42,7 @@ def load_corpus(name: str) -> Mapping[str, list[str]]:
 
 
 def load_splits(name: str, needed: str) -> Mapping[str, list[str]]:
-    """As `load_corpus`. Raises GenaxError if it has no split or slice `needed`."""
+    """The documents of `load_corpus`. Raises GenaxError if it has no split or slice `needed`."""
     corpus = load_corpus(name)
     take_split(name, needed, corpus)
     return corpus

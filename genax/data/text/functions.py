@@ -46,7 +46,7 @@ def stdlib_examples(name: str) -> Mapping[str, Sequence[Example]]:
 def summaries(document: str) -> Iterator[Example]:
     """`code`, a function without its docstring; `summary`, the docstring's first line; `method`.
 
-    The last is 1 where the first argument is self or cls.
+    The last is 1 if the first argument is self or cls.
 
     Only of functions of at most 2,000 characters that do something, with a docstring whose first
     sentence or paragraph is a line of 3 to 30 words.
@@ -75,7 +75,7 @@ def names(document: str) -> Iterator[Example]:
 
 
 def _code(lines: Sequence[str], function: Function, decorators: bool = True) -> str | None:
-    """A function without its docstring; None where that is all, or is not on lines of its own."""
+    """A function without its docstring; None if that is all, or is not on lines of its own."""
     first = min([function.lineno, *(node.lineno for node in function.decorator_list if decorators)])
     kept = list(lines[first - 1 : function.end_lineno])
     if ast.get_docstring(function) is not None:
@@ -156,7 +156,7 @@ def _arguments(line: str, function: Function) -> tuple[str, int] | None:
 
 
 def _lines(document: str) -> list[str]:
-    """As the parser counts them, to which a form feed is no end of a line."""
+    """Split a text into lines as the parser counts them: a form feed ends no line."""
     return [line + "\n" for line in document.split("\n")]
 
 

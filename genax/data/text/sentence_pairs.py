@@ -47,7 +47,7 @@ class SentencePairs:
 
     A is one or more sentences, B as many of the tokens after them as fill the row or, from another
     document, after sentences drawn in the same way. "tokens", "segments" int32 [context], "real"
-    and "maskable" (no special token) bool [context], "follows" int32 [] (1 where B follows).
+    and "maskable" (no special token) bool [context], "follows" int32 [] (1 if B follows).
     name, split: of a text set; a split may be a slice such as "train[:10%]". Documents are cut into
     sentences at line ends and full stops, and those that do not fill a row are left out.
     vocab_size: of the WordPiece tokenizer that is trained on it. limit: evaluate so many passages.

@@ -22,7 +22,7 @@ class TaggedText(TokenData):
 
     Devlin et al. 2018, section 5.3. A sentence that is longer than the context makes several rows,
     cut between words. "tokens" int32 [context], "real" bool [context], "labels" int32 [context],
-    -1 where there is none, "sentence" int32 []: which example the row is of. words, labels: names
+    -1 if there is none, "sentence" int32 []: which example the row is of. words, labels: names
     in the examples. classes: of what reads the labels, which are refused from there on; None is
     any.
     """

@@ -109,7 +109,7 @@ def _sentences(path: Path) -> Iterator[Example]:
 
 
 def iob2(labels: Sequence[str]) -> list[str]:
-    """Labels in which every name begins with B-, from such or from IOB1, where few do."""
+    """Labels in which every name begins with B-, from such or from IOB1, in which few do."""
     found, before = [], "O"
     for label in labels:
         begins = label.startswith("I-") and before[1:] != label[1:]
@@ -121,7 +121,7 @@ def iob2(labels: Sequence[str]) -> list[str]:
 def read_verses(folder: Path) -> dict[str, list[Example]]:
     """`en` and `es` of every verse that both texts have and count alike.
 
-    A pair is also dropped where one text is more than 2.2 times as long as the other: one of them
+    A pair is also dropped if one text is more than 2.2 times as long as the other: one of them
     then holds a verse more, a remark or a list of words. Whole chapters are held out, so that no
     neighbour of a held-out verse trains: in the order of their names' SHA-256, first as many as
     make 1,000 verses to validate, then as many to test.
@@ -160,7 +160,7 @@ def _bible(folder: Path) -> Any:
 
 
 def _chapter(bible: Any, book: Any, number: int) -> list[str]:
-    """As many verses as `book` says: the other text's book may have more."""
+    """The verses that `book` counts: the other text's book may have more."""
     where = {"books": book.osis_name, "chapters": number}
     verses = range(1, book.chapter_lengths[number - 1] + 1)
     return [plain_verse(bible.get(**where, verses=verse, clean=False)) for verse in verses]

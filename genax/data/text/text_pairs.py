@@ -19,7 +19,7 @@ PAD, START, END = 0, 1, 2
 
 @dataclass(frozen=True)
 class TextPairs(TokenData):
-    """Both texts in one vocabulary: Vaswani et al. 2017, section 5.1.
+    """Pairs of texts in one vocabulary: Vaswani et al. 2017, section 5.1.
 
     "source" int32 [context]: text, end. "target" int32 [target_length + 1]: start, text, end. What
     is beyond is padding, of number 0. In training, pairs that do not fit are left out, with a
@@ -56,7 +56,7 @@ class TextPairs(TokenData):
         return (example[side] for example in examples for side in (self.source, self.target))
 
     def encode_sources(self, tokenizer: Subwords, texts: Sequence[str]) -> np.ndarray:
-        """Rows "source" of texts, cut where they are too long."""
+        """Rows "source" of texts, cut if they are too long."""
         rows = [[*row[: self.context - 1], END] for row in tokenizer.encode_all(texts)]
         return padded(rows, self.context, PAD)
 

@@ -85,7 +85,7 @@ class TokenData(ABC):
 
     @property
     def examples(self) -> Sequence[Example]:
-        """The split's examples. Raises GenaxError where there is none, or `check` does."""
+        """The split's examples. Raises GenaxError if there is none, or `check` does."""
         if "examples" not in self._kept:
             found = load_examples(self.name, self.split)
             if self.limit is not None and self.limit < len(found):

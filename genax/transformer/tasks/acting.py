@@ -47,15 +47,20 @@ def achieved_returns(
     anchors: tuple[float, float] | None = None,
     limit: int | None = None,
 ) -> Evaluator:
-    """Mean return of episodes in which the agent acts, by the return it is asked for.
+    """An evaluator that lets the agent act, and measures the mean return for each target return.
 
-    Scores: "return_<target>" for each target; "rank_correlation" between asked and achieved
-    (Spearman's; 0 where all achieve the same). With anchors, the returns of a random and of an
-    expert player, "normalized_<target>" has them at 0 and 100.
+    Its scores are "return_<target>" for each target, and "rank_correlation", Spearman's between the
+    returns asked for and achieved (0 if all achieve the same). With anchors it adds
+    "normalized_<target>", on which the anchors are 0 and 100.
 
-    make: an environment. see, element: of the data, see `TrajectoryData`. episodes: for each
-    target. max_steps: timesteps that the agent knows; later ones are the last. limit: of an
-    episode's steps, where it is not max_steps. return_scale: as in training.
+    make: makes an environment.
+    see, element: those of the data, see `TrajectoryData`.
+    targets: the returns that the agent is asked for.
+    episodes: number of episodes for each target.
+    max_steps: timesteps that the agent knows; later ones count as the last.
+    return_scale: what returns are divided by, as in training.
+    anchors: the mean returns of a random and of an expert player.
+    limit: most steps of an episode; None is max_steps.
     """
     count, limit = len(targets) * episodes, limit or max_steps
     world = _World(make, see, element["states"])
