@@ -199,7 +199,7 @@ def model_flops(loaded: Loaded, config: ConfigDict, stage: int = 0) -> float:
 
 
 def _flops(loaded: Loaded, config: ConfigDict, stage: int, **settings: Any) -> float:
-    """FLOPs of a step as plain XLA would compute it; they are the same wherever they are counted."""
+    """FLOPs of a step as plain XLA would compute it, which are the same on any devices."""
     known = {key: value for key, value in {"attention": "xla", **settings}.items() if key in config}
     run = loaded.run(override(config, {key: str(value) for key, value in known.items()}), "")
     return step_flops(run.task, stage, run.shapes(stage), run.abstract_batch(stage))
