@@ -18,7 +18,7 @@ DECAYED = ("kernel", "embedding")
 
 # Of the settings that experiments give to these functions.
 RANGES: Ranges = {
-    "learning_rate": POSITIVE,
+    "learning_rate": NOT_NEGATIVE,
     "final_learning_rate": NOT_NEGATIVE,
     "rate_scale": POSITIVE,
     "warmup_steps": AMOUNT,
@@ -45,13 +45,14 @@ def warmup_cosine(peak: float, final: float, warmup_steps: int, decay_steps: int
     """Linear from peak / (warmup_steps + 1) to peak, half a cosine to final at decay_steps, flat.
 
     Brown et al. 2020, appendix B.
-    Raises GenaxError for a peak of 0, a negative warm-up and a decay that ends before it.
+    Raises GenaxError for a final rate above the peak, a negative warm-up and a decay that ends before
+    it.
     """
     check_decay(warmup_steps, decay_steps)
-    if not peak > 0:
-        raise GenaxError(f"learning_rate={peak} must be above 0.")
+    if not 0 <= final <= peak:
+        raise GenaxError(f"final_learning_rate={final} must be from 0 to learning_rate={peak}.")
     if warmup_steps == 0:
-        return optax.cosine_decay_schedule(peak, decay_steps, final / peak)
+        return optax.cosine_decay_schedule(peak, decay_steps, final / peak if peak else 0.0)
     return optax.warmup_cosine_decay_schedule(
         peak / (warmup_steps + 1), peak, warmup_steps, decay_steps, final
     )

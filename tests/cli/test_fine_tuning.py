@@ -80,7 +80,7 @@ def test_a_regression_trains_scores_samples_and_is_exported(tmp_path):
         ),
         (EXPERIMENT, {"task": "tags"}, "config.task='tags' is none of classes, regression"),
         (REGRESSION, {"num_labels": 2}, "num_labels=2 does not fit config.task='regression'"),
-        (REGRESSION, {"label": "code"}, "where a finite number is needed"),
+        (REGRESSION, {"label": "code"}, "and a finite number is needed"),
         (ANSWERS, {"dataset": "stdlib_names"}, "has no feature 'question'"),
         (
             VIT,

@@ -89,7 +89,7 @@ def refused(data, said):
         ({"label": 0.9}, "'label' with the value 0.9, where a class as a whole number .real num"),
         ({"label": "good"}, "split 'test' of set has the feature 'label' with the value 'good'"),
         ({"label": None}, "the feature 'label' with the value None"),
-        ({"text": 3}, "the feature 'text' with the value 3, where a text is needed"),
+        ({"text": 3}, "the feature 'text' with the value 3, and a text is needed"),
     ],
 )
 def test_labels_that_are_no_class_and_features_of_other_kinds(changed, said, examples):
@@ -178,7 +178,7 @@ def test_numbers_that_nothing_fits(examples):
         ScoredText("set", 4, 100, "test", second="source"), "a context of 4 holds no text; choose 5"
     )
     examples["test"][4]["label"] = float("nan")
-    refused(data, "the feature 'label' with the value nan, where a finite number is needed")
+    refused(data, "the feature 'label' with the value nan, and a finite number is needed")
     examples["test"][4]["label"] = "4.0"
     refused(ScoredText("set", 14, 100, "test"), "with the value '4.0'")
     for one in examples["test"]:
