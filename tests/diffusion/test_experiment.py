@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from genax.cli import experiments
-from genax.core import GenaxError
+from genax.core import GenaxError, evaluate
 from genax.core.step import init_state
 from genax.evaluation.pictures import image_grid
 from tests.experiments import ROOT, load
@@ -18,7 +18,12 @@ DDPM = load("experiments/diffusion/ddpm.py")
 
 @pytest.mark.parametrize(
     ("variant", "count"),
-    [("cpu", 686_769), ("digits", 701_345), ("cifar10", 35_746_307)],
+    [
+        ("cpu", 686_769),
+        ("digits", 701_345),
+        ("digits-conditional", 701_345 + 11 * 128),
+        ("cifar10", 35_746_307),
+    ],
 )
 def test_variants_build_and_have_their_size(variant, count):
     experiment = DDPM.build(DDPM.get_config(variant))
@@ -39,6 +44,54 @@ def test_steps_that_the_chain_does_not_have_are_refused_before_training(steps):
     config.ddim_steps = steps
     with pytest.raises(GenaxError, match=str(steps)):
         DDPM.build(config)
+
+
+def test_guided_samples_are_of_their_class():
+    """With random weights, guidance and the label decide the sample: the classes take turns."""
+    config = DDPM.get_config("digits-conditional")
+    config.unet.channels, config.unet.num_groups, config.unet.multipliers = 8, 4, (1,)
+    config.ddim_steps = 3
+    task = DDPM.build(config).task
+    element = DDPM.build(config).data.element
+    state = jax.jit(lambda: init_state(task, 0, element))()
+    # The last convolution is 0 at the beginning.
+    params = jax.tree.map(lambda x: x + 0.1, state.params)
+    sampler = task.samplers["ddim"]
+    samples = evaluate.sample(task, sampler, {"params": params}, num=12)
+    assert samples.shape == (12, 8, 8, 1)
+    assert np.isfinite(samples).all()
+    labels = sampler.condition(12, None)["label"]
+    np.testing.assert_array_equal(labels, [*range(10), 0, 1])
+    others = evaluate.sample(
+        task,
+        sampler,
+        {"params": params},
+        num=12,
+        condition={"label": (labels + (labels == 3)) % 10},
+    )
+    changed = np.abs(samples - others).max((1, 2, 3)) > 1e-4
+    np.testing.assert_array_equal(changed, labels == 3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"guidance": 2.0, "label_dropout": 0.0}, "no label for no condition"),
+        ({"num_classes": 0}, "no label for no condition"),
+    ],
+)
+def test_guidance_without_what_it_needs_is_refused(settings, said):
+    config = DDPM.get_config("digits-conditional")
+    config.update(settings)
+    with pytest.raises(GenaxError, match=said):
+        DDPM.build(config)
+
+
+def test_labels_beyond_the_classes_are_refused_before_training():
+    config = DDPM.get_config("digits-conditional")
+    config.num_classes = 9
+    with pytest.raises(GenaxError, match="label"):
+        DDPM.build(config).data.fingerprint()
 
 
 def test_published_experiment_with_a_loss_of_ones_own(tmp_path):
