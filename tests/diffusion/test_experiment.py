@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
@@ -10,6 +13,10 @@ from PIL import Image
 from genax.cli import experiments
 from genax.core import GenaxError, evaluate
 from genax.core.step import init_state
+from genax.diffusion.process import DiscreteProcess
+from genax.diffusion.schedules import linear_betas
+from genax.diffusion.solvers import euler
+from genax.diffusion.spacings import trailing
 from genax.evaluation.pictures import image_grid
 from tests.experiments import ROOT, load
 
@@ -105,6 +112,27 @@ def test_published_experiment_with_a_loss_of_ones_own(tmp_path):
     (phase,) = experiment.task.stages[0].phases
     assert phase.loss is loaded.module.my_loss
     assert set(experiment.task.samplers) == {"ddim"}
+
+
+def test_published_experiment_with_a_solver_of_ones_own(tmp_path):
+    """The other example of CONTRIBUTING.md, whose solver is Euler's."""
+    recipe = (ROOT / "CONTRIBUTING.md").read_text().partition("## A solver")[2]
+    file = tmp_path / "mine.py"
+    file.write_text(recipe.partition("```python\n")[2].partition("```")[0])
+    loaded = experiments.load(f"{file}:digits")
+    settings = {"unet.channels": "8", "unet.num_groups": "4", "unet.multipliers": "(1,)"}
+    config = experiments.configure(loaded, settings | {"ddim_steps": "3"})
+    experiment = loaded.build(config)
+    task, element = experiment.task, experiment.data.element
+    state = jax.jit(lambda: init_state(task, 0, element))()
+    params = {"params": jax.tree.map(lambda x: x + 0.1, state.params)}
+    samples = evaluate.sample(task, task.samplers["mine"], params, num=2)
+    process = DiscreteProcess(linear_betas(1000))
+    function = partial(task.samplers["mine"].function, solver=euler(process, trailing(1000, 3)))
+    euler_sampler = replace(task.samplers["mine"], function=function)
+    np.testing.assert_allclose(
+        samples, evaluate.sample(task, euler_sampler, params, num=2), atol=1e-6
+    )
 
 
 def test_grid_is_near_square_and_enlarged():
