@@ -27,6 +27,7 @@ import optax
 from genax.core import (
     Evaluator,
     Experiment,
+    GenaxError,
     Phase,
     Sampler,
     Stage,
@@ -196,6 +197,15 @@ def build(config):
         dtype=jnp.dtype(config.dtype),
         remat=config.remat,
     )
+    if (not classes and config.label_dropout) or (
+        not config.label_dropout and config.guidance != 1
+    ):
+        raise GenaxError(
+            f"config.guidance={config.guidance} with config.label_dropout={config.label_dropout} "
+            f"and config.num_classes={config.num_classes}: guidance other than 1 needs labels that "
+            "are dropped in training, and those need classes; set all three, or "
+            "config.guidance=1 and config.label_dropout=0."
+        )
     condition = on_label if classes else unconditional
     training, guide = condition, unguided
     if config.label_dropout:

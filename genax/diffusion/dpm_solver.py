@@ -17,7 +17,7 @@ def dpm_solver_2m(process: Process, times: np.ndarray) -> Solver:
     a step of log(signal / sigma) ahead. The first step has no history, and the last one, to the
     data, does not use it. times: falling. The process has some signal at all of them.
     """
-    times = check_times("dpm_solver_2m", times)
+    times = check_times("dpm_solver_2m", process, times)
 
     def solve(denoise, noise, draw):
         now, after = levels(process, times)

@@ -57,14 +57,24 @@ def noise_in(noisy: Array, clean: Array, level: Level) -> Array:
     return (noisy - level.signal * clean) / level.sigma
 
 
-def check_times(solver: str, times: np.ndarray) -> np.ndarray:
-    """Return the times. Raises GenaxError if there is none, or they do not fall."""
+def check_times(solver: str, process: Process, times: np.ndarray) -> np.ndarray:
+    """Return the times.
+
+    Raises GenaxError if there is none, if they do not fall, or if a discrete process lacks one.
+    """
     times = np.asarray(times)
     if times.ndim != 1 or not len(times) or not np.all(np.diff(times) < 0):
         raise GenaxError(
             f"{solver}: times have to fall from noise to data, got {times}; see "
             "genax.diffusion.spacings."
         )
+    if isinstance(process, DiscreteProcess):
+        whole = np.issubdtype(times.dtype, np.integer)
+        if not whole or times[0] >= process.num_timesteps or times[-1] < 0:
+            raise GenaxError(
+                f"{solver}: a discrete process has the whole numbers from 0 to "
+                f"{process.num_timesteps - 1} as times, got {times}."
+            )
     return times
 
 
@@ -131,7 +141,7 @@ def ddim(process: DiscreteProcess, timesteps: np.ndarray, eta: float = 0.0) -> S
     The predicted noise is what goes with the clean samples after clipping. Raises GenaxError for
     times that do not fall, and an eta that is not from 0 to 1.
     """
-    timesteps = check_times("ddim", timesteps)
+    timesteps = check_times("ddim", process, timesteps)
     coefficients = ddim_coefficients(process, timesteps, eta)
 
     def solve(denoise, noise, draw):
@@ -152,7 +162,7 @@ def euler(process: Process, times: np.ndarray) -> Solver:
     With a `DiscreteProcess` it is `ddim` without noise; with `VarianceExploding`, Karras et al.
     2022, algorithm 1 without its correction. times: falling; the last step goes to the data.
     """
-    times = check_times("euler", times)
+    times = check_times("euler", process, times)
 
     def solve(denoise, noise, draw):
         def step(noisy, number, now, after):
@@ -171,7 +181,7 @@ def heun(process: Process, times: np.ndarray) -> Solver:
     n steps take 2n - 1 evaluations: the last one, to the data, is Euler's. times: falling, as of
     `karras`. The process has some signal at all of them.
     """
-    times = check_times("heun", times)
+    times = check_times("heun", process, times)
 
     def solve(denoise, noise, draw):
         def step(noisy, number, now, after):

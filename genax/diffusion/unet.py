@@ -94,7 +94,8 @@ class UNet(nn.Module):
         if self.num_classes is None or not self.null_class:
             raise GenaxError(
                 f"UNet(num_classes={self.num_classes}, null_class={self.null_class}) has no label "
-                "for no condition, which guidance needs: set num_classes and null_class=True."
+                "for no condition, which guidance and dropped labels need: set num_classes and "
+                "null_class=True."
             )
         return self.num_classes
 

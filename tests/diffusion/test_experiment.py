@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import partial
 
@@ -81,17 +82,31 @@ def test_guided_samples_are_of_their_class():
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    "settings",
     [
-        ({"guidance": 2.0, "label_dropout": 0.0}, "no label for no condition"),
-        ({"num_classes": 0}, "no label for no condition"),
+        {"guidance": 2.0, "label_dropout": 0.0},
+        {"num_classes": 0},
+        {"num_classes": 0, "guidance": 1.0},
     ],
 )
-def test_guidance_without_what_it_needs_is_refused(settings, said):
+def test_guidance_without_what_it_needs_is_refused(settings):
     config = DDPM.get_config("digits-conditional")
     config.update(settings)
-    with pytest.raises(GenaxError, match=said):
+    with pytest.raises(GenaxError, match="guidance other than 1 needs labels"):
         DDPM.build(config)
+
+
+def test_a_run_from_before_there_were_labels_is_read(tmp_path):
+    config = DDPM.get_config("digits").to_dict() | {"ddim_steps": 7}
+    for name in ("num_classes", "label_dropout", "guidance"):
+        del config[name]
+    path = str(ROOT / "experiments/diffusion/ddpm.py")
+    record = {"experiment": path, "variant": "digits", "config": config, "data": ""}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    run = experiments.reopen(str(tmp_path))
+    assert run.config["num_classes"] == 0
+    assert run.config["ddim_steps"] == 7
+    assert run.task.samplers["ddim"].condition is None
 
 
 def test_labels_beyond_the_classes_are_refused_before_training():

@@ -300,6 +300,12 @@ def test_refuses_times_that_do_not_fall(solver, times):
         solver(PROCESS, np.array(times))
 
 
+@pytest.mark.parametrize("times", [[1000, 3], [3, -1], [3.0, 1.5]])
+def test_refuses_times_that_a_discrete_process_lacks(times):
+    with pytest.raises(GenaxError, match="whole numbers from 0 to 999"):
+        euler(PROCESS, np.array(times))
+
+
 @pytest.mark.parametrize("eta", [-0.1, 1.1, float("nan"), float("inf")])
 def test_refuses_more_noise_than_there_is(eta):
     with pytest.raises(GenaxError, match=f"eta={eta} of DDIM has to be from 0 to 1"):
