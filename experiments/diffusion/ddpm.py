@@ -2,10 +2,12 @@
 
 The paper's U-Net predicts the noise of 1000 linear steps (L_simple, eq. 14), with averaged weights;
 samples by the whole chain (ancestral) or in few steps (DDIM, Song et al. 2021, arXiv:2010.02502);
-the score is the variational bound in bits per dimension (eq. 5).
+the score is the variational bound in bits per dimension (eq. 5). With `num_classes` the network
+gets labels, and samples are guided (Ho & Salimans 2022, arXiv:2207.12598).
 
     genax train experiments/diffusion/ddpm.py --workdir runs/ddpm
     genax train experiments/diffusion/ddpm.py:digits --workdir runs/digits
+    genax train experiments/diffusion/ddpm.py:digits-conditional --workdir runs/conditional
 
 cpu: 9 min 13 s on two cores with four grids and the scores; test bits per dimension
 3.96 (first 500 images, 256 levels), squared error of the noise 0.0462, clothes that a person names.
@@ -19,11 +21,13 @@ from dataclasses import replace
 from functools import partial
 
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from genax.core import (
     Evaluator,
     Experiment,
+    GenaxError,
     Phase,
     Sampler,
     Stage,
@@ -33,17 +37,16 @@ from genax.core import (
 from genax.core.ema import ema_warmup
 from genax.core.ranges import AMOUNT, COUNT, NOT_NEGATIVE, SHARE, Range
 from genax.data import ImageData
+from genax.diffusion.conditions import dropped, on_label, unconditional
+from genax.diffusion.guidance import classifier_free, unguided
 from genax.diffusion.likelihood import variational_bound
 from genax.diffusion.losses import denoising_loss
 from genax.diffusion.networks import Networks
 from genax.diffusion.process import DiscreteProcess
-from genax.diffusion.samplers import (
-    ancestral_sampler,
-    ddim_coefficients,
-    ddim_sampler,
-    leading,
-)
+from genax.diffusion.sampling import sample
 from genax.diffusion.schedules import linear_betas
+from genax.diffusion.solvers import ancestral, ddim
+from genax.diffusion.spacings import leading
 from genax.diffusion.unet import PRESETS, UNet
 from genax.evaluation.pictures import check_pictures, image_grid
 from genax.nn.optimizers import RANGES as OPTIMIZER
@@ -52,6 +55,7 @@ from genax.nn.optimizers import clip_by_norm, warmup_constant
 VARIANTS = {
     "cpu": "Fashion-MNIST at 28x28 in minutes on two cores, 0.7 M parameters",
     "digits": "8x8 digits, embedded: recognisable in about two minutes on two cores",
+    "digits-conditional": "digits of the classes that are asked for, by classifier-free guidance",
     "cifar10": "CIFAR-10 as in the paper, 35.7 M parameters, 800,000 steps of 128",
     "lsun256": "LSUN churches at 256x256 as in the paper, 113.7 M parameters; TFDS lsun",
     "celebahq256": "CelebA-HQ at 256x256 as in the paper, 113.7 M parameters; TFDS celeb_a_hq",
@@ -65,6 +69,9 @@ RANGES = {
     "unet.attention_resolutions": replace(COUNT, empty=True),
     "unet.dropout": SHARE,
     "unet.num_groups": COUNT,
+    "num_classes": AMOUNT,
+    "label_dropout": SHARE,
+    "guidance": NOT_NEGATIVE,
     "gradient_clip": NOT_NEGATIVE,
     "ema_decay": SHARE,
     "num_levels": Range(least=2),
@@ -82,6 +89,8 @@ def get_config(variant="cpu"):
     train_split, test_split: of the data set; no test_split, no scores. num_levels: of a pixel.
     eval_examples: the scores' first so many test images, 0 for all, each at eval_draws timesteps.
     ddim_steps, ddim_eta: of the sampler "ddim". ancestral: also sample by the whole chain.
+    num_classes: of the labels that the network gets, 0 for none. label_dropout: the share of
+    training images without their label. guidance: of samples, whose classes take turns; 1 is none.
     """
     paper = {
         "size": 32,
@@ -132,20 +141,21 @@ def get_config(variant="cpu"):
         "checkpoint_every": 250,
         "sample_every": 250,
     }
+    digits = small | {
+        "dataset": "digits",
+        "size": 8,
+        "unet": dict(PRESETS["digits"]),
+        "num_levels": 17,
+        "eval_examples": 0,
+        "steps": 800,
+        "steps_per_call": 10,
+        "checkpoint_every": 400,
+        "sample_every": 200,
+    }
     settings = {
         "cpu": small,
-        "digits": small
-        | {
-            "dataset": "digits",
-            "size": 8,
-            "unet": dict(PRESETS["digits"]),
-            "num_levels": 17,
-            "eval_examples": 0,
-            "steps": 800,
-            "steps_per_call": 10,
-            "checkpoint_every": 400,
-            "sample_every": 200,
-        },
+        "digits": digits,
+        "digits-conditional": digits | {"num_classes": 10, "label_dropout": 0.1, "guidance": 2.0},
         "cifar10": paper | {"dataset": "cifar10"},
         "lsun256": large
         | {
@@ -161,6 +171,9 @@ def get_config(variant="cpu"):
         "train_split": "train",
         "test_split": "test",
         "num_timesteps": 1000,
+        "num_classes": 0,
+        "label_dropout": 0.0,
+        "guidance": 1.0,
         "gradient_clip": 1.0,
         "eval_draws": 10,
     }
@@ -169,38 +182,68 @@ def get_config(variant="cpu"):
 
 def build(config):
     """The experiment that the settings describe."""
-    data = partial(ImageData, config.dataset, size=config.size)
+    classes = config.num_classes or None
+    data = partial(ImageData, config.dataset, size=config.size, classes=classes)
     train = data(config.train_split, flip=config.flip)
     check_pictures(train)
     test = data(config.test_split) if config.test_split else None
     shape = train.element["image"].shape
 
     process = DiscreteProcess(linear_betas(config.num_timesteps))
-    if config.num_samples:
-        # Refused now, not after training.
-        timesteps = leading(config.num_timesteps, config.ddim_steps)
-        ddim_coefficients(process, timesteps, config.ddim_eta)
-    loss = partial(denoising_loss, process=process)
-    unet = UNet(**config.unet, dtype=jnp.dtype(config.dtype), remat=config.remat)
+    unet = UNet(
+        **config.unet,
+        num_classes=classes,
+        null_class=config.label_dropout > 0,
+        dtype=jnp.dtype(config.dtype),
+        remat=config.remat,
+    )
+    if (not classes and config.label_dropout) or (
+        not config.label_dropout and config.guidance != 1
+    ):
+        raise GenaxError(
+            f"config.guidance={config.guidance} with config.label_dropout={config.label_dropout} "
+            f"and config.num_classes={config.num_classes}: guidance other than 1 needs labels that "
+            "are dropped in training, and those need classes; set all three, or "
+            "config.guidance=1 and config.label_dropout=0."
+        )
+    condition = on_label if classes else unconditional
+    training, guide = condition, unguided
+    if config.label_dropout:
+        training = dropped(condition, config.label_dropout, label=unet.null_label)
+    if config.guidance != 1:
+        guide = classifier_free(config.guidance, label=unet.null_label)
+    error = partial(denoising_loss, process=process)
+    loss = partial(error, condition=training)
     rate = warmup_constant(config.learning_rate, config.warmup_steps)
     optimizer = optax.chain(clip_by_norm(config.gradient_clip), optax.adam(rate))
 
-    samplers = {"ddim": partial(ddim_sampler, num_steps=config.ddim_steps, eta=config.ddim_eta)}
+    solvers = {}
+    # A run that draws no samples may have fewer timesteps than DDIM has steps.
+    if config.num_samples or config.ddim_steps <= config.num_timesteps:
+        timesteps = leading(config.num_timesteps, config.ddim_steps)
+        solvers["ddim"] = ddim(process, timesteps, config.ddim_eta)
     if config.ancestral:
-        samplers["ancestral"] = ancestral_sampler
+        solvers["ancestral"] = ancestral(process)
+    draw = partial(sample, process=process, shape=shape, guide=guide, condition=condition)
     bound = partial(
         variational_bound,
         process=process,
         num_draws=config.eval_draws,
         num_levels=config.num_levels,
+        condition=condition,
     )
-    scores = {"bits_per_dim": bound, "epsilon_mse": partial(loss, train=False)}
+    unseen = partial(error, condition=condition, train=False)
+    scores = {"bits_per_dim": bound, "epsilon_mse": unseen}
     task = Task(
         networks=Networks(denoiser=unet),
         stages=[Stage([Phase("denoiser", loss, ("denoiser",), optimizer)])],
         samplers={
-            name: Sampler(partial(function, process=process, shape=shape), image_grid)
-            for name, function in samplers.items()
+            name: Sampler(
+                partial(draw, solver=solver),
+                image_grid,
+                partial(_labels, classes=classes) if classes else None,
+            )
+            for name, solver in solvers.items()
         },
         evaluators={
             name: Evaluator(function, examples=config.eval_examples or None)
@@ -211,3 +254,8 @@ def build(config):
         ema={"denoiser": ema_warmup(config.ema_decay)},
     )
     return Experiment(task, train, test)
+
+
+def _labels(num, workdir, classes):
+    """Labels of samples: the classes take turns."""
+    return {"label": np.arange(num, dtype=np.int32) % classes}

@@ -119,7 +119,10 @@ def configure(loaded: Loaded, settings: Mapping[str, str]) -> ConfigDict:
 
 
 def reopen(workdir: str, settings: Mapping[str, str] | None = None) -> Run:
-    """The run in a folder, with the settings it was made with, or others of the command line."""
+    """The run in a folder, with the settings it was made with, or others of the command line.
+
+    Settings that the experiment did not have then get the values that its variant has now.
+    """
     record = read_run(workdir)
     if record is None:
         raise GenaxError(
@@ -130,7 +133,10 @@ def reopen(workdir: str, settings: Mapping[str, str] | None = None) -> Run:
     if not path.is_file():
         raise GenaxError(f"the run's experiment file {path} is gone; put it back.")
     loaded = Loaded(path, record["variant"], import_file(path))
-    config = override(ConfigDict(_tuples(record["config"])), settings or {})
+    known = _tuples(record["config"])
+    if loaded.variant in getattr(loaded.module, "VARIANTS", {}):
+        known = _completed(known, loaded.module.get_config(loaded.variant).to_dict())
+    config = override(ConfigDict(known), settings or {})
     try:
         make_strategy(config.parallel)
     except GenaxError:
@@ -139,6 +145,17 @@ def reopen(workdir: str, settings: Mapping[str, str] | None = None) -> Run:
         # It was trained on other devices than those at hand; any place will do to read it.
         config.parallel = base_config().parallel
     return loaded.run(config, workdir)
+
+
+def _completed(known: dict[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings, with those of the defaults that they lack."""
+    both = {
+        key: _completed(value, defaults[key])
+        if isinstance(value, dict) and isinstance(defaults.get(key), dict)
+        else value
+        for key, value in known.items()
+    }
+    return {**defaults, **both}
 
 
 def _tuples(value: Any) -> Any:

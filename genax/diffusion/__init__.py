@@ -1,1 +1,1 @@
-"""Diffusion models: processes, predictions, losses, samplers and denoisers."""
+"""Diffusion models: processes, predictions, losses, solvers, guidance and denoisers."""

@@ -16,7 +16,8 @@ from jaxtyping import Array, Float
 
 from genax.core import GenaxError, Loss, example_keys, pure
 from genax.core.task import Batch
-from genax.diffusion.losses import Condition, mean_over_pixels, unconditional
+from genax.diffusion.conditions import Condition, unconditional
+from genax.diffusion.losses import mean_over_pixels
 from genax.diffusion.predictions import EPSILON, Prediction, predict_clean
 from genax.diffusion.process import DiscreteProcess, expand, fixed_large, look_up, q_sample
 
@@ -72,7 +73,7 @@ def variational_bound(
     L_T and L_0 are always counted; the others, L_t at timestep t >= 1, are estimated from
     `num_draws` timesteps per example, drawn with probability proportional to 1/t, about what they
     are in size. batch["image"]: [b, h, w, c] in [-1, 1], with `num_levels` levels. variance: of the
-    reverse steps, as in `ancestral_sampler`. values: [b]. Raises GenaxError without a draw, where
+    reverse steps, as in `ancestral`. values: [b]. Raises GenaxError without a draw, where
     most of the bound would be left out, and for fewer than two levels.
     """
     if num_draws < 1 or num_levels < 2:
@@ -82,7 +83,7 @@ def variational_bound(
         )
     clean = batch["image"]
     keys = example_keys(nets, batch)
-    arguments = condition(batch)
+    arguments = condition(nets, batch)
     variances = variance(process)
     denoiser = pure(nets.denoiser, clean, jnp.zeros(clean.shape[0], int), **arguments)
     shift = _even_shifts(nets, batch)

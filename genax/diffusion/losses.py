@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -12,20 +9,10 @@ from jaxtyping import Array, Float
 
 from genax.core import Loss, per_example
 from genax.core.task import Batch
+from genax.diffusion.conditions import Condition, unconditional
 from genax.diffusion.predictions import EPSILON, Prediction
 from genax.diffusion.process import Process, expand, q_sample
-
-Condition = Callable[[Batch], dict[str, Any]]
-
-
-def unconditional(batch: Batch) -> dict[str, Any]:
-    """No further arguments to the denoiser."""
-    return {}
-
-
-def on_label(batch: Batch) -> dict[str, Any]:
-    """The batch's class labels as further argument to the denoiser."""
-    return {"label": batch["label"]}
+from genax.diffusion.weightings import Weighting, uniform
 
 
 def mean_over_pixels(x: Float[Array, "b ..."]) -> Float[Array, " b"]:
@@ -39,19 +26,24 @@ def denoising_loss(
     process: Process,
     prediction: Prediction = EPSILON,
     condition: Condition = unconditional,
+    weighting: Weighting = uniform,
     train: bool = True,
 ) -> Loss:
     """Squared error of the prediction at a random time, a mean over pixels.
 
     With EPSILON it is L_simple, E ||eps - eps_theta(x_t, t)||^2 (Ho et al. 2020, eq. 14).
-    batch["image"]: [b, h, w, c] in [-1, 1]. condition: further arguments to the denoiser. values:
-    [b]. Times and noise are drawn per example; train=False switches dropout off (held-out error).
+    Times and noise are drawn per example. values: [b].
+    batch["image"]: [b, h, w, c] in [-1, 1].
+    condition: further arguments to the denoiser.
+    weighting: the factor of an example's error by its time.
+    train: False switches dropout off, for a held-out error.
     """
     clean = batch["image"]
     timesteps = per_example(process.sample_time, nets, batch)
     noise = per_example(jax.random.normal, nets, batch, clean.shape[1:], clean.dtype)
     noisy = q_sample(process, clean, noise, timesteps)
-    output = nets.denoiser(noisy, timesteps, train=train, **condition(batch))
-    signal, sigma = (expand(f(timesteps), clean) for f in (process.signal, process.sigma))
-    target = prediction.target(clean, noise, signal, sigma)
-    return Loss(mean_over_pixels(jnp.square(output - target)))
+    output = nets.denoiser(noisy, timesteps, train=train, **condition(nets, batch))
+    signal, sigma = process.signal(timesteps), process.sigma(timesteps)
+    target = prediction.target(clean, noise, expand(signal, clean), expand(sigma, clean))
+    error = mean_over_pixels(jnp.square(output - target))
+    return Loss(weighting(prediction, signal, sigma) * error)

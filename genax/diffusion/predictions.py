@@ -1,4 +1,4 @@
-"""What the network's output means: noise here; another target is another `Prediction`."""
+"""What the network's output means: noise, the clean image, or v."""
 
 from __future__ import annotations
 
@@ -29,6 +29,15 @@ class Prediction:
 EPSILON = Prediction(
     target=lambda clean, noise, signal, sigma: noise,
     clean=lambda output, noisy, signal, sigma: (noisy - sigma * output) / signal,
+)
+CLEAN = Prediction(
+    target=lambda clean, noise, signal, sigma: clean,
+    clean=lambda output, noisy, signal, sigma: output,
+)
+# Salimans & Ho 2022, section 4, for processes with signal^2 + sigma^2 = 1.
+V = Prediction(
+    target=lambda clean, noise, signal, sigma: signal * noise - sigma * clean,
+    clean=lambda output, noisy, signal, sigma: signal * noisy - sigma * output,
 )
 
 

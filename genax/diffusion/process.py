@@ -1,9 +1,10 @@
 """Gaussian corruption: what a noisy image is, and its exact posterior.
 
-A process says how much signal and noise there is at a time and which times to train on. What the
-network predicts (`predictions`), what it is trained on (`losses`) and how images are drawn
-(`samplers`) are separate, so a new schedule is a new table of betas, and a continuous process is
-another class with the four members of `Process`.
+A process says how much signal and noise there is at a time, which times to train on, and with how
+much noise sampling begins. What the network predicts (`predictions`), what it is trained on
+(`losses`, `weightings`) and how samples are drawn (`solvers`) are separate. A new schedule is a new
+table of betas, and a process in continuous time is another class with the four members of
+`Process`, such as `VarianceExploding`.
 """
 
 from __future__ import annotations
@@ -22,18 +23,25 @@ from genax.core.errors import GenaxError
 
 @runtime_checkable
 class Process(Protocol):
-    """Noisy = signal(t) * clean + sigma(t) * noise."""
+    """Noisy = signal(t) * clean + sigma(t) * noise.
+
+    Times are integers in discrete processes and floats in continuous ones; noise grows with them.
+    """
 
     def sample_time(self, key: Key[Array, ""]) -> Num[Array, ""]:
-        """A time to train on, as the network gets it."""
+        """Return a time to train on, as the network gets it."""
         ...
 
-    def signal(self, timesteps: Num[Array, " b"]) -> Float[Array, " b"]:
-        """What the clean image is multiplied with."""
+    def signal(self, times: Num[Array, " b"]) -> Float[Array, " b"]:
+        """Return what the clean image is multiplied with."""
         ...
 
-    def sigma(self, timesteps: Num[Array, " b"]) -> Float[Array, " b"]:
-        """Standard deviation of the noise."""
+    def sigma(self, times: Num[Array, " b"]) -> Float[Array, " b"]:
+        """Return the standard deviation of the noise."""
+        ...
+
+    def prior(self, times: Num[Array, " b"]) -> Float[Array, " b"]:
+        """Return the standard deviation of the noise that sampling from these times begins with."""
         ...
 
 
@@ -101,6 +109,10 @@ class DiscreteProcess:
     def sigma(self, timesteps: Int[Array, " b"]) -> Float[Array, " b"]:
         """sqrt(1 - alphas_cumprod)."""
         return look_up(np.sqrt(1 - self.alphas_cumprod), timesteps)
+
+    def prior(self, timesteps: Int[Array, " b"]) -> Float[Array, " b"]:
+        """Return 1: data of variance 1 has it at every time."""
+        return jnp.ones(timesteps.shape)
 
     def posterior_mean(
         self,

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
@@ -68,8 +69,9 @@ class UNet(nn.Module):
     attention_resolutions: heights of the feature maps that get self-attention after each block;
     the middle has it always. head_dim: channels of a head, None for a single head.
     out_channels: None for the input's (2x for learned variances). num_classes: labels 0 to
-    num_classes-1 embedded and added to the time; None for no conditioning. remat: see
-    `rematerialise`. Parameters are float32, computation is in `dtype`, the output float32.
+    num_classes-1 embedded and added to the time; None for no conditioning. null_class: one more
+    label, `null_label`, stands for no condition. remat: see `rematerialise`. Parameters are
+    float32, computation is in `dtype`, the output float32.
     """
 
     channels: int = 128
@@ -82,8 +84,20 @@ class UNet(nn.Module):
     head_dim: int | None = None
     out_channels: int | None = None
     num_classes: int | None = None
+    null_class: bool = False
     dtype: jnp.dtype = jnp.float32
     remat: str = "none"
+
+    @property
+    def null_label(self) -> int:
+        """The label that stands for no condition. Raises GenaxError if the network has none."""
+        if self.num_classes is None or not self.null_class:
+            raise GenaxError(
+                f"UNet(num_classes={self.num_classes}, null_class={self.null_class}) has no label "
+                "for no condition, which guidance and dropped labels need: set num_classes and "
+                "null_class=True."
+            )
+        return self.num_classes
 
     @nn.compact
     def __call__(
@@ -93,18 +107,23 @@ class UNet(nn.Module):
         train: bool = False,
         label: Int[Array, " b"] | None = None,
     ) -> Float[Array, "b h w out"]:
-        """x: noisy images. timesteps: [b], 0 to T-1. label: [b] where num_classes is set.
+        """Return the output of the `Prediction` that the network is trained on.
 
-        Raises GenaxError where the size cannot be halved often enough, or on a label too many or
-        missing.
+        x: noisy images.
+        timesteps: [b], of a discrete or a continuous process.
+        label: [b], given if num_classes is set. One that has no row gives NaN.
+        Raises GenaxError if the size cannot be halved often enough, for a label too many or
+        missing, and for an array of labels, outside of jit, in which one has no row.
         """
         self._check(x, label)
         condition = TimestepEmbedding(
             self.channels, 4 * self.channels, dtype=self.dtype, name="time_embedding"
         )(timesteps)
         if label is not None and self.num_classes is not None:
-            embed = nn.Embed(self.num_classes, 4 * self.channels, dtype=self.dtype, name="labels")
-            condition = condition + embed(label)
+            rows = self.num_classes + self.null_class
+            embed = nn.Embed(rows, 4 * self.channels, dtype=self.dtype, name="labels")
+            # A negative number would be taken for one that counts from the end.
+            condition = condition + embed(jnp.where(label < 0, rows, label))
 
         def block(y, features, place, number):
             """A residual block, and attention where this resolution has it."""
@@ -169,3 +188,13 @@ class UNet(nn.Module):
                 f"UNet(num_classes={self.num_classes}) was called {how} a label: set num_classes "
                 "and give a label, or neither."
             )
+        if label is None or self.num_classes is None:
+            return
+        if not isinstance(label, jax.core.Tracer):
+            rows = self.num_classes + self.null_class
+            wrong = [int(number) for number in label if not 0 <= number < rows]
+            if wrong:
+                raise GenaxError(
+                    f"UNet(num_classes={self.num_classes}, null_class={self.null_class}) got "
+                    f"label {wrong[0]}: labels are 0 to {rows - 1}."
+                )

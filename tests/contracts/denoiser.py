@@ -1,35 +1,50 @@
-"""A denoiser with averaged weights: one network with a decay for one part and a warm-up for all."""
+"""A denoiser in continuous time, with labels that are dropped, a weighting and averaged weights.
+
+One network has a decay for one part and a warm-up for all.
+"""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
-from genax.core import Loss, Phase, Stage, Task, per_example
+from genax.core import Phase, Stage, Task
 from genax.core.ema import ema_warmup
+from genax.diffusion.conditions import dropped, on_label
+from genax.diffusion.losses import denoising_loss
+from genax.diffusion.networks import Networks
+from genax.diffusion.variance_exploding import VarianceExploding
+from genax.diffusion.weightings import min_snr
 from tests.contracts.layers import MLP
 
 IMAGE = (4, 4, 1)
+CLASSES = 10
 DECAYS = {"denoiser/Dense_0": 0.5, "denoiser": ema_warmup(0.9)}
-ELEMENT = {"image": jax.ShapeDtypeStruct(IMAGE, jnp.float32)}
+ELEMENT = {
+    "image": jax.ShapeDtypeStruct(IMAGE, jnp.float32),
+    "label": jax.ShapeDtypeStruct((), jnp.int32),
+}
 
 
-class Networks(nn.Module):
-    denoiser: nn.Module
+class Denoiser(MLP):
+    """Layers over the noisy image, its time and its label."""
 
-
-def denoising_loss(nets, batch):
-    """The error of each pixel's noise, at a noise level drawn for each image."""
-    image = batch["image"]
-    level = per_example(jax.random.uniform, nets, batch, (1, 1, 1))
-    noise = per_example(jax.random.normal, nets, batch, IMAGE)
-    return Loss(jnp.square(nets.denoiser((1 - level) * image + level * noise) - noise))
+    def __call__(self, noisy, times, train=False, label=None):
+        given = jax.nn.one_hot(label, CLASSES + 1)
+        pixels = noisy.reshape(len(noisy), -1)
+        return super().__call__(jnp.concatenate([pixels, jnp.log(times)[:, None], given], axis=1))
 
 
 def make(dtype: Any = jnp.float32) -> Task:
-    phase = Phase("denoiser", denoising_loss, ("denoiser",), optax.adam(1e-2))
-    return Task(Networks(MLP(IMAGE, dtype=dtype)), [Stage([phase])], ema=DECAYS)
+    loss = partial(
+        denoising_loss,
+        process=VarianceExploding(),
+        condition=dropped(on_label, 0.3, label=CLASSES),
+        weighting=min_snr(),
+    )
+    phase = Phase("denoiser", loss, ("denoiser",), optax.adam(1e-2))
+    return Task(Networks(Denoiser(IMAGE, dtype=dtype)), [Stage([phase])], ema=DECAYS)

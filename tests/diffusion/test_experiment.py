@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from genax.cli import experiments
-from genax.core import GenaxError
+from genax.core import GenaxError, evaluate
 from genax.core.step import init_state
+from genax.diffusion.process import DiscreteProcess
+from genax.diffusion.schedules import linear_betas
+from genax.diffusion.solvers import euler
+from genax.diffusion.spacings import trailing
 from genax.evaluation.pictures import image_grid
 from tests.experiments import ROOT, load
 
@@ -18,7 +26,12 @@ DDPM = load("experiments/diffusion/ddpm.py")
 
 @pytest.mark.parametrize(
     ("variant", "count"),
-    [("cpu", 686_769), ("digits", 701_345), ("cifar10", 35_746_307)],
+    [
+        ("cpu", 686_769),
+        ("digits", 701_345),
+        ("digits-conditional", 701_345 + 11 * 128),
+        ("cifar10", 35_746_307),
+    ],
 )
 def test_variants_build_and_have_their_size(variant, count):
     experiment = DDPM.build(DDPM.get_config(variant))
@@ -41,6 +54,68 @@ def test_steps_that_the_chain_does_not_have_are_refused_before_training(steps):
         DDPM.build(config)
 
 
+def test_guided_samples_are_of_their_class():
+    """With random weights, guidance and the label decide the sample: the classes take turns."""
+    config = DDPM.get_config("digits-conditional")
+    config.unet.channels, config.unet.num_groups, config.unet.multipliers = 8, 4, (1,)
+    config.ddim_steps = 3
+    task = DDPM.build(config).task
+    element = DDPM.build(config).data.element
+    state = jax.jit(lambda: init_state(task, 0, element))()
+    # The last convolution is 0 at the beginning.
+    params = jax.tree.map(lambda x: x + 0.1, state.params)
+    sampler = task.samplers["ddim"]
+    samples = evaluate.sample(task, sampler, {"params": params}, num=12)
+    assert samples.shape == (12, 8, 8, 1)
+    assert np.isfinite(samples).all()
+    labels = sampler.condition(12, None)["label"]
+    np.testing.assert_array_equal(labels, [*range(10), 0, 1])
+    others = evaluate.sample(
+        task,
+        sampler,
+        {"params": params},
+        num=12,
+        condition={"label": (labels + (labels == 3)) % 10},
+    )
+    changed = np.abs(samples - others).max((1, 2, 3)) > 1e-4
+    np.testing.assert_array_equal(changed, labels == 3)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"guidance": 2.0, "label_dropout": 0.0},
+        {"num_classes": 0},
+        {"num_classes": 0, "guidance": 1.0},
+    ],
+)
+def test_guidance_without_what_it_needs_is_refused(settings):
+    config = DDPM.get_config("digits-conditional")
+    config.update(settings)
+    with pytest.raises(GenaxError, match="guidance other than 1 needs labels"):
+        DDPM.build(config)
+
+
+def test_a_run_from_before_there_were_labels_is_read(tmp_path):
+    config = DDPM.get_config("digits").to_dict() | {"ddim_steps": 7}
+    for name in ("num_classes", "label_dropout", "guidance"):
+        del config[name]
+    path = str(ROOT / "experiments/diffusion/ddpm.py")
+    record = {"experiment": path, "variant": "digits", "config": config, "data": ""}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    run = experiments.reopen(str(tmp_path))
+    assert run.config["num_classes"] == 0
+    assert run.config["ddim_steps"] == 7
+    assert run.task.samplers["ddim"].condition is None
+
+
+def test_labels_beyond_the_classes_are_refused_before_training():
+    config = DDPM.get_config("digits-conditional")
+    config.num_classes = 9
+    with pytest.raises(GenaxError, match="label"):
+        DDPM.build(config).data.fingerprint()
+
+
 def test_published_experiment_with_a_loss_of_ones_own(tmp_path):
     """The example of CONTRIBUTING.md, which changes nothing but the loss."""
     contributing = (ROOT / "CONTRIBUTING.md").read_text()
@@ -52,6 +127,27 @@ def test_published_experiment_with_a_loss_of_ones_own(tmp_path):
     (phase,) = experiment.task.stages[0].phases
     assert phase.loss is loaded.module.my_loss
     assert set(experiment.task.samplers) == {"ddim"}
+
+
+def test_published_experiment_with_a_solver_of_ones_own(tmp_path):
+    """The other example of CONTRIBUTING.md, whose solver is Euler's."""
+    recipe = (ROOT / "CONTRIBUTING.md").read_text().partition("## A solver")[2]
+    file = tmp_path / "mine.py"
+    file.write_text(recipe.partition("```python\n")[2].partition("```")[0])
+    loaded = experiments.load(f"{file}:digits")
+    settings = {"unet.channels": "8", "unet.num_groups": "4", "unet.multipliers": "(1,)"}
+    config = experiments.configure(loaded, settings | {"ddim_steps": "3"})
+    experiment = loaded.build(config)
+    task, element = experiment.task, experiment.data.element
+    state = jax.jit(lambda: init_state(task, 0, element))()
+    params = {"params": jax.tree.map(lambda x: x + 0.1, state.params)}
+    samples = evaluate.sample(task, task.samplers["mine"], params, num=2)
+    process = DiscreteProcess(linear_betas(1000))
+    function = partial(task.samplers["mine"].function, solver=euler(process, trailing(1000, 3)))
+    euler_sampler = replace(task.samplers["mine"], function=function)
+    np.testing.assert_allclose(
+        samples, evaluate.sample(task, euler_sampler, params, num=2), atol=1e-6
+    )
 
 
 def test_grid_is_near_square_and_enlarged():

@@ -12,11 +12,15 @@ import numpy as np
 import pytest
 
 from genax.core import GenaxError
+from genax.diffusion.conditions import dropped, on_label
 from genax.diffusion.likelihood import discretized_log_likelihood, variational_bound
-from genax.diffusion.losses import denoising_loss, on_label
+from genax.diffusion.losses import denoising_loss
 from genax.diffusion.networks import Networks
+from genax.diffusion.predictions import CLEAN, EPSILON, V
 from genax.diffusion.process import fixed_small
 from genax.diffusion.unet import UNet
+from genax.diffusion.variance_exploding import VarianceExploding
+from genax.diffusion.weightings import min_snr, uniform
 from tests.diffusion.toys import DEVIATION, MEAN, PROCESS, GaussianDenoiser, WavyDenoiser, run
 
 RNG = np.random.default_rng(0)
@@ -45,6 +49,84 @@ def test_draws_belong_to_the_example():
     np.testing.assert_allclose(run(loss, WavyDenoiser(), part).values, every[2:3], rtol=1e-5)
     same = {"image": np.repeat(batch["image"][:1], 4, 0), "index": batch["index"]}
     assert len(set(np.asarray(run(loss, WavyDenoiser(), same).values))) == 4
+
+
+def test_a_continuous_process_trains_with_the_same_loss():
+    """The noise of data N(MEAN, DEVIATION^2) + time * noise has the variance d^2 / (d^2 + t^2)."""
+    process, batch = VarianceExploding(), data(4000, (4, 4, 1))
+    batch["image"] = RNG.normal(MEAN, DEVIATION, batch["image"].shape).astype(np.float32)
+
+    class Denoiser(nn.Module):
+        @nn.compact
+        def __call__(self, x, times, train=False):
+            one = self.param("one", nn.initializers.ones, ())
+            times = times.reshape(-1, 1, 1, 1)
+            return one * times * (x - MEAN) / (DEVIATION**2 + times**2)
+
+    values = run(partial(denoising_loss, process=process), Denoiser(), batch).values
+    times = np.exp(RNG.normal(-1.2, 1.2, 100_000))
+    expected = np.mean(DEVIATION**2 / (DEVIATION**2 + times**2))
+    assert values.mean() == pytest.approx(expected, rel=0.03)
+
+
+def test_a_weighting_multiplies_the_error_of_each_example():
+    batch = data(6)
+    loss = partial(denoising_loss, process=PROCESS)
+    plain = run(loss, WavyDenoiser(), batch).values
+    seen = []
+
+    def half_the_noise(prediction, signal, sigma):
+        seen.append(prediction)
+        return sigma / 2
+
+    weighted = run(partial(loss, weighting=half_the_noise), WavyDenoiser(), batch).values
+    assert seen == [EPSILON]
+    factors = np.asarray(weighted / plain)
+    assert np.all((factors > 0) & (factors <= 0.5))
+    assert len(set(factors.tolist())) > 1
+    same = run(partial(loss, weighting=uniform), WavyDenoiser(), batch).values
+    np.testing.assert_array_equal(same, plain)
+
+
+def test_min_snr_is_one_loss_for_all_predictions():
+    """Hang et al. 2023: min(SNR, 5) for the image, over SNR for noise, over SNR + 1 for v."""
+    signal, sigma = PROCESS.signal(jnp.arange(1000)), PROCESS.sigma(jnp.arange(1000))
+    ratio = np.asarray(PROCESS.alphas_cumprod / (1 - PROCESS.alphas_cumprod))
+    capped = np.minimum(ratio, 5)
+    for prediction, expected in (
+        (CLEAN, capped),
+        (EPSILON, capped / ratio),
+        (V, capped / (ratio + 1)),
+    ):
+        weights = min_snr(5.0)(prediction, signal, sigma)
+        np.testing.assert_allclose(weights, expected, rtol=1e-5)
+    with pytest.raises(GenaxError, match=r"most=0\.0"):
+        min_snr(0.0)
+
+
+def test_dropped_conditions_belong_to_the_example():
+    condition = dropped(on_label, 0.3, label=10)
+    batch = {"index": np.arange(1000), "label": np.arange(1000) % 10}
+
+    def labels(batch):
+        return np.asarray(run(condition, WavyDenoiser(), batch)["label"])
+
+    found = labels(batch)
+    gone = found == 10
+    assert gone.mean() == pytest.approx(0.3, abs=0.05)
+    np.testing.assert_array_equal(found[~gone], batch["label"][~gone])
+    part = {name: values[500:] for name, values in batch.items()}
+    np.testing.assert_array_equal(labels(part), found[500:])
+
+
+def test_what_cannot_be_dropped_is_refused():
+    with pytest.raises(GenaxError, match="probability 1"):
+        dropped(on_label, 1.01, label=3)
+    batch = {"index": np.arange(2), "label": np.arange(2)}
+    with pytest.raises(
+        GenaxError, match=r"\['text'\], but the denoiser's conditions are \['label'\]"
+    ):
+        run(dropped(on_label, 0.5, text=3), WavyDenoiser(), batch)
 
 
 def test_initialises_by_tracing_with_labels():

@@ -8,15 +8,24 @@ import numpy as np
 import pytest
 
 from genax.core import GenaxError
-from genax.diffusion.predictions import EPSILON, noise_of, predict_clean
-from genax.diffusion.process import DiscreteProcess, fixed_large, fixed_small, q_sample
+from genax.diffusion.predictions import CLEAN, EPSILON, V, noise_of, predict_clean
+from genax.diffusion.process import (
+    DiscreteProcess,
+    Process,
+    expand,
+    fixed_large,
+    fixed_small,
+    q_sample,
+)
 from genax.diffusion.schedules import linear_betas
+from genax.diffusion.variance_exploding import VarianceExploding
 from tests.diffusion.toys import PROCESS
 from tests.parity import require
 
 STEPS = jnp.arange(1000)
+EXPLODING = VarianceExploding()
 RNG = np.random.default_rng(0)
-CLEAN, NOISE = jnp.asarray(RNG.uniform(-1, 1, (2, 1000, 2, 2, 1)), jnp.float32)
+CLEAN_IMAGE, NOISE = jnp.asarray(RNG.uniform(-1, 1, (2, 1000, 2, 2, 1)), jnp.float32)
 
 
 def test_variance_is_preserved_and_signal_falls():
@@ -39,26 +48,58 @@ def test_the_marginal_is_that_of_single_steps():
 def test_the_posterior_is_bayes_rule():
     """q(x_{t-1} | x_t, x_0), by completing the square of q(x_t | x_{t-1}) q(x_{t-1} | x_0)."""
     steps = STEPS[1:]
-    noisy = q_sample(PROCESS, CLEAN, NOISE, STEPS)
+    noisy = q_sample(PROCESS, CLEAN_IMAGE, NOISE, STEPS)
     before = PROCESS.alphas_cumprod_before[1:, None, None, None]
     beta = PROCESS.betas[1:, None, None, None]
     precision = (1 - beta) / beta + 1 / (1 - before)
-    pull = np.sqrt(1 - beta) / beta * noisy[1:] + np.sqrt(before) / (1 - before) * CLEAN[1:]
-    mean = PROCESS.posterior_mean(CLEAN, noisy, STEPS)[1:]
+    pull = np.sqrt(1 - beta) / beta * noisy[1:] + np.sqrt(before) / (1 - before) * CLEAN_IMAGE[1:]
+    mean = PROCESS.posterior_mean(CLEAN_IMAGE, noisy, STEPS)[1:]
     np.testing.assert_allclose(mean, pull / precision, atol=2e-5)
     np.testing.assert_allclose(PROCESS.posterior_variance[steps], 1 / precision[:, 0, 0, 0])
     assert PROCESS.posterior_variance[0] == 0
-    np.testing.assert_allclose(PROCESS.posterior_mean(CLEAN, noisy, STEPS)[0], CLEAN[0], atol=1e-6)
+    np.testing.assert_allclose(
+        PROCESS.posterior_mean(CLEAN_IMAGE, noisy, STEPS)[0], CLEAN_IMAGE[0], atol=1e-6
+    )
 
 
 def test_predictions_invert_the_corruption():
-    noisy = q_sample(PROCESS, CLEAN, NOISE, STEPS)
+    noisy = q_sample(PROCESS, CLEAN_IMAGE, NOISE, STEPS)
     clean = predict_clean(PROCESS, EPSILON, NOISE, noisy, STEPS)
     signal = np.asarray(PROCESS.signal(STEPS))[:, None, None, None]
-    np.testing.assert_allclose(clean * signal, CLEAN * signal, atol=1e-6)
-    np.testing.assert_allclose(noise_of(PROCESS, CLEAN, noisy, STEPS), NOISE, atol=1e-4)
+    np.testing.assert_allclose(clean * signal, CLEAN_IMAGE * signal, atol=1e-6)
+    np.testing.assert_allclose(noise_of(PROCESS, CLEAN_IMAGE, noisy, STEPS), NOISE, atol=1e-4)
     clipped = predict_clean(PROCESS, EPSILON, 5 * NOISE, noisy, STEPS, clip=True)
     assert np.abs(clipped).max() == 1
+
+
+@pytest.mark.parametrize("prediction", [EPSILON, CLEAN, V], ids=["noise", "clean", "v"])
+def test_a_target_stands_for_its_clean_image(prediction):
+    noisy = q_sample(PROCESS, CLEAN_IMAGE, NOISE, STEPS)
+    signal, sigma = (expand(f(STEPS), noisy) for f in (PROCESS.signal, PROCESS.sigma))
+    target = prediction.target(CLEAN_IMAGE, NOISE, signal, sigma)
+    clean = predict_clean(PROCESS, prediction, target, noisy, STEPS)
+    np.testing.assert_allclose(clean * signal, CLEAN_IMAGE * signal, atol=1e-6)
+
+
+def test_continuous_times_are_log_normal_and_the_noise_itself():
+    """Karras et al. 2022, table 1: ln(sigma) ~ N(-1.2, 1.2^2), and sigma is the time."""
+    times = jax.vmap(EXPLODING.sample_time)(jax.random.split(jax.random.key(0), 20_000))
+    assert jnp.issubdtype(times.dtype, jnp.floating)
+    assert np.log(times).mean() == pytest.approx(-1.2, abs=0.03)
+    assert np.log(times).std() == pytest.approx(1.2, abs=0.03)
+    noisy = q_sample(EXPLODING, CLEAN_IMAGE, NOISE, times[:1000])
+    np.testing.assert_array_equal(noisy, CLEAN_IMAGE + expand(times[:1000], NOISE) * NOISE)
+
+
+@pytest.mark.parametrize("process", [PROCESS, EXPLODING], ids=["discrete", "continuous"])
+def test_processes_have_the_members_of_the_protocol(process):
+    members = {name for name in vars(Process) if not name.startswith("_")}
+    assert members == {"sample_time", "signal", "sigma", "prior"}
+    assert isinstance(process, Process)
+    times = jax.vmap(process.sample_time)(jax.random.split(jax.random.key(0), 3))
+    for values in (process.signal(times), process.sigma(times), process.prior(times)):
+        assert values.shape == (3,)
+        assert values.dtype == jnp.float32
 
 
 def test_times_are_uniform():
@@ -78,8 +119,10 @@ def test_refuses_what_is_no_variance(betas):
 def test_agrees_with_diffusers_at_all_timesteps():
     torch, diffusers = require("torch", "diffusers")
     scheduler = diffusers.DDPMScheduler(beta_schedule="linear", variance_type="fixed_small")
-    expected = scheduler.add_noise(*(torch.tensor(np.array(x)) for x in (CLEAN, NOISE, STEPS)))
-    noisy = q_sample(PROCESS, CLEAN, NOISE, STEPS)
+    expected = scheduler.add_noise(
+        *(torch.tensor(np.array(x)) for x in (CLEAN_IMAGE, NOISE, STEPS))
+    )
+    noisy = q_sample(PROCESS, CLEAN_IMAGE, NOISE, STEPS)
     np.testing.assert_allclose(noisy, expected, atol=1e-5)
     np.testing.assert_allclose(linear_betas(), scheduler.betas, rtol=1e-6)
     small = np.array([scheduler._get_variance(step) for step in range(1, 1000)])

@@ -173,3 +173,32 @@ def test_refusals(unet, shape, label, message):
         jax.eval_shape(
             lambda: unet.init(jax.random.key(0), jnp.zeros(shape), jnp.zeros(2, int), label=label)
         )
+
+
+def test_the_null_label_has_a_row_of_its_own():
+    unet = UNet(8, (1,), 1, (), num_groups=4, num_classes=3, null_class=True)
+    assert unet.null_label == 3
+    x, timesteps, label = jnp.ones((2, 4, 4, 1)), jnp.array([3, 900]), jnp.array([3, 0])
+    variables = unet.init(jax.random.key(0), x, timesteps, label=label)
+    assert variables["params"]["labels"]["embedding"].shape == (4, 32)
+    # Nothing depends on the label while the last convolutions are 0.
+    variables = jax.tree.map(lambda x: x + 0.1, variables)
+    apply = jax.jit(lambda label: unet.apply(variables, x, timesteps, label=label))
+    assert np.isfinite(apply(label)).all()
+    assert not np.allclose(apply(label)[0], apply(jnp.array([2, 0]))[0])
+    for number in (4, -1):
+        assert np.isnan(apply(jnp.array([number, 0]))[0]).all()
+
+
+@pytest.mark.parametrize("number", [-1, 3])
+def test_a_label_without_a_row_is_refused(number):
+    unet = UNet(8, (1,), 1, (), num_groups=4, num_classes=3)
+    x, timesteps, label = jnp.ones((2, 4, 4, 1)), jnp.array([3, 900]), jnp.array([0, number])
+    with pytest.raises(GenaxError, match=f"got label {number}: labels are 0 to 2"):
+        unet.init(jax.random.key(0), x, timesteps, label=label)
+
+
+@pytest.mark.parametrize("settings", [{"num_classes": 3}, {"null_class": True}])
+def test_a_null_label_that_the_network_lacks_is_refused(settings):
+    with pytest.raises(GenaxError, match="has no label for no condition"):
+        UNet(**settings).null_label  # noqa: B018

@@ -1,0 +1,326 @@
+"""Solvers: as their papers and diffusers have them, and on data where the answer is known."""
+
+from __future__ import annotations
+
+import itertools
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genax.core import GenaxError
+from genax.diffusion.dpm_solver import dpm_solver_2m
+from genax.diffusion.predictions import EPSILON, predict_clean
+from genax.diffusion.process import fixed_large, fixed_small
+from genax.diffusion.sampling import sample
+from genax.diffusion.solvers import (
+    ancestral,
+    ddim,
+    ddim_coefficients,
+    euler,
+    heun,
+)
+from genax.diffusion.spacings import karras, leading, trailing
+from genax.diffusion.variance_exploding import VarianceExploding
+from tests.cli.command import call
+from tests.diffusion import direct
+from tests.diffusion.toys import DEVIATION, MEAN, PROCESS, GaussianDenoiser, WavyDenoiser, run
+from tests.parity import require
+
+EXPLODING = VarianceExploding()
+SHAPE = (4, 4, 1)
+NOISE = jnp.asarray(np.random.default_rng(0).normal(size=(2, *SHAPE)), jnp.float32)
+MORE_NOISE = np.random.default_rng(1).normal(size=(1001, *NOISE.shape)).astype(np.float32)
+
+
+def in_float64(torch, scheduler):
+    """Their tables without float32's cancellation in 1 - alphas_cumprod (1e-4 of the result)."""
+    scheduler.betas = torch.from_numpy(PROCESS.betas)
+    scheduler.alphas = 1 - scheduler.betas
+    scheduler.alphas_cumprod = torch.from_numpy(PROCESS.alphas_cumprod)
+
+
+def wavy(x, time):
+    """An output that is a bounded function of everything, of jax's arrays and torch's alike."""
+    angle = 3 * x + time / 100
+    return jnp.sin(angle) if isinstance(angle, jax.Array) else angle.sin()
+
+
+def steps_of(solver, output, clip=True):
+    """What the solver shows to the network at each of its calls, with the time, and its samples."""
+    seen = []
+
+    def denoise(x, time):
+        jax.debug.callback(lambda *pair: seen.append(pair), x, time, ordered=True)
+        times = jnp.full(len(x), time)
+        return predict_clean(PROCESS, EPSILON, output(x, time), x, times, clip)
+
+    samples = jax.jit(
+        lambda: solver(denoise, NOISE, lambda number: jnp.asarray(MORE_NOISE)[number])
+    )()
+    samples.block_until_ready()
+    jax.effects_barrier()
+    return [np.asarray(x) for x, _ in seen], [float(time) for _, time in seen], np.asarray(samples)
+
+
+def agree(ours, theirs, tolerance):
+    for number, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
+        scale = 1 + np.abs(other).max()
+        assert np.abs(mine - other).max() < tolerance * scale, number
+
+
+@pytest.mark.parametrize("clip", [True, False])
+@pytest.mark.parametrize("variance", [fixed_small, fixed_large])
+def test_ancestral_agrees_with_diffusers_step_for_step(variance, clip, monkeypatch):
+    torch, diffusers = require("torch", "diffusers")
+    scheduler = diffusers.DDPMScheduler(
+        beta_schedule="linear", variance_type=variance.__name__, clip_sample=clip
+    )
+    in_float64(torch, scheduler)
+    seen, times, samples = steps_of(ancestral(PROCESS, variance), wavy, clip)
+    assert times == list(range(1000))[::-1]
+    drawn = iter(torch.from_numpy(MORE_NOISE[1:]))
+    theirs = "diffusers.schedulers.scheduling_ddpm.randn_tensor"
+    monkeypatch.setattr(theirs, lambda *_, **__: next(drawn))
+    # Both chains go on from our samples, so that rounding does not add up.
+    for number, timestep in enumerate(scheduler.timesteps):
+        x = torch.from_numpy(np.array(seen[number]))
+        expected = scheduler.step(wavy(x, timestep), timestep, x).prev_sample.numpy()
+        agree([[*seen[1:], samples][number]], [expected], 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("eta", "clip", "spacing", "num_steps"),
+    [
+        (0.0, True, leading, 1000),
+        (0.0, False, leading, 50),
+        (1.0, True, leading, 7),
+        (0.5, False, trailing, 100),
+    ],
+)
+def test_ddim_agrees_with_diffusers_step_for_step(eta, clip, spacing, num_steps):
+    torch, diffusers = require("torch", "diffusers")
+    scheduler = diffusers.DDIMScheduler(
+        beta_schedule="linear", clip_sample=clip, timestep_spacing=spacing.__name__
+    )
+    in_float64(torch, scheduler)
+    scheduler.set_timesteps(num_steps)
+    seen, times, samples = steps_of(ddim(PROCESS, spacing(1000, num_steps), eta), wavy, clip)
+    np.testing.assert_array_equal(times, scheduler.timesteps)
+    for number, timestep in enumerate(scheduler.timesteps):
+        x = torch.from_numpy(np.array(seen[number]))
+        noise = torch.from_numpy(MORE_NOISE[number + 1]) if eta else None
+        expected = scheduler.step(
+            wavy(x, timestep),
+            timestep,
+            x,
+            eta=eta,
+            use_clipped_model_output=True,
+            variance_noise=noise,
+        )
+        agree([[*seen[1:], samples][number]], [expected.prev_sample.numpy()], 1e-5)
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 7, 20])
+def test_dpm_solver_agrees_with_diffusers_step_for_step(num_steps):
+    torch, diffusers = require("torch", "diffusers")
+    scheduler = diffusers.DPMSolverMultistepScheduler(
+        beta_schedule="linear", timestep_spacing="trailing"
+    )
+    in_float64(torch, scheduler)
+    scheduler.set_timesteps(num_steps)
+    x, theirs = torch.from_numpy(np.array(NOISE)), []
+    for timestep in scheduler.timesteps:
+        theirs.append(x.numpy())
+        x = scheduler.step(wavy(x, timestep), timestep, x).prev_sample
+    solver = dpm_solver_2m(PROCESS, trailing(1000, num_steps))
+    seen, times, samples = steps_of(solver, wavy, clip=False)
+    np.testing.assert_array_equal(times, scheduler.timesteps)
+    agree([*seen, samples], [*theirs, x.numpy()], 1e-4)
+
+
+def test_heun_is_the_algorithm_of_edm():
+    """Karras et al. 2022, algorithm 1 in float64; n steps are 2n - 1 evaluations."""
+    sigmas = [*karras(6), 0.0]
+    calls = []
+
+    def denoise(x, sigma):
+        calls.append(np.array(x))
+        return np.tanh(x / (1 + sigma))
+
+    x = np.asarray(NOISE, np.float64) * sigmas[0]
+    for sigma, after in itertools.pairwise(sigmas):
+        slope = (x - denoise(x, sigma)) / sigma
+        first = x + (after - sigma) * slope
+        if after:
+            other = (first - denoise(first, after)) / after
+            x = x + (after - sigma) * (slope / 2 + other / 2)
+        else:
+            x = first
+    seen = []
+
+    def ours(x, sigma):
+        jax.debug.callback(lambda x: seen.append(np.asarray(x)), x, ordered=True)
+        return jnp.tanh(x / (1 + sigma))
+
+    samples = jax.jit(lambda: heun(EXPLODING, karras(6))(ours, NOISE, lambda number: NOISE))()
+    samples.block_until_ready()
+    jax.effects_barrier()
+    assert len(seen) == 11
+    agree([*seen, samples], [*calls, x], 1e-5)
+
+
+FEW, MANY = leading(1000, 7), trailing(1000, 50)
+
+
+@pytest.mark.parametrize(
+    ("solver", "written_out", "clip"),
+    [
+        (ancestral(PROCESS), direct.ancestral_sampler, True),
+        (ddim(PROCESS, FEW, 0.7), partial(direct.ddim_sampler, timesteps=FEW, eta=0.7), False),
+        (ddim(PROCESS, MANY), partial(direct.ddim_sampler, timesteps=MANY, eta=0.0), True),
+    ],
+    ids=["ancestral", "ddim-noise", "ddim"],
+)
+def test_solvers_and_the_loops_written_out_are_equal_to_the_bit(solver, written_out, clip):
+    common = {"process": PROCESS, "shape": SHAPE, "clip_denoised": clip}
+    batch = {"index": np.arange(3)}
+    ours = run(partial(sample, solver=solver, **common), WavyDenoiser(), batch)
+    np.testing.assert_array_equal(ours, run(partial(written_out, **common), WavyDenoiser(), batch))
+
+
+def test_a_solver_of_ones_own_is_a_function():
+    def one_step(denoise, noise, draw):
+        return denoise(noise, 999) + 0.1 * draw(1)
+
+    function = partial(sample, solver=one_step, process=PROCESS, shape=SHAPE, clip_denoised=False)
+    samples = run(function, GaussianDenoiser(), {"index": np.arange(64)})
+    assert samples.mean() == pytest.approx(MEAN, abs=0.02)
+    assert samples.std() == pytest.approx(0.1, rel=0.1)
+
+
+def test_euler_is_ddim_without_noise():
+    timesteps = trailing(1000, 20)
+    *_, one = steps_of(euler(PROCESS, timesteps), wavy)
+    *_, other = steps_of(ddim(PROCESS, timesteps), wavy)
+    np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+def gaussian_clean(process, x, time):
+    """The exact expectation of data N(MEAN, DEVIATION^2)."""
+    at = jnp.full(1, time)
+    signal, sigma = process.signal(at), process.sigma(at)
+    gain = signal * DEVIATION**2 / (jnp.square(signal * DEVIATION) + jnp.square(sigma))
+    return MEAN + gain * (x - signal * MEAN)
+
+
+@pytest.mark.parametrize(
+    ("solver", "process", "steps", "order"),
+    [
+        (euler, EXPLODING, (50, 100, 200), 1),
+        (heun, EXPLODING, (20, 40, 80), 2),
+        (ddim, PROCESS, (50, 100, 200), 1),
+        (euler, PROCESS, (50, 100, 200), 1),
+        (dpm_solver_2m, EXPLODING, (80, 160, 320), 2),
+    ],
+)
+def test_error_falls_at_the_order_of_the_solver(solver, process, steps, order):
+    """On Gaussian data the exact flow keeps each pixel's number of deviations from the mean."""
+    errors = []
+    for num_steps in steps:
+        times = karras(num_steps, 1e-3) if process is EXPLODING else trailing(1000, num_steps)
+        first = jnp.asarray(times[:1])
+        signal, sigma, prior = (f(first)[0] for f in (process.signal, process.sigma, process.prior))
+        solve = partial(solver(process, times), partial(gaussian_clean, process))
+        samples = jax.jit(solve, static_argnums=1)(NOISE, None)
+        spread = np.sqrt((signal * DEVIATION) ** 2 + sigma**2)
+        exact = MEAN + DEVIATION * (prior * NOISE - signal * MEAN) / spread
+        errors.append(np.abs(samples - exact).max())
+    assert errors[0] < 0.1
+    for coarse, fine in itertools.pairwise(errors):
+        assert 0.85 * 2**order < coarse / fine < 1.15 * 2**order, errors
+
+
+@pytest.mark.parametrize(
+    "solver",
+    [
+        ancestral(PROCESS, fixed_small),
+        ancestral(PROCESS, fixed_large),
+        ddim(PROCESS, leading(1000, 250), eta=1.0),
+    ],
+)
+def test_samples_have_the_distribution_of_the_data(solver):
+    function = partial(sample, solver=solver, process=PROCESS, shape=(8, 8, 1), clip_denoised=False)
+    images = run(function, GaussianDenoiser(), {"index": np.arange(64)})
+    assert images.shape == (64, 8, 8, 1)
+    assert images.mean() == pytest.approx(MEAN, abs=0.02)
+    assert images.std() == pytest.approx(DEVIATION, rel=0.05)
+
+
+@pytest.mark.parametrize("solver", [ancestral(PROCESS), ddim(PROCESS, leading(1000, 10), eta=1.0)])
+def test_a_sample_depends_on_its_index_only(solver):
+    function = partial(sample, solver=solver, process=PROCESS, shape=SHAPE)
+    many = run(function, WavyDenoiser(), {"index": np.arange(5)})
+    few = run(function, WavyDenoiser(), {"index": np.array([3, 1])})
+    np.testing.assert_allclose(few, many[jnp.array([3, 1])], atol=1e-5)
+    assert not np.allclose(many[0], many[1])
+    assert not np.allclose(few, run(function, WavyDenoiser(), {"index": np.array([3, 1])}, seed=1))
+
+
+@pytest.mark.parametrize("spacing", [leading, trailing])
+@pytest.mark.parametrize("num_steps", [1, 2, 3, 7, 333, 999, 1000])
+def test_spacings_fall_within_range(spacing, num_steps):
+    timesteps = spacing(1000, num_steps)
+    assert len(timesteps) == num_steps
+    assert np.all(np.diff(timesteps) < 0)
+    assert timesteps[-1] >= 0
+    assert timesteps[0] < 1000
+    if spacing is trailing:
+        assert timesteps[0] == 999
+
+
+def test_sigmas_are_those_of_edm():
+    """Karras et al. 2022, eq. 5, by its formula."""
+    rising, count = 1 / 7, 18
+    expected = [
+        (80**rising + i / (count - 1) * (0.002**rising - 80**rising)) ** 7 for i in range(count)
+    ]
+    np.testing.assert_allclose(karras(18), expected, rtol=1e-12)
+    for wrong in ({"num_steps": 1}, {"num_steps": 9, "smallest": 0.0}):
+        with pytest.raises(GenaxError, match="at least 2 steps"):
+            karras(**wrong)
+
+
+@pytest.mark.parametrize("times", [[], [1, 1], [1, 2], [[3, 2]]])
+@pytest.mark.parametrize("solver", [ddim, euler, heun, dpm_solver_2m])
+def test_refuses_times_that_do_not_fall(solver, times):
+    with pytest.raises(GenaxError, match="fall from noise to data"):
+        solver(PROCESS, np.array(times))
+
+
+@pytest.mark.parametrize("times", [[1000, 3], [3, -1], [3.0, 1.5]])
+def test_refuses_times_that_a_discrete_process_lacks(times):
+    with pytest.raises(GenaxError, match="whole numbers from 0 to 999"):
+        euler(PROCESS, np.array(times))
+
+
+@pytest.mark.parametrize("eta", [-0.1, 1.1, float("nan"), float("inf")])
+def test_refuses_more_noise_than_there_is(eta):
+    with pytest.raises(GenaxError, match=f"eta={eta} of DDIM has to be from 0 to 1"):
+        ddim_coefficients(PROCESS, leading(1000, 10), eta)
+
+
+@pytest.mark.parametrize("eta", [-0.5, 1.5])
+def test_noise_is_checked_when_an_experiment_is_built(eta, tmp_path):
+    settings = ("--config.dataset=digits", f"--config.ddim_eta={eta}", f"--workdir={tmp_path}")
+    said = call("train", "experiments/diffusion/ddpm.py:digits", *settings).refusal()
+    assert f"config.ddim_eta={eta}" in said
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("num_steps", [0, 1001])
+def test_refuses_steps_that_the_process_does_not_have(num_steps):
+    with pytest.raises(GenaxError, match="between 1 and 1000"):
+        leading(1000, num_steps)
