@@ -65,9 +65,8 @@ def run(args: argparse.Namespace) -> int:
             raise GenaxError("--prompt is no UTF-8 text.")
         condition = sampler.prompt(args.prompt, num, opened.workdir)
     variables, step = restore_variables(opened, args.step, averaged=not args.raw)
-    drawn = evaluate.sample(
-        opened.task, sampler, variables, num, args.seed, condition, opened.workdir
-    )
+    batch = evaluate.sampling_batch(sampler, num, opened.workdir, condition)
+    drawn = evaluate.draw(opened.task, sampler, variables, batch, args.seed, opened.eval_batch_size)
     rendered = sampler.render(drawn, opened.workdir)
     if out is not None:
         _check_ending(out, isinstance(rendered, str))

@@ -78,7 +78,8 @@ class Stage:
 class Sampler:
     """Draws samples: function(nets, batch) -> one sample per element of batch["index"].
 
-    batch: "index", and the arrays of condition(num, workdir) where samples are conditioned.
+    batch: "index", and what condition(num, workdir) returns if samples are conditioned: arrays with
+      one row per sample. It comes in chunks of config.eval_batch_size.
     render: function(samples, workdir) -> a PIL image or a text, what a person looks at. Its
       annotation says which, so that `genax sample --out` can refuse before anything is drawn.
     prompt: function(text, num, workdir) -> such arrays, where a user's text can condition them.
@@ -98,18 +99,27 @@ class Sampler:
 
 @dataclass(frozen=True, eq=False)
 class Evaluator:
-    """Scores the networks: function(nets, batch) -> loss, averaged over all evaluation data.
+    """A score of the networks: function(nets, batch) -> loss, averaged over all evaluation data.
 
-    summarize: where a score is no mean (an FID, a BLEU), function returns a pytree of arrays, one
-      row per element; summarize(rows, workdir) makes the scores of them, joined over all batches.
-    examples: how many, at least 1; None is all that the data has. A function that reads the data
-      gets no more than there are. One that uses batch["index"] alone, such as one that draws
-      samples, gets as many as it asks for.
+    summarize: for a score that is no mean (an FID, a BLEU). function then returns a pytree of
+      arrays, one row per element; summarize(rows, workdir) makes the scores of the rows of all
+      batches.
+    examples: how many elements count, at least 1; None is as many as the data has. Rows made of
+      batch["index"] alone, such as samples, are as many as asked for, however much data there is.
+      Rows made of the data, and a mean that reads any, end with the data.
+    data: what function reads; None is the evaluation data of the experiment. A run opens it at its
+      start.
+    given: a pytree of arrays that no run trains, such as an Inception, or given(workdir), which
+      returns it. It is the third argument of function(nets, batch, given): an argument of the
+      compiled program, and no constant in it. It is placed on the devices once an evaluation, for
+      all evaluators that share it.
     """
 
-    function: Callable[[Any, Batch], Any]
+    function: Callable[..., Any]
     summarize: Callable[[PyTree, Any], Mapping[str, float]] | None = None
     examples: int | None = None
+    data: Any = None
+    given: PyTree | Callable[[Any], PyTree] = None
 
     def __post_init__(self):
         if self.examples is not None and self.examples < 1:
@@ -186,7 +196,8 @@ class Experiment:
     """A task and its data: what `build(config)` returns.
 
     data: training data, one for all stages or one a stage (see `genax.core.data`).
-    evaluation: data that evaluators read; None where they need none but batch["index"].
+    evaluation: data of the evaluators that have none of their own; None if they need none but
+      batch["index"].
     pretrained: runs, or what `genax import` wrote, whose parameters a new run starts with: by
       folder, old paths to new ones, such as {"params/encoder": "params/encoder"}.
     """

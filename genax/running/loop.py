@@ -263,7 +263,9 @@ class _Session:
         for name, sampler in task.samplers.items() if num else ():
             with self.paused():
                 variables = evaluation.variables(state)
-                drawn = evaluation.sample(task, sampler, variables, num, workdir=workdir)
+                batch = evaluation.sampling_batch(sampler, num, workdir)
+                size = self.run.eval_batch_size
+                drawn = evaluation.draw(task, sampler, variables, batch, batch_size=size)
                 if self.run.primary:
                     rendered = sampler.render(drawn, workdir)
                     path = workdir / "samples" / f"{name}_{step:08d}"
