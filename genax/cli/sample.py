@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
             raise GenaxError("--prompt is no UTF-8 text.")
         condition = sampler.prompt(args.prompt, num, opened.workdir)
     variables, step = restore_variables(opened, args.step, averaged=not args.raw)
-    batch = evaluate.sampling_batch(sampler, num, opened.workdir, condition)
+    batch = evaluate.sampling_batch(opened.task, sampler, num, opened.workdir, condition, step)
     drawn = evaluate.draw(opened.task, sampler, variables, batch, args.seed, opened.eval_batch_size)
     rendered = sampler.render(drawn, opened.workdir)
     if out is not None:

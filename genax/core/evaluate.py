@@ -39,27 +39,32 @@ def sample(
     condition: Mapping[str, Any] | None = None,
     workdir: Any = None,
     batch_size: int | None = None,
+    step: int | None = None,
 ) -> Any:
     """`num` samples as numpy arrays; sample i is the same whatever `num` is.
 
-    condition: in place of the sampler's own, which may read workdir.
+    condition, step: see `sampling_batch`.
     batch_size: see `draw`.
     """
-    batch = sampling_batch(sampler, num, workdir, condition)
+    batch = sampling_batch(task, sampler, num, workdir, condition, step)
     return draw(task, sampler, variables, batch, seed, batch_size)
 
 
 def sampling_batch(
+    task: Task,
     sampler: Sampler,
     num: int,
     workdir: Any = None,
     condition: Mapping[str, Any] | None = None,
+    step: int | None = None,
 ) -> dict[str, Any]:
     """The batch that `num` samples are drawn from: "index" and what conditions them.
 
     condition: in place of the sampler's own, which may read workdir.
+    step: steps taken when samples are drawn. It adds "stage", the number of the stage that plays
+      then, and "step", the steps taken in that stage, which a loss has too.
     """
-    batch = {"index": np.arange(num)} | dict(condition or {})
+    batch = {"index": np.arange(num)} | _moment(task, step) | dict(condition or {})
     if condition is None and sampler.condition is not None:
         batch |= sampler.condition(num, workdir)
     return batch
@@ -79,8 +84,10 @@ def draw(
     `example_keys` does not depend on it; other random streams differ by chunk, as by shard.
     Raises GenaxError for an array of the batch that has not one row per sample.
     """
-    count = len(batch["index"])
-    for name, value in batch.items():
+    count, stage = len(batch["index"]), batch.get("stage")
+    whole = {"step": batch["step"]} if "step" in batch else {}
+    rows = {name: value for name, value in batch.items() if name not in ("stage", "step")}
+    for name, value in rows.items():
         if np.shape(value)[:1] != (count,):
             raise GenaxError(
                 f"the condition of a sampler gives {name!r} of shape {np.shape(value)} for {count} "
@@ -91,8 +98,8 @@ def draw(
     for number, first in enumerate(range(0, count, size)):
         # The last chunk is filled up, since another size would be another program.
         places = np.minimum(np.arange(first, first + size), count - 1)
-        chunk = {name: rows[places] for name, rows in batch.items()}
-        drawn = _fetch(_draw(task, sampler.function, variables, key, number, chunk))
+        chunk = {name: value[places] for name, value in rows.items()} | whole
+        drawn = _fetch(_draw(task, sampler.function, stage, variables, key, number, chunk))
         chunks.append(jax.tree.map(lambda rows, left=count - first: rows[:left], drawn))
     return jax.tree.map(lambda *parts: np.concatenate(parts), *chunks)
 
@@ -136,6 +143,7 @@ def evaluate(
     workdir: Any,
     strategy: Strategy | None = None,
     seed: int = 0,
+    step: int | None = None,
 ) -> dict[str, float]:
     """Scores "<evaluator>" and "<evaluator>/<aux name>" over all evaluation data.
 
@@ -143,6 +151,7 @@ def evaluate(
     function without data gets batch["index"] alone.
     batch_size: global. Noise belongs to an example, so it changes the scores by rounding only.
     strategy: places batches and given arrays; None is one device.
+    step: steps taken by the networks, for "stage" and "step" in the batch: see `sampling_batch`.
     Raises GenaxError for a score of no example.
     """
     put = jax.device_put if strategy is None else strategy.copy
@@ -154,7 +163,7 @@ def evaluate(
         given = evaluator.given
         if given is not None and id(given) not in placed:
             placed[id(given)] = put(given(workdir) if callable(given) else given)
-        run = _Run(task, evaluator, jax.random.key(seed), placed.get(id(given)))
+        run = _Run(task, evaluator, jax.random.key(seed), placed.get(id(given)), step)
         source = data if evaluator.data is None else evaluator.data
         sources.setdefault(id(source), (source, []))[1].append(run)
         runs[name] = run
@@ -203,8 +212,10 @@ def _work_through(
 class _Run:
     """One evaluator on its way through its data."""
 
-    def __init__(self, task: Task, evaluator: Evaluator, key: Any, given: Any):
+    def __init__(self, task: Task, evaluator: Evaluator, key: Any, given: Any, step: int | None):
         self.task, self.evaluator, self.key = task, evaluator, key
+        moment = _moment(task, step)
+        self.stage, self.moment = moment.pop("stage", None), moment
         self.given = () if given is None else (given,)
         self.sums: dict[str, tuple[float, float]] = {}
         self.parts: Sequence[str] = ()
@@ -221,7 +232,9 @@ class _Run:
 
     def add(self, variables: Mapping, number: int, batch: Mapping[str, Any]) -> None:
         """Work through batch `number`."""
-        arguments = (self.task, self.evaluator, variables, self.key, number, batch, *self.given)
+        batch = {**batch, **self.moment}
+        fixed = (self.task, self.evaluator, self.stage)
+        arguments = (*fixed, variables, self.key, number, batch, *self.given)
         if not self.reads:
             self.reads = self._made_of_data(
                 _evaluate.trace(*arguments, masked=True).jaxpr.jaxpr, batch
@@ -246,7 +259,7 @@ class _Run:
         """
         last = len(program.invars) - len(jax.tree.leaves(self.given))
         inputs = zip(sorted(batch), program.invars[last - len(batch) : last], strict=True)
-        data = {id(value) for name, value in inputs if name not in ("index", "mask")}
+        data = {id(value) for name, value in inputs if name not in ("index", "mask", "step")}
         for equation in program.eqns:
             if any(id(value) in data for value in equation.invars):
                 data |= {id(value) for value in equation.outvars}
@@ -281,16 +294,28 @@ class _Run:
         return {name: whole} | {f"{name}/{score}": mean for score, mean in means.items()}
 
 
-def _apply(task: Task, function, variables, key, number, batch, *given):
+def _moment(task: Task, step: int | None) -> dict[str, Any]:
+    """What a batch says of the time: "stage" and the "step" in it; nothing if no step is known."""
+    if step is None:
+        return {}
+    stage, start = task.stage_at(step)
+    return {"stage": stage, "step": np.int32(step - start)}
+
+
+def _apply(task: Task, function, stage, variables, key, number, batch, *given):
+    # A Python number, since arrays of another stage may have other shapes.
+    batch = batch if stage is None else {**batch, "stage": stage}
     keys = keys_of(task, key, number)
     return nn.apply(function, task.networks)(variables, batch, *given, rngs=keys)
 
 
-_draw = jax.jit(_apply, static_argnums=(0, 1))
+_draw = jax.jit(_apply, static_argnums=(0, 1, 2))
 
 
-@partial(jax.jit, static_argnums=(0, 1), static_argnames="masked")
-def _evaluate(task: Task, evaluator: Evaluator, variables, key, number, batch, *given, masked=True):
+@partial(jax.jit, static_argnums=(0, 1, 2), static_argnames="masked")
+def _evaluate(
+    task: Task, evaluator: Evaluator, stage, variables, key, number, batch, *given, masked
+):
     """The result of a batch, and which rows count: of those read, and of those drawn.
 
     masked: whether only what the data counts is in the mean of a loss.
@@ -301,7 +326,7 @@ def _evaluate(task: Task, evaluator: Evaluator, variables, key, number, batch, *
     if evaluator.examples is not None:
         drawn = (batch["index"] < evaluator.examples).astype(mask.dtype)
     mask = mask * drawn
-    result = _apply(task, evaluator.function, variables, key, number, batch, *given)
+    result = _apply(task, evaluator.function, stage, variables, key, number, batch, *given)
     if evaluator.summarize is None:
         counted = mask if masked else drawn
         parts = {part: _masked(loss, counted) for part, loss in parts_of(result).items()}

@@ -79,7 +79,9 @@ class Sampler:
     """Draws samples: function(nets, batch) -> one sample per element of batch["index"].
 
     batch: "index", and what condition(num, workdir) returns if samples are conditioned: arrays with
-      one row per sample. It comes in chunks of config.eval_batch_size.
+      one row per sample. It comes in chunks of config.eval_batch_size. A batch of a run also holds
+      "stage", the number of the stage that plays, a Python number, and "step", the steps taken in
+      that stage.
     render: function(samples, workdir) -> a PIL image or a text, what a person looks at. Its
       annotation says which, so that `genax sample --out` can refuse before anything is drawn.
     prompt: function(text, num, workdir) -> such arrays, where a user's text can condition them.
@@ -101,6 +103,7 @@ class Sampler:
 class Evaluator:
     """A score of the networks: function(nets, batch) -> loss, averaged over all evaluation data.
 
+    batch: what `data` gives, "index", and in a run "stage" and "step" as a sampler gets them.
     summarize: for a score that is no mean (an FID, a BLEU). function then returns a pytree of
       arrays, one row per element; summarize(rows, workdir) makes the scores of the rows of all
       batches.

@@ -263,7 +263,7 @@ class _Session:
         for name, sampler in task.samplers.items() if num else ():
             with self.paused():
                 variables = evaluation.variables(state)
-                batch = evaluation.sampling_batch(sampler, num, workdir)
+                batch = evaluation.sampling_batch(task, sampler, num, workdir, step=step)
                 size = self.run.eval_batch_size
                 drawn = evaluation.draw(task, sampler, variables, batch, batch_size=size)
                 if self.run.primary:
@@ -285,6 +285,7 @@ class _Session:
                 run.eval_batch_size,
                 run.workdir,
                 run.strategy,
+                step=step,
             )
         if scores:
             self.logger.metrics(step, {f"eval/{name}": value for name, value in scores.items()})

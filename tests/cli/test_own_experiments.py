@@ -169,3 +169,37 @@ def get_config(variant):
     sentence = call(*train(write("loss", lines), tmp_path / "run")).refusal()
     assert "config.learning_rate=inf is no finite number" in sentence
     assert not (tmp_path / "run").exists()
+
+
+STAGES = """
+def build(config):
+    experiment = toy.build(config)
+    task = experiment.task
+    samplers = {"times": Sampler(times, as_text)}
+    evaluators = {"times": Evaluator(lambda *given: Loss(times(*given)), examples=3)}
+    return replace(experiment, task=replace(task, samplers=samplers, evaluators=evaluators))
+
+def times(nets, batch):
+    return 0.0 * batch["index"] + 100 * batch["stage"] + batch["step"]
+
+def as_text(samples, workdir) -> str:
+    return str(samples.tolist())
+"""
+
+
+def test_samplers_and_evaluators_know_stage_and_step(write, tmp_path):
+    """In training, in `genax sample` and in `genax eval` alike."""
+    folder = tmp_path / "run"
+    settings = {"first_stage": 3, "steps": 5, "sample_every": 1, "checkpoint_every": 1, "keep": 9}
+    succeed(*train(write("loss", STAGES), folder, eval_every=1, num_samples=2, **settings))
+    times = {1: 1.0, 2: 2.0, 3: 100.0, 4: 101.0, 5: 102.0}
+    log = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    assert {line["step"]: line["eval/times"] for line in log if "eval/times" in line} == times
+    for step, time in times.items():
+        drawn = (folder / "samples" / f"times_{step:08d}.txt").read_text()
+        assert drawn == str([time, time])
+    for step in (2, 4):
+        assert succeed("sample", folder, "--step", step, "--num", 1).out.startswith(
+            f"[{times[step]}]"
+        )
+        assert succeed("eval", folder, "--step", step, "--json").json["times"] == times[step]

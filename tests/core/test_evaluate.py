@@ -182,13 +182,13 @@ def test_given_arrays_are_arguments_and_placed_once(strategy, monkeypatch):
     def features(nets, batch, given):
         return batch["x"] @ given["projection"][:, :3]
 
-    def spy(task, evaluator, *rest, masked):
+    def spy(*rest, masked):
         arguments.append(rest[-1]["projection"])
-        lowered = program.lower(task, evaluator, *rest, masked=masked)
+        lowered = program.lower(*rest, masked=masked)
         texts.append(lowered.as_text())
         if len(texts) == 1:
             assert lowered.compile().memory_analysis().argument_size_in_bytes > big.nbytes
-        return program(task, evaluator, *rest, masked=masked)
+        return program(*rest, masked=masked)
 
     program = evaluation._evaluate
     spy.trace = program.trace
