@@ -21,7 +21,7 @@ from genax.core.data import Data, Shard
 from genax.core.devices import Strategy
 from genax.core.errors import GenaxError
 from genax.core.step import keys_of, parts_of, sums_of
-from genax.core.task import Evaluator, Experiment, Loss, Sampler, Task, TrainState
+from genax.core.task import Evaluator, Experiment, Loss, Rendered, Sampler, Task, TrainState
 
 
 def variables(state: TrainState, averaged: bool = True) -> dict[str, Any]:
@@ -86,11 +86,11 @@ def draw(
     """
     count, stage = len(batch["index"]), batch.get("stage")
     whole = {"step": batch["step"]} if "step" in batch else {}
-    rows = {name: value for name, value in batch.items() if name not in ("stage", "step")}
+    rows = {name: value for name, value in batch.items() if _is_numbers(value)}
     for name, value in rows.items():
-        if np.shape(value)[:1] != (count,):
+        if value.shape[:1] != (count,):
             raise GenaxError(
-                f"the condition of a sampler gives {name!r} of shape {np.shape(value)} for {count} "
+                f"the condition of a sampler gives {name!r} of shape {value.shape} for {count} "
                 "samples; it gives one row per sample."
             )
     size = min(count, batch_size or count)
@@ -105,11 +105,17 @@ def draw(
 
 
 def write_sample(rendered: Any, path: epath.Path) -> epath.Path:
-    """Write a picture (.png) or a text (.txt); the path is given without its ending."""
+    """Write what a sampler renders; the path is given without its suffix, and returned with it.
+
+    A text is written as .txt, a picture as .png, a `Rendered` with a suffix of its own.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(rendered, str):
         path = path.with_name(path.name + ".txt")
         path.write_text(rendered)
+    elif isinstance(rendered, Rendered):
+        path = path.with_name(path.name + rendered.suffix)
+        path.write_bytes(rendered.content)
     else:
         path = path.with_name(path.name + ".png")
         with path.open("wb") as file:
@@ -333,6 +339,11 @@ def _evaluate(
         sums = sums_of(parts["loss"] if isinstance(result, Loss) else parts)
         result = {part: sums[part] for part in parts}, sums
     return result, mask, drawn
+
+
+def _is_numbers(value: Any) -> bool:
+    """Whether a value of a batch is an array that a program takes in rows."""
+    return isinstance(value, np.ndarray | jax.Array) and value.dtype.kind not in "OUS"
 
 
 def _fetch(tree: Any) -> Any:

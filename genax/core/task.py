@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,28 +76,51 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Rendered:
+    """A file that shows samples: a video, a sound, a molecule, a mesh.
+
+    content: of the file.
+    suffix: its ending, such as ".gif", ".mp4", ".wav", ".svg" or ".ply".
+    """
+
+    content: bytes
+    suffix: str
+
+    def __post_init__(self):
+        if not re.fullmatch(r"\.\w+", self.suffix):
+            raise GenaxError(f"Rendered has the suffix {self.suffix!r}; one is like '.gif'.")
+
+
+@dataclass(frozen=True)
 class Sampler:
     """Draws samples: function(nets, batch) -> one sample per element of batch["index"].
 
     batch: "index", and what condition(num, workdir) returns if samples are conditioned: arrays with
-      one row per sample. It comes in chunks of config.eval_batch_size. A batch of a run also holds
+      one row per sample, which come in chunks of config.eval_batch_size. What is no array of
+      numbers, such as a list of texts, is there for render alone. A batch of a run also holds
       "stage", the number of the stage that plays, a Python number, and "step", the steps taken in
       that stage.
-    render: function(samples, workdir) -> a PIL image or a text, what a person looks at. Its
-      annotation says which, so that `genax sample --out` can refuse before anything is drawn.
+    render: function(samples, batch, workdir) -> what a person looks at: a PIL image, a text, or a
+      `Rendered`. Its annotation says which, so that `genax sample --out` can refuse before anything
+      is drawn.
     prompt: function(text, num, workdir) -> such arrays, where a user's text can condition them.
     """
 
     function: Callable[[Any, Batch], PyTree]
-    render: Callable[[Any, Any], Any]
+    render: Callable[[Any, Batch, Any], Any]
     condition: Callable[[int, Any], Batch] | None = None
     prompt: Callable[[str, int, Any], Batch] | None = None
 
     @property
     def text(self) -> bool | None:
-        """Whether `render` is annotated to return a text; None if it is not annotated."""
+        """Whether `render` is annotated to return a text, and not an image.
+
+        None if it is not annotated or returns a `Rendered`, whose suffix only the drawing tells.
+        """
         returned = inspect.signature(self.render).return_annotation
-        return None if returned is inspect.Signature.empty else returned in (str, "str")
+        if returned is inspect.Signature.empty or Rendered.__name__ in str(returned):
+            return None
+        return returned in (str, "str")
 
 
 @dataclass(frozen=True, eq=False)

@@ -267,7 +267,7 @@ class _Session:
                 size = self.run.eval_batch_size
                 drawn = evaluation.draw(task, sampler, variables, batch, batch_size=size)
                 if self.run.primary:
-                    rendered = sampler.render(drawn, workdir)
+                    rendered = sampler.render(drawn, batch, workdir)
                     path = workdir / "samples" / f"{name}_{step:08d}"
                     evaluation.write_sample(rendered, path)
                     self.logger.sample(step, f"samples/{name}", rendered)

@@ -182,7 +182,7 @@ def build(config):
 def times(nets, batch):
     return 0.0 * batch["index"] + 100 * batch["stage"] + batch["step"]
 
-def as_text(samples, workdir) -> str:
+def as_text(samples, batch, workdir) -> str:
     return str(samples.tolist())
 """
 
@@ -203,3 +203,50 @@ def test_samplers_and_evaluators_know_stage_and_step(write, tmp_path):
             f"[{times[step]}]"
         )
         assert succeed("eval", folder, "--step", step, "--json").json["times"] == times[step]
+
+
+FILES = """
+def build(config):
+    experiment = toy.build(config)
+    samplers = {
+        "mesh": Sampler(toy.draw, mesh, lambda num, workdir: {"names": ["point"] * num}),
+        "sound": Sampler(toy.draw, sound),
+        "plain": Sampler(toy.draw, plain),
+    }
+    return replace(experiment, task=replace(experiment.task, samplers=samplers))
+
+def mesh(samples, batch, workdir) -> Rendered:
+    lines = zip(batch["names"], batch["index"], samples)
+    text = "".join(f"{name} {number} {value:.6f}\\n" for name, number, value in lines)
+    return Rendered(text.encode(), ".ply")
+
+def sound(samples, batch, workdir) -> Rendered:
+    return Rendered(b"RIFF", ".wav")
+
+def plain(samples, batch, workdir):
+    return f"step {batch['step']}"
+"""
+
+
+def test_samples_as_files_of_other_kinds(write, tmp_path):
+    """`render` sees the whole batch, though it is drawn in chunks, and returns bytes."""
+    folder, out = tmp_path / "run", tmp_path / "out"
+    settings = {"steps": 2, "num_samples": 5, "eval_batch_size": 4}
+    said = succeed(*train(write("loss", FILES), folder, **settings)).out
+    drawn = (folder / "samples" / "mesh_00000002.ply").read_bytes().decode()
+    assert [line.split()[:2] for line in drawn.splitlines()] == [
+        ["point", str(i)] for i in range(5)
+    ]
+    assert (folder / "samples" / "sound_00000002.wav").read_bytes() == b"RIFF"
+    assert said.count("samples/mesh is not in TensorBoard, which shows no .ply") == 1
+    assert "samples/sound" not in said
+
+    assert str(out / "a.ply") in succeed("sample", folder, "--out", out / "a.ply").out
+    assert (out / "a.ply").read_text() == drawn
+    assert str(out / "b.ply") in succeed("sample", folder, "--out", out / "b").out
+    for name, wrong, right in [("mesh", "c.png", ".ply"), ("plain", "d.wav", ".txt")]:
+        sentence = call("sample", folder, "--sampler", name, "--out", out / wrong).refusal()
+        path = folder / "samples" / f"{name}_00000002_seed0{right}"
+        assert f"but {right}; the samples are in {path}" in sentence
+        assert path.read_text() == (drawn if right == ".ply" else "step 2")
+        assert not (out / wrong).exists()

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genax.core import Evaluator, Experiment, GenaxError, Loss, Sampler, per_example
+from genax.core import Evaluator, Experiment, GenaxError, Loss, Rendered, Sampler, per_example
 from genax.core import evaluate as evaluation
 from genax.core.devices import make_strategy
 from genax.core.evaluate import evaluate, evaluation_data, sample, variables
@@ -258,7 +258,7 @@ def test_a_sample_does_not_depend_on_how_many_there_are():
         return {"shift": np.zeros(num, np.float32)}
 
     task = line_task()
-    sampler = Sampler(draw, lambda samples, workdir: "", condition=shifts)
+    sampler = Sampler(draw, lambda samples, batch, workdir: "", condition=shifts)
     values = variables(jax.jit(lambda: line_state(task))())
     few, many = (sample(task, sampler, values, num) for num in (3, 8))
     assert isinstance(few, np.ndarray)
@@ -274,7 +274,7 @@ def noise_sampler(**options):
     def noise(nets, batch):
         return nets.line(per_example(jax.random.normal, nets, batch, (SIZE,)))
 
-    return Sampler(noise, lambda samples, workdir: "", **options)
+    return Sampler(noise, lambda samples, batch, workdir: "", **options)
 
 
 @pytest.mark.parametrize("batch_size", [3, 8, 100])
@@ -288,7 +288,7 @@ def test_a_sample_does_not_depend_on_the_chunk(batch_size):
         noise = per_example(jax.random.normal, nets, batch, (SIZE,))
         return {"line": nets.line(noise), "shift": batch["shift"], "index": batch["index"]}
 
-    sampler = Sampler(draw, lambda samples, workdir: "")
+    sampler = Sampler(draw, lambda samples, batch, workdir: "")
     found = sample(task, sampler, values, 8, condition=shifts, batch_size=batch_size)
     np.testing.assert_allclose(found["line"], sample(task, noise_sampler(), values, 8), rtol=1e-5)
     np.testing.assert_array_equal(found["shift"], shifts["shift"])
@@ -301,7 +301,7 @@ def test_chunks_share_no_noise():
 
     task = line_task()
     values = variables(jax.jit(lambda: line_state(task))())
-    found = sample(task, Sampler(draw, lambda samples, workdir: ""), values, 8, batch_size=4)
+    found = sample(task, Sampler(draw, lambda samples, batch, workdir: ""), values, 8, batch_size=4)
     assert len(set(found.tolist())) == 8
 
 
@@ -325,7 +325,7 @@ def test_memory_of_drawing_does_not_grow_with_the_number(monkeypatch):
         return per_example(jax.random.normal, nets, batch, (32, 32, 3))
 
     monkeypatch.setattr(evaluation, "_fetch", fetch)
-    task, sampler = line_task(), Sampler(draw, lambda samples, workdir: "")
+    task, sampler = line_task(), Sampler(draw, lambda samples, batch, workdir: "")
     values = variables(jax.jit(lambda: line_state(task))())
     found = sample(task, sampler, values, 500, batch_size=500)
     (few,) = live
@@ -345,3 +345,9 @@ def test_data_in_which_nothing_counts_has_no_score():
     state = jax.jit(lambda: line_state(task))()
     with pytest.raises(GenaxError, match="evaluator 'masked': no element"):
         evaluate(task, variables(state), Points(4), 4, None)
+
+
+@pytest.mark.parametrize("suffix", ["gif", "", ".", ".a/b"])
+def test_a_file_has_a_suffix(suffix):
+    with pytest.raises(GenaxError, match="Rendered has the suffix"):
+        Rendered(b"", suffix)
