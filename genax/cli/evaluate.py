@@ -44,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
         opened.eval_batch_size,
         opened.workdir,
         opened.strategy,
+        step=step,
     )
     if args.json:
         print(to_json({"step": step, **as_json(scores)}))

@@ -6,6 +6,7 @@ import argparse
 import io
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from etils import epath
 from PIL import Image
@@ -17,6 +18,9 @@ from genax.core.compilation import keep_programs
 from genax.core.config import RANGES
 from genax.core.errors import GenaxError
 from genax.core.ranges import COUNT
+from genax.core.task import Rendered
+
+TEXTS = (".txt", ".md")
 
 
 def add_parser(verbs: argparse._SubParsersAction) -> None:
@@ -65,36 +69,57 @@ def run(args: argparse.Namespace) -> int:
             raise GenaxError("--prompt is no UTF-8 text.")
         condition = sampler.prompt(args.prompt, num, opened.workdir)
     variables, step = restore_variables(opened, args.step, averaged=not args.raw)
-    drawn = evaluate.sample(
-        opened.task, sampler, variables, num, args.seed, condition, opened.workdir
-    )
-    rendered = sampler.render(drawn, opened.workdir)
-    if out is not None:
-        _check_ending(out, isinstance(rendered, str))
+    batch = evaluate.sampling_batch(opened.task, sampler, num, opened.workdir, condition, step)
+    drawn = evaluate.draw(opened.task, sampler, variables, batch, args.seed, opened.eval_batch_size)
+    rendered = sampler.render(drawn, batch, opened.workdir)
+    path: Any = opened.workdir / "samples" / f"{name}_{step:08d}_seed{args.seed}"
     if out is None or not out.suffix:
-        default = opened.workdir / "samples" / f"{name}_{step:08d}_seed{args.seed}"
-        path = evaluate.write_sample(rendered, default if out is None else epath.Path(out))
-    elif isinstance(rendered, str):
+        path = evaluate.write_sample(rendered, path if out is None else epath.Path(out))
+    elif _fits(rendered, out.suffix.lower()):
         path = out
-        path.write_text(rendered)
+        _write(rendered, out)
     else:
-        path = out
-        rendered.save(path)
+        path = evaluate.write_sample(rendered, path)
+        raise GenaxError(
+            f"--out {out}: the sampler draws no {out.suffix} but {path.suffix}; the samples are in "
+            f"{path}."
+        )
     if isinstance(rendered, str):
         print(rendered)
     print(f"samples of step {step} in {path}")
     return 0
 
 
+def _fits(rendered: Any, ending: str) -> bool:
+    """Whether a file with this ending may hold what a sampler renders."""
+    if isinstance(rendered, Rendered):
+        return ending == rendered.suffix.lower()
+    return ending in TEXTS if isinstance(rendered, str) else _is_picture(ending)
+
+
+def _write(rendered: Any, out: Path) -> None:
+    if isinstance(rendered, str):
+        out.write_text(rendered)
+    elif isinstance(rendered, Rendered):
+        out.write_bytes(rendered.content)
+    else:
+        rendered.save(out)
+
+
 def _check_ending(out: Path, text: bool | None) -> None:
-    """Raises GenaxError if a file's name is not one for a text or a picture (None: for neither)."""
+    """Raise GenaxError if a file's name is not one for a text or a picture.
+
+    text: which of the two is drawn; None if it is not known yet, or neither.
+    """
     ending = out.suffix.lower()
-    names_text, names_picture = ending in (".txt", ".md"), _is_picture(ending)
-    if ending and not (names_text or names_picture):
+    names_text = ending in TEXTS
+    if not ending or text is None:
+        return
+    if not (names_text or _is_picture(ending)):
         raise GenaxError(
             f"--out {out}: {ending} is no ending of a picture, such as .png, or text, .txt."
         )
-    if ending and text is not None and text != names_text:
+    if text != names_text:
         drawn, wanted = ("text", ".txt") if text else ("a picture", ".png")
         raise GenaxError(
             f"--out {out}: the sampler draws {drawn}; name a file that ends in {wanted}."

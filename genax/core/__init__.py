@@ -4,7 +4,17 @@ from genax.core.config import base_config, override
 from genax.core.errors import GenaxError
 from genax.core.nets import batch_axis, example_keys, gather, per_example, pure, read, write
 from genax.core.step import init_state, make_step
-from genax.core.task import Evaluator, Experiment, Loss, Phase, Sampler, Stage, Task, TrainState
+from genax.core.task import (
+    Evaluator,
+    Experiment,
+    Loss,
+    Phase,
+    Rendered,
+    Sampler,
+    Stage,
+    Task,
+    TrainState,
+)
 
 __all__ = [
     "Evaluator",
@@ -12,6 +22,7 @@ __all__ = [
     "GenaxError",
     "Loss",
     "Phase",
+    "Rendered",
     "Sampler",
     "Stage",
     "Task",

@@ -54,6 +54,10 @@ class Strategy(Protocol):
         """This process's part of a batch, for a program that is not the step."""
         ...
 
+    def copy(self, tree: PyTree) -> PyTree:
+        """Arrays whole on every device."""
+        ...
+
     def traced(self) -> contextlib.AbstractContextManager:
         """Around the tracing of such a program."""
         ...
@@ -167,6 +171,10 @@ class Jit:
         """Split as the step's batches are."""
         return self.put(batch, stacked=False)
 
+    def copy(self, tree: PyTree) -> PyTree:
+        """Arrays whole on every device of the mesh."""
+        return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec()))
+
     def traced(self) -> contextlib.AbstractContextManager:
         """Networks split activations, and run kernels that XLA cannot partition, by the mesh."""
         return jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh)
@@ -223,6 +231,10 @@ class Pmap:
     def spread(self, batch: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
         """Whole: the program runs on whole arrays."""
         return batch
+
+    def copy(self, tree: PyTree) -> PyTree:
+        """Arrays whole on every device."""
+        return jax.device_put(tree, NamedSharding(self._mesh(), PartitionSpec()))
 
     def traced(self) -> contextlib.AbstractContextManager:
         """Nothing is to be known."""

@@ -21,7 +21,7 @@ from genax.core.data import Data, Shard
 from genax.core.devices import Strategy
 from genax.core.errors import GenaxError
 from genax.core.step import keys_of, parts_of, sums_of
-from genax.core.task import Evaluator, Loss, Sampler, Task, TrainState
+from genax.core.task import Evaluator, Experiment, Loss, Rendered, Sampler, Task, TrainState
 
 
 def variables(state: TrainState, averaged: bool = True) -> dict[str, Any]:
@@ -38,28 +38,107 @@ def sample(
     seed: int = 0,
     condition: Mapping[str, Any] | None = None,
     workdir: Any = None,
+    batch_size: int | None = None,
+    step: int | None = None,
 ) -> Any:
     """`num` samples as numpy arrays; sample i is the same whatever `num` is.
 
-    condition: in place of the sampler's own, which may read workdir.
+    condition, step: see `sampling_batch`.
+    batch_size: see `draw`.
     """
-    batch = {"index": np.arange(num)} | dict(condition or {})
+    batch = sampling_batch(task, sampler, num, workdir, condition, step)
+    return draw(task, sampler, variables, batch, seed, batch_size)
+
+
+def sampling_batch(
+    task: Task,
+    sampler: Sampler,
+    num: int,
+    workdir: Any = None,
+    condition: Mapping[str, Any] | None = None,
+    step: int | None = None,
+) -> dict[str, Any]:
+    """The batch that `num` samples are drawn from: "index" and what conditions them.
+
+    condition: in place of the sampler's own, which may read workdir.
+    step: steps taken when samples are drawn. It adds "stage", the number of the stage that plays
+      then, and "step", the steps taken in that stage, which a loss has too.
+    """
+    batch = {"index": np.arange(num)} | _moment(task, step) | dict(condition or {})
     if condition is None and sampler.condition is not None:
         batch |= sampler.condition(num, workdir)
-    return _fetch(_draw(task, sampler.function, variables, jax.random.key(seed), batch))
+    return batch
+
+
+def draw(
+    task: Task,
+    sampler: Sampler,
+    variables: Mapping,
+    batch: Mapping[str, Any],
+    seed: int = 0,
+    batch_size: int | None = None,
+) -> Any:
+    """Samples of a batch of `sampling_batch`, as numpy arrays.
+
+    batch_size: how many are on the device at a time; None is all. A sample whose noise is that of
+    `example_keys` does not depend on it; other random streams differ by chunk, as by shard.
+    Raises GenaxError for an array of the batch that has not one row per sample.
+    """
+    count, stage = len(batch["index"]), batch.get("stage")
+    whole = {"step": batch["step"]} if "step" in batch else {}
+    rows = {name: value for name, value in batch.items() if _is_numbers(value)}
+    for name, value in rows.items():
+        if value.shape[:1] != (count,):
+            raise GenaxError(
+                f"the condition of a sampler gives {name!r} of shape {value.shape} for {count} "
+                "samples; it gives one row per sample."
+            )
+    size = min(count, batch_size or count)
+    key, chunks = jax.random.key(seed), []
+    for number, first in enumerate(range(0, count, size)):
+        # The last chunk is filled up, since another size would be another program.
+        places = np.minimum(np.arange(first, first + size), count - 1)
+        chunk = {name: value[places] for name, value in rows.items()} | whole
+        drawn = _fetch(_draw(task, sampler.function, stage, variables, key, number, chunk))
+        chunks.append(jax.tree.map(lambda rows, left=count - first: rows[:left], drawn))
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *chunks)
 
 
 def write_sample(rendered: Any, path: epath.Path) -> epath.Path:
-    """Write a picture (.png) or a text (.txt); the path is given without its ending."""
+    """Write what a sampler renders; the path is given without its suffix, and returned with it.
+
+    A text is written as .txt, a picture as .png, a `Rendered` with a suffix of its own.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(rendered, str):
         path = path.with_name(path.name + ".txt")
         path.write_text(rendered)
+    elif isinstance(rendered, Rendered):
+        path = path.with_name(path.name + rendered.suffix)
+        path.write_bytes(rendered.content)
     else:
         path = path.with_name(path.name + ".png")
         with path.open("wb") as file:
             rendered.save(file, format="PNG")
     return path
+
+
+def evaluation_data(experiment: Experiment) -> list[Data]:
+    """The data sets that the evaluators of an experiment read, each once.
+
+    Raises GenaxError for an evaluator that has neither data nor a number of examples.
+    """
+    found: dict[int, Data] = {}
+    for name, evaluator in experiment.task.evaluators.items():
+        data = experiment.evaluation if evaluator.data is None else evaluator.data
+        if data is not None:
+            found[id(data)] = data
+        elif evaluator.examples is None:
+            raise GenaxError(
+                f"evaluator {name!r} has no data, nor has the experiment; give it data, or the "
+                "number of examples that it draws."
+            )
+    return list(found.values())
 
 
 def evaluate(
@@ -70,88 +149,141 @@ def evaluate(
     workdir: Any,
     strategy: Strategy | None = None,
     seed: int = 0,
+    step: int | None = None,
 ) -> dict[str, float]:
     """Scores "<evaluator>" and "<evaluator>/<aux name>" over all evaluation data.
 
-    data: None if no evaluator reads any; an evaluator then gets batch["index"] alone.
+    data: what evaluators read that have none of their own; None if there is no such evaluator. A
+    function without data gets batch["index"] alone.
     batch_size: global. Noise belongs to an example, so it changes the scores by rounding only.
-    strategy: places the batches; None on one device.
+    strategy: places batches and given arrays; None is one device.
+    step: steps taken by the networks, for "stage" and "step" in the batch: see `sampling_batch`.
     Raises GenaxError for a score of no example.
     """
+    put = jax.device_put if strategy is None else strategy.copy
+    # By identity, as two evaluators may share arrays or data.
+    placed: dict[int, Any] = {}
+    sources: dict[int, tuple[Data | None, list[_Run]]] = {}
+    runs: dict[str, _Run] = {}
+    for name, evaluator in task.evaluators.items():
+        given = evaluator.given
+        if given is not None and id(given) not in placed:
+            placed[id(given)] = put(given(workdir) if callable(given) else given)
+        run = _Run(task, evaluator, jax.random.key(seed), placed.get(id(given)), step)
+        source = data if evaluator.data is None else evaluator.data
+        sources.setdefault(id(source), (source, []))[1].append(run)
+        runs[name] = run
+    for source, readers in sources.values():
+        _work_through(source, readers, variables, batch_size, workdir, strategy)
     scores: dict[str, float] = {}
-    if not task.evaluators:
-        return scores
-    shard = Shard() if strategy is None else strategy.part
-    local = batch_size // shard.count
-    place = (lambda batch: batch) if strategy is None else strategy.spread
-    batches = iter(()) if data is None else iter(data.evaluate(batch_size, shard, workdir))
-    runs = {
-        name: _Run(task, evaluator, jax.random.key(seed))
-        for name, evaluator in task.evaluators.items()
-    }
-    every = {"mask": np.ones(local, np.float32)}
-    counted, batch = place(every)["mask"], every
-    for first in itertools.count(0, batch_size):
-        found = next(batches, None)
-        if data is not None and found is None and not first:
-            raise GenaxError("the evaluation data has no example, so there is nothing to score.")
-        active = [run for run in runs.values() if run.wants(first, found is not None)]
-        if not active:
-            break
-        # Beyond the data, a function that makes nothing of it gets the last batch again.
-        if found is not None:
-            batch = every | {name: array for name, array in found.items() if name != "id"}
-        index = (first + shard.number * local + np.arange(local)).astype(np.int32)
-        with contextlib.nullcontext() if strategy is None else strategy.traced():
-            placed = place({**batch, "index": index})
-            for run in active:
-                run.add(variables, placed, counted)
     for name, run in runs.items():
         scores |= run.scores(name, workdir)
     return scores
 
 
-class _Run:
-    """One evaluator on its way through the data."""
+def _work_through(
+    data: Data | None,
+    runs: Sequence[_Run],
+    variables: Mapping,
+    batch_size: int,
+    workdir: Any,
+    strategy: Strategy | None,
+) -> None:
+    """Give each evaluator the batches that it wants, of the data and beyond its end."""
+    shard = Shard() if strategy is None else strategy.part
+    local = batch_size // shard.count
+    place = (lambda batch: batch) if strategy is None else strategy.spread
+    batches = iter(()) if data is None else iter(data.evaluate(batch_size, shard, workdir))
+    batch = {"mask": np.ones(local, np.float32)}
+    for number in itertools.count():
+        first = number * batch_size
+        found = next(batches, None)
+        if data is not None and found is None and not first:
+            raise GenaxError("the evaluation data has no example, so there is nothing to score.")
+        active = [run for run in runs if run.wants(first, found is not None)]
+        if not active:
+            return
+        if found is not None:
+            batch |= {name: array for name, array in found.items() if name != "id"}
+        elif data is not None:
+            # What draws gets the last batch again, of which nothing counts.
+            batch["mask"] = np.zeros(local, np.float32)
+        index = (first + shard.number * local + np.arange(local)).astype(np.int32)
+        with contextlib.nullcontext() if strategy is None else strategy.traced():
+            ready = place({**batch, "index": index})
+            for run in active:
+                run.add(variables, number, ready)
 
-    def __init__(self, task: Task, evaluator: Evaluator, key: Any):
+
+class _Run:
+    """One evaluator on its way through its data."""
+
+    def __init__(self, task: Task, evaluator: Evaluator, key: Any, given: Any, step: int | None):
         self.task, self.evaluator, self.key = task, evaluator, key
+        moment = _moment(task, step)
+        self.stage, self.moment = moment.pop("stage", None), moment
+        self.given = () if given is None else (given,)
         self.sums: dict[str, tuple[float, float]] = {}
         self.parts: Sequence[str] = ()
-        self.rows: list[Any] = []
-        self.reads = True
+        self.rows: list[list[np.ndarray]] = []
+        self.structure: Any = None
+        # Whether each output is made of the data, and not of the index alone.
+        self.reads: list[bool] = []
 
     def wants(self, seen: int, there: bool) -> bool:
         """Whether it takes a batch after `seen` examples. there: the data has one more."""
         if self.evaluator.examples is None:
             return there or not seen
-        return seen < self.evaluator.examples and (there or not seen or not self.reads)
+        return seen < self.evaluator.examples and (there or not seen or not all(self.reads))
 
-    def add(self, variables, batch, counted) -> None:
-        """Work through a batch. counted: the mask of a batch whose data is not read."""
-        arguments = (self.task, self.evaluator, variables, self.key)
-        if not self.parts and not self.rows and self.evaluator.examples is not None:
-            self.reads = _reads(_evaluate.trace(*arguments, batch).jaxpr, batch)
+    def add(self, variables: Mapping, number: int, batch: Mapping[str, Any]) -> None:
+        """Work through batch `number`."""
+        batch = {**batch, **self.moment}
+        fixed = (self.task, self.evaluator, self.stage)
+        arguments = (*fixed, variables, self.key, number, batch, *self.given)
         if not self.reads:
-            batch = {**batch, "mask": counted}
-        result, mask = _fetch(_evaluate(*arguments, batch))
+            self.reads = self._made_of_data(
+                _evaluate.trace(*arguments, masked=True).jaxpr.jaxpr, batch
+            )
+        # Data that nothing is made of does not say how much counts.
+        result, mask, drawn = _fetch(_evaluate(*arguments, masked=any(self.reads)))
         if self.evaluator.summarize is None:
             parts, sums = result
             self.parts = list(parts)
             for name, (total, weight) in sums.items():
                 totals, weights = self.sums.get(name, (0.0, 0.0))
                 self.sums[name] = (totals + float(total), weights + float(weight))
-        else:
-            self.rows.append(jax.tree.map(lambda x: x[mask > 0], result))
+            return
+        leaves, self.structure = jax.tree.flatten(result)
+        counted = [(mask if read else drawn) > 0 for read in self.reads]
+        self.rows.append([leaf[rows] for leaf, rows in zip(leaves, counted, strict=True)])
+
+    def _made_of_data(self, program: Any, batch: Mapping) -> list[bool]:
+        """Whether each output of the program is made of the batch's data.
+
+        A mean, and what has as many examples as the data, is made of it as a whole.
+        """
+        last = len(program.invars) - len(jax.tree.leaves(self.given))
+        inputs = zip(sorted(batch), program.invars[last - len(batch) : last], strict=True)
+        data = {id(value) for name, value in inputs if name not in ("index", "mask", "step")}
+        for equation in program.eqns:
+            if any(id(value) in data for value in equation.invars):
+                data |= {id(value) for value in equation.outvars}
+        # The two masks come last.
+        outputs = [id(value) in data for value in program.outvars[:-2]]
+        if self.evaluator.examples is None:
+            return [True] * len(outputs)
+        return [any(outputs)] * len(outputs) if self.evaluator.summarize is None else outputs
 
     def scores(self, name: str, workdir: Any) -> dict[str, float]:
+        """The scores, by "<evaluator>" and "<evaluator>/<score>"."""
         if self.evaluator.summarize is not None:
-            rows = jax.tree.map(lambda *parts: np.concatenate(parts), *self.rows)
-            if not len(jax.tree.leaves(rows)[0]):
+            leaves = [np.concatenate(parts) for parts in zip(*self.rows, strict=True)]
+            if not all(map(len, leaves)):
                 raise GenaxError(
                     f"evaluator {name!r}: every example of the evaluation data is padding."
                 )
-            found = self.evaluator.summarize(rows, workdir)
+            found = self.evaluator.summarize(jax.tree.unflatten(self.structure, leaves), workdir)
             return {f"{name}/{score}": float(value) for score, value in found.items()}
         for part in self.parts:
             if not self.sums[part][1]:
@@ -168,34 +300,50 @@ class _Run:
         return {name: whole} | {f"{name}/{score}": mean for score, mean in means.items()}
 
 
-def _apply(task: Task, function, variables, key, batch):
-    return nn.apply(function, task.networks)(variables, batch, rngs=keys_of(task, key, 0))
+def _moment(task: Task, step: int | None) -> dict[str, Any]:
+    """What a batch says of the time: "stage" and the "step" in it; nothing if no step is known."""
+    if step is None:
+        return {}
+    stage, start = task.stage_at(step)
+    return {"stage": stage, "step": np.int32(step - start)}
 
 
-_draw = jax.jit(_apply, static_argnums=(0, 1))
+def _apply(task: Task, function, stage, variables, key, number, batch, *given):
+    # A Python number, since arrays of another stage may have other shapes.
+    batch = batch if stage is None else {**batch, "stage": stage}
+    keys = keys_of(task, key, number)
+    return nn.apply(function, task.networks)(variables, batch, *given, rngs=keys)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _evaluate(task: Task, evaluator: Evaluator, variables, key, batch):
+_draw = jax.jit(_apply, static_argnums=(0, 1, 2))
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2), static_argnames="masked")
+def _evaluate(
+    task: Task, evaluator: Evaluator, stage, variables, key, number, batch, *given, masked
+):
+    """The result of a batch, and which rows count: of those read, and of those drawn.
+
+    masked: whether only what the data counts is in the mean of a loss.
+    """
     batch = dict(batch)
     mask = batch.pop("mask")
+    drawn = jnp.ones_like(mask)
     if evaluator.examples is not None:
-        mask = mask * (batch["index"] < evaluator.examples)
-    result = _apply(task, evaluator.function, variables, key, batch)
+        drawn = (batch["index"] < evaluator.examples).astype(mask.dtype)
+    mask = mask * drawn
+    result = _apply(task, evaluator.function, stage, variables, key, number, batch, *given)
     if evaluator.summarize is None:
-        parts = {part: _masked(loss, mask) for part, loss in parts_of(result).items()}
+        counted = mask if masked else drawn
+        parts = {part: _masked(loss, counted) for part, loss in parts_of(result).items()}
         sums = sums_of(parts["loss"] if isinstance(result, Loss) else parts)
         result = {part: sums[part] for part in parts}, sums
-    return result, mask
+    return result, mask, drawn
 
 
-def _reads(program: Any, batch: Mapping) -> bool:
-    """Whether a program, whose last argument is the batch, makes anything of its data."""
-    program = program.jaxpr
-    used = {id(value) for equation in program.eqns for value in equation.invars}
-    used |= {id(value) for value in program.outvars}
-    inputs = zip(sorted(batch), program.invars[-len(batch) :], strict=True)
-    return any(id(value) in used for name, value in inputs if name not in ("index", "mask"))
+def _is_numbers(value: Any) -> bool:
+    """Whether a value of a batch is an array that a program takes in rows."""
+    return isinstance(value, np.ndarray | jax.Array) and value.dtype.kind not in "OUS"
 
 
 def _fetch(tree: Any) -> Any:

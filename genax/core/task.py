@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,41 +76,77 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Rendered:
+    """A file that shows samples: a video, a sound, a molecule, a mesh.
+
+    content: of the file.
+    suffix: its ending, such as ".gif", ".mp4", ".wav", ".svg" or ".ply".
+    """
+
+    content: bytes
+    suffix: str
+
+    def __post_init__(self):
+        if not re.fullmatch(r"\.\w+", self.suffix):
+            raise GenaxError(f"Rendered has the suffix {self.suffix!r}; one is like '.gif'.")
+
+
+@dataclass(frozen=True)
 class Sampler:
     """Draws samples: function(nets, batch) -> one sample per element of batch["index"].
 
-    batch: "index", and the arrays of condition(num, workdir) where samples are conditioned.
-    render: function(samples, workdir) -> a PIL image or a text, what a person looks at. Its
-      annotation says which, so that `genax sample --out` can refuse before anything is drawn.
+    batch: "index", and what condition(num, workdir) returns if samples are conditioned: arrays with
+      one row per sample, which come in chunks of config.eval_batch_size. What is no array of
+      numbers, such as a list of texts, is there for render alone. A batch of a run also holds
+      "stage", the number of the stage that plays, a Python number, and "step", the steps taken in
+      that stage.
+    render: function(samples, batch, workdir) -> what a person looks at: a PIL image, a text, or a
+      `Rendered`. Its annotation says which, so that `genax sample --out` can refuse before anything
+      is drawn.
     prompt: function(text, num, workdir) -> such arrays, where a user's text can condition them.
     """
 
     function: Callable[[Any, Batch], PyTree]
-    render: Callable[[Any, Any], Any]
+    render: Callable[[Any, Batch, Any], Any]
     condition: Callable[[int, Any], Batch] | None = None
     prompt: Callable[[str, int, Any], Batch] | None = None
 
     @property
     def text(self) -> bool | None:
-        """Whether `render` is annotated to return a text; None if it is not annotated."""
+        """Whether `render` is annotated to return a text, and not an image.
+
+        None if it is not annotated or returns a `Rendered`, whose suffix only the drawing tells.
+        """
         returned = inspect.signature(self.render).return_annotation
-        return None if returned is inspect.Signature.empty else returned in (str, "str")
+        if returned is inspect.Signature.empty or Rendered.__name__ in str(returned):
+            return None
+        return returned in (str, "str")
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluator:
-    """Scores the networks: function(nets, batch) -> loss, averaged over all evaluation data.
+    """A score of the networks: function(nets, batch) -> loss, averaged over all evaluation data.
 
-    summarize: where a score is no mean (an FID, a BLEU), function returns a pytree of arrays, one
-      row per element; summarize(rows, workdir) makes the scores of them, joined over all batches.
-    examples: how many, at least 1; None is all that the data has. A function that reads the data
-      gets no more than there are. One that uses batch["index"] alone, such as one that draws
-      samples, gets as many as it asks for.
+    batch: what `data` gives, "index", and in a run "stage" and "step" as a sampler gets them.
+    summarize: for a score that is no mean (an FID, a BLEU). function then returns a pytree of
+      arrays, one row per element; summarize(rows, workdir) makes the scores of the rows of all
+      batches.
+    examples: how many elements count, at least 1; None is as many as the data has. Rows made of
+      batch["index"] alone, such as samples, are as many as asked for, however much data there is.
+      Rows made of the data, and a mean that reads any, end with the data.
+    data: what function reads; None is the evaluation data of the experiment. A run opens it at its
+      start.
+    given: a pytree of arrays that no run trains, such as an Inception, or given(workdir), which
+      returns it. It is the third argument of function(nets, batch, given): an argument of the
+      compiled program, and no constant in it. It is placed on the devices once an evaluation, for
+      all evaluators that share it.
     """
 
-    function: Callable[[Any, Batch], Any]
+    function: Callable[..., Any]
     summarize: Callable[[PyTree, Any], Mapping[str, float]] | None = None
     examples: int | None = None
+    data: Any = None
+    given: PyTree | Callable[[Any], PyTree] = None
 
     def __post_init__(self):
         if self.examples is not None and self.examples < 1:
@@ -187,7 +224,8 @@ class Experiment:
 
     data: training data, one for all stages, or a list or tuple of one a stage (see
       `genax.core.data`).
-    evaluation: data that evaluators read; None where they need none but batch["index"].
+    evaluation: data of the evaluators that have none of their own; None if they need none but
+      batch["index"].
     pretrained: runs, or what `genax import` wrote, whose parameters a new run starts with: by
       folder, old paths to new ones, such as {"params/encoder": "params/encoder"}.
     """

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Array, Float, Int
 
 from genax.core.data import Data, Shard
 from genax.core.errors import GenaxError
@@ -14,7 +17,7 @@ from genax.core.task import Batch, Evaluator
 
 Images = Float[np.ndarray, "n h w c"]
 Labels = Int[np.ndarray, " n"]
-Classify = Callable[[Images], Labels]
+Classifier = Mapping[str, Any]
 
 HUNDRED = 100
 
@@ -45,12 +48,44 @@ def check_labelled(data: Data) -> None:
         )
 
 
-def fit_classifier(images: Images, labels: Labels) -> Classify:
+def fit_classifier(images: Images, labels: Labels) -> Classifier:
     """A support vector machine on pixels: seconds for thousands of images, the same each time."""
     from sklearn.svm import SVC
 
-    model = SVC(kernel="rbf", C=10.0, gamma="scale").fit(images.reshape(len(images), -1), labels)
-    return lambda new: model.predict(new.reshape(len(new), -1))
+    gamma = 1 / (images[0].size * images.var(dtype=np.float64) or 1)
+    model = SVC(kernel="rbf", C=10.0, gamma=gamma).fit(images.reshape(len(images), -1), labels)
+    ends = np.cumsum(model.n_support_)
+    vectors = [slice(end - count, end) for end, count in zip(ends, model.n_support_, strict=True)]
+    pairs = np.array(list(itertools.combinations(range(len(vectors)), 2)))
+    # A row a support vector, of which each pair of classes has those of the two.
+    slopes = np.zeros((ends[-1], len(pairs)))
+    for number, (one, other) in enumerate(pairs):
+        slopes[vectors[one], number] = model.dual_coef_[other - 1, vectors[one]]
+        slopes[vectors[other], number] = model.dual_coef_[one, vectors[other]]
+    arrays = {
+        "vectors": model.support_vectors_,
+        "gamma": gamma,
+        "slopes": slopes,
+        "offsets": model.intercept_,
+    }
+    # Of two classes, a positive decision is for the second one.
+    return {name: np.asarray(array, np.float32) for name, array in arrays.items()} | {
+        "pairs": pairs[:, ::-1] if len(vectors) == 2 else pairs,
+        "classes": model.classes_,
+    }
+
+
+def classify(classifier: Classifier, images: Images | Float[Array, "n h w c"]) -> Int[Array, " n"]:
+    """The class of each image that wins most of its pairs, the first of several."""
+    x, vectors = images.reshape(len(images), -1), classifier["vectors"]
+    products = jnp.matmul(x, vectors.T, precision="highest")
+    distances = (x**2).sum(-1)[:, None] + (vectors**2).sum(-1) - 2 * products
+    kernel = jnp.exp(-classifier["gamma"] * distances)
+    decisions = jnp.matmul(kernel, classifier["slopes"], precision="highest")
+    one, other = classifier["pairs"].T
+    winners = jnp.where(decisions + classifier["offsets"] > 0, one, other)
+    votes = (winners[..., None] == jnp.arange(len(classifier["classes"]))).sum(1)
+    return jnp.asarray(classifier["classes"])[votes.argmax(-1)]
 
 
 def class_scores(predicted: Labels, num_classes: int) -> dict[str, float]:
@@ -82,11 +117,13 @@ def class_coverage(
 ) -> Evaluator:
     """An evaluator of the classes among a model's samples.
 
-    draw: a sampler's function, (nets, batch) -> [b, h, w, c] in [-1, 1]. train, test: labelled
-    images of that shape and range. samples: how many to draw. fitted_on: how many training images
-    the classifier sees. Scores: those of `class_scores`, and "classifier_accuracy" on the first
-    2,000 test images, without which the others mean nothing. Raises GenaxError, before data is
-    read, if train or test has no labels, other images, or a single class.
+    draw: a sampler's function, (nets, batch) -> [b, h, w, c] in [-1, 1].
+    train, test: labelled images of that shape and range.
+    samples: how many to draw, however many test images there are.
+    fitted_on: how many training images the classifier sees, once a process.
+    Scores: those of `class_scores`, and "classifier_accuracy" on the first 2,000 test images, which
+    says what the others are worth. Raises GenaxError, before data is read, if train or test has no
+    labels, other images, or a single class.
     """
     for data in (train, test):
         check_labelled(data)
@@ -99,17 +136,24 @@ def class_coverage(
             "classifier needs one shape."
         )
 
-    def summarize(drawn: Images, workdir: Any) -> Mapping[str, float]:
+    @cache
+    def fitted() -> tuple[Classifier, float]:
         images, labels = _classes(train, fitted_on)
         if len(np.unique(labels)) < 2:
             raise GenaxError(_one_class(train))
-        classify = fit_classifier(images, labels)
+        classifier = fit_classifier(images, labels)
         test_images, test_labels = _classes(test, 2000)
-        accuracy = float((classify(test_images) == test_labels).mean())
-        scores = class_scores(classify(drawn), int(labels.max()) + 1)
+        return classifier, float((classify(classifier, test_images) == test_labels).mean())
+
+    def classes(nets: Any, batch: Batch, given: Classifier) -> Int[Array, " b"]:
+        return classify(given, draw(nets, batch))
+
+    def summarize(found: Labels, workdir: Any) -> Mapping[str, float]:
+        classifier, accuracy = fitted()
+        scores = class_scores(found, int(classifier["classes"].max()) + 1)
         return {**scores, "classifier_accuracy": accuracy}
 
-    return Evaluator(draw, summarize, examples=samples)
+    return Evaluator(classes, summarize, samples, test, given=lambda workdir: fitted()[0])
 
 
 def _one_class(data: Data) -> str:

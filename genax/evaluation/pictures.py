@@ -29,7 +29,9 @@ def check_pictures(data: Any) -> None:
         )
 
 
-def image_grid(samples: Float[np.ndarray, "n h w c"], workdir: Any = None) -> Image.Image:
+def image_grid(
+    samples: Float[np.ndarray, "n h w c"], batch: Any = None, workdir: Any = None
+) -> Image.Image:
     """Images side by side, nearly square, in rows from left to right.
 
     samples: in [-1, 1], with 1 (grey) or 3 (RGB) channels; values outside are clipped. Images

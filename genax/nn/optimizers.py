@@ -45,8 +45,7 @@ def warmup_cosine(peak: float, final: float, warmup_steps: int, decay_steps: int
     """Linear from peak / (warmup_steps + 1) to peak, half a cosine to final at decay_steps, flat.
 
     Brown et al. 2020, appendix B.
-    Raises GenaxError for a final rate above the peak, a negative warm-up and a decay that ends before
-    it.
+    Raises GenaxError for a final rate above the peak, and for lengths that `check_decay` refuses.
     """
     check_decay(warmup_steps, decay_steps)
     if not 0 <= final <= peak:

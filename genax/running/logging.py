@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import tempfile
 import time
@@ -11,10 +12,12 @@ from typing import Any
 
 import numpy as np
 from etils import epath
+from PIL import Image
 from tqdm import tqdm
 
 from genax.core.errors import GenaxError
 from genax.core.files import to_json, write_text
+from genax.core.task import Rendered
 from genax.running.weights_and_biases import start_wandb
 
 # In an object store the log is so much behind at most; a checkpoint brings it up to date.
@@ -33,6 +36,7 @@ class Logger:
         self._store = workdir if "://" in str(workdir) else None
         self._here = epath.Path(tempfile.mkdtemp(prefix="genax-")) if self._store else workdir
         self._copied = time.monotonic()
+        self._unseen: set[str] = set()
         self._wandb = start_wandb(wandb, workdir, self._here, config or {}) if wandb else None
         path = workdir / "metrics.jsonl"
         text = path.read_bytes().decode(errors="replace") if path.exists() else ""
@@ -72,9 +76,19 @@ class Logger:
             self._wandb.log(dict(values), step=step)
 
     def sample(self, step: int, name: str, rendered: Any) -> None:
-        """A picture or a text."""
+        """What a sampler renders; says so, once a sampler, if TensorBoard does not show it."""
         self._check_board()
-        if isinstance(rendered, str):
+        if isinstance(rendered, Rendered):
+            summary = _summary(name, rendered)
+            if summary is not None:
+                self._board.file_writer.add_summary(summary, step)
+            elif name not in self._unseen:
+                self._unseen.add(name)
+                self.say(
+                    f"{name} is not in TensorBoard, which shows no {rendered.suffix}; the files in "
+                    "the run's folder show it."
+                )
+        elif isinstance(rendered, str):
             self._board.add_text(name, rendered, step)
         else:
             pixels = np.asarray(rendered.convert("RGB"))
@@ -146,6 +160,23 @@ class NoLogger:
 
     def close(self) -> None:
         """Nothing."""
+
+
+def _summary(name: str, rendered: Rendered) -> Any:
+    """A file as TensorBoard shows it; None if it does not."""
+    from tensorboardX.proto.summary_pb2 import Summary
+
+    suffix, content = rendered.suffix.lower(), rendered.content
+    value: dict[str, Any]
+    if suffix == ".wav":
+        value = {"audio": Summary.Audio(encoded_audio_string=content, content_type="audio/wav")}
+    elif suffix in (".gif", ".png", ".jpg", ".jpeg"):
+        width, height = Image.open(io.BytesIO(content)).size
+        size = {"width": width, "height": height, "colorspace": 3}
+        value = {"image": Summary.Image(**size, encoded_image_string=content)}
+    else:
+        return None
+    return Summary(value=[Summary.Value(tag=name, **value)])
 
 
 def _values(line: str) -> dict[str, Any] | None:

@@ -265,9 +265,11 @@ class _Session:
         for name, sampler in task.samplers.items() if num else ():
             with self.paused():
                 variables = evaluation.variables(state)
-                drawn = evaluation.sample(task, sampler, variables, num, workdir=workdir)
+                batch = evaluation.sampling_batch(task, sampler, num, workdir, step=step)
+                size = self.run.eval_batch_size
+                drawn = evaluation.draw(task, sampler, variables, batch, batch_size=size)
                 if self.run.primary:
-                    rendered = sampler.render(drawn, workdir)
+                    rendered = sampler.render(drawn, batch, workdir)
                     path = workdir / "samples" / f"{name}_{step:08d}"
                     evaluation.write_sample(rendered, path)
                     self.logger.sample(step, f"samples/{name}", rendered)
@@ -285,6 +287,7 @@ class _Session:
                 run.eval_batch_size,
                 run.workdir,
                 run.strategy,
+                step=step,
             )
         if scores:
             self.logger.metrics(step, {f"eval/{name}": value for name, value in scores.items()})

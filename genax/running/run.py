@@ -17,6 +17,7 @@ from genax.core.config import RANGES, flat
 from genax.core.data import Data
 from genax.core.devices import Strategy, abstract, create, make_strategy
 from genax.core.errors import GenaxError
+from genax.core.evaluate import evaluation_data
 from genax.core.files import write_json
 from genax.core.ranges import check_ranges
 from genax.core.step import init_optimizers, init_state, make_step
@@ -172,8 +173,8 @@ class Run:
 
         Raises GenaxError where data is missing, that of the evaluation too.
         """
-        if self.experiment.evaluation is not None and self.task.evaluators:
-            self.experiment.evaluation.fingerprint()
+        for data in evaluation_data(self.experiment):
+            data.fingerprint()
         prints = [data.fingerprint() for data in dict.fromkeys(self.datas)]
         counts = count_parameters(self.experiment)
         return make_record(*self.source, self.config, prints, counts)

@@ -169,3 +169,84 @@ def get_config(variant):
     sentence = call(*train(write("loss", lines), tmp_path / "run")).refusal()
     assert "config.learning_rate=inf is no finite number" in sentence
     assert not (tmp_path / "run").exists()
+
+
+STAGES = """
+def build(config):
+    experiment = toy.build(config)
+    task = experiment.task
+    samplers = {"times": Sampler(times, as_text)}
+    evaluators = {"times": Evaluator(lambda *given: Loss(times(*given)), examples=3)}
+    return replace(experiment, task=replace(task, samplers=samplers, evaluators=evaluators))
+
+def times(nets, batch):
+    return 0.0 * batch["index"] + 100 * batch["stage"] + batch["step"]
+
+def as_text(samples, batch, workdir) -> str:
+    return str(samples.tolist())
+"""
+
+
+def test_samplers_and_evaluators_know_stage_and_step(write, tmp_path):
+    """In training, in `genax sample` and in `genax eval` alike."""
+    folder = tmp_path / "run"
+    settings = {"first_stage": 3, "steps": 5, "sample_every": 1, "checkpoint_every": 1, "keep": 9}
+    succeed(*train(write("loss", STAGES), folder, eval_every=1, num_samples=2, **settings))
+    times = {1: 1.0, 2: 2.0, 3: 100.0, 4: 101.0, 5: 102.0}
+    log = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    assert {line["step"]: line["eval/times"] for line in log if "eval/times" in line} == times
+    for step, time in times.items():
+        drawn = (folder / "samples" / f"times_{step:08d}.txt").read_text()
+        assert drawn == str([time, time])
+    for step in (2, 4):
+        assert succeed("sample", folder, "--step", step, "--num", 1).out.startswith(
+            f"[{times[step]}]"
+        )
+        assert succeed("eval", folder, "--step", step, "--json").json["times"] == times[step]
+
+
+FILES = """
+def build(config):
+    experiment = toy.build(config)
+    samplers = {
+        "mesh": Sampler(toy.draw, mesh, lambda num, workdir: {"names": ["point"] * num}),
+        "sound": Sampler(toy.draw, sound),
+        "plain": Sampler(toy.draw, plain),
+    }
+    return replace(experiment, task=replace(experiment.task, samplers=samplers))
+
+def mesh(samples, batch, workdir) -> Rendered:
+    lines = zip(batch["names"], batch["index"], samples)
+    text = "".join(f"{name} {number} {value:.6f}\\n" for name, number, value in lines)
+    return Rendered(text.encode(), ".ply")
+
+def sound(samples, batch, workdir) -> Rendered:
+    return Rendered(b"RIFF", ".wav")
+
+def plain(samples, batch, workdir):
+    return f"step {batch['step']}"
+"""
+
+
+def test_samples_as_files_of_other_kinds(write, tmp_path):
+    """`render` sees the whole batch, though it is drawn in chunks, and returns bytes."""
+    folder, out = tmp_path / "run", tmp_path / "out"
+    settings = {"steps": 2, "num_samples": 5, "eval_batch_size": 4}
+    said = succeed(*train(write("loss", FILES), folder, **settings)).out
+    drawn = (folder / "samples" / "mesh_00000002.ply").read_bytes().decode()
+    assert [line.split()[:2] for line in drawn.splitlines()] == [
+        ["point", str(i)] for i in range(5)
+    ]
+    assert (folder / "samples" / "sound_00000002.wav").read_bytes() == b"RIFF"
+    assert said.count("samples/mesh is not in TensorBoard, which shows no .ply") == 1
+    assert "samples/sound" not in said
+
+    assert str(out / "a.ply") in succeed("sample", folder, "--out", out / "a.ply").out
+    assert (out / "a.ply").read_text() == drawn
+    assert str(out / "b.ply") in succeed("sample", folder, "--out", out / "b").out
+    for name, wrong, right in [("mesh", "c.png", ".ply"), ("plain", "d.wav", ".txt")]:
+        sentence = call("sample", folder, "--sampler", name, "--out", out / wrong).refusal()
+        path = folder / "samples" / f"{name}_00000002_seed0{right}"
+        assert f"but {right}; the samples are in {path}" in sentence
+        assert path.read_text() == (drawn if right == ".ply" else "step 2")
+        assert not (out / wrong).exists()

@@ -170,7 +170,7 @@ def draw(nets, batch):
     return nets.regressor(per_example(jax.random.normal, nets, batch, (INPUTS,)))
 
 
-def as_text(samples, workdir) -> str:
+def as_text(samples, batch, workdir) -> str:
     """Samples as lines of text."""
     return "\n".join(f"{value:.6f}" for value in samples)
 

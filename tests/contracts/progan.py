@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from genax.core import Loss, Phase, Stage, Task, per_example
+from genax.core import Evaluator, Loss, Phase, Sampler, Stage, Task, per_example
+from genax.evaluation.pictures import image_grid
 from tests.contracts.layers import MLP
 
 LATENT, WIDTH = 4, 4
@@ -67,9 +68,27 @@ class Networks(nn.Module):
     discriminator: nn.Module
 
 
+def fade(batch, level):
+    """How far the level has come in: it follows the stage's own steps."""
+    return jnp.minimum(1.0, (batch["step"] + 1) / FADE_STEPS) if level else 1.0
+
+
+def images(nets, batch):
+    """Samples in the resolution of the stage, in mid fade as in training."""
+    level = batch["stage"]
+    z = per_example(jax.random.normal, nets, batch, (LATENT,))
+    return nets.generator(z, level, fade(batch, level))
+
+
+def realness(nets, batch):
+    """The discriminator's score of samples, a mean over as many as asked for."""
+    level = batch["stage"]
+    return Loss(nets.discriminator(images(nets, batch), level, fade(batch, level)))
+
+
 def scores(nets, batch, level, stop=False):
-    """Of real images and of fakes, in mid fade: alpha follows the stage's own steps."""
-    alpha = jnp.minimum(1.0, (batch["step"] + 1) / FADE_STEPS) if level else 1.0
+    """Of real images and of fakes."""
+    alpha = fade(batch, level)
     fake = nets.generator(per_example(jax.random.normal, nets, batch, (LATENT,)), level, alpha)
     fake = lax.stop_gradient(fake) if stop else fake
     real = nets.discriminator(batch["image"], level, alpha)
@@ -99,4 +118,10 @@ def stage(level: int, steps: int | None) -> Stage:
 
 def make(dtype: Any = jnp.float32) -> Task:
     networks = Networks(generator=Generator(dtype), discriminator=Discriminator(dtype))
-    return Task(networks, [stage(0, STAGE_STEPS), stage(1, None)], ema={"generator": 0.9})
+    return Task(
+        networks,
+        [stage(0, STAGE_STEPS), stage(1, None)],
+        samplers={"images": Sampler(images, image_grid)},
+        evaluators={"realness": Evaluator(realness, examples=10)},
+        ema={"generator": 0.9},
+    )

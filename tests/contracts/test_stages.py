@@ -10,13 +10,25 @@ import numpy as np
 import pytest
 from etils import epath
 
-from genax.core import Experiment, GenaxError, Stage, Task, base_config, make_step, tree
+from genax.core import (
+    Evaluator,
+    Experiment,
+    GenaxError,
+    Loss,
+    Stage,
+    Task,
+    base_config,
+    evaluate,
+    make_step,
+    per_example,
+    tree,
+)
 from genax.core.devices import create
 from genax.core.step import init_optimizers
 from genax.running.checkpoint import Checkpoints
 from genax.running.loop import train
 from genax.running.run import Run, stage_data
-from tests.contracts import batch_norm_gan, harness, llava
+from tests.contracts import batch_norm_gan, harness, llava, progan
 from tests.contracts.rows import BATCH_SIZE, BY_NAME
 from tests.contracts.synthetic import Synthetic
 
@@ -116,3 +128,48 @@ def test_data_of_each_stage(tmp_path):
         assert stage_data(Experiment(task, data)) == (one, one)
     with pytest.raises(GenaxError, match="gives 3 data sets for 2 stages"):
         stage_data(Experiment(task, [one] * 3))
+
+
+@pytest.mark.parametrize(("steps", "size", "fade"), [(2, 2, None), (3, 4, 0.25), (5, 4, 0.75)])
+def test_samples_and_scores_in_mid_fade(steps, size, fade, tmp_path):
+    """A run's pictures have the resolution of its stage, blended as far as training has come."""
+    task, drawn = harness.task_of("progan"), []
+    sampler = task.samplers["images"]
+
+    def render(samples, *others):
+        drawn.append(samples)
+        return sampler.render(samples)
+
+    task = replace(task, samplers={"images": replace(sampler, render=render)})
+    row = BY_NAME["progan"]
+    datas = tuple(
+        Synthetic(element, lambda number, size, s=stage: row.batch_at(3 * s, size))
+        for stage, element in enumerate(row.element)
+    )
+    config = base_config(batch_size=BATCH_SIZE, steps=steps, seed=harness.SEED, num_samples=4)
+    experiment = Experiment(task, datas)
+    run = Run(experiment, config.to_dict(), epath.Path(tmp_path), ("toy.py", "cpu"))
+    with harness.quick_compilation():
+        outcome = train(run)
+    (images,) = drawn
+    assert images.shape == (4, size, size, 1)
+    state = Checkpoints(tmp_path, keep=None).restore(steps, run.abstract(task.stage_at(steps)[0]))
+    values = evaluate.variables(state)
+
+    def blended(nets, batch):
+        z = per_example(jax.random.normal, nets, batch, (progan.LATENT,))
+        if fade is None:
+            return nets.generator(z, 0, 1.0)
+        old, new = (nets.generator(z, level, 1.0) for level in (0, 1))
+        return (1 - fade) * progan.upsample(old) + fade * new
+
+    expected = evaluate.sample(task, replace(sampler, function=blended), values, 4)
+    np.testing.assert_allclose(images, expected, atol=1e-6)
+
+    def score(nets, batch):
+        level = 0 if fade is None else 1
+        return Loss(nets.discriminator(blended(nets, batch), level, fade))
+
+    known = replace(task, evaluators={"realness": Evaluator(score, examples=10)})
+    found = evaluate.evaluate(known, values, None, 4, None)
+    assert outcome.scores["realness"] == pytest.approx(found["realness"], rel=1e-5)

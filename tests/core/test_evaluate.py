@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genax.core import Evaluator, GenaxError, Loss, Sampler, per_example
+from genax.core import Evaluator, Experiment, GenaxError, Loss, Rendered, Sampler, per_example
+from genax.core import evaluate as evaluation
 from genax.core.devices import make_strategy
-from genax.core.evaluate import evaluate, sample, variables
+from genax.core.evaluate import evaluate, evaluation_data, sample, variables
 from tests.core.toys import SIZE, Points, line_state, line_task, noisy_error
 
 
@@ -86,7 +87,14 @@ def test_an_evaluator_without_data_sees_indices_alone():
     }
 
 
-@pytest.mark.parametrize("strategy", [None, make_strategy({"strategy": "jit", "mesh": "data=-1"})])
+STRATEGIES = [
+    None,
+    make_strategy({"strategy": "jit", "mesh": "data=-1"}),
+    make_strategy({"strategy": "pmap"}),
+]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("batch_size", [4, 16])
 def test_an_evaluator_that_draws_draws_as_many_as_it_asks_for(batch_size, strategy):
     """Beside ten points, of which one that reads them gets ten."""
@@ -107,6 +115,102 @@ def test_an_evaluator_that_draws_draws_as_many_as_it_asks_for(batch_size, strate
     alone = line_task(evaluators={"drawn": evaluators["drawn"]})
     mean = evaluate(alone, values, None, 8, None)["drawn/mean"]
     assert found["drawn/mean"] == pytest.approx(mean, rel=1e-4)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(("examples", "drawn", "read"), [(50, 50, 10), (7, 7, 7), (None, 10, 10)])
+def test_one_evaluator_may_draw_more_than_it_reads(strategy, examples, drawn, read):
+    def both(nets, batch):
+        noise = per_example(jax.random.normal, nets, batch, (SIZE,))
+        return {"drawn": nets.line(noise), "index": batch["index"], "read": nets.line(batch["x"])}
+
+    def counts(found, workdir):
+        assert all(np.isfinite(rows).all() for rows in found.values())
+        assert found["index"].tolist() == list(range(len(found["drawn"])))
+        return {name: len(rows) for name, rows in found.items()}
+
+    task = line_task(evaluators={"both": Evaluator(both, counts, examples)})
+    values = variables(jax.jit(lambda: line_state(task))())
+    found = evaluate(task, values, Points(10), 4, None, strategy)
+    assert found == {"both/drawn": drawn, "both/index": drawn, "both/read": read}
+
+
+def test_a_mean_of_what_is_drawn_is_of_as_many_as_asked_for():
+    def mean_index(nets, batch):
+        return Loss(batch["index"])
+
+    task = line_task(evaluators={"mean": Evaluator(mean_index, examples=1000)})
+    values = variables(jax.jit(lambda: line_state(task))())
+    assert evaluate(task, values, Points(297), 100, None) == {"mean": 999 / 2}
+
+
+def test_evaluators_with_data_of_their_own():
+    own, opened = Points(5), []
+
+    class Watched(Points):
+        def evaluate(self, *arguments):
+            opened.append(self)
+            return super().evaluate(*arguments)
+
+    shared = Watched(9)
+    names = {"own": own, "first": shared, "second": shared, "given": None}
+    task = line_task(
+        evaluators={name: Evaluator(rows, extremes, data=data) for name, data in names.items()}
+    )
+    values = variables(jax.jit(lambda: line_state(task))())
+    found = evaluate(task, values, Points(11), 4, None)
+    assert list(found)[::2] == [f"{name}/count" for name in names]
+    assert [found[f"{name}/count"] for name in names] == [5, 9, 9, 11]
+    assert opened == [shared]
+    experiment = Experiment(task, Points(3), Points(11))
+    assert evaluation_data(experiment) == [own, shared, experiment.evaluation]
+    with pytest.raises(GenaxError, match="evaluator 'given' has no data, nor has the experiment"):
+        evaluation_data(Experiment(task, Points(3)))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_given_arrays_are_arguments_and_placed_once(strategy, monkeypatch):
+    """90 MB of them, which two evaluators share; their programs hold no constant of that size."""
+    big = np.random.default_rng(0).standard_normal((SIZE, 6_000_000), np.float32)
+    assert big.nbytes > 90e6
+    made, arguments, texts = [], [], []
+
+    def give(workdir):
+        made.append(workdir)
+        return {"projection": big}
+
+    def features(nets, batch, given):
+        return batch["x"] @ given["projection"][:, :3]
+
+    def spy(*rest, masked):
+        arguments.append(rest[-1]["projection"])
+        lowered = program.lower(*rest, masked=masked)
+        texts.append(lowered.as_text())
+        if len(texts) == 1:
+            assert lowered.compile().memory_analysis().argument_size_in_bytes > big.nbytes
+        return program(*rest, masked=masked)
+
+    program = evaluation._evaluate
+    spy.trace = program.trace
+    monkeypatch.setattr(evaluation, "_evaluate", spy)
+    seen = {}
+    evaluators = {
+        name: Evaluator(
+            features, lambda found, workdir, name=name: seen.update({name: found}) or {}, given=give
+        )
+        for name in ("one", "two")
+    }
+    task = line_task(evaluators=evaluators)
+    values = variables(jax.jit(lambda: line_state(task))())
+    points = Points(11)
+    evaluate(task, values, points, 4, "folder", strategy)
+    assert made == ["folder"]
+    assert len(arguments) == 6
+    assert all(argument is arguments[0] for argument in arguments)
+    assert isinstance(arguments[0], jax.Array)
+    assert max(map(len, texts)) < 1e5
+    for found in seen.values():
+        np.testing.assert_allclose(found, points.x @ big[:, :3], rtol=1e-5)
 
 
 @pytest.mark.parametrize("examples", [0, -1])
@@ -154,7 +258,7 @@ def test_a_sample_does_not_depend_on_how_many_there_are():
         return {"shift": np.zeros(num, np.float32)}
 
     task = line_task()
-    sampler = Sampler(draw, lambda samples, workdir: "", condition=shifts)
+    sampler = Sampler(draw, lambda samples, batch, workdir: "", condition=shifts)
     values = variables(jax.jit(lambda: line_state(task))())
     few, many = (sample(task, sampler, values, num) for num in (3, 8))
     assert isinstance(few, np.ndarray)
@@ -166,6 +270,73 @@ def test_a_sample_does_not_depend_on_how_many_there_are():
     np.testing.assert_allclose(given, many + 1, rtol=1e-5)
 
 
+def noise_sampler(**options):
+    def noise(nets, batch):
+        return nets.line(per_example(jax.random.normal, nets, batch, (SIZE,)))
+
+    return Sampler(noise, lambda samples, batch, workdir: "", **options)
+
+
+@pytest.mark.parametrize("batch_size", [3, 8, 100])
+def test_a_sample_does_not_depend_on_the_chunk(batch_size):
+    task = line_task()
+    values = variables(jax.jit(lambda: line_state(task))())
+    shifts = {"shift": np.arange(8, dtype=np.float32)}
+
+    def draw(nets, batch):
+        assert len(batch["index"]) == min(batch_size, 8)
+        noise = per_example(jax.random.normal, nets, batch, (SIZE,))
+        return {"line": nets.line(noise), "shift": batch["shift"], "index": batch["index"]}
+
+    sampler = Sampler(draw, lambda samples, batch, workdir: "")
+    found = sample(task, sampler, values, 8, condition=shifts, batch_size=batch_size)
+    np.testing.assert_allclose(found["line"], sample(task, noise_sampler(), values, 8), rtol=1e-5)
+    np.testing.assert_array_equal(found["shift"], shifts["shift"])
+    np.testing.assert_array_equal(found["index"], range(8))
+
+
+def test_chunks_share_no_noise():
+    def draw(nets, batch):
+        return jax.random.normal(nets.make_rng("noise"), batch["index"].shape)
+
+    task = line_task()
+    values = variables(jax.jit(lambda: line_state(task))())
+    found = sample(task, Sampler(draw, lambda samples, batch, workdir: ""), values, 8, batch_size=4)
+    assert len(set(found.tolist())) == 8
+
+
+def test_a_condition_has_a_row_for_each_sample():
+    task = line_task()
+    values = variables(jax.jit(lambda: line_state(task))())
+    with pytest.raises(GenaxError, match=r"'shift' of shape \(3,\) for 8 samples"):
+        sample(task, noise_sampler(condition=lambda *_: {"shift": np.ones(3)}), values, 8)
+
+
+def test_memory_of_drawing_does_not_grow_with_the_number(monkeypatch):
+    """What lives on the device when a chunk has been drawn, by one program for all chunks."""
+    live, traced = [], []
+
+    def fetch(drawn):
+        live.append(sum(array.nbytes for array in jax.live_arrays()))
+        return jax.device_get(drawn)
+
+    def draw(nets, batch):
+        traced.append(batch["index"].shape)
+        return per_example(jax.random.normal, nets, batch, (32, 32, 3))
+
+    monkeypatch.setattr(evaluation, "_fetch", fetch)
+    task, sampler = line_task(), Sampler(draw, lambda samples, batch, workdir: "")
+    values = variables(jax.jit(lambda: line_state(task))())
+    found = sample(task, sampler, values, 500, batch_size=500)
+    (few,) = live
+    assert few > found.nbytes
+    live.clear()
+    assert len(sample(task, sampler, values, 10_000, batch_size=500)) == 10_000
+    assert len(live) == 20
+    assert max(live) <= few + 1000
+    assert traced == [(500,)]
+
+
 def test_data_in_which_nothing_counts_has_no_score():
     def masked(nets, batch):
         return Loss(nets.line(batch["x"]), jnp.zeros(()))
@@ -174,3 +345,9 @@ def test_data_in_which_nothing_counts_has_no_score():
     state = jax.jit(lambda: line_state(task))()
     with pytest.raises(GenaxError, match="evaluator 'masked': no element"):
         evaluate(task, variables(state), Points(4), 4, None)
+
+
+@pytest.mark.parametrize("suffix", ["gif", "", ".", ".a/b"])
+def test_a_file_has_a_suffix(suffix):
+    with pytest.raises(GenaxError, match="Rendered has the suffix"):
+        Rendered(b"", suffix)

@@ -136,7 +136,7 @@ def test_experiment_runs_on_the_digits():
     sampler = experiment.task.samplers["images"]
     drawn = sample(experiment.task, sampler, variables(state), 4)
     assert drawn.shape == (4, 8, 8, 1)
-    sampler.render(drawn, None)
+    sampler.render(drawn, {}, None)
     scores = evaluate(experiment.task, variables(state), experiment.evaluation, 100, None)
     assert 1 <= scores["classes/classes_of_100"] <= 10
     assert scores["classes/classifier_accuracy"] > 0.9

@@ -104,5 +104,5 @@ def test_a_rate_of_zero_stays_zero_and_a_final_rate_above_the_peak_is_refused():
     for warm in (0, 5):
         np.testing.assert_array_equal(at(warmup_cosine(0.0, 0.0, warm, 10), [0, 3, 20]), 0)
     for final in (2e-3, -1e-3, float("nan")):
-        with pytest.raises(GenaxError, match="must be from 0 to learning_rate=0.001"):
+        with pytest.raises(GenaxError, match=r"must be from 0 to learning_rate=0\.001"):
             warmup_cosine(1e-3, final, 0, 10)

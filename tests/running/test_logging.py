@@ -1,10 +1,15 @@
 """A resumed run continues its log where the checkpoint was."""
 
+import io
 import json
+import struct
 
 import pytest
 from etils import epath
+from PIL import Image
+from tensorboardX.proto.event_pb2 import Event
 
+from genax.core import Rendered
 from genax.running.logging import Logger, NoLogger
 from tests.running.buckets import buckets_in
 
@@ -100,3 +105,36 @@ def test_in_an_object_store(tmp_path, monkeypatch):
     assert [line["a/loss"] for line in lines(workdir)] == [1.5, 0.5]
     logger.close()
     assert list((workdir / "tensorboard").glob("events.*"))
+
+
+def summaries(workdir):
+    """The values in the event files of a run, by tag."""
+    found = {}
+    for path in (workdir / "tensorboard").glob("events.*"):
+        content, at = path.read_bytes(), 0
+        while at < len(content):
+            (length,) = struct.unpack_from("<Q", content, at)
+            event = Event.FromString(content[at + 12 : at + 12 + length])
+            found |= {value.tag: value for value in event.summary.value}
+            at += length + 16
+    return found
+
+
+def test_videos_and_sounds_are_logged_and_what_cannot_be_is_told(tmp_path, capsys):
+    frames = [Image.new("L", (6, 4), level) for level in (0, 200)]
+    video = io.BytesIO()
+    frames[0].save(video, "GIF", save_all=True, append_images=frames[1:])
+    logger = Logger(tmp_path, step=0, total=9)
+    for step in (1, 2):
+        logger.sample(step, "samples/video", Rendered(video.getvalue(), ".gif"))
+        logger.sample(step, "samples/sound", Rendered(b"RIFF", ".wav"))
+        logger.sample(step, "samples/molecule", Rendered(b"<svg/>", ".svg"))
+    logger.close()
+    found = summaries(tmp_path)
+    image = found["samples/video"].image
+    assert (image.width, image.height) == (6, 4)
+    assert image.encoded_image_string == video.getvalue()
+    assert found["samples/sound"].audio.encoded_audio_string == b"RIFF"
+    assert "samples/molecule" not in found
+    told = "samples/molecule is not in TensorBoard, which shows no .svg"
+    assert capsys.readouterr().out.count(told) == 1

@@ -100,7 +100,7 @@ def test_experiment_learns_the_digits():
         drawn = sample(experiment.task, sampler, variables(state), 4)
         assert drawn.shape == (4, *shape)
         assert np.abs(drawn).max() <= 1
-        sampler.render(drawn, None)
+        sampler.render(drawn, {}, None)
 
 
 @pytest.mark.parametrize("variant", ["cpu", "mnist", "pytorch", "digits"])

@@ -51,7 +51,7 @@ def show_attention(nets: Any, batch: Batch) -> Float[Array, "b h w c"]:
 
 
 def first_images(data: Any, num: int, workdir: Any) -> dict[str, np.ndarray]:
-    """The condition of `show_attention`: the first images of a data set."""
+    """The condition of `show_attention`: the first images of a data set, over again if too few."""
     from genax.evaluation.classifier import labelled_images
 
-    return {"image": labelled_images(data, num)[0]}
+    return {"image": np.take(labelled_images(data, num)[0], range(num), 0, mode="wrap")}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -47,8 +46,9 @@ def _sampler(
     keep: Callable[[Example], Example],
     parse: Callable[[str], Example],
 ) -> Sampler:
-    """Of the first test examples or of a prompt, which is one example however many are asked for.
+    """A sampler of the first test examples, or of a prompt.
 
+    A prompt is one example however many samples are asked for.
     tell: (what was found, examples, tokenizer) -> what was given, found and true of each example.
     keep: what is needed of an example. parse: an example of a prompt, its truth left blank.
     """
@@ -58,7 +58,7 @@ def _sampler(
         reader = replace(data, split="", name=data.name if known else "--prompt")
         rows = reader.encode(data.get_tokenizer(workdir), examples)
         count = len(rows["tokens"])
-        return {**rows, "index": np.arange(count), "text": _bytes([known, examples], count)}
+        return {**rows, "index": np.arange(count), "examples": examples, "known": known}
 
     def condition(num: int, workdir: Any) -> Batch:
         chosen = itertools.islice(itertools.cycle(data.examples), num)
@@ -67,24 +67,14 @@ def _sampler(
     def prompt(text: str, num: int, workdir: Any) -> Batch:
         return batch([parse(text)], False, workdir)
 
-    def function(nets: Any, batch: Batch) -> Mapping[str, Array]:
-        return {**find(nets, batch), "text": batch["text"]}
-
-    def render(samples: Rows, workdir: Any) -> str:
-        known, examples = json.loads(samples["text"].tobytes())
-        told = tell(samples, examples, data.get_tokenizer(workdir))
+    def render(samples: Rows, batch: Batch, workdir: Any) -> str:
+        told = tell(samples, batch["examples"], data.get_tokenizer(workdir))
         return "\n".join(
-            f"{given}\n> {found}\n" + (f"true: {true}\n" if known else "")
+            f"{given}\n> {found}\n" + (f"true: {true}\n" if batch["known"] else "")
             for given, found, true in told
         )
 
-    return Sampler(function, render, condition, prompt)
-
-
-def _bytes(content: Any, rows: int) -> np.ndarray:
-    """JSON in as many rows of bytes as there are samples, which are arrays: uint8 [rows, n]."""
-    text = json.dumps(content, allow_nan=False).encode()
-    return np.frombuffer(text.ljust(-(-len(text) // rows) * rows), np.uint8).reshape(rows, -1)
+    return Sampler(find, render, condition, prompt)
 
 
 def class_finder(data: ClassifiedText) -> Sampler:

@@ -58,7 +58,7 @@ def encode_prompt(text: str, num: int, workdir: Any, context: int, vocab_size: i
     return {"prompt": np.tile(tokens, (num, 1))}
 
 
-def as_text(samples: Int[np.ndarray, "n t"], workdir: Any) -> str:
+def as_text(samples: Int[np.ndarray, "n t"], batch: Batch, workdir: Any) -> str:
     """The samples in the tokenizer of the run in workdir, each under a line with its number."""
     tokenizer = load_tokenizer(workdir)
     parts = (f"--- {number}\n{tokenizer.decode(row)}\n" for number, row in enumerate(samples))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -90,9 +90,6 @@ def translation(
         length_penalty=length_penalty,
     )
 
-    def show(nets: Any, batch: Batch) -> Mapping[str, Array]:
-        return {"source": batch["source"], "target": write(nets, batch)}
-
     def prompt(text: str, num: int, workdir: Any) -> Batch:
         tokenizer = data.get_tokenizer(workdir)
         length = len(tokenizer.encode(text))
@@ -104,9 +101,9 @@ def translation(
         source = data.encode_sources(tokenizer, [text])
         return {"source": np.repeat(source, num, axis=0)}
 
-    def render(samples: Mapping[str, np.ndarray], workdir: Any) -> str:
+    def render(samples: Int[np.ndarray, "n t"], batch: Batch, workdir: Any) -> str:
         tokenizer = data.get_tokenizer(workdir)
-        sides = [tokenizer.decode_all(samples[side]) for side in ("source", "target")]
+        sides = [tokenizer.decode_all(side) for side in (batch["source"], samples)]
         return "\n".join(f"{source}\n> {target}\n" for source, target in zip(*sides, strict=True))
 
     def condition(num: int, workdir: Any) -> Batch:
@@ -116,7 +113,7 @@ def translation(
     return Task(
         Networks(transformer),
         [Stage([Phase("transformer", loss, ("transformer",), optimizer)])],
-        samplers={"target": Sampler(show, render, condition, prompt)},
+        samplers={"target": Sampler(write, render, condition, prompt)},
         evaluators={
             "validation": Evaluator(partial(target_loss, smoothing=0.0, train=False)),
             "written": scores(write, data, scored),

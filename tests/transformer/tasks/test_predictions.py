@@ -78,9 +78,10 @@ def scores_of(data, wanted, columns):
 
 
 def shown(sampler, scores, batch):
-    found = jax.jit(lambda batch: sampler.function(nets(scores), batch))(batch)
+    arrays = {name: value for name, value in batch.items() if isinstance(value, np.ndarray)}
+    found = jax.jit(lambda batch: sampler.function(nets(scores), batch))(arrays)
     assert all(len(rows) == len(batch["index"]) for rows in found.values())
-    return sampler.render(jax.device_get(found), None)
+    return sampler.render(jax.device_get(found), batch, None)
 
 
 def test_classes():

@@ -38,7 +38,7 @@ def test_samples_begin_with_the_prompt(workdir):
     prompt = encode_prompt("to be", 3, workdir, CONTEXT, 256)
     drawn = draw({"index": np.arange(3)} | prompt, CONTEXT)
     assert drawn.shape == (3, CONTEXT)
-    assert as_text(drawn, workdir).count("\nto be") == 3
+    assert as_text(drawn, {}, workdir).count("\nto be") == 3
     assert len({row.tobytes() for row in drawn}) == 3
 
 
@@ -49,7 +49,7 @@ def test_samples_of_a_model_with_more_rows_than_tokens(workdir):
     draw = nn.apply(lambda nets: sample_tokens(nets, {"index": np.arange(3)}, 8, 10), networks)
     drawn = np.asarray(draw(variables, rngs={"example": jax.random.key(2)}))
     assert drawn.max() > 255
-    texts = as_text(drawn, workdir).split("---")
+    texts = as_text(drawn, {}, workdir).split("---")
     for row, text in zip(drawn, texts[1:], strict=True):
         assert text.count("�") >= (row > 255).sum()
 
