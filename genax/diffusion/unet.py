@@ -9,6 +9,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, Num
 
 from genax.core.errors import GenaxError
@@ -192,8 +193,9 @@ class UNet(nn.Module):
             return
         if not isinstance(label, jax.core.Tracer):
             rows = self.num_classes + self.null_class
-            wrong = [int(number) for number in label if not 0 <= number < rows]
-            if wrong:
+            numbers = np.asarray(label)
+            wrong = numbers[(numbers < 0) | (numbers >= rows)]
+            if wrong.size:
                 raise GenaxError(
                     f"UNet(num_classes={self.num_classes}, null_class={self.null_class}) got "
                     f"label {wrong[0]}: labels are 0 to {rows - 1}."
