@@ -20,7 +20,7 @@ from genax.core import ema
 from genax.core.data import Data, Shard
 from genax.core.devices import Strategy
 from genax.core.errors import GenaxError
-from genax.core.step import keys_of, parts_of, sums_of
+from genax.core.gradients import keys_of, parts_of, sums_of
 from genax.core.task import Evaluator, Loss, Sampler, Task, TrainState
 
 

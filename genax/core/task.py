@@ -34,7 +34,8 @@ class Loss:
 
 # Several losses by name are the terms of a sum: each is averaged by its own weights.
 Losses = Loss | Mapping[str, Loss]
-LossFn = Callable[[Any, Batch], Losses]
+# (nets, batch), and the rows of a phase that has `embed`.
+LossFn = Callable[..., Losses]
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,9 @@ class Phase:
       "language_model/*/cross_attention"; "*" matches within one path component, "**" any number,
       and a pattern takes everything below what it matches.
     every: the phase runs on each step of its stage whose number is a multiple of it.
+    embed: for a loss that compares the elements of a batch with each other. (nets, batch) -> rows,
+      a pytree of floating arrays with one row per element of a part of the batch. The loss is then
+      (nets, batch, rows), and its batch and rows are the global ones on every layout.
     """
 
     name: str
@@ -53,6 +57,7 @@ class Phase:
     trains: Sequence[str]
     optimizer: optax.GradientTransformation
     every: int = 1
+    embed: Callable[[Any, Batch], PyTree] | None = None
 
     def __post_init__(self):
         if isinstance(self.trains, str):
