@@ -13,9 +13,10 @@ import optax
 from jax import lax
 
 from genax.core import ema, tree
+from genax.core.errors import GenaxError
 from genax.core.gradients import Turn, parts_of, rows_of, slope_of
 from genax.core.nets import batch_axis
-from genax.core.task import Batch, Phase, PyTree, Task, TrainState
+from genax.core.task import Batch, Phase, PyTree, Stage, Task, TrainState
 
 Metrics = dict[str, jax.Array]
 Element = Mapping[str, jax.ShapeDtypeStruct]
@@ -44,6 +45,8 @@ def init_state(
     keys = jax.random.split(jax.random.fold_in(rng, 0xFFFF), len(streams))
     collections = dict(nn.init(losses, task.networks)(dict(zip(streams, keys, strict=True))))
     params = collections.pop("params")
+    for one in task.stages:
+        _check_together(one, params)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         rng=jax.random.key_data(rng),
@@ -52,6 +55,19 @@ def init_state(
         opt_state=init_optimizers(task, stage, params),
         ema=ema.start(task.ema, params),
     )
+
+
+def _check_together(stage: Stage, params: PyTree) -> None:
+    """Raises GenaxError if two phases that play together train one parameter."""
+    trained: dict[str, str] = {}
+    for phase in stage.phases if stage.together else ():
+        for path in tree.select(params, phase.trains):
+            if path in trained:
+                raise GenaxError(
+                    f"phases {trained[path]!r} and {phase.name!r} play together and both train "
+                    f"{path}; give it to one of them, or the stage together=False."
+                )
+            trained[path] = phase.name
 
 
 def init_optimizers(task: Task, stage: int, params: Any) -> dict[str, Any]:
@@ -83,13 +99,13 @@ def make_step(
             batch = dict(batch, index=_global_index(batch))
         rng = jax.random.wrap_key_data(state.rng)
         metrics: Metrics = {}
+        before = state.params
         for number, phase in enumerate(task.stages[stage].phases):
+            params = before if task.stages[stage].together else state.params
             key = jax.random.fold_in(jax.random.fold_in(rng, state.step), number)
-            moves = partial(
-                _minimise, task, phase, accumulate, state.params, batch, key, local_step
-            )
+            moves = partial(_minimise, task, phase, accumulate, params, batch, key, local_step)
             old = PhaseState(
-                tree.select(state.params, phase.trains),
+                tree.select(params, phase.trains),
                 state.collections,
                 state.opt_state[phase.name],
             )

@@ -68,12 +68,22 @@ class Phase:
 
 @dataclass(frozen=True)
 class Stage:
-    """Phases that play together for a number of steps (None: until the run ends)."""
+    """Phases that play against each other for a number of steps.
+
+    steps: None is until the run ends.
+    together: all phases take their gradients at the parameters before the step; otherwise each
+      sees what those before it changed. Phases that play together train different parameters.
+    batch_size: the global batch's size, such as that of a resolution; None is config.batch_size.
+    """
 
     phases: Sequence[Phase]
     steps: int | None = None
+    together: bool = False
+    batch_size: int | None = None
 
     def __post_init__(self):
+        if self.batch_size is not None and self.batch_size < 1:
+            raise GenaxError(f"a stage's batch_size={self.batch_size} must be at least 1.")
         names = [phase.name for phase in self.phases]
         if len(set(names)) != len(names):
             raise ValueError(f"Phases of one stage need different names, got {names}.")
