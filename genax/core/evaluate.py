@@ -26,8 +26,8 @@ from genax.core.task import Evaluator, Loss, Sampler, Task, TrainState
 
 def variables(state: TrainState, averaged: bool = True) -> dict[str, Any]:
     """Linen variables of a state; averaged: with averages in place of what is averaged."""
-    params = ema.averaged(state.params, state.ema) if averaged else state.params
-    return {"params": params, **state.collections}
+    found = {"params": state.params, **state.collections}
+    return ema.averaged(found, state.ema) if averaged else found
 
 
 def sample(

@@ -53,7 +53,7 @@ def init_state(
         params=params,
         collections=collections,
         opt_state=init_optimizers(task, stage, params),
-        ema=ema.start(task.ema, params),
+        ema=ema.start(task.ema, params, collections),
     )
 
 
@@ -119,7 +119,7 @@ def make_step(
                 opt_state={**state.opt_state, phase.name: new.opt_state},
             )
             metrics |= {f"{phase.name}/{name}": value for name, value in measured.items()}
-        averages = ema.advance(task.ema, state.ema, state.params, state.step)
+        averages = ema.advance(task.ema, state.ema, state.params, state.collections, state.step)
         return state.replace(step=state.step + 1, ema=averages), metrics
 
     return step

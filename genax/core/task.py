@@ -139,7 +139,10 @@ class Task:
 
     networks: a Linen module whose submodules are the networks; losses get it bound.
     stages: played in order. Every stage's phases initialise what they touch.
-    ema: decay by network (path pattern): a float, or a function of the step (see `ema_warmup`).
+    ema: decay by path pattern, the first match counts. A pattern such as "generator" names
+      parameters, one that begins with a collection's name such as "batch_stats/generator" what is
+      in it; other collections are used as they are. A decay is a float or a function of the step
+      (see `genax.core.ema`).
     streams: names of random streams that losses and networks draw from, besides "example", the
       stream behind `per_example`, which is the same on any layout of devices.
     summed: collections whose updates add up over the shards of a batch (an image pool, a
@@ -185,7 +188,7 @@ class TrainState(struct.PyTreeNode):
 
     step: int32, optimizer steps taken. rng: uint32[2], the seed's key, from which every key is
     derived. params, collections: as Linen names them. opt_state: by phase of the present stage.
-    ema: averaged parameters, by path.
+    ema: averages of parameters and collections, by path.
     """
 
     step: jax.Array

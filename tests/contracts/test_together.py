@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import torch
 
 from genax.core import (
     GenaxError,
@@ -26,6 +25,7 @@ from genax.core import (
 from tests.contracts import cycle_gan, harness
 from tests.contracts.rows import BY_NAME
 from tests.core.toys import ELEMENT, line_state, line_task
+from tests.parity import require
 
 RATE = 0.1
 
@@ -40,12 +40,13 @@ def game(together: bool) -> Task:
 def apply(params, x):
     """The MLP of the four networks."""
     x = x.reshape(len(x), -1)
-    x = torch.tanh(x @ params["Dense_0/kernel"] + params["Dense_0/bias"])
+    x = (x @ params["Dense_0/kernel"] + params["Dense_0/bias"]).tanh()
     return x @ params["Dense_1/kernel"] + params["Dense_1/bias"]
 
 
 def torch_step(leaves: dict[str, np.ndarray], batch) -> dict[str, np.ndarray]:
     """All gradients, then all updates; the pools are empty, so that they return the fakes."""
+    [torch] = require("torch")
     params = {path: torch.tensor(leaf, requires_grad=True) for path, leaf in leaves.items()}
 
     def network(name, x):
