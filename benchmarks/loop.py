@@ -34,7 +34,7 @@ def bare(run, steps: int) -> float:
     step = make_step(run.task, 0, run.config["accumulate"])
     state = create(run.initial, run.strategy)
     advance = run.strategy.compile(make_steps(step) if k > 1 else step, state, k > 1)
-    batches = run.datas[0].train(run.config["batch_size"], 0, run.strategy.part, run.workdir)
+    batches = run.datas[0].train(run.batch_size(), 0, run.strategy.part, run.workdir)
     prefetch = Prefetch(batches, run.strategy, k)
     batch = next(prefetch).batch
     prefetch.close()

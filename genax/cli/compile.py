@@ -190,7 +190,7 @@ def describe(
     flops = _flops(loaded, config, stage)
     compiled = compile_ahead(run, flops, stage)
     needed = model_flops(loaded, config, stage)
-    return Description(compiled, needed, config.batch_size, config.accumulate, config.remat)
+    return Description(compiled, needed, run.batch_size(stage), config.accumulate, config.remat)
 
 
 def model_flops(loaded: Loaded, config: ConfigDict, stage: int = 0) -> float:
@@ -223,7 +223,8 @@ def _suggest(args, loaded: Loaded, config: ConfigDict, devices) -> int:
     refused: list[str] = []
     tried = 0
     again = _recomputes(loaded, config, args.stage)
-    search = plans(len(devices), config.batch_size, again, config.parallel.mesh)
+    run = loaded.run(config, "", devices)
+    search = plans(len(devices), run.batch_size(args.stage), again, config.parallel.mesh)
     with tqdm(total=args.suggest, unit="compilation") as bar:
         plan = next(search, None)
         while plan is not None and tried < args.suggest:
@@ -242,7 +243,7 @@ def _suggest(args, loaded: Loaded, config: ConfigDict, devices) -> int:
             plan = _after(search, described.compiled.fits)
     if not tried and not refused:
         raise GenaxError(
-            f"config.batch_size={config.batch_size} is not divisible by the parts of any mesh of "
+            f"{run.stated_batch_size(args.stage)} is not divisible by the parts of any mesh of "
             f"{len(devices)} devices that is tried; {len(devices)} is."
         )
     found.sort(key=lambda one: _seconds(one.compiled))

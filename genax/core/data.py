@@ -28,7 +28,10 @@ class BatchIterator(Protocol):
     def __next__(self) -> Mapping[str, np.ndarray]: ...
 
     def get_state(self) -> Any:
-        """The position after the last batch given out: a JSON value."""
+        """The position after the last batch given out: a JSON value.
+
+        It counts examples, since a stage may go on from it with batches of another size.
+        """
         ...
 
     def set_state(self, state: Any) -> None:

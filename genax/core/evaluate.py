@@ -20,14 +20,14 @@ from genax.core import ema
 from genax.core.data import Data, Shard
 from genax.core.devices import Strategy
 from genax.core.errors import GenaxError
-from genax.core.step import keys_of, parts_of, sums_of
+from genax.core.gradients import keys_of, parts_of, sums_of
 from genax.core.task import Evaluator, Experiment, Loss, Rendered, Sampler, Task, TrainState
 
 
 def variables(state: TrainState, averaged: bool = True) -> dict[str, Any]:
     """Linen variables of a state; averaged: with averages in place of what is averaged."""
-    params = ema.averaged(state.params, state.ema) if averaged else state.params
-    return {"params": params, **state.collections}
+    found = {"params": state.params, **state.collections}
+    return ema.averaged(found, state.ema) if averaged else found
 
 
 def sample(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -16,12 +16,18 @@ from genax.core.errors import GenaxError
 from genax.core.task import Batch
 
 BATCH_AXIS = "batch_shard"
-# What is traced sees one of several microbatches, as inside `pmap` it sees one of several shards.
-_MICROBATCH = ContextVar("microbatch", default=False)
+# Which part of the batch the function being traced sees; "shard" is all of it under jit.
+Part = Literal["shard", "microbatch", "global batch"]
+_PART: ContextVar[Part] = ContextVar("part", default="shard")
 
 
 def batch_axis() -> str | None:
-    """Name of the axis over which the batch is split by pmap, or None (jit: one global batch)."""
+    """Name of the axis over which the batch is split by pmap.
+
+    None under jit, and in a loss with rows: both see one global batch.
+    """
+    if _PART.get() == "global batch":
+        return None
     try:
         lax.axis_index(BATCH_AXIS)
     except NameError:
@@ -34,23 +40,24 @@ def gather(x: Array) -> Array:
 
     Raises GenaxError in a microbatch, in which the rest of the batch is not at hand.
     """
-    if _MICROBATCH.get():
+    if _PART.get() == "microbatch":
         raise GenaxError(
             "a loss gathers the whole batch, which is not at hand in microbatches: its mean would "
-            "be that of another loss; set config.accumulate=1."
+            "be that of another loss; make what it gathers in Phase(embed=...) and take it as the "
+            "loss's third argument, or set config.accumulate=1."
         )
     axis = batch_axis()
     return x if axis is None else lax.all_gather(x, axis, axis=0, tiled=True)
 
 
 @contextlib.contextmanager
-def microbatch() -> Iterator[None]:
-    """Around the tracing of a loss on one of several microbatches."""
-    token = _MICROBATCH.set(True)
+def seeing(part: Part) -> Iterator[None]:
+    """Say which part of the batch the functions traced inside see."""
+    token = _PART.set(part)
     try:
         yield
     finally:
-        _MICROBATCH.reset(token)
+        _PART.reset(token)
 
 
 def example_keys(nets: nn.Module, batch: Batch) -> Key[Array, " batch"]:

@@ -35,7 +35,8 @@ class Loss:
 
 # Several losses by name are the terms of a sum: each is averaged by its own weights.
 Losses = Loss | Mapping[str, Loss]
-LossFn = Callable[[Any, Batch], Losses]
+# (nets, batch), and the rows of a phase that has `embed`.
+LossFn = Callable[..., Losses]
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,9 @@ class Phase:
       "language_model/*/cross_attention"; "*" matches within one path component, "**" any number,
       and a pattern takes everything below what it matches.
     every: the phase runs on each step of its stage whose number is a multiple of it.
+    embed: for a loss that compares the elements of a batch with each other. (nets, batch) -> rows,
+      a pytree of floating arrays with one row per element of a part of the batch. The loss is then
+      (nets, batch, rows), and its batch and rows are the global ones on every layout.
     """
 
     name: str
@@ -54,6 +58,7 @@ class Phase:
     trains: Sequence[str]
     optimizer: optax.GradientTransformation
     every: int = 1
+    embed: Callable[[Any, Batch], PyTree] | None = None
 
     def __post_init__(self):
         if isinstance(self.trains, str):
@@ -64,12 +69,22 @@ class Phase:
 
 @dataclass(frozen=True)
 class Stage:
-    """Phases that play together for a number of steps (None: until the run ends)."""
+    """Phases that play against each other for a number of steps.
+
+    steps: None is until the run ends.
+    together: all phases take their gradients at the parameters before the step; otherwise each
+      sees what those before it changed. Phases that play together train different parameters.
+    batch_size: the global batch's size, such as that of a resolution; None is config.batch_size.
+    """
 
     phases: Sequence[Phase]
     steps: int | None = None
+    together: bool = False
+    batch_size: int | None = None
 
     def __post_init__(self):
+        if self.batch_size is not None and self.batch_size < 1:
+            raise GenaxError(f"a stage's batch_size={self.batch_size} must be at least 1.")
         names = [phase.name for phase in self.phases]
         if len(set(names)) != len(names):
             raise ValueError(f"Phases of one stage need different names, got {names}.")
@@ -161,7 +176,10 @@ class Task:
 
     networks: a Linen module whose submodules are the networks; losses get it bound.
     stages: played in order. Every stage's phases initialise what they touch.
-    ema: decay by network (path pattern): a float, or a function of the step (see `ema_warmup`).
+    ema: decay by path pattern, the first match counts. A pattern such as "generator" names
+      parameters, one that begins with a collection's name such as "batch_stats/generator" what is
+      in it; other collections are used as they are. A decay is a float or a function of the step
+      (see `genax.core.ema`).
     streams: names of random streams that losses and networks draw from, besides "example", the
       stream behind `per_example`, which is the same on any layout of devices.
     summed: collections whose updates add up over the shards of a batch (an image pool, a
@@ -207,7 +225,7 @@ class TrainState(struct.PyTreeNode):
 
     step: int32, optimizer steps taken. rng: uint32[2], the seed's key, from which every key is
     derived. params, collections: as Linen names them. opt_state: by phase of the present stage.
-    ema: averaged parameters, by path.
+    ema: averages of parameters and collections, by path.
     """
 
     step: jax.Array

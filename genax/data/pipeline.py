@@ -1,4 +1,4 @@
-"""From record numbers to batches: Grain iterators whose state is a number of global batches."""
+"""From record numbers to batches: Grain iterators whose state is a number of examples."""
 
 from __future__ import annotations
 
@@ -31,15 +31,16 @@ def train_batches(
 
     read: record numbers, int64 [b] -> arrays [b, ...]. size: number of records. batch_size: global.
     change: (batch, positions int64 [b]) -> batch; random changes are drawn from the positions.
-    Its state is {"next_index": global batches taken}, the same on every process, so a run resumes
-    on any number of processes. Raises GenaxError if batch_size does not divide by the shards.
+    Its state is {"examples": taken by all processes}, so a run resumes on the next example on any
+    number of processes and with any batch size. Raises GenaxError if batch_size does not divide by
+    the shards.
     """
     local = _local_batch_size(batch_size, size, shard)
     if seed < 0:
         raise GenaxError(f"seed={seed} must not be negative.")
 
-    def make(number: int) -> Batch:
-        start = number * batch_size + shard.number * local
+    def make(first: int) -> Batch:
+        start = first + shard.number * local
         positions = np.arange(start, start + local, dtype=np.int64)
         ids = consecutive_numbers(start, local, size, seed)
         batch = dict(read(ids))
@@ -47,7 +48,36 @@ def train_batches(
             batch = change(batch, positions)
         return {**batch, "id": ids}
 
-    return _prefetched(make, sys.maxsize, threads)
+    return _Endless(make, batch_size, threads)
+
+
+class _Endless:
+    """Batches of `make(number of the first example)`, read ahead from any example on."""
+
+    def __init__(self, make: Callable[[int], Batch], batch_size: int, threads: int):
+        self._make, self._size, self._threads = make, batch_size, threads
+        self.set_state({"examples": 0})
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        batch = next(self._batches)
+        self._taken += self._size
+        return batch
+
+    def get_state(self) -> dict[str, int]:
+        """The examples of the global batches given out."""
+        return {"examples": self._taken}
+
+    def set_state(self, state: Mapping[str, int]) -> None:
+        """Continue on the next example."""
+        # Earlier versions counted batches, as "next_index".
+        first = state["examples"] if "examples" in state else state["next_index"] * self._size
+        self._taken = first
+        self._batches = _prefetched(
+            lambda number: self._make(first + number * self._size), sys.maxsize, self._threads
+        )
 
 
 def evaluation_batches(

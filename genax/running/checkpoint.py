@@ -276,8 +276,9 @@ def load_partial(
     for target, path in list(taken.items()):
         leaf = leaves[target]
         leaves[target] = jax.device_put(source[path].astype(leaf.dtype), leaf.sharding)
-        averaged = target.replace("params/", "ema/", 1)
-        if target.startswith("params/") and averaged in leaves and averaged not in taken:
+        part, _, inside = target.partition("/")
+        averaged = f"ema/{inside}"
+        if part in ("params", "collections") and averaged in leaves and averaged not in taken:
             leaves[averaged] = jax.numpy.copy(leaves[target])
     report = PartialLoad(
         taken=tuple(sorted(taken)),

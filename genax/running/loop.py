@@ -128,7 +128,7 @@ class _Session:
         advance = run.strategy.compile(make_steps(one) if k > 1 else one, state, k > 1)
         data = run.datas[number]
         part = run.strategy.part
-        batches = data.train(config["batch_size"], config["seed"], part, run.workdir)
+        batches = data.train(run.batch_size(number), config["seed"], part, run.workdir)
         if position is not None:
             batches.set_state(position)
         self.measure(number)

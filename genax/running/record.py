@@ -83,6 +83,12 @@ def check_same_run(old: Mapping[str, Any], new: Mapping[str, Any], workdir: Any)
             f"{workdir} holds a run with another global batch or order of data "
             f"({'; '.join(changed)}); keep its settings or choose another --workdir."
         )
+    sizes, wanted = (record.get("batch_sizes") for record in (old, new))
+    if sizes is not None and sizes != wanted:
+        raise GenaxError(
+            f"{workdir} holds a run whose stages have global batches of {sizes} examples, not "
+            f"{wanted}; keep its stages or choose another --workdir."
+        )
     if old["data"] != new["data"]:
         raise GenaxError(
             f"the data of the run in {workdir} has changed (fingerprint {old['data']} -> "

@@ -78,6 +78,16 @@ class Run:
         """The first and last step to trace."""
         return parse_steps(self.config["profile"], self.total)
 
+    def batch_size(self, stage: int = 0) -> int:
+        """The size of a stage's global batches."""
+        return self.task.stages[stage].batch_size or self.config["batch_size"]
+
+    def stated_batch_size(self, stage: int = 0) -> str:
+        """That size with the name of the setting that states it, for messages."""
+        own = self.task.stages[stage].batch_size is not None
+        name = f"stage {stage}: batch_size" if own else "config.batch_size"
+        return f"{name}={self.batch_size(stage)}"
+
     @property
     def eval_batch_size(self) -> int:
         """The evaluation's global batch size: as set, or the next that the devices divide."""
@@ -105,7 +115,7 @@ class Run:
     def abstract_batch(self, stage: int = 0) -> dict[str, jax.ShapeDtypeStruct]:
         """Shapes and dtypes of a global batch."""
         return {
-            name: jax.ShapeDtypeStruct((self.config["batch_size"], *spec.shape), spec.dtype)
+            name: jax.ShapeDtypeStruct((self.batch_size(stage), *spec.shape), spec.dtype)
             for name, spec in self.datas[stage].element.items()
         }
 
@@ -113,12 +123,15 @@ class Run:
         """Raises GenaxError where the settings do not fit each other or the devices."""
         config, stages = self.config, self.task.stages
         check_ranges(flat(config), RANGES)
-        size, parts = config["batch_size"], self.strategy.shards * config["accumulate"]
-        if size % parts:
-            raise GenaxError(
-                f"config.batch_size={size} is not divisible by {self.strategy.shards} batch shards "
-                f"times {config['accumulate']} microbatches; {(size // parts + 1) * parts} is."
-            )
+        parts = self.strategy.shards * config["accumulate"]
+        for stage in range(len(stages)):
+            size = self.batch_size(stage)
+            if size % parts:
+                raise GenaxError(
+                    f"{self.stated_batch_size(stage)} is not divisible by {self.strategy.shards} "
+                    f"batch shards times {config['accumulate']} microbatches; "
+                    f"{(size // parts + 1) * parts} is."
+                )
         _ = self.strategy.part  # which there is where the processes can read parts of one size
         self._check_saving()
         k = config["steps_per_call"]
@@ -177,7 +190,8 @@ class Run:
             data.fingerprint()
         prints = [data.fingerprint() for data in dict.fromkeys(self.datas)]
         counts = count_parameters(self.experiment)
-        return make_record(*self.source, self.config, prints, counts)
+        sizes = [self.batch_size(stage) for stage in range(len(self.task.stages))]
+        return make_record(*self.source, self.config, prints, counts) | {"batch_sizes": sizes}
 
     def pretrained(self, init_from: Pretrained | None = None) -> dict[str, Mapping[str, str]]:
         """What a new run starts with: by folder, old paths to new ones, `init_from` last."""

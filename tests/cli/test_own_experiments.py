@@ -113,6 +113,7 @@ def test_a_loss_of_the_whole_batch_in_microbatches(write, tmp_path):
     own = write("loss", GATHERS)
     sentence = call(*train(own, tmp_path / "run", accumulate=2, steps=4)).refusal()
     assert "a loss gathers the whole batch" in sentence
+    assert "Phase(embed=...)" in sentence
     assert "set config.accumulate=1" in sentence
     assert not (tmp_path / "run").exists()
     succeed(*train(own, tmp_path / "run", steps=4))

@@ -112,7 +112,7 @@ class Points:
 
 
 class Batches:
-    """The iterator; its position is the number of global batches given out."""
+    """The iterator; its position is the number of examples given out by all processes."""
 
     def __init__(self, data, batch_size, shard):
         self.data, self.x, self.number = data, data.load(), 0
@@ -132,11 +132,11 @@ class Batches:
 
     def get_state(self):
         """The position."""
-        return {"next": self.number}
+        return {"next": self.number * self.size}
 
     def set_state(self, state):
         """Continue from there."""
-        self.number = state["next"]
+        self.number = state["next"] // self.size
 
 
 class Regressor(nn.Module):

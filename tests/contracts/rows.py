@@ -15,6 +15,7 @@ from genax.core.step import Element
 from tests import experiments
 from tests.contracts import (
     batch_norm_gan,
+    clip,
     cycle_gan,
     denoiser,
     flamingo,
@@ -108,6 +109,7 @@ ROWS = (
     Row("flamingo", flamingo.make, flamingo.ELEMENT, flamingo.batch),
     Row("wgan_gp", wgan_gp.make, wgan_gp.ELEMENT, exceptions=SPECTRAL_NORM),
     Row("batch_norm_gan", batch_norm_gan.make, batch_norm_gan.ELEMENT, exceptions=BATCH_NORM),
+    Row("clip", clip.make, clip.ELEMENT),
     Row("denoiser", denoiser.make, denoiser.ELEMENT),
     Row(
         "language_model",

@@ -30,18 +30,19 @@ class Synthetic:
 
 
 class Batches:
-    """Endless batches; the position is a number."""
+    """Endless batches; the position is a number of examples."""
 
     def __init__(self, data: Synthetic, size: int):
-        self.data, self.size, self.number = data, size, 0
+        self.data, self.size, self.examples = data, size, 0
 
     def __next__(self) -> Mapping[str, np.ndarray]:
-        ids = np.arange(self.size) + self.number * self.size
-        self.number += 1
-        return {**self.data.draw(self.number - 1, self.size), "id": ids}
+        ids = np.arange(self.size) + self.examples
+        batch = self.data.draw(self.examples // self.size, self.size)
+        self.examples += self.size
+        return {**batch, "id": ids}
 
     def get_state(self) -> Any:
-        return {"number": self.number}
+        return {"examples": self.examples}
 
     def set_state(self, state: Any) -> None:
-        self.number = state["number"]
+        self.examples = state["examples"]

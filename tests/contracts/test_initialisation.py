@@ -69,8 +69,8 @@ def _called_twice(phase):
 def test_state_before_the_first_step(row):
     state = harness.initial(row.name)
     assert state.step == 0
-    params = tree.flatten(state.params)
-    assert all(leaf.tobytes() == params[path].tobytes() for path, leaf in state.ema.items())
+    leaves = tree.flatten(state.params) | tree.flatten(state.collections)
+    assert all(leaf.tobytes() == leaves[path].tobytes() for path, leaf in state.ema.items())
     assert set(state.opt_state) == {
         phase.name for phase in harness.task_of(row.name).stages[0].phases
     }

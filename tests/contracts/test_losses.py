@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from genax.core import Loss
-from genax.core.step import sums_of
+from genax.core.gradients import sums_of
 
 
 def mean_of(loss: Loss, name: str = "loss") -> float:

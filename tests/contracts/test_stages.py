@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
@@ -24,13 +24,16 @@ from genax.core import (
     tree,
 )
 from genax.core.devices import create
+from genax.core.flops import step_flops
 from genax.core.step import init_optimizers
+from genax.data.pipeline import train_batches
 from genax.running.checkpoint import Checkpoints
 from genax.running.loop import train
 from genax.running.run import Run, stage_data
 from tests.contracts import batch_norm_gan, harness, llava, progan
 from tests.contracts.rows import BATCH_SIZE, BY_NAME
 from tests.contracts.synthetic import Synthetic
+from tests.core import toys
 
 
 def warmed_up_gan() -> Task:
@@ -173,3 +176,60 @@ def test_samples_and_scores_in_mid_fade(steps, size, fade, tmp_path):
     known = replace(task, evaluators={"realness": Evaluator(score, examples=10)})
     found = evaluate.evaluate(known, values, None, 4, None)
     assert outcome.scores["realness"] == pytest.approx(found["realness"], rel=1e-5)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Points read by number, as a data set's records are."""
+
+    element = toys.ELEMENT
+
+    def fingerprint(self) -> str:
+        return "rows"
+
+    def train(self, batch_size, seed, shard, workdir):
+        x = np.random.default_rng(0).standard_normal((40, toys.SIZE)).astype(np.float32)
+        return train_batches(
+            lambda ids: {"x": x[ids], "y": x[ids].sum(-1)}, 40, batch_size, 1, shard
+        )
+
+
+def grown(workdir, steps: int, *sizes: int | None, **settings) -> Run:
+    """Two stages of one data set, the first of three steps, with batches of these sizes."""
+    (stage,) = toys.line_task().stages
+    first, second = (replace(stage, batch_size=size) for size in sizes)
+    task = replace(toys.line_task(), stages=[replace(first, steps=3), second], ema={"line": 0.5})
+    settings = {"batch_size": 12, "steps": steps, "keep": 10, "log_every": 1} | settings
+    config = base_config(**settings).to_dict()
+    source, devices = ("toy.py", "cpu"), jax.devices()[:1]
+    return Run(Experiment(task, Rows()), config, epath.Path(workdir), source, devices)
+
+
+def test_stages_of_two_batch_sizes_resume_in_either(tmp_path):
+    """Stopped in the first stage, at the border and in the second, with batches of 4 and then 6."""
+
+    def play(workdir, steps):
+        with harness.quick_compilation():
+            train(grown(workdir, steps, 4, 6))
+
+    play(tmp_path / "whole", 7)
+    for steps in (2, 3, 5, 7):
+        play(tmp_path / "resumed", steps)
+    assert digest_at(tmp_path / "resumed", 7) == digest_at(tmp_path / "whole", 7)
+    position = Checkpoints(tmp_path / "resumed", keep=None).record(5)["position"]
+    assert position == {"examples": 3 * 4 + 2 * 6}
+    run = grown(tmp_path / "whole", 7, 4, 6)
+    assert step_flops(run.task, 1, run.shapes(1), run.abstract_batch(1)) == 1.5 * step_flops(
+        run.task, 0, run.shapes(0), run.abstract_batch(0)
+    )
+
+
+def test_what_a_stage_cannot_have_as_its_batch(tmp_path):
+    with pytest.raises(GenaxError, match=r"stage 1: batch_size=6 is not divisible by .* 8 is"):
+        grown(tmp_path, 7, None, 6, accumulate=4).check()
+    with pytest.raises(GenaxError, match="batch_size=0 must be at least 1"):
+        grown(tmp_path, 7, 0, 6)
+    with harness.quick_compilation():
+        train(grown(tmp_path, 2, 4, 6))
+    with pytest.raises(GenaxError, match=r"global batches of \[4, 6\] examples, not \[4, 12\]"):
+        train(grown(tmp_path, 4, 4, None))

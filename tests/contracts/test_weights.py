@@ -12,7 +12,7 @@ import optax
 import pytest
 
 from genax.core import Loss, Phase, Stage, Task, init_state, make_step, per_example, tree
-from genax.core.step import keys_of
+from genax.core.gradients import keys_of
 from tests.contracts import harness
 from tests.contracts.layers import MLP
 

@@ -55,6 +55,31 @@ def test_position_is_saved_and_resumes_on_the_next_example():
         np.testing.assert_array_equal(next(resumed)["id"], ids)
 
 
+def test_position_goes_on_in_batches_of_another_size():
+    """On the next example, also if it lies within a batch of the new size."""
+
+    def ids(iterator, count):
+        return np.concatenate([next(iterator)["id"] for _ in range(count)])
+
+    def train(size):
+        return train_batches(read, 10, size, 3, Shard())
+
+    whole, small = ids(train(1), 40), train(4)
+    np.testing.assert_array_equal(ids(small, 3), whole[:12])
+    large = train(8)
+    large.set_state(small.get_state())
+    np.testing.assert_array_equal(ids(large, 2), whole[12:28])
+
+
+def test_position_of_an_earlier_version():
+    """It counted batches."""
+    iterator, resumed = batches(), batches()
+    for _ in range(3):
+        next(iterator)
+    resumed.set_state({"next_index": 3})
+    np.testing.assert_array_equal(next(resumed)["id"], next(iterator)["id"])
+
+
 @pytest.mark.parametrize(("before", "after"), [(1, 4), (4, 2), (2, 1)])
 def test_position_resumes_on_another_number_of_processes(before, after):
     old = [batches(number, before) for number in range(before)]

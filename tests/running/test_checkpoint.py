@@ -10,6 +10,7 @@ from genax.core import GenaxError, Phase, tree
 from genax.core.devices import abstract, create, make_strategy
 from genax.running.checkpoint import Checkpoints, compare, load_partial
 from genax.running.policy import Keep
+from tests.contracts import harness
 from tests.core.toys import line_state, line_task, noisy_error
 
 WHOLE = make_strategy({"strategy": "jit", "mesh": "data=-1"})
@@ -129,6 +130,18 @@ def test_compare():
         "c is float32[3], not float32[3, 1]",
     ]
     assert compare(saved, saved) == []
+
+
+def test_a_partial_load_moves_averages_of_statistics_along():
+    state = harness.initial("batch_norm_gan")
+    paths = [path for path in state.ema if path.startswith("batch_stats/")]
+    source = {"old": np.full(state.ema[paths[0]].shape, 7.0)}
+    with pytest.raises(GenaxError, match="nothing under 'new'"):
+        load_partial(state, source, {"new": f"collections/{paths[0]}"})
+    state = jax.tree.map(jax.numpy.asarray, state)
+    loaded = tree.flatten(load_partial(state, source, {"old": f"collections/{paths[0]}"})[0])
+    for part in ("collections", "ema"):
+        np.testing.assert_array_equal(loaded[f"{part}/{paths[0]}"], source["old"])
 
 
 def test_a_partial_load_moves_averages_along():

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from genax.core import tree
-from genax.core.step import sums_of
+from genax.core.gradients import sums_of
 from genax.data.text.text_pairs import PAD, START
 from genax.interop.links import Link, dense, flat, norm
 from genax.nn.sinusoids import sinusoids

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genax.core.step import sums_of
+from genax.core.gradients import sums_of
 from genax.interop import load_pretrained
 from genax.interop.architectures import ARCHITECTURES
 from genax.interop.bert import (

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from genax.core import example_keys
-from genax.core.step import sums_of
+from genax.core.gradients import sums_of
 from genax.interop.bert import BertForPreTraining
 from genax.transformer.bert import BERT, LinearHead, MaskedLMHead
 from genax.transformer.tasks.bert_pretraining import Networks, pretraining_loss

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from genax.core import GenaxError
-from genax.core.step import sums_of
+from genax.core.gradients import sums_of
 from genax.data.text.text_pairs import END, PAD, START, TextPairs
 from genax.data.text.tokenizers import Bytes
 from genax.evaluation.generated_text import rouge_scores
