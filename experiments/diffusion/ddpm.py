@@ -13,6 +13,8 @@ cpu: 9 min 13 s on two cores with four grids and the scores; test bits per dimen
 3.96 (first 500 images, 256 levels), squared error of the noise 0.0462, clothes that a person names.
 digits: 136 s of processor time on two cores with three grids and the scores; test bits per
 dimension 3.05 (17 levels), squared error of the noise 0.0905, digits that a person can read.
+digits-conditional: 600 steps in 4 min 52 s on two busy cores; all of 60 samples are nearest (5
+neighbours) to digits of the class that was asked for.
 cifar10, the paper's scores after 800,000 steps: FID 3.17 and at most 3.75 bits per dimension; not
 run here.
 """

@@ -29,7 +29,7 @@ def on_label(nets: nn.Module, batch: Batch) -> dict[str, Any]:
     return {"label": batch["label"]}
 
 
-def nulled(arguments: Mapping[str, Array], null: Mapping[str, Any]) -> dict[str, Array]:
+def nulled(arguments: Mapping[str, Any], null: Mapping[str, Any]) -> dict[str, Array]:
     """Arguments with the values of `null` in place of those of the same names.
 
     null: for each name what one example gets, such as the number of the null class.

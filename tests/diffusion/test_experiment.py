@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from functools import partial
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -52,6 +53,22 @@ def test_steps_that_the_chain_does_not_have_are_refused_before_training(steps):
     config.ddim_steps = steps
     with pytest.raises(GenaxError, match=str(steps)):
         DDPM.build(config)
+
+
+@pytest.mark.parametrize("variant", ["digits", "digits-conditional", "cifar10"])
+def test_samplers_of_full_size_have_shapes(variant):
+    experiment = DDPM.build(DDPM.get_config(variant))
+    task, element = experiment.task, experiment.data.element
+    params = jax.eval_shape(lambda: init_state(task, 0, element)).params
+    for sampler in task.samplers.values():
+        batch = {"index": np.arange(3), **(sampler.condition(3, None) if sampler.condition else {})}
+        draw = partial(nn.apply(sampler.function, task.networks), batch=batch)
+        shapes = jax.eval_shape(
+            lambda params, key, draw=draw: draw({"params": params}, rngs={"example": key}),
+            params,
+            jax.random.key(0),
+        )
+        assert shapes.shape == (3, *element["image"].shape)
 
 
 def test_guided_samples_are_of_their_class():
