@@ -11,6 +11,7 @@ from genax.cli.experiments import configure, load
 from genax.core import GenaxError, base_config, make_step
 from genax.core.config import RANGES, flat
 from genax.core.data import Shard
+from genax.core.evaluate import evaluation_data
 from genax.core.ranges import check_ranges
 from tests.test_experiments import each_file, variants
 
@@ -69,5 +70,5 @@ def _trace(run) -> None:
 def _read(run) -> None:
     run.record()
     next(run.datas[0].train(run.config["batch_size"], 0, Shard(), None))
-    if run.experiment.evaluation is not None:
-        next(iter(run.experiment.evaluation.evaluate(run.eval_batch_size, Shard(), None)))
+    for data in evaluation_data(run.experiment):
+        next(iter(data.evaluate(run.eval_batch_size, Shard(), None)))

@@ -41,6 +41,7 @@ def base_config(**settings: Any) -> ConfigDict:
     accumulate: microbatches a step. remat: what the backward pass computes again instead of keeping
     it: "none", "full", or a policy (see `genax.nn.rematerialise`).
     dtype: of the computation; parameters stay float32.
+    eval_batch_size: how many examples of a score, or samples, are on the devices at a time.
     *_every: in steps; 0 is never (the end always checkpoints, samples and evaluates).
     checkpoint_minutes: since the last checkpoint, by the first process's clock, which several
     processes look at when they log; 0 is never.
