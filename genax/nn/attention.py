@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from genax.core.errors import GenaxError
 from genax.core.mesh import platform, traced_mesh
 from genax.nn.causal_attention import causal_attention
+from genax.nn.derivatives import set_reverse_rule
 from genax.nn.kv_cache import LayerCache
 from genax.nn.projection import Projection
 from genax.nn.ring import ring_attention
@@ -177,7 +178,7 @@ def latest(mask: Bool[Array, "b t s"], window: int) -> Bool[Array, "b t s"]:
     return mask & (after <= window)
 
 
-@jax.custom_vjp
+@jax.custom_jvp
 def unstack(x: Float[Array, "b t c n h"]) -> tuple[Float[Array, "b t n h"], ...]:
     """The c parts of a projection."""
     return tuple(x[:, :, part] for part in range(x.shape[2]))
@@ -194,7 +195,7 @@ def _stack(_, parts):
     return (lax.optimization_barrier(rows).reshape(b, t, len(parts), n, h),)
 
 
-unstack.defvjp(lambda x: (unstack(x), None), _stack)
+set_reverse_rule(unstack, lambda x: (unstack(x), None), _stack)
 
 
 def head_sizes(
