@@ -33,7 +33,7 @@ def attend(
     causal: bool = False,
     dropout: float = 0.0,
     rng: Key[Array, ""] | None = None,
-    implementation: str = "auto",
+    attention: str = "auto",
     bias: Float[Array, "#b n #t s"] | None = None,
     window: int | None = None,
     scale: float | None = None,
@@ -45,7 +45,7 @@ def attend(
     dropout: rate on the probabilities, drawn from rng. bias: is added to the scores.
     window: with causal, a query attends to so many positions, its own the last (Beltagy et al.
       2020, section 3.1). scale: takes the place of 1 / sqrt(h).
-    implementation: "cudnn" (fused, NVIDIA), "splash" (fused, TPU: see `splash_attention`), "ring"
+    attention: "cudnn" (fused, NVIDIA), "splash" (fused, TPU: see `splash_attention`), "ring"
       (tokens split over devices: see `ring_attention`), "blocks" (`causal_attention`), "xla", or
       "auto": where the mesh splits tokens "ring", else the fused one on a GPU or TPU and "blocks"
       on a CPU, each where it covers the case, and otherwise "xla".
@@ -53,9 +53,9 @@ def attend(
     The softmax is float32 whatever the type of the arguments. Raises GenaxError for an unknown
     implementation, or for "blocks", "splash" and "ring" where they do not cover the case.
     """
-    if implementation not in IMPLEMENTATIONS:
+    if attention not in IMPLEMENTATIONS:
         raise GenaxError(
-            f"attention implementation {implementation!r} is unknown; choose one of "
+            f"attention implementation {attention!r} is unknown; choose one of "
             f"{', '.join(IMPLEMENTATIONS)}."
         )
     plain = (
@@ -65,24 +65,24 @@ def attend(
         and query.shape == key.shape
     )
     padded = bias is None and dropout == 0.0 and (mask is None or mask.shape[1] == 1)
-    if implementation == "auto":
-        implementation = _best(query, key, dropout, plain, padded)
-    if implementation == "blocks":
+    if attention == "auto":
+        attention = _best(query, key, dropout, plain, padded)
+    if attention == "blocks":
         if not plain:
             raise GenaxError(
                 'attention "blocks" is causal self-attention with as many key heads as query heads '
                 'and without mask, bias, window and dropout; choose "auto" or "xla".'
             )
         return causal_attention(query, key, value)
-    if implementation in ("splash", "ring"):
+    if attention in ("splash", "ring"):
         if not padded:
             raise GenaxError(
-                f'attention "{implementation}" takes masks of padding only, neither packed '
+                f'attention "{attention}" takes masks of padding only, neither packed '
                 'sequences nor bias nor dropout; choose "auto" or "xla".'
             )
-        function = splash_attention if implementation == "splash" else ring_attention
+        function = splash_attention if attention == "splash" else ring_attention
         return function(query, key, value, mask, causal, window, scale)
-    if implementation == "cudnn":
+    if attention == "cudnn":
         return jax.nn.dot_product_attention(
             query,
             key,
@@ -246,7 +246,7 @@ class Attention(nn.Module):
     dropout: float = 0.0
     kernel_init: Initializer = nn.initializers.lecun_normal()
     output_init: Initializer = nn.initializers.lecun_normal()
-    implementation: str = "auto"
+    attention: str = "auto"
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -320,7 +320,7 @@ class Attention(nn.Module):
             plain,
             dropout,
             self.make_rng("dropout") if dropout else None,
-            self.implementation,
+            self.attention,
             bias,
             window,
             self.scale,
