@@ -42,9 +42,9 @@ from genax.data.play.episodes import Rollouts, TfdsEpisodes
 from genax.data.play.pendulum import swing_up
 from genax.data.play.trajectories import TrajectoryData
 from genax.nn.optimizers import check_decay, clip_by_norm
+from genax.nn.placement import PARTITION_RULES
 from genax.transformer.atari_decision_transformer import AtariDecisionTransformer
 from genax.transformer.decision_transformer import DecisionTransformer
-from genax.transformer.decoder import PARTITION_RULES
 from genax.transformer.presets import DECISION_TRANSFORMER_PRESETS
 from genax.transformer.ranges import RANGES as TRANSFORMER
 from genax.transformer.tasks.acting import Networks, achieved_returns, action_loss

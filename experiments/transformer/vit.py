@@ -17,7 +17,7 @@ from genax.core.ranges import COUNT, POSITIVE
 from genax.data import ImageData
 from genax.evaluation.pictures import check_pictures, image_grid
 from genax.nn.optimizers import adamw, warmup_cosine
-from genax.transformer.decoder import PARTITION_RULES
+from genax.nn.placement import PARTITION_RULES
 from genax.transformer.presets import VIT_PRESETS
 from genax.transformer.ranges import RANGES as TRANSFORMER
 from genax.transformer.tasks.classification import (

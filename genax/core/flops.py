@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import jax
@@ -69,6 +70,10 @@ def _equation(equation: Any, counter: _Counter) -> float:
     name, parameters = equation.primitive.name, equation.params
     if name == "cond":
         return max(_count(branch.jaxpr, counter) for branch in parameters["branches"])
+    if name == "tangent":
+        # That of `genax.nn.derivatives`: its program is not made before it is compiled.
+        run = partial(equation.primitive.impl, **parameters)
+        return _count(jax.make_jaxpr(run)(*(var.aval for var in equation.invars)).jaxpr, counter)
     repeats = parameters["length"] if name == "scan" else 1
     if name == "pallas_call":
         repeats = math.prod(parameters["grid_mapping"].grid)

@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from genax.core.errors import GenaxError
 from genax.core.mesh import platform, traced_mesh
 from genax.nn.causal_attention import causal_attention
+from genax.nn.derivatives import set_reverse_rule
 from genax.nn.kv_cache import LayerCache
 from genax.nn.projection import Projection
 from genax.nn.ring import ring_attention
@@ -32,7 +33,7 @@ def attend(
     causal: bool = False,
     dropout: float = 0.0,
     rng: Key[Array, ""] | None = None,
-    implementation: str = "auto",
+    attention: str = "auto",
     bias: Float[Array, "#b n #t s"] | None = None,
     window: int | None = None,
     scale: float | None = None,
@@ -44,7 +45,7 @@ def attend(
     dropout: rate on the probabilities, drawn from rng. bias: is added to the scores.
     window: with causal, a query attends to so many positions, its own the last (Beltagy et al.
       2020, section 3.1). scale: takes the place of 1 / sqrt(h).
-    implementation: "cudnn" (fused, NVIDIA), "splash" (fused, TPU: see `splash_attention`), "ring"
+    attention: "cudnn" (fused, NVIDIA), "splash" (fused, TPU: see `splash_attention`), "ring"
       (tokens split over devices: see `ring_attention`), "blocks" (`causal_attention`), "xla", or
       "auto": where the mesh splits tokens "ring", else the fused one on a GPU or TPU and "blocks"
       on a CPU, each where it covers the case, and otherwise "xla".
@@ -52,9 +53,9 @@ def attend(
     The softmax is float32 whatever the type of the arguments. Raises GenaxError for an unknown
     implementation, or for "blocks", "splash" and "ring" where they do not cover the case.
     """
-    if implementation not in IMPLEMENTATIONS:
+    if attention not in IMPLEMENTATIONS:
         raise GenaxError(
-            f"attention implementation {implementation!r} is unknown; choose one of "
+            f"attention implementation {attention!r} is unknown; choose one of "
             f"{', '.join(IMPLEMENTATIONS)}."
         )
     plain = (
@@ -64,24 +65,24 @@ def attend(
         and query.shape == key.shape
     )
     padded = bias is None and dropout == 0.0 and (mask is None or mask.shape[1] == 1)
-    if implementation == "auto":
-        implementation = _best(query, key, dropout, plain, padded)
-    if implementation == "blocks":
+    if attention == "auto":
+        attention = _best(query, key, dropout, plain, padded)
+    if attention == "blocks":
         if not plain:
             raise GenaxError(
                 'attention "blocks" is causal self-attention with as many key heads as query heads '
                 'and without mask, bias, window and dropout; choose "auto" or "xla".'
             )
         return causal_attention(query, key, value)
-    if implementation in ("splash", "ring"):
+    if attention in ("splash", "ring"):
         if not padded:
             raise GenaxError(
-                f'attention "{implementation}" takes masks of padding only, neither packed '
+                f'attention "{attention}" takes masks of padding only, neither packed '
                 'sequences nor bias nor dropout; choose "auto" or "xla".'
             )
-        function = splash_attention if implementation == "splash" else ring_attention
+        function = splash_attention if attention == "splash" else ring_attention
         return function(query, key, value, mask, causal, window, scale)
-    if implementation == "cudnn":
+    if attention == "cudnn":
         return jax.nn.dot_product_attention(
             query,
             key,
@@ -177,7 +178,7 @@ def latest(mask: Bool[Array, "b t s"], window: int) -> Bool[Array, "b t s"]:
     return mask & (after <= window)
 
 
-@jax.custom_vjp
+@jax.custom_jvp
 def unstack(x: Float[Array, "b t c n h"]) -> tuple[Float[Array, "b t n h"], ...]:
     """The c parts of a projection."""
     return tuple(x[:, :, part] for part in range(x.shape[2]))
@@ -194,7 +195,7 @@ def _stack(_, parts):
     return (lax.optimization_barrier(rows).reshape(b, t, len(parts), n, h),)
 
 
-unstack.defvjp(lambda x: (unstack(x), None), _stack)
+set_reverse_rule(unstack, lambda x: (unstack(x), None), _stack)
 
 
 def head_sizes(
@@ -245,7 +246,7 @@ class Attention(nn.Module):
     dropout: float = 0.0
     kernel_init: Initializer = nn.initializers.lecun_normal()
     output_init: Initializer = nn.initializers.lecun_normal()
-    implementation: str = "auto"
+    attention: str = "auto"
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -319,7 +320,7 @@ class Attention(nn.Module):
             plain,
             dropout,
             self.make_rng("dropout") if dropout else None,
-            self.implementation,
+            self.attention,
             bias,
             window,
             self.scale,

@@ -9,10 +9,12 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from genax.nn.derivatives import set_reverse_rule
+
 BLOCK = 128
 
 
-@jax.custom_vjp
+@jax.custom_jvp
 def causal_attention(
     query: Float[Array, "b t n h"],
     key: Float[Array, "b t n h"],
@@ -85,4 +87,4 @@ def _backward(residuals, gradient):
     )
 
 
-causal_attention.defvjp(_forward, _backward)
+set_reverse_rule(causal_attention, _forward, _backward)

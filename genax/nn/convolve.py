@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from genax.nn.derivatives import set_reverse_rule
+
 Pads = tuple[tuple[int, int], tuple[int, int]]
 Pair = tuple[int, int]
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
@@ -28,7 +30,7 @@ def convolve(
     The gradients are the numbers that JAX derives. JAX writes them by permuted dimension numbers,
     which XLA's CPU compiler rearranges in a program's outermost computation only: inside a scan
     or a cond it falls back to a loop, 70 times slower for the kernel's gradient. Here the arrays
-    are permuted instead, which other compilers fold away. No forward-mode derivative.
+    are permuted instead, which other compilers fold away.
     """
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
@@ -48,7 +50,7 @@ def _plain(x, kernel, strides, padding, dilation=(1, 1), kernel_dilation=(1, 1))
     )
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+@partial(jax.custom_jvp, nondiff_argnums=(2, 3))
 def _convolve(x: Array, kernel: Array, strides: Pair, padding: Pads) -> Array:
     return _plain(x, kernel, strides, padding)
 
@@ -80,4 +82,4 @@ def _backward(strides: Pair, padding: Pads, saved, gradient):
     return x_gradient, kernel_gradient.transpose(1, 2, 0, 3)
 
 
-_convolve.defvjp(_forward, _backward)
+set_reverse_rule(_convolve, _forward, _backward)

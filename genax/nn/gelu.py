@@ -7,6 +7,8 @@ import math
 import jax
 from jaxtyping import Array, Float
 
+from genax.nn.derivatives import set_reverse_rule
+
 _SLOPE = 2 * math.sqrt(2 / math.pi)
 _CUBIC = 0.044715
 
@@ -16,7 +18,7 @@ def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return jax.nn.gelu(x, approximate=False)
 
 
-@jax.custom_vjp
+@jax.custom_jvp
 def gelu_tanh(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))): Hendrycks & Gimpel 2016, section 2.
 
@@ -40,4 +42,4 @@ def _backward(x, gradient):
     return (gradient * (gate + x * gate * (1 - gate) * slope),)
 
 
-gelu_tanh.defvjp(_forward, _backward)
+set_reverse_rule(gelu_tanh, _forward, _backward)

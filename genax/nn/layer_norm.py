@@ -10,8 +10,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from genax.nn.derivatives import set_reverse_rule
 
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
+
+@partial(jax.custom_jvp, nondiff_argnums=(3,))
 def layer_norm(
     x: Float[Array, "*b d"],
     scale: Float[Array, " d"],
@@ -48,7 +50,7 @@ def _backward(epsilon, residuals, gradient):
     return dx.astype(x.dtype), dscale, dbias
 
 
-layer_norm.defvjp(_forward, _backward)
+set_reverse_rule(layer_norm, _forward, _backward)
 
 
 class LayerNorm(nn.Module):

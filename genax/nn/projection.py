@@ -15,10 +15,11 @@ from jax.nn.initializers import Initializer
 from jaxtyping import Array, Float
 
 from genax.core.mesh import platform
+from genax.nn.derivatives import set_reverse_rule
 from genax.nn.rematerialise import PRODUCT
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
 def project(
     x: Float[Array, "*b_and_in"], kernel: Float[Array, "*in_and_out"], num_in: int = 1
 ) -> Float[Array, "*b_and_out"]:
@@ -51,7 +52,7 @@ def _backward(num_in, residuals, gradient):
     return dx, lax.dot_general(x, gradient, ((rows, rows), ((), ())))
 
 
-project.defvjp(_forward, _backward)
+set_reverse_rule(project, _forward, _backward)
 
 
 class Projection(nn.Module):

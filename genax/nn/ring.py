@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float
 
 from genax.core.errors import GenaxError
 from genax.core.mesh import BATCH, traced_mesh
+from genax.nn.derivatives import set_reverse_rule
 from genax.nn.rematerialise import ATTENDED
 
 AXIS = "sequence"
@@ -133,7 +134,7 @@ class _Ring:
         return scores, allowed
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(4,))
+@partial(jax.custom_jvp, nondiff_argnums=(4,))
 def _attend(query, key, value, real, ring):
     return _forward(query, key, value, real, ring)[0]
 
@@ -151,7 +152,7 @@ def _backward(ring, residuals, gradient):
     return (*ring.run(_read_backward, 3, real, *args), None)
 
 
-_attend.defvjp(_forward, _backward)
+set_reverse_rule(_attend, _forward, _backward)
 
 
 def _chunks(x, heads):

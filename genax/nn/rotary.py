@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int
 from genax.core.errors import GenaxError
 from genax.core.mesh import platform
 from genax.core.ranges import COUNT, POSITIVE, check_fields
+from genax.nn.derivatives import set_reverse_rule
 
 Rotation = tuple[Float[Array, "#b t half"], Float[Array, "#b t half"]]
 
@@ -81,7 +82,7 @@ def _by_halves(x: Float[Array, "b t n h"], by: Rotation) -> Float[Array, "b t n 
     return jnp.concatenate(turned, axis=-1).astype(x.dtype)
 
 
-@jax.custom_vjp
+@jax.custom_jvp
 def _by_product(x: Float[Array, "b t n h"], by: Rotation) -> Float[Array, "b t n h"]:
     """`_by_halves` to the last bit, in whole heads: half a head would leave lanes of a TPU idle.
 
@@ -107,4 +108,4 @@ def _backward(residuals, gradient):
     return _by_product(gradient, (cos, -sin)), *pull(gradient)
 
 
-_by_product.defvjp(_forward, _backward)
+set_reverse_rule(_by_product, _forward, _backward)

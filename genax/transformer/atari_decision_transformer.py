@@ -16,7 +16,8 @@ from genax.nn.feed_forward import FeedForward
 from genax.nn.gelu import gelu
 from genax.nn.layer_norm import LayerNorm
 from genax.nn.projection import Projection
-from genax.transformer.block import Context, make_blocks, run_blocks
+from genax.nn.stack import make_blocks, run_blocks
+from genax.transformer.block import Block, Context
 
 # Uniform in 1 / sqrt(fan in), PyTorch's initial weights, which the published code leaves to what
 # comes before the blocks. Biases begin at 0 here, there in the same range.
@@ -94,8 +95,9 @@ class AtariDecisionTransformer(nn.Module):
         self.embed_action = nn.Embed(self.num_actions, width, dtype=self.dtype, embedding_init=init)
         self.drop = nn.Dropout(self.dropout)
         self.blocks = make_blocks(
+            Block,
             self.num_layers,
-            scan=False,
+            scan_layers=False,
             remat="none",
             norm=norm,
             attention=partial(

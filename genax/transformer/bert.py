@@ -15,7 +15,8 @@ from genax.nn.feed_forward import FeedForward
 from genax.nn.gelu import gelu
 from genax.nn.layer_norm import LayerNorm
 from genax.nn.projection import Projection
-from genax.transformer.block import Context, make_blocks, run_blocks
+from genax.nn.stack import make_blocks, run_blocks
+from genax.transformer.block import Block, Context
 from genax.transformer.token_range import check_tokens
 
 
@@ -56,6 +57,7 @@ class BERT(nn.Module):
         self.embedding_norm = norm()
         self.drop = nn.Dropout(self.dropout)
         self.blocks = make_blocks(
+            Block,
             self.num_layers,
             self.scan_layers,
             self.remat,
@@ -64,7 +66,7 @@ class BERT(nn.Module):
                 Attention,
                 self.num_heads,
                 dropout=self.dropout,
-                implementation=self.attention,
+                attention=self.attention,
                 **blocks,
             ),
             feed_forward=partial(

@@ -1,19 +1,16 @@
-"""The Transformer block, and stacks of them as a list or as one scanned layer."""
+"""The Transformer block."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
 
 import flax.linen as nn
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
-from genax.core.errors import GenaxError
 from genax.core.mesh import split_tokens
 from genax.nn.attention import Attention
 from genax.nn.kv_cache import BlockCache
-from genax.nn.rematerialise import rematerialise
 from genax.nn.rotary import Rotation
 
 
@@ -87,43 +84,3 @@ class Block(nn.Module):
 
     def _after(self, name: str, x: Array) -> Array:
         return self.norm(name=f"{name}_norm")(x) if self.post_norm else x
-
-
-def make_blocks(num_layers: int, scan: bool, remat: str, **fields: Any) -> Any:
-    """The layers of a stack, each a Block of these fields, to be assigned in a module's setup.
-
-    scan: one layer is compiled and looped over; parameters then have a leading axis of layers.
-    remat: what the backward pass computes again, for memory: see `rematerialise`.
-    Raises GenaxError for less than one layer.
-    """
-    if num_layers < 1:
-        raise GenaxError(f"num_layers={num_layers}: a stack of blocks has at least one.")
-    # XLA may not merge the recomputed layer with the first one; a scan already keeps it apart.
-    block = rematerialise(Block, remat, prevent_cse=not scan, static_argnums=(4,))
-    if not scan:
-        return [block(**fields) for _ in range(num_layers)]
-    return nn.scan(
-        block,
-        variable_axes={"params": 0},
-        split_rngs={"params": True, "dropout": True},
-        in_axes=(0, nn.broadcast, nn.broadcast),
-        out_axes=0,
-        length=num_layers,
-    )(**fields)
-
-
-def run_blocks(
-    blocks: Any,
-    x: Float[Array, "b t d"],
-    context: Context,
-    caches: Any = None,
-    train: bool = False,
-) -> tuple[Float[Array, "b t d"], Any]:
-    """All layers in turn, and their caches: a tuple, or one with a leading axis where scanned."""
-    if not isinstance(blocks, Sequence):
-        return blocks(x, caches, context, train)
-    written = []
-    for block, cache in zip(blocks, caches or [None] * len(blocks), strict=True):
-        x, cache = block(x, cache, context, train)
-        written.append(cache)
-    return x, tuple(written)

@@ -9,8 +9,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from genax.nn.derivatives import set_reverse_rule
 
-@jax.custom_vjp
+
+@jax.custom_jvp
 def cross_entropy(
     logits: Float[Array, "*b vocab"], targets: Int[Array, "*b"]
 ) -> Float[Array, "*b"]:
@@ -39,7 +41,7 @@ def _backward(residuals, gradient):
     return ((probabilities - hit) * gradient[..., None]).astype(logits.dtype), None
 
 
-cross_entropy.defvjp(_forward, _backward)
+set_reverse_rule(cross_entropy, _forward, _backward)
 
 
 def smoothed_cross_entropy(
@@ -57,7 +59,7 @@ def smoothed_cross_entropy(
     return (1 - smoothing) * nats + smoothing * uniform
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
+@partial(jax.custom_jvp, nondiff_argnums=(3,))
 def chunked_cross_entropy(
     hidden: Float[Array, "*b d"],
     table: Float[Array, "vocab d"],
@@ -137,4 +139,4 @@ def _chunked_backward(chunk, residuals, gradients):
     return dhidden.astype(hidden.dtype), dtable, None
 
 
-chunked_cross_entropy.defvjp(_chunked_forward, _chunked_backward)
+set_reverse_rule(chunked_cross_entropy, _chunked_forward, _chunked_backward)

@@ -16,7 +16,8 @@ from genax.nn.attention import Attention
 from genax.nn.feed_forward import FeedForward
 from genax.nn.layer_norm import LayerNorm
 from genax.nn.projection import Projection
-from genax.transformer.block import Context, make_blocks, run_blocks
+from genax.nn.stack import make_blocks, run_blocks
+from genax.transformer.block import Block, Context
 
 
 class DecisionTransformer(nn.Module):
@@ -66,8 +67,9 @@ class DecisionTransformer(nn.Module):
         self.embedding_norm = LayerNorm()
         self.drop = nn.Dropout(self.dropout)
         self.blocks = make_blocks(
+            Block,
             self.num_layers,
-            scan=False,
+            scan_layers=False,
             remat="none",
             norm=norm,
             attention=partial(

@@ -16,32 +16,10 @@ from genax.core.mesh import platform
 from genax.nn.attention import head_sizes
 from genax.nn.kv_cache import KVCache
 from genax.nn.rotary import Rotation
-from genax.transformer.block import Context, run_blocks
+from genax.nn.stack import run_blocks
+from genax.transformer.block import Context
 from genax.transformer.packing import packed_mask, packed_positions
 from genax.transformer.token_range import check_tokens
-
-# Placement of parameters over the mesh: heads and the feed-forward width over "tensor" (Shoeybi et
-# al. 2019, section 3), the model width over "fsdp". Layers under nn.scan have a leading axis more.
-_RULES = (
-    ("**/token_embedding/embedding", ("tensor", "fsdp")),
-    ("**/position_embedding/embedding", (None, "fsdp")),
-    ("**/head/embedding", ("tensor", "fsdp")),
-    ("**/qkv/kernel", ("fsdp", None, "tensor", None)),
-    ("**/qkv/bias", (None, "tensor", None)),
-    ("**/query/kernel", ("fsdp", "tensor", None)),
-    ("**/query/bias", ("tensor", None)),
-    ("**/key_value/kernel", ("fsdp", None, "tensor", None)),
-    ("**/key_value/bias", (None, "tensor", None)),
-    ("**/*attention/output/kernel", ("tensor", None, "fsdp")),
-    ("**/feed_forward/gate/kernel", ("fsdp", "tensor")),
-    ("**/feed_forward/gate/bias", ("tensor",)),
-    ("**/feed_forward/expand/kernel", ("fsdp", "tensor")),
-    ("**/feed_forward/expand/bias", ("tensor",)),
-    ("**/feed_forward/output/kernel", ("tensor", "fsdp")),
-)
-PARTITION_RULES = tuple(
-    rule for path, axes in _RULES for rule in ((path, axes), (path, (None, *axes)))
-)
 
 
 def table_scores(table: nn.Embed, hidden: Float[Array, "b t d"]) -> Float[Array, "b t vocab"]:

@@ -16,7 +16,8 @@ from genax.nn.attention import Attention
 from genax.nn.feed_forward import FeedForward
 from genax.nn.layer_norm import LayerNorm
 from genax.nn.sinusoids import sinusoids
-from genax.transformer.block import Context, make_blocks, run_blocks
+from genax.nn.stack import make_blocks, run_blocks
+from genax.transformer.block import Block, Context
 from genax.transformer.decoder import Decoder, table_scores
 from genax.transformer.token_range import check_tokens
 
@@ -45,13 +46,14 @@ class EncoderDecoder(Decoder):
             self.num_heads,
             use_bias=self.use_bias,
             dropout=self.dropout,
-            implementation=self.attention,
+            attention=self.attention,
             **layer,
         )
         mlp_size = self.mlp_size or 4 * self.hidden_size
         make = partial(
             make_blocks,
-            scan=self.scan_layers,
+            Block,
+            scan_layers=self.scan_layers,
             remat=self.remat,
             norm=partial(LayerNorm, self.epsilon),
             feed_forward=partial(FeedForward, mlp_size, self.activation, **layer),

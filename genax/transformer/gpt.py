@@ -14,7 +14,8 @@ from genax.nn.attention import Attention
 from genax.nn.feed_forward import FeedForward
 from genax.nn.gelu import gelu_tanh
 from genax.nn.layer_norm import LayerNorm
-from genax.transformer.block import make_blocks
+from genax.nn.stack import make_blocks
+from genax.transformer.block import Block
 from genax.transformer.decoder import Decoder
 
 
@@ -48,6 +49,7 @@ class GPT(Decoder):
         self.position_embedding = table(self.context)
         self.drop = nn.Dropout(self.dropout)
         self.blocks = make_blocks(
+            Block,
             self.num_layers,
             self.scan_layers,
             self.remat,
@@ -57,7 +59,7 @@ class GPT(Decoder):
                 self.num_heads,
                 causal=True,
                 dropout=self.dropout,
-                implementation=self.attention,
+                attention=self.attention,
                 **layer,
             ),
             feed_forward=partial(

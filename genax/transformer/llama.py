@@ -13,7 +13,8 @@ from genax.nn.attention import Attention, head_sizes
 from genax.nn.gated_feed_forward import GatedFeedForward
 from genax.nn.rms_norm import RMSNorm
 from genax.nn.rotary import LongContext, Rotation, rotary_frequencies, rotation
-from genax.transformer.block import make_blocks
+from genax.nn.stack import make_blocks
+from genax.transformer.block import Block
 from genax.transformer.decoder import Decoder
 
 
@@ -48,6 +49,7 @@ class LLaMA(Decoder):
         )
         self.token_embedding = table()
         self.blocks = make_blocks(
+            Block,
             self.num_layers,
             self.scan_layers,
             self.remat,
@@ -59,7 +61,7 @@ class LLaMA(Decoder):
                 self.num_kv_heads,
                 causal=True,
                 dropout=self.dropout,
-                implementation=self.attention,
+                attention=self.attention,
                 **layer,
             ),
             feed_forward=partial(GatedFeedForward, self.inner_size, **layer),

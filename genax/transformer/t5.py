@@ -16,7 +16,8 @@ from genax.nn.attention import Attention, head_sizes
 from genax.nn.feed_forward import FeedForward
 from genax.nn.gated_feed_forward import GatedFeedForward
 from genax.nn.rms_norm import RMSNorm
-from genax.transformer.block import Context, make_blocks, run_blocks
+from genax.nn.stack import make_blocks, run_blocks
+from genax.transformer.block import Block, Context
 from genax.transformer.decoder import Decoder, table_scores
 from genax.transformer.token_range import check_tokens
 
@@ -82,7 +83,7 @@ class T5(Decoder):
             self.head_dim,
             scale=1.0,
             dropout=self.dropout,
-            implementation=self.attention,
+            attention=self.attention,
             output_init=init,
             **layer,
         )
@@ -90,7 +91,8 @@ class T5(Decoder):
         norm = partial(RMSNorm, self.epsilon)
         make = partial(
             make_blocks,
-            scan=self.scan_layers,
+            Block,
+            scan_layers=self.scan_layers,
             remat=self.remat,
             norm=norm,
             feed_forward=partial(network, mlp_size, self.activation, output_init=out, **layer),

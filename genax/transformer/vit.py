@@ -16,7 +16,8 @@ from genax.nn.feed_forward import FeedForward
 from genax.nn.gelu import gelu
 from genax.nn.layer_norm import LayerNorm
 from genax.nn.projection import Projection
-from genax.transformer.block import Context, make_blocks, run_blocks
+from genax.nn.stack import make_blocks, run_blocks
+from genax.transformer.block import Block, Context
 
 
 def patchify(images: Float[Array, "b h w c"], size: int) -> Float[Array, "b n p"]:
@@ -74,6 +75,7 @@ class ViT(nn.Module):
         self.position_embedding = self.param("position_embedding", init, shape)
         self.drop = nn.Dropout(self.dropout)
         self.blocks = make_blocks(
+            Block,
             self.num_layers,
             self.scan_layers,
             self.remat,
@@ -84,7 +86,7 @@ class ViT(nn.Module):
                 dropout=self.dropout,
                 kernel_init=lecun,
                 output_init=lecun,
-                implementation=self.attention,
+                attention=self.attention,
                 dtype=self.dtype,
             ),
             feed_forward=partial(

@@ -9,6 +9,7 @@ from jax import lax
 
 from genax.core.flops import count_flops, kernel_flops, matmul_peak
 from genax.nn.convolve import convolve
+from genax.nn.projection import project
 from genax.nn.splash import splash_attention
 
 
@@ -28,6 +29,15 @@ def test_gradient_of_dense():
     one = 2 * 3 * 5 * 7
     assert count_flops(jax.grad(loss), zeros(5, 7), zeros(3, 5)) == 2 * one
     assert count_flops(jax.grad(loss, (0, 1)), zeros(5, 7), zeros(3, 5)) == 3 * one
+
+
+def test_forward_derivative_of_a_function_with_a_reverse_rule():
+    """The product, and one more for the tangent of each argument that has one."""
+    x, kernel, one = zeros(3, 5), zeros(5, 7), 2 * 3 * 5 * 7
+    both = lambda x, kernel: jax.jvp(project, (x, kernel), (x, kernel))  # noqa: E731
+    alone = lambda x, kernel: jax.jvp(lambda x: project(x, kernel), (x,), (x,))  # noqa: E731
+    assert count_flops(both, x, kernel) == 3 * one
+    assert count_flops(alone, x, kernel) == 2 * one
 
 
 def test_batched_product():

@@ -37,7 +37,7 @@ def assert_same_with_gradients(ours, theirs, *args, tolerance=1e-5):
 @pytest.mark.parametrize("length", [1, 5, 128, 300])
 def test_causal_blocks(length):
     args = [normal(i, 2, length, 3, 8) for i in range(3)]
-    plain = lambda q, k, v: attend(q, k, v, causal=True, implementation="xla")  # noqa: E731
+    plain = lambda q, k, v: attend(q, k, v, causal=True, attention="xla")  # noqa: E731
     assert_same_with_gradients(causal_attention, plain, *args)
 
 
@@ -55,8 +55,8 @@ def test_grouped_heads_and_masks(kv_heads):
 def test_bfloat16_has_a_float32_softmax():
     args = [normal(i, 2, 200, 2, 16).astype(jnp.bfloat16) for i in range(3)]
     wide = jax.jit(causal_attention)(*(x.astype(jnp.float32) for x in args))
-    for implementation in ("xla", "blocks"):
-        run = partial(attend, causal=True, implementation=implementation)
+    for attention in ("xla", "blocks"):
+        run = partial(attend, causal=True, attention=attention)
         narrow = jax.jit(run)(*args)
         assert narrow.dtype == jnp.bfloat16
         assert jnp.abs(narrow - wide).max() < 0.03
@@ -108,9 +108,9 @@ def test_project(shape):
 def test_refusals():
     x = normal(0, 1, 4, 2, 8)
     with pytest.raises(GenaxError, match="'fast' is unknown; choose one of auto"):
-        attend(x, x, x, implementation="fast")
+        attend(x, x, x, attention="fast")
     with pytest.raises(GenaxError, match="without mask"):
-        attend(x, x, x, mask=jnp.ones((1, 1, 4), bool), causal=True, implementation="blocks")
+        attend(x, x, x, mask=jnp.ones((1, 1, 4), bool), causal=True, attention="blocks")
     with pytest.raises(GenaxError, match="needs a memory"):
         Attention(2, cross=True).init(jax.random.key(0), x[:, :, 0])
 

@@ -59,7 +59,7 @@ def compare(mesh, heads, key_heads, padding="none", dtype=jnp.float32, tolerance
         weights = weights * mask[:, :, None, None]
         mask = jnp.asarray(mask)[:, None]
     ours = with_gradients(partial(ring_attention, mask=mask, **options), weights)
-    theirs = with_gradients(partial(attend, mask=mask, implementation="xla", **options), weights)
+    theirs = with_gradients(partial(attend, mask=mask, attention="xla", **options), weights)
     ((_, found), slopes), lowered = on_mesh(mesh, ours, *args)
     (_, expected), expected_slopes = jax.jit(theirs)(*args)
     assert found.dtype == expected.dtype
@@ -120,7 +120,7 @@ def test_bfloat16():
 def test_more_keys_than_queries():
     query, key, value = draw(0, 2, 8), draw(1, 2), draw(2, 2)
     found, _ = on_mesh("sequence=4", ring_attention, query, key, value)
-    expected = attend(query, key, value, implementation="xla")
+    expected = attend(query, key, value, attention="xla")
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -170,11 +170,11 @@ def test_auto_takes_it_where_tokens_are_split():
 def test_what_it_does_not_cover_is_refused():
     query = draw(0, 2)
     with pytest.raises(GenaxError, match="padding only"):
-        attend(query, query, query, bias=jnp.zeros((1, 2, 24, 24)), implementation="ring")
+        attend(query, query, query, bias=jnp.zeros((1, 2, 24, 24)), attention="ring")
     with pytest.raises(GenaxError, match="23 queries and 23 keys over 4 device"):
         on_mesh("sequence=4", ring_attention, *[query[:, :23]] * 3)
     with pytest.raises(GenaxError, match="causal ones must be as many"):
-        attend(query[:, :8], query, query, causal=True, implementation="ring")
+        attend(query[:, :8], query, query, causal=True, attention="ring")
 
 
 @pytest.mark.parametrize("mesh", [None, "sequence=4"])

@@ -43,7 +43,7 @@ def test_values_and_gradients(key_heads, causal, window, padded):
         output, pull = jax.vjp(jax.jit(attended), query, key, value)
         return output, *pull(weights)
 
-    expected = run(attend, implementation="xla")
+    expected = run(attend, attention="xla")
     found = run(splash_attention, interpret=True)
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=5e-6)
@@ -109,4 +109,4 @@ def test_what_it_does_not_cover_is_refused():
     with pytest.raises(GenaxError, match="multiples of 128"):
         splash_attention(query[:, :100], query, query)
     with pytest.raises(GenaxError, match="padding only"):
-        attend(query, query, query, bias=jnp.zeros((1, 2, 256, 256)), implementation="splash")
+        attend(query, query, query, bias=jnp.zeros((1, 2, 256, 256)), attention="splash")

@@ -7,7 +7,8 @@ from functools import partial
 import optax
 
 from genax.core import Phase, Sampler, Stage, Task
-from genax.transformer.decoder import PARTITION_RULES, Decoder
+from genax.nn.placement import PARTITION_RULES
+from genax.transformer.decoder import Decoder
 from genax.transformer.decoding import check_settings, check_token
 from genax.transformer.networks import Networks
 from genax.transformer.tasks.losses import next_token_loss

@@ -15,9 +15,9 @@ from jaxtyping import Array, Int
 from genax.core import Evaluator, GenaxError, Loss, Phase, Sampler, Stage, Task
 from genax.core.task import Batch
 from genax.data.text.text_pairs import END, PAD, START, TextPairs
+from genax.nn.placement import PARTITION_RULES
 from genax.transformer.beam_search import beam_search, check_beams
 from genax.transformer.cross_entropy import cross_entropy, smoothed_cross_entropy
-from genax.transformer.decoder import PARTITION_RULES
 
 
 class Networks(nn.Module):

@@ -1,0 +1,27 @@
+"""Placement of the parameters of Transformers over a mesh of devices."""
+
+from __future__ import annotations
+
+# "tensor" splits heads and the feed-forward width (Shoeybi et al. 2019, section 3). "fsdp" splits
+# the width of the model.
+_RULES = (
+    ("**/token_embedding/embedding", ("tensor", "fsdp")),
+    ("**/position_embedding/embedding", (None, "fsdp")),
+    ("**/head/embedding", ("tensor", "fsdp")),
+    ("**/qkv/kernel", ("fsdp", None, "tensor", None)),
+    ("**/qkv/bias", (None, "tensor", None)),
+    ("**/query/kernel", ("fsdp", "tensor", None)),
+    ("**/query/bias", ("tensor", None)),
+    ("**/key_value/kernel", ("fsdp", None, "tensor", None)),
+    ("**/key_value/bias", (None, "tensor", None)),
+    ("**/*attention/output/kernel", ("tensor", None, "fsdp")),
+    ("**/feed_forward/gate/kernel", ("fsdp", "tensor")),
+    ("**/feed_forward/gate/bias", ("tensor",)),
+    ("**/feed_forward/expand/kernel", ("fsdp", "tensor")),
+    ("**/feed_forward/expand/bias", ("tensor",)),
+    ("**/feed_forward/output/kernel", ("tensor", "fsdp")),
+)
+# Layers under nn.scan have a leading axis more.
+PARTITION_RULES = tuple(
+    rule for path, axes in _RULES for rule in ((path, axes), (path, (None, *axes)))
+)

@@ -1,0 +1,64 @@
+"""Stacks of a block that is no Transformer's: plain and scanned, kept and computed again."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from genax.nn.stack import make_blocks, run_blocks
+
+
+class Layer(nn.Module):
+    """Adds what it makes of x and of what all layers read; counts in its cache."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x, cache, context, train):
+        y = jnp.tanh(nn.Dense(self.width)(x + context))
+        return x + y, None if cache is None else cache + 1
+
+
+class Stack(nn.Module):
+    """Three layers."""
+
+    scan_layers: bool
+    remat: str = "none"
+
+    def setup(self):
+        self.blocks = make_blocks(Layer, 3, self.scan_layers, self.remat, width=4)
+
+    def __call__(self, x, context, caches=None):
+        return run_blocks(self.blocks, x, context, caches)
+
+
+X, CONTEXT = jnp.arange(8.0).reshape(2, 1, 4) / 8, jnp.ones(4)
+
+
+@pytest.fixture(scope="module")
+def params():
+    """Those of a plain stack, and of a scanned one."""
+    plain = Stack(False).init(jax.random.key(0), X, CONTEXT)["params"]
+    layers = [plain[f"blocks_{i}"] for i in range(3)]
+    return plain, {"blocks": jax.tree.map(lambda *x: jnp.stack(x), *layers)}
+
+
+@pytest.mark.parametrize("remat", ["none", "full"])
+def test_scanned_layers_are_the_plain_ones(params, remat):
+    def gradient(stack, params):
+        return jax.jit(
+            jax.grad(lambda x: (stack.apply({"params": params}, x, CONTEXT)[0] ** 2).sum())
+        )
+
+    expected = gradient(Stack(False), params[0])(X)
+    for scan_layers in (False, True):
+        found = gradient(Stack(scan_layers, remat), params[scan_layers])(X)
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_each_layer_has_a_cache(params):
+    caches = (jnp.int32(0), jnp.int32(10), jnp.int32(20))
+    written = Stack(False).apply({"params": params[0]}, X, CONTEXT, caches)[1]
+    scanned = Stack(True).apply({"params": params[1]}, X, CONTEXT, jnp.stack(caches))[1]
+    assert [int(x) for x in written] == scanned.tolist() == [1, 11, 21]
