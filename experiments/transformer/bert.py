@@ -20,8 +20,7 @@ from genax.core.ranges import AMOUNT, COUNT, Range
 from genax.data.text.sentence_pairs import SentencePairs
 from genax.nn.optimizers import adamw, warmup_linear
 from genax.nn.placement import PARTITION_RULES
-from genax.transformer.bert import BERT, LinearHead, MaskedLMHead
-from genax.transformer.presets import BERT_PRESETS
+from genax.transformer.bert import BERT, BERT_PRESETS, LinearHead, MaskedLMHead
 from genax.transformer.ranges import RANGES as TRANSFORMER
 from genax.transformer.tasks.bert_pretraining import Networks, pretraining_loss
 

@@ -34,8 +34,7 @@ from genax.evaluation.entities import entity_scores
 from genax.evaluation.regression import regression_scores
 from genax.nn.optimizers import adamw, warmup_linear
 from genax.nn.placement import PARTITION_RULES
-from genax.transformer.bert import BERT, LinearHead
-from genax.transformer.presets import BERT_PRESETS
+from genax.transformer.bert import BERT, BERT_PRESETS, LinearHead
 from genax.transformer.ranges import RANGES as TRANSFORMER
 from genax.transformer.tasks.fine_tuning import (
     Networks,

@@ -44,8 +44,7 @@ from genax.data.play.trajectories import TrajectoryData
 from genax.nn.optimizers import check_decay, clip_by_norm
 from genax.nn.placement import PARTITION_RULES
 from genax.transformer.atari_decision_transformer import AtariDecisionTransformer
-from genax.transformer.decision_transformer import DecisionTransformer
-from genax.transformer.presets import DECISION_TRANSFORMER_PRESETS
+from genax.transformer.decision_transformer import DECISION_TRANSFORMER_PRESETS, DecisionTransformer
 from genax.transformer.ranges import RANGES as TRANSFORMER
 from genax.transformer.tasks.acting import Networks, achieved_returns, action_loss
 from genax.transformer.tasks.actions import continuous_actions, numbered_actions, one_hot_actions

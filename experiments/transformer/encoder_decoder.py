@@ -23,8 +23,7 @@ from genax.core.ranges import SHARE
 from genax.data.text.text_pairs import TextPairs
 from genax.evaluation.generated_text import bleu_scores, rouge_scores
 from genax.nn.optimizers import warmup_inverse_sqrt
-from genax.transformer.encoder_decoder import EncoderDecoder
-from genax.transformer.presets import ENCODER_DECODER_PRESETS
+from genax.transformer.encoder_decoder import ENCODER_DECODER_PRESETS, EncoderDecoder
 from genax.transformer.ranges import RANGES as TRANSFORMER
 from genax.transformer.tasks.translation import translation
 

@@ -21,8 +21,7 @@ from genax.core import Experiment, base_config
 from genax.data import TextData
 from genax.data.text.tokenizers import KINDS
 from genax.nn.optimizers import adamw, warmup_cosine
-from genax.transformer.gpt import GPT
-from genax.transformer.presets import GPT_PRESETS
+from genax.transformer.gpt import GPT, GPT_PRESETS
 from genax.transformer.ranges import RANGES as TRANSFORMER
 from genax.transformer.tasks.language_model import language_model
 

@@ -14,8 +14,7 @@ from genax.data import TextData
 from genax.data.text.tokenizers import KINDS
 from genax.nn.optimizers import adamw, warmup_cosine
 from genax.nn.rotary import LongContext
-from genax.transformer.llama import LLaMA
-from genax.transformer.presets import LLAMA_PRESETS
+from genax.transformer.llama import LLAMA_PRESETS, LLaMA
 from genax.transformer.ranges import RANGES as TRANSFORMER
 from genax.transformer.tasks.language_model import language_model
 

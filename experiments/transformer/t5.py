@@ -18,9 +18,8 @@ from genax.core import Experiment, base_config
 from genax.data.text.text_pairs import TextPairs
 from genax.evaluation.generated_text import rouge_scores
 from genax.nn.optimizers import flat_inverse_sqrt
-from genax.transformer.presets import T5_PRESETS
 from genax.transformer.ranges import RANGES as TRANSFORMER
-from genax.transformer.t5 import T5
+from genax.transformer.t5 import T5, T5_PRESETS
 from genax.transformer.tasks.translation import translation
 
 VARIANTS = {

@@ -18,7 +18,6 @@ from genax.data import ImageData
 from genax.evaluation.pictures import check_pictures, image_grid
 from genax.nn.optimizers import adamw, warmup_cosine
 from genax.nn.placement import PARTITION_RULES
-from genax.transformer.presets import VIT_PRESETS
 from genax.transformer.ranges import RANGES as TRANSFORMER
 from genax.transformer.tasks.classification import (
     Networks,
@@ -26,7 +25,7 @@ from genax.transformer.tasks.classification import (
     first_images,
     show_attention,
 )
-from genax.transformer.vit import ViT
+from genax.transformer.vit import VIT_PRESETS, ViT
 
 VARIANTS = {
     "cpu": "Fashion-MNIST at 28x28 in minutes on two cores",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -150,3 +151,27 @@ class LinearHead(nn.Module):
         return Projection(
             (self.num_labels,), kernel_init=init, dtype=self.dtype, name="projection"
         )(x)
+
+
+@dataclass(frozen=True)
+class BERTPreset:
+    """A row of Devlin et al. 2018, section 3.
+
+    params: of the encoder with its pooler. pretraining: with both heads of pretraining.
+    """
+
+    num_layers: int
+    hidden_size: int
+    num_heads: int
+    params: int
+    pretraining: int
+    context: int = 512
+    vocab_size: int = 30_522
+
+
+# minilm: the sizes of all-MiniLM-L6-v2, distilled as Wang et al. 2020 have it (arXiv:2002.10957).
+BERT_PRESETS = {
+    "base": BERTPreset(12, 768, 12, 109_482_240, 110_106_428),
+    "large": BERTPreset(24, 1024, 16, 335_141_888, 336_226_108),
+    "minilm": BERTPreset(6, 384, 12, 22_713_216, 22_893_116),
+}

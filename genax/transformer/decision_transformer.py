@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -120,3 +121,69 @@ class DecisionTransformer(nn.Module):
         action = self.predict_action(at_state)
         action = jnp.tanh(action) if self.tanh_actions else action
         return self.predict_state(at_action), action, self.predict_return(at_action)
+
+
+@dataclass(frozen=True)
+class DecisionTransformerPreset:
+    """An agent of Chen et al. 2021: tables 8 (Atari) and 9 (Gym) with the published code's sizes.
+
+    environment, data: gymnasium's and TensorFlow Datasets' names. state_size: 0 for pictures.
+    context: triples. max_steps: timesteps with an embedding. targets: returns asked
+    for. anchors: returns of a random player and of an expert (Gym: D4RL's, Fu et al. 2020) or of a
+    gamer (Atari), 0 and 100 in the paper's scores. params: see below.
+    """
+
+    environment: str
+    data: str
+    state_size: int
+    action_size: int
+    num_layers: int
+    num_heads: int
+    context: int
+    max_steps: int
+    batch_size: int
+    learning_rate: float
+    targets: tuple[float, ...]
+    anchors: tuple[float, float]
+    params: int
+    hidden_size: int = 128
+
+
+# Gym: as transformers' DecisionTransformerModel counts them, with its GPT-2 trunk's table of one
+# token, which nothing reads, and of 1024 positions, of which the first alone is read.
+# Atari: as kzl/decision-transformer has them, with a table of tokens which nothing reads. Its table
+# of timesteps has as many rows as the longest episode of the 500,000 transitions drawn; here 2,720.
+DECISION_TRANSFORMER_PRESETS = {
+    "hopper": DecisionTransformerPreset(
+        "Hopper-v5",
+        "tfds:d4rl_mujoco_hopper/v2-medium",
+        *(11, 3, 3, 1, 20, 1000, 64, 1e-4),
+        targets=(3600.0, 1800.0),
+        anchors=(-20.272305, 3234.3),
+        params=858_767,
+    ),
+    "halfcheetah": DecisionTransformerPreset(
+        "HalfCheetah-v5",
+        "tfds:d4rl_mujoco_halfcheetah/v2-medium",
+        *(17, 6, 3, 1, 20, 1000, 64, 1e-4),
+        targets=(12_000.0, 6_000.0),
+        anchors=(-280.178953, 12_135.0),
+        params=861_080,
+    ),
+    "breakout": DecisionTransformerPreset(
+        "ALE/Breakout-v5",
+        "tfds:rlu_atari/Breakout_run_1",
+        *(0, 4, 6, 8, 30, 2720, 128, 6e-4),
+        targets=(90.0,),
+        anchors=(2.0, 30.0),
+        params=2_031_008,
+    ),
+    "pong": DecisionTransformerPreset(
+        "ALE/Pong-v5",
+        "tfds:rlu_atari/Pong_run_1",
+        *(0, 6, 6, 8, 50, 2720, 512, 6e-4),
+        targets=(20.0,),
+        anchors=(-21.0, 15.0),
+        params=2_039_456,
+    ),
+}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import flax.linen as nn
@@ -111,3 +112,26 @@ class EncoderDecoder(Decoder):
         """Scores over the vocabulary: products with the token embeddings, and their bias."""
         logits = table_scores(self.token_embedding, hidden)
         return logits + self.bias.astype(logits.dtype) if self.logits_bias else logits
+
+
+@dataclass(frozen=True)
+class EncoderDecoderPreset:
+    """A row of Vaswani et al. 2017, table 3, with the vocabulary of section 5.1.
+
+    params: without biases in attention, as in the paper's published code.
+    """
+
+    num_layers: int
+    hidden_size: int
+    num_heads: int
+    mlp_size: int
+    dropout: float
+    steps: int
+    params: int
+    vocab_size: int = 37_000
+
+
+ENCODER_DECODER_PRESETS = {
+    "base": EncoderDecoderPreset(6, 512, 8, 2048, 0.1, 100_000, 63_045_632),
+    "big": EncoderDecoderPreset(6, 1024, 16, 4096, 0.3, 300_000, 214_171_648),
+}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import flax.linen as nn
@@ -78,3 +79,47 @@ class GPT(Decoder):
         """Token plus learned position."""
         x = self.token_embedding(tokens) + self.position_embedding(positions)
         return self.drop(x, deterministic=not train)
+
+
+@dataclass(frozen=True)
+class GPTPreset:
+    """One row of a paper's table of models.
+
+    batch_tokens: tokens in a batch. learning_rate: its peak; None where it is not published.
+    params: parameters, tied head and learned positions counted once.
+    """
+
+    num_layers: int
+    hidden_size: int
+    num_heads: int
+    context: int
+    batch_tokens: int
+    learning_rate: float | None
+    params: int
+    vocab_size: int = 50257
+
+
+# GPT-2: Radford et al. 2019, table 2 and section 2.3 (batch of 512 x 1024 tokens; learning rates
+# were tuned by hand and are not given). The paper's parameter counts (117M, 345M, 762M, 1542M) are
+# too low, which OpenAI's release notes correct (124M, 355M, 774M, 1558M).
+# GPT-3: Brown et al. 2020, table 2.1. Two rows of it contradict themselves: XL prints 24 heads of
+# 128 at width 2048 (here 16 heads, n_heads * d_head = d_model), and 13B prints width 5140, which 40
+# heads of 128 do not give (here 5120, whose count is that of the paper's appendix D). Batches are
+# powers of two, as tokens of "0.5M" to "2M", and 1,536 sequences of 2,048 tokens for "3.2M".
+# GPT-1: Radford et al. 2018, section 4.1 (batch of 64 x 512 tokens, 40,000 merges); the published
+# weights have 40,478 tokens.
+GPT_PRESETS = {
+    "gpt1": GPTPreset(12, 768, 12, 512, 2**15, 2.5e-4, 116_534_784, 40478),
+    "gpt2": GPTPreset(12, 768, 12, 1024, 2**19, None, 124_439_808),
+    "gpt2-medium": GPTPreset(24, 1024, 16, 1024, 2**19, None, 354_823_168),
+    "gpt2-large": GPTPreset(36, 1280, 20, 1024, 2**19, None, 774_030_080),
+    "gpt2-xl": GPTPreset(48, 1600, 25, 1024, 2**19, None, 1_557_611_200),
+    "gpt3-small": GPTPreset(12, 768, 12, 2048, 2**19, 6.0e-4, 125_226_240),
+    "gpt3-medium": GPTPreset(24, 1024, 16, 2048, 2**19, 3.0e-4, 355_871_744),
+    "gpt3-large": GPTPreset(24, 1536, 16, 2048, 2**19, 2.5e-4, 760_300_032),
+    "gpt3-xl": GPTPreset(24, 2048, 16, 2048, 2**20, 2.0e-4, 1_315_723_264),
+    "gpt3-2.7b": GPTPreset(32, 2560, 32, 2048, 2**20, 1.6e-4, 2_651_553_280),
+    "gpt3-6.7b": GPTPreset(32, 4096, 32, 2048, 2**21, 1.2e-4, 6_658_404_352),
+    "gpt3-13b": GPTPreset(40, 5120, 40, 2048, 2**21, 1.0e-4, 12_853_386_240),
+    "gpt3-175b": GPTPreset(96, 12288, 96, 2048, 1536 * 2048, 0.6e-4, 174_604_259_328),
+}

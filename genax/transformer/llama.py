@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 from functools import partial
 
 import flax.linen as nn
@@ -100,3 +101,34 @@ class LLaMA(Decoder):
             raise GenaxError(f"LLaMA: theta={self.theta} has to be a finite number above 0.")
         frequencies = rotary_frequencies(self.cache_heads[1], self.theta, self.scaling)
         return rotation(positions, frequencies)
+
+
+@dataclass(frozen=True)
+class LLaMAPreset:
+    """A row of Grattafiori et al. 2024, table 3, with the context and rotary base of section 3.2.
+
+    mlp_size: table 3's "FFN Dimension". learning_rate: its peak. params: parameters, head and
+    embedding both counted. long_context: whether the frequencies are stretched, as from Llama 3.1.
+    """
+
+    num_layers: int
+    hidden_size: int
+    num_heads: int
+    num_kv_heads: int
+    mlp_size: int
+    learning_rate: float
+    params: int
+    context: int = 8192
+    vocab_size: int = 128_256
+    theta: float = 500_000.0
+    long_context: bool = False
+
+
+_8B = LLaMAPreset(32, 4096, 32, 8, 14_336, 3e-4, 8_030_261_248)
+_70B = LLaMAPreset(80, 8192, 64, 8, 28_672, 1.5e-4, 70_553_706_496)
+LLAMA_PRESETS = {
+    "llama3-8b": _8B,
+    "llama3-70b": _70B,
+    "llama3.1-8b": replace(_8B, context=131_072, long_context=True),
+    "llama3.1-70b": replace(_70B, context=131_072, long_context=True),
+}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import flax.linen as nn
@@ -165,3 +166,19 @@ class T5(Decoder):
         if self.scale_logits:
             hidden = hidden / math.sqrt(self.hidden_size)
         return table_scores(self.head_table, hidden)
+
+
+@dataclass(frozen=True)
+class T5Preset:
+    """A row of Raffel et al. 2020, section 3.7. num_layers: of each of both stacks."""
+
+    num_layers: int
+    hidden_size: int
+    num_heads: int
+    head_dim: int
+    mlp_size: int
+    params: int
+    vocab_size: int = 32_128
+
+
+T5_PRESETS = {"base": T5Preset(12, 768, 12, 64, 3072, 222_903_552)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -155,3 +156,26 @@ def attention_maps(
         scores = jnp.einsum("btnh,bsnh->bnts", query, key) / query.shape[-1] ** 0.5
         maps.append(jax.nn.softmax(scores.astype(jnp.float32), axis=-1))
     return jnp.stack(maps)
+
+
+@dataclass(frozen=True)
+class ViTPreset:
+    """A row of Dosovitskiy et al. 2021, table 1 (B, L, H), or Touvron et al. 2021, table 1 (Ti, S).
+
+    params: with 1000 classes at 224 x 224.
+    """
+
+    patch_size: int
+    num_layers: int
+    hidden_size: int
+    num_heads: int
+    params: int
+
+
+VIT_PRESETS = {
+    "ti16": ViTPreset(16, 12, 192, 3, 5_717_416),
+    "s16": ViTPreset(16, 12, 384, 6, 22_050_664),
+    "b16": ViTPreset(16, 12, 768, 12, 86_567_656),
+    "l16": ViTPreset(16, 24, 1024, 16, 304_326_632),
+    "h14": ViTPreset(14, 32, 1280, 16, 632_045_800),
+}

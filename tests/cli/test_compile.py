@@ -10,7 +10,8 @@ from genax.ahead.programs import topology
 from genax.cli.compile import describe, model_flops
 from genax.cli.experiments import configure, load
 from genax.transformer import block
-from genax.transformer.presets import GPT_PRESETS, LLAMA_PRESETS
+from genax.transformer.gpt import GPT_PRESETS
+from genax.transformer.llama import LLAMA_PRESETS
 from tests.cli.command import TOY, call, succeed
 from tests.parity import require
 

@@ -10,7 +10,7 @@ import pytest
 from genax.core import GenaxError, tree
 from genax.transformer.atari_decision_transformer import AtariDecisionTransformer, stack_frames
 from genax.transformer.cross_entropy import cross_entropy
-from genax.transformer.presets import DECISION_TRANSFORMER_PRESETS
+from genax.transformer.decision_transformer import DECISION_TRANSFORMER_PRESETS
 from tests import experiments
 from tests.parity import require, stepped
 

@@ -2,15 +2,13 @@
 
 import pytest
 
-from genax.transformer.presets import (
-    BERT_PRESETS,
-    DECISION_TRANSFORMER_PRESETS,
-    ENCODER_DECODER_PRESETS,
-    GPT_PRESETS,
-    LLAMA_PRESETS,
-    T5_PRESETS,
-    VIT_PRESETS,
-)
+from genax.transformer.bert import BERT_PRESETS
+from genax.transformer.decision_transformer import DECISION_TRANSFORMER_PRESETS
+from genax.transformer.encoder_decoder import ENCODER_DECODER_PRESETS
+from genax.transformer.gpt import GPT_PRESETS
+from genax.transformer.llama import LLAMA_PRESETS
+from genax.transformer.t5 import T5_PRESETS
+from genax.transformer.vit import VIT_PRESETS
 from tests.cli.command import succeed
 
 FILES = {
