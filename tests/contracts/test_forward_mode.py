@@ -10,7 +10,7 @@ import pytest
 from flax.core import DenyList
 
 from genax.core import tree
-from genax.core.step import keys_of, parts_of, sums_of
+from genax.core.gradients import keys_of, parts_of, rows_of, sums_of
 from tests.contracts import harness
 from tests.contracts.rows import BY_NAME, ROWS
 
@@ -33,7 +33,11 @@ def losses_of(row):
         batch = {name: jnp.asarray(x) for name, x in row.batch_at(task.start_of(number)).items()}
         batch |= {"step": jnp.int32(0), "index": jnp.arange(len(next(iter(batch.values()))))}
         for phase in stage.phases:
-            apply = nn.apply(phase.loss, task.networks, mutable=DenyList("params"))
+
+            def measure(nets, batch, phase=phase):
+                return phase.loss(nets, batch, *rows_of(phase, nets, batch))
+
+            apply = nn.apply(measure, task.networks, mutable=DenyList("params"))
 
             def loss_of(trained, apply=apply, batch=batch):
                 values = {"params": tree.unflatten(params | trained, state.params)}
