@@ -181,7 +181,9 @@ def _tfds_facts(name: str, features: Any) -> ImageFacts:
         if len(shape) == 3 and shape[2] and getattr(feature, "np_dtype", None) == np.uint8:
             label = _label(features)
             classes = getattr(features[label], "num_classes", None) if label else None
-            kinds = ", ".join(f"{name} ({_kind(other)})" for name, other in features.items())
+            kinds = ", ".join(
+                f"{name} ({_kind(other)})" for name, other in sorted(features.items())
+            )
             return ImageFacts((shape[0], shape[1], shape[2]), classes, key, label, kinds)
     raise GenaxError(f"{name} has no feature that is a uint8 image; it has {', '.join(features)}.")
 

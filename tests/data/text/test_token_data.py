@@ -86,7 +86,7 @@ def refused(data, said):
     [
         ({"label": -1}, "split 'test' of set has the label -1, which is no class; the labels of"),
         ({"label": 2}, "split 'test' of set has the label 2, which is no class of 0 to 1"),
-        ({"label": 0.9}, "'label' with the value 0.9, where a class as a whole number .real num"),
+        ({"label": 0.9}, "'label' with the value 0.9, and a class as a whole number .real num"),
         ({"label": "good"}, "split 'test' of set has the feature 'label' with the value 'good'"),
         ({"label": None}, "the feature 'label' with the value None"),
         ({"text": 3}, "the feature 'text' with the value 3, and a text is needed"),
