@@ -75,15 +75,22 @@ def quick_compilation() -> Iterator[None]:
 
 @contextmanager
 def fresh_compilation() -> Iterator[None]:
-    """Compile at once, and put nothing into the folder of compiled programs.
+    """Compile at once, and put nothing into the folder of compiled programs."""
+    with unkept_programs(), quick_compilation():
+        yield
 
-    Read back from there, BERT's step in microbatches on a mesh waits for ever in a collective.
+
+@contextmanager
+def unkept_programs() -> Iterator[None]:
+    """Put nothing into the folder of compiled programs.
+
+    A program of several devices that is read back from there may wait for ever in a collective:
+    BERT's step in microbatches on a mesh did, and a step with ring attention.
     """
     before = jax.config.jax_persistent_cache_min_compile_time_secs
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 1e9)
     try:
-        with quick_compilation():
-            yield
+        yield
     finally:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", before)
 
