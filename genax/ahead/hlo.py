@@ -244,7 +244,7 @@ def _parse(line: str) -> Instruction:
 
 
 def _closing(text: str) -> int:
-    """Where the parenthesis that text begins with is closed."""
+    """The place at which the parenthesis that a text begins with is closed."""
     depth = 0
     for place, letter in enumerate(text):
         depth += (letter == "(") - (letter == ")")

@@ -74,8 +74,9 @@ def span_rows(
 def best_answers(
     found: Mapping[str, np.ndarray], data: AnswerSpans, threshold: float | None = None
 ) -> Mapping[int, str]:
-    """By example, the text of its best window's span. found: as `span_rows` gives it.
+    """The text of the best window's span, by example.
 
+    found: rows that `span_rows` gives.
     threshold: "" answers an example if the score of [CLS], the lowest of all its windows, exceeds
     that of the span by more (Devlin et al. 2018, section 4.3, and published code); None: never.
     """

@@ -96,7 +96,7 @@ class LLaMA(Decoder):
         return self.token_embedding(tokens)
 
     def rotation(self, positions: Int[Array, "#b t"]) -> Rotation:
-        """Of queries and keys. Raises GenaxError for a theta that has no powers."""
+        """The rotation of queries and keys. Raises GenaxError for a theta that has no powers."""
         if not 0 < self.theta < math.inf:
             raise GenaxError(f"LLaMA: theta={self.theta} has to be a finite number above 0.")
         frequencies = rotary_frequencies(self.cache_heads[1], self.theta, self.scaling)

@@ -109,7 +109,7 @@ def test_an_unknown_step_to_go_back_to(run):
 
 
 def test_a_checkpoint_whose_record_is_gone(run):
-    """Where no checksums tell."""
+    """No checksums tell of it."""
     newest = run / "checkpoints" / "8"
     (newest / "checksums.process_0.json").unlink()
     (newest / "_CHECKPOINT_METADATA").unlink()

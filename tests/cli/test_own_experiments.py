@@ -189,7 +189,7 @@ def as_text(samples, batch, workdir) -> str:
 
 
 def test_samplers_and_evaluators_know_stage_and_step(write, tmp_path):
-    """In training, in `genax sample` and in `genax eval` alike."""
+    """They know it in training, in `genax sample` and in `genax eval` alike."""
     folder = tmp_path / "run"
     settings = {"first_stage": 3, "steps": 5, "sample_every": 1, "checkpoint_every": 1, "keep": 9}
     succeed(*train(write("loss", STAGES), folder, eval_every=1, num_samples=2, **settings))

@@ -87,7 +87,7 @@ def realness(nets, batch):
 
 
 def scores(nets, batch, level, stop=False):
-    """Of real images and of fakes."""
+    """The scores of real images and of fakes."""
     alpha = fade(batch, level)
     fake = nets.generator(per_example(jax.random.normal, nets, batch, (LATENT,)), level, alpha)
     fake = lax.stop_gradient(fake) if stop else fake

@@ -98,7 +98,7 @@ def test_one_step_is_that_of_pytorch():
 
 
 def test_collections_are_updated_in_the_order_of_the_phases():
-    """As buffers are in the forward passes of PyTorch code; the parameters are the old ones."""
+    """Collections go on like buffers of PyTorch code; the parameters are the old ones."""
 
     def loss(number):
         def function(nets, batch):

@@ -95,7 +95,7 @@ def test_no_answer_is_given_if_it_is_better_in_every_window(answered):
 
 
 def test_no_answer_is_counted_as_by_squad_2(answered):
-    """By hand: 1 and 0 without an answer; 0 and 1, F1 2/3 and 1, with one."""
+    """Scores computed by hand: 1 and 0 without an answer; 0 and 1, F1 2/3 and 1, with one."""
     data, found, examples = answered
     assert answer_scores(LOGITS, data).summarize(found, None) == pytest.approx(
         {

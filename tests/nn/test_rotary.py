@@ -1,4 +1,4 @@
-"""Both forms of rotary positions give the same bits."""
+"""Rotary positions by halves and by a product give the same bits."""
 
 import jax
 import jax.numpy as jnp

@@ -52,7 +52,7 @@ def saved(workdir, *steps):
 
 @pytest.mark.parametrize("content", [None, b"{}"])
 def test_a_checkpoint_without_its_record_is_damaged(content, tmp_path):
-    """Where no checksums tell, as in a bucket or right after a kill."""
+    """No checksums tell of it, as in a bucket or right after a kill."""
     checkpoints, folder = saved(tmp_path, 1, 2), tmp_path / "checkpoints" / "2"
     for path in folder.glob("checksums.*"):
         path.unlink()
