@@ -36,7 +36,7 @@ def _summarize(rows: Mapping[str, np.ndarray], workdir: Any) -> Mapping[str, flo
 
 
 def correlations(found: np.ndarray, label: np.ndarray) -> dict[str, float]:
-    """The correlations of numbers and of their ranks; NaN, which is no score, if a side is constant."""
+    """Correlations of numbers and of their ranks; NaN, which is no score, if a side is constant."""
     from scipy import stats
 
     if not (np.ptp(found) > 0 and np.ptp(label) > 0):
