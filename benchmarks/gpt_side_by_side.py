@@ -68,7 +68,7 @@ def torch_score(model, data, batch_size):
     """Mean nats per token over the evaluation data."""
     total = count = 0.0
     with torch.no_grad():
-        for batch in data.evaluate(batch_size, Shard(), None):
+        for batch in data.evaluate(batch_size, Shard()):
             losses = torch_loss(model, torch.tensor(batch["tokens"]).long()).mean(1).numpy()
             total += float((losses * batch["mask"]).sum())
             count += float(batch["mask"].sum())
@@ -80,7 +80,7 @@ def compare(variant: str = "cpu", steps: int | None = None, seed: int = 0) -> di
     loaded = load(f"experiments/transformer/gpt.py:{variant}")
     config = configure(loaded, {} if steps is None else {"steps": str(steps)})
     experiment = loaded.build(config)
-    source = experiment.data.train(config.batch_size, seed, Shard(), None)
+    source = experiment.data.train(config.batch_size, seed, Shard())
     batches = [{"tokens": next(source)["tokens"]} for _ in range(config.steps)]
     state = jax.jit(lambda: init_state(experiment.task, seed, experiment.data.element))()
     torch.manual_seed(seed)

@@ -22,6 +22,7 @@ from pathlib import Path
 import jax
 
 from genax.cli.experiments import configure, load
+from genax.core.data import open_data
 from genax.core.devices import create
 from genax.core.step import make_step, make_steps
 from genax.running.loop import train
@@ -34,7 +35,7 @@ def bare(run, steps: int) -> float:
     step = make_step(run.task, 0, run.config["accumulate"])
     state = create(run.initial, run.strategy)
     advance = run.strategy.compile(make_steps(step) if k > 1 else step, state, k > 1)
-    batches = run.datas[0].train(run.batch_size(), 0, run.strategy.part, run.workdir)
+    batches = open_data(run.datas[0], run.workdir).train(run.batch_size(), 0, run.strategy.part)
     prefetch = Prefetch(batches, run.strategy, k)
     batch = next(prefetch).batch
     prefetch.close()

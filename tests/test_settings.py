@@ -69,6 +69,6 @@ def _trace(run) -> None:
 
 def _read(run) -> None:
     run.record()
-    next(run.datas[0].train(run.config["batch_size"], 0, Shard(), None))
+    next(run.datas[0].train(run.config["batch_size"], 0, Shard()))
     for data in evaluation_data(run.experiment):
-        next(iter(data.evaluate(run.eval_batch_size, Shard(), None)))
+        next(iter(data.evaluate(run.eval_batch_size, Shard())))

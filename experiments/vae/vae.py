@@ -112,7 +112,7 @@ def build(config):
         return importance_weighted_bound(nets, batch, config.importance_samples)
 
     def test_images(num, workdir):
-        batch = next(iter(test.evaluate(num, Shard(), workdir)))
+        batch = next(iter(test.evaluate(num, Shard())))
         return {"image": batch["image"]}
 
     task = Task(

@@ -52,12 +52,24 @@ class Data(Protocol):
         """Changes whenever the content or its order would."""
         ...
 
-    def train(self, batch_size: int, seed: int, shard: Shard, workdir: Any) -> BatchIterator:
+    def train(self, batch_size: int, seed: int, shard: Shard) -> BatchIterator:
         """batch_size: global. Its state is a JSON value, the same on every process."""
         ...
 
-    def evaluate(
-        self, batch_size: int, shard: Shard, workdir: Any
-    ) -> Iterator[Mapping[str, np.ndarray]]:
+    def evaluate(self, batch_size: int, shard: Shard) -> Iterator[Mapping[str, np.ndarray]]:
         """Every example once, in order; "mask" (float32) is 0 where the last batch is filled up."""
         ...
+
+
+@runtime_checkable
+class RunData(Data, Protocol):
+    """Data of which a part, such as a tokenizer, is kept in the folder of a run."""
+
+    def opened(self, workdir: Any) -> Data:
+        """The same data as the run in `workdir` reads it."""
+        ...
+
+
+def open_data(data: Data, workdir: Any) -> Data:
+    """Return the data as the run in `workdir` reads it."""
+    return data.opened(workdir) if isinstance(data, RunData) else data

@@ -17,7 +17,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from genax.core import ema
-from genax.core.data import Data, Shard
+from genax.core.data import Data, Shard, open_data
 from genax.core.devices import Strategy
 from genax.core.errors import GenaxError
 from genax.core.gradients import keys_of, parts_of, sums_of
@@ -174,7 +174,8 @@ def evaluate(
         sources.setdefault(id(source), (source, []))[1].append(run)
         runs[name] = run
     for source, readers in sources.values():
-        _work_through(source, readers, variables, batch_size, workdir, strategy)
+        opened = None if source is None else open_data(source, workdir)
+        _work_through(opened, readers, variables, batch_size, strategy)
     scores: dict[str, float] = {}
     for name, run in runs.items():
         scores |= run.scores(name, workdir)
@@ -186,14 +187,13 @@ def _work_through(
     runs: Sequence[_Run],
     variables: Mapping,
     batch_size: int,
-    workdir: Any,
     strategy: Strategy | None,
 ) -> None:
     """Give each evaluator the batches that it wants, of the data and beyond its end."""
     shard = Shard() if strategy is None else strategy.part
     local = batch_size // shard.count
     place = (lambda batch: batch) if strategy is None else strategy.spread
-    batches = iter(()) if data is None else iter(data.evaluate(batch_size, shard, workdir))
+    batches = iter(()) if data is None else iter(data.evaluate(batch_size, shard))
     batch = {"mask": np.ones(local, np.float32)}
     for number in itertools.count():
         first = number * batch_size

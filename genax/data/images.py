@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import jax
 import numpy as np
@@ -99,7 +98,7 @@ class ImageData:
         text = repr((self._records.fingerprint(), self.num_examples, how, transform))
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def train(self, batch_size: int, seed: int, shard: Shard, workdir: Any = None) -> BatchIterator:
+    def train(self, batch_size: int, seed: int, shard: Shard) -> BatchIterator:
         """Endless batches "image" [b, h, w, c], "label" [b], "id" [b] of this process."""
 
         def change(batch: Batch, positions: np.ndarray) -> Batch:
@@ -114,9 +113,7 @@ class ImageData:
             self._read, self.num_examples, batch_size, seed, shard, change, self._records.threads
         )
 
-    def evaluate(
-        self, batch_size: int, shard: Shard, workdir: Any = None
-    ) -> Iterator[Mapping[str, np.ndarray]]:
+    def evaluate(self, batch_size: int, shard: Shard) -> Iterator[Mapping[str, np.ndarray]]:
         """Every image of the split once, in order and unflipped, with "mask" float32 [b]."""
         return pipeline.evaluation_batches(
             self._read, self.num_examples, batch_size, shard, self._records.threads

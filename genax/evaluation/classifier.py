@@ -29,7 +29,7 @@ def labelled_images(data: Data, num: int) -> tuple[Images, Labels]:
     """
     check_labelled(data)
     images, labels, count = [], [], 0
-    for batch in data.evaluate(min(num, 1000), Shard(), None):
+    for batch in data.evaluate(min(num, 1000), Shard()):
         real = np.asarray(batch["mask"]) > 0
         images.append(np.asarray(batch["image"])[real])
         labels.append(np.asarray(batch["label"])[real])

@@ -71,7 +71,7 @@ def _text_scores(write, data: TextPairs, examples, score) -> Evaluator:
         return {"tokens": write(nets, batch), "index": batch["index"]}
 
     def summarize(found: Mapping[str, np.ndarray], workdir: Any) -> Mapping[str, float]:
-        texts = data.get_tokenizer(workdir).decode_all(found["tokens"])
+        texts = data.opened(workdir).get_tokenizer().decode_all(found["tokens"])
         rights = [data.examples[number] for number in found["index"]]
         truths = [example[data.target] for example in rights]
         return score(texts, truths, [example[data.source] for example in rights])

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from genax.core import evaluate as evaluation
 from genax.core.compilation import compiled
+from genax.core.data import open_data
 from genax.core.errors import GenaxError
 from genax.core.files import write_json
 from genax.core.flops import matmul_peak, step_flops
@@ -128,7 +129,7 @@ class _Session:
         advance = run.strategy.compile(make_steps(one) if k > 1 else one, state, k > 1)
         data = run.datas[number]
         part = run.strategy.part
-        batches = data.train(run.batch_size(number), config["seed"], part, run.workdir)
+        batches = open_data(data, run.workdir).train(run.batch_size(number), config["seed"], part)
         if position is not None:
             batches.set_state(position)
         self.measure(number)

@@ -95,11 +95,11 @@ class Points:
         content = Path(self.table).read_bytes() if self.table else b""
         return hashlib.sha256(f"{self.records}".encode() + content).hexdigest()
 
-    def train(self, batch_size, seed, shard, workdir):
+    def train(self, batch_size, seed, shard):
         """Batches from the first record on."""
         return Batches(self, batch_size, shard)
 
-    def evaluate(self, batch_size, shard, workdir):
+    def evaluate(self, batch_size, shard):
         """Every record once."""
         x, local = self.load(), batch_size // shard.count
         # Also where the rest of the records is another process's: all give as many batches.

@@ -22,10 +22,10 @@ class Synthetic:
     def fingerprint(self) -> str:
         return "synthetic"
 
-    def train(self, batch_size: int, seed: int, shard: Shard, workdir: Any) -> Batches:
+    def train(self, batch_size: int, seed: int, shard: Shard) -> Batches:
         return Batches(self, batch_size)
 
-    def evaluate(self, batch_size: int, shard: Shard, workdir: Any) -> Iterator[Mapping]:
+    def evaluate(self, batch_size: int, shard: Shard) -> Iterator[Mapping]:
         yield {**self.draw(0, batch_size), "mask": np.ones(batch_size, np.float32)}
 
 

@@ -187,7 +187,7 @@ class Rows:
     def fingerprint(self) -> str:
         return "rows"
 
-    def train(self, batch_size, seed, shard, workdir):
+    def train(self, batch_size, seed, shard):
         x = np.random.default_rng(0).standard_normal((40, toys.SIZE)).astype(np.float32)
         return train_batches(
             lambda ids: {"x": x[ids], "y": x[ids].sum(-1)}, 40, batch_size, 1, shard

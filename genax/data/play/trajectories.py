@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax
 import numpy as np
@@ -130,13 +130,11 @@ class TrajectoryData:
                 digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
-    def train(self, batch_size: int, seed: int, shard: Shard, workdir: Any = None) -> BatchIterator:
+    def train(self, batch_size: int, seed: int, shard: Shard) -> BatchIterator:
         """Endless shuffled batches."""
         return pipeline.train_batches(self._read, len(self._steps), batch_size, seed, shard)
 
-    def evaluate(
-        self, batch_size: int, shard: Shard, workdir: Any = None
-    ) -> Iterator[Mapping[str, np.ndarray]]:
+    def evaluate(self, batch_size: int, shard: Shard) -> Iterator[Mapping[str, np.ndarray]]:
         """Every window once, with "mask"."""
         return pipeline.evaluation_batches(self._read, len(self._steps), batch_size, shard)
 

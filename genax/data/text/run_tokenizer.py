@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 from etils import epath
 
@@ -15,6 +17,23 @@ from genax.data.text.tokenizers import (
     read_tokenizer,
     save_tokenizer,
 )
+
+
+@dataclass(frozen=True)
+class Tokenized:
+    """Data whose tokenizer belongs to a run."""
+
+    _workdir: Any = field(default=None, init=False, repr=False, compare=False)
+
+    def opened(self, workdir: Any) -> Self:
+        """The same data with the tokenizer of the run in `workdir`.
+
+        The tokenizer is loaded from there, or made and saved there. Data that is not opened makes
+        the tokenizer of a new run and saves it nowhere.
+        """
+        found = copy.copy(self)
+        object.__setattr__(found, "_workdir", workdir)
+        return found
 
 
 def run_tokenizer(

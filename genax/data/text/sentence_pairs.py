@@ -20,7 +20,7 @@ from genax.data.pipeline import Batch
 from genax.data.sets.split_slices import take_split
 from genax.data.shuffling import generator
 from genax.data.text.corpora import fingerprint_corpus, load_splits, training_documents
-from genax.data.text.run_tokenizer import run_tokenizer
+from genax.data.text.run_tokenizer import Tokenized, run_tokenizer
 from genax.data.text.token_data import spec
 from genax.data.text.tokenizer_training import train_tokenizer
 from genax.data.text.tokenizers import Subwords, join_tokens
@@ -42,7 +42,7 @@ class _Passages(NamedTuple):
 
 
 @dataclass(frozen=True)
-class SentencePairs:
+class SentencePairs(Tokenized):
     """[CLS] A [SEP] B [SEP], with B what follows A half of the time: Devlin et al. 2018, app. A.2.
 
     A is one or more sentences, B as many of the tokens after them as fill the row or, from another
@@ -75,18 +75,18 @@ class SentencePairs:
         """SHA-256 (hex) over the corpus and everything that changes a row."""
         return hashlib.sha256(f"{self!r} {fingerprint_corpus(self._corpus)}".encode()).hexdigest()
 
-    def get_tokenizer(self, workdir: Any = None, save: bool = False) -> Subwords:
+    def get_tokenizer(self, save: bool = False) -> Subwords:
         """The run's tokenizer, or the one that a new run would have; see `run_tokenizer`."""
         make = lambda: train_tokenizer(  # noqa: E731
             "wordpiece", training_documents(self.name, self._corpus), self.vocab_size
         )
-        found = run_tokenizer(workdir, "wordpiece", self.vocab_size, make, save)
+        found = run_tokenizer(self._workdir, "wordpiece", self.vocab_size, make, save)
         assert isinstance(found, Subwords)
         return found
 
-    def train(self, batch_size: int, seed: int, shard: Shard, workdir: Any = None) -> BatchIterator:
+    def train(self, batch_size: int, seed: int, shard: Shard) -> BatchIterator:
         """Endless shuffled batches; where A ends and what B is are drawn anew at each reading."""
-        tokenizer = self.get_tokenizer(workdir, shard.number == 0)
+        tokenizer = self.get_tokenizer(save=shard.number == 0)
         passages = self._passages(tokenizer)
 
         def pair(batch: Batch, positions: np.ndarray) -> Batch:
@@ -96,11 +96,9 @@ class SentencePairs:
             lambda ids: {"passage": ids}, len(passages.passages), batch_size, seed, shard, pair
         )
 
-    def evaluate(
-        self, batch_size: int, shard: Shard, workdir: Any = None
-    ) -> Iterator[Mapping[str, np.ndarray]]:
+    def evaluate(self, batch_size: int, shard: Shard) -> Iterator[Mapping[str, np.ndarray]]:
         """Every passage once, always with the same A and B, with "mask"."""
-        tokenizer = self.get_tokenizer(workdir, shard.number == 0)
+        tokenizer = self.get_tokenizer(save=shard.number == 0)
         passages = self._passages(tokenizer)
         size = min(self.limit or len(passages.passages), len(passages.passages))
         # Neighbouring passages are much alike, so that the first ones would not stand for all.

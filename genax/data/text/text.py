@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import jax
 import numpy as np
@@ -18,13 +17,13 @@ from genax.data import pipeline
 from genax.data.pipeline import Batch
 from genax.data.sets.split_slices import take_split
 from genax.data.text.corpora import fingerprint_corpus, load_splits, training_documents
-from genax.data.text.run_tokenizer import run_tokenizer
+from genax.data.text.run_tokenizer import Tokenized, run_tokenizer
 from genax.data.text.tokenizer_training import train_tokenizer
 from genax.data.text.tokenizers import Tokenizer, join_tokens
 
 
 @dataclass(frozen=True)
-class TextData:
+class TextData(Tokenized):
     """Windows of text: "tokens" int32 [context + 1], the last `context` being the targets.
 
     name: a text set of `genax data list`. tokenizer: "bytes", "characters" or "bpe".
@@ -57,26 +56,24 @@ class TextData:
         how = (self.name, self.tokenizer, self.context, self.vocab_size, self.split, self.limit)
         return hashlib.sha256(f"{how} {fingerprint_corpus(self._corpus)}".encode()).hexdigest()
 
-    def train(self, batch_size: int, seed: int, shard: Shard, workdir: Any = None) -> BatchIterator:
+    def train(self, batch_size: int, seed: int, shard: Shard) -> BatchIterator:
         """Endless batches "tokens" [b, context + 1] and "id" [b], the window's first token.
 
-        Windows start anywhere, each start once before any comes again. The tokenizer is loaded
-        from `workdir`, or made and saved there; without a workdir it is made and not saved.
+        Windows start anywhere, each start once before any comes again. The tokenizer is that of
+        the run's folder; see `opened`.
         """
-        tokens = self._tokens(self.get_tokenizer(workdir, save=shard.number == 0))
+        tokens = self._tokens(self.get_tokenizer(save=shard.number == 0))
         starts = len(tokens) - self.context
         return pipeline.train_batches(
             lambda ids: self._windows(tokens, ids), starts, batch_size, seed, shard
         )
 
-    def evaluate(
-        self, batch_size: int, shard: Shard, workdir: Any = None
-    ) -> Iterator[Mapping[str, np.ndarray]]:
+    def evaluate(self, batch_size: int, shard: Shard) -> Iterator[Mapping[str, np.ndarray]]:
         """Consecutive windows, so that every token but the first is a target once; then "mask".
 
         The remainder that fills no window at the end of the split is left out.
         """
-        tokens = self._tokens(self.get_tokenizer(workdir, save=shard.number == 0))
+        tokens = self._tokens(self.get_tokenizer(save=shard.number == 0))
         windows = (len(tokens) - 1) // self.context
         windows = windows if self.limit is None else min(self.limit, windows)
         batches = pipeline.evaluation_batches(
@@ -84,10 +81,10 @@ class TextData:
         )
         return ({**batch, "id": batch["id"] * self.context} for batch in batches)
 
-    def get_tokenizer(self, workdir: Any = None, save: bool = False) -> Tokenizer:
+    def get_tokenizer(self, save: bool = False) -> Tokenizer:
         """The run's tokenizer, or the one that a new run would make; see `run_tokenizer`."""
         make = lambda: self._new_tokenizer  # noqa: E731
-        return run_tokenizer(workdir, self.tokenizer, self.vocab_size, make, save)
+        return run_tokenizer(self._workdir, self.tokenizer, self.vocab_size, make, save)
 
     @cached_property
     def _corpus(self) -> Mapping[str, list[str]]:

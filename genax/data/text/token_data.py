@@ -18,7 +18,7 @@ from genax.data import pipeline
 from genax.data.pipeline import Batch
 from genax.data.shuffling import permute
 from genax.data.text.examples import fingerprint_examples, load_examples
-from genax.data.text.run_tokenizer import pretrained_tokenizer, run_tokenizer
+from genax.data.text.run_tokenizer import Tokenized, pretrained_tokenizer, run_tokenizer
 from genax.data.text.tokenizer_training import train_tokenizer
 from genax.data.text.tokenizers import Subwords
 
@@ -26,7 +26,7 @@ Example = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class TokenData(ABC):
+class TokenData(Tokenized, ABC):
     """A split of `load_examples`, encoded once and held in memory.
 
     name: of the set. context: tokens of a row. vocab_size: at least as many as the tokenizer has.
@@ -108,9 +108,9 @@ class TokenData(ABC):
         _ = self.examples
         return hashlib.sha256(f"{self!r} {content}".encode()).hexdigest()
 
-    def get_tokenizer(self, workdir: Any = None, save: bool = False) -> Subwords:
+    def get_tokenizer(self, save: bool = False) -> Subwords:
         """The run's tokenizer, or the one that a new run would have; see `run_tokenizer`."""
-        found = run_tokenizer(workdir, self.tokenizer, self.vocab_size, self._new, save)
+        found = run_tokenizer(self._workdir, self.tokenizer, self.vocab_size, self._new, save)
         if not isinstance(found, Subwords):
             raise GenaxError(f'{self.name} needs a tokenizer "wordpiece" or "bpe".')
         return found
@@ -126,25 +126,23 @@ class TokenData(ABC):
         texts = list(self.texts(replace(self, split="train", limit=None).examples))
         return train_tokenizer(self.tokenizer, texts, self.vocab_size, specials=self.specials)
 
-    def rows(self, workdir: Any = None, save: bool = False) -> Mapping[str, np.ndarray]:
+    def rows(self, save: bool = False) -> Mapping[str, np.ndarray]:
         """All rows, in the order of the examples."""
-        tokenizer = self.get_tokenizer(workdir, save)
+        tokenizer = self.get_tokenizer(save)
         key = tokenizer.to_json()
         if key not in self._kept:
             self._kept[key] = self.encode(tokenizer, self.examples)
         return self._kept[key]
 
-    def train(self, batch_size: int, seed: int, shard: Shard, workdir: Any = None) -> BatchIterator:
+    def train(self, batch_size: int, seed: int, shard: Shard) -> BatchIterator:
         """Endless shuffled batches."""
-        rows = self.rows(workdir, shard.number == 0)
+        rows = self.rows(save=shard.number == 0)
         size = len(next(iter(rows.values())))
         return pipeline.train_batches(lambda ids: _take(rows, ids), size, batch_size, seed, shard)
 
-    def evaluate(
-        self, batch_size: int, shard: Shard, workdir: Any = None
-    ) -> Iterator[Mapping[str, np.ndarray]]:
+    def evaluate(self, batch_size: int, shard: Shard) -> Iterator[Mapping[str, np.ndarray]]:
         """Every row once, in order, with "mask"."""
-        rows = self.rows(workdir, shard.number == 0)
+        rows = self.rows(save=shard.number == 0)
         size = len(next(iter(rows.values())))
         return pipeline.evaluation_batches(lambda ids: _take(rows, ids), size, batch_size, shard)
 

@@ -56,7 +56,7 @@ def _sampler(
     def batch(examples: Sequence[Example], known: bool, workdir: Any) -> Batch:
         # A copy without a split leaves no window out, and what `data` keeps of its rows stays.
         reader = replace(data, split="", name=data.name if known else "--prompt")
-        rows = reader.encode(data.get_tokenizer(workdir), examples)
+        rows = reader.encode(data.opened(workdir).get_tokenizer(), examples)
         count = len(rows["tokens"])
         return {**rows, "index": np.arange(count), "examples": examples, "known": known}
 
@@ -68,7 +68,7 @@ def _sampler(
         return batch([parse(text)], False, workdir)
 
     def render(samples: Rows, batch: Batch, workdir: Any) -> str:
-        told = tell(samples, batch["examples"], data.get_tokenizer(workdir))
+        told = tell(samples, batch["examples"], data.opened(workdir).get_tokenizer())
         return "\n".join(
             f"{given}\n> {found}\n" + (f"true: {true}\n" if batch["known"] else "")
             for given, found, true in told

@@ -91,7 +91,7 @@ def translation(
     )
 
     def prompt(text: str, num: int, workdir: Any) -> Batch:
-        tokenizer = data.get_tokenizer(workdir)
+        tokenizer = data.opened(workdir).get_tokenizer()
         length = len(tokenizer.encode(text))
         if not 0 < length < data.context:
             raise GenaxError(
@@ -102,12 +102,14 @@ def translation(
         return {"source": np.repeat(source, num, axis=0)}
 
     def render(samples: Int[np.ndarray, "n t"], batch: Batch, workdir: Any) -> str:
-        tokenizer = data.get_tokenizer(workdir)
+        tokenizer = data.opened(workdir).get_tokenizer()
         sides = [tokenizer.decode_all(side) for side in (batch["source"], samples)]
         return "\n".join(f"{source}\n> {target}\n" for source, target in zip(*sides, strict=True))
 
     def condition(num: int, workdir: Any) -> Batch:
-        return {"source": np.take(data.rows(workdir)["source"], range(num), 0, mode="wrap")}
+        return {
+            "source": np.take(data.opened(workdir).rows()["source"], range(num), 0, mode="wrap")
+        }
 
     loss = partial(target_loss, smoothing=smoothing)
     return Task(

@@ -33,7 +33,7 @@ def test_split_by_position_cuts_a_document():
 
 def test_windows_are_the_text_at_their_starts(corpus, tmp_path):
     data = TextData("fake", "characters", context=16, vocab_size=64)
-    batch = next(data.train(8, 0, Shard(), tmp_path))
+    batch = next(data.opened(tmp_path).train(8, 0, Shard()))
     assert batch["tokens"].shape == (8, *data.element["tokens"].shape)
     assert batch["tokens"].dtype == data.element["tokens"].dtype == np.int32
     tokenizer, whole = load_tokenizer(tmp_path), "".join(corpus["train"])
@@ -44,14 +44,14 @@ def test_windows_are_the_text_at_their_starts(corpus, tmp_path):
 def test_every_start_comes_once_an_epoch(corpus):
     data = TextData("fake", "bytes", context=16)
     starts = len("".join(corpus["train"])) - 16
-    iterator = data.train(1, 0, Shard(), None)
+    iterator = data.train(1, 0, Shard())
     assert sorted(int(next(iterator)["id"][0]) for _ in range(starts)) == list(range(starts))
 
 
 def test_shards_split_a_batch_of_windows(corpus):
     data = TextData("fake", "bytes", context=16)
-    whole = data.train(8, 0, Shard(), None)
-    halves = [data.train(8, 0, Shard(n, 2), None) for n in range(2)]
+    whole = data.train(8, 0, Shard())
+    halves = [data.train(8, 0, Shard(n, 2)) for n in range(2)]
     for _ in range(5):
         parts = np.concatenate([next(half)["tokens"] for half in halves])
         np.testing.assert_array_equal(next(whole)["tokens"], parts)
@@ -59,7 +59,7 @@ def test_shards_split_a_batch_of_windows(corpus):
 
 def test_evaluation_windows_predict_every_token_once(corpus, tmp_path):
     data = TextData("fake", "bytes", context=8, split="validation")
-    batches = list(data.evaluate(4, Shard(), tmp_path))
+    batches = list(data.opened(tmp_path).evaluate(4, Shard()))
     tokens = np.concatenate([batch["tokens"] for batch in batches])
     mask = np.concatenate([batch["mask"] for batch in batches])
     targets = tokens[mask == 1][:, 1:].reshape(-1)
@@ -67,30 +67,30 @@ def test_evaluation_windows_predict_every_token_once(corpus, tmp_path):
     assert bytes(targets.astype(np.uint8)) == text[1 : len(targets) + 1]
     assert len(text) - 1 - len(targets) < 8
     assert batches[0]["id"].tolist() == [0, 8, 16, 24]
-    limited = list(dataclasses.replace(data, limit=2).evaluate(4, Shard(), tmp_path))
+    limited = list(dataclasses.replace(data, limit=2).opened(tmp_path).evaluate(4, Shard()))
     assert [batch["mask"].tolist() for batch in limited] == [[1, 1, 0, 0]]
 
 
 def test_tokenizer_is_saved_by_the_first_process_only_and_kept(corpus, tmp_path):
     data = TextData("fake", "bpe", context=8, vocab_size=270)
-    data.train(2, 0, Shard(1, 2), tmp_path)
+    data.opened(tmp_path).train(2, 0, Shard(1, 2))
     assert not (tmp_path / "tokenizer.json").exists()
-    data.train(2, 0, Shard(0, 2), tmp_path)
+    data.opened(tmp_path).train(2, 0, Shard(0, 2))
     saved = (tmp_path / "tokenizer.json").read_bytes()
-    dataclasses.replace(data).train(2, 0, Shard(), tmp_path)
+    dataclasses.replace(data).opened(tmp_path).train(2, 0, Shard())
     assert (tmp_path / "tokenizer.json").read_bytes() == saved
 
 
 def test_another_tokenizer_in_the_run_is_refused(corpus, tmp_path):
-    TextData("fake", "bytes", context=8).train(2, 0, Shard(), tmp_path)
+    TextData("fake", "bytes", context=8).opened(tmp_path).train(2, 0, Shard())
     with pytest.raises(GenaxError, match=r"kind 'bytes' but the experiment asks for 'characters'"):
-        TextData("fake", "characters", context=8).train(2, 0, Shard(), tmp_path)
+        TextData("fake", "characters", context=8).opened(tmp_path).train(2, 0, Shard())
     assert load_tokenizer(tmp_path).kind == "bytes"
 
 
 def test_a_tokenizer_larger_than_the_model_is_refused(corpus, tmp_path):
     with pytest.raises(GenaxError, match=r"number 27, more than vocab_size=20 holds"):
-        TextData("fake", "characters", 8, vocab_size=20).train(2, 0, Shard(), tmp_path)
+        TextData("fake", "characters", 8, vocab_size=20).opened(tmp_path).train(2, 0, Shard())
     assert not (tmp_path / "tokenizer.json").exists()
 
 
@@ -120,7 +120,7 @@ def test_an_empty_corpus(documents, kind, monkeypatch):
     monkeypatch.setattr(corpora_module, "load_corpus", lambda name: {"train": documents})
     data = TextData("fake", kind, context=8, vocab_size=300)
     with pytest.raises(GenaxError, match=r"empty|holds no record|has 0 tokens"):
-        data.train(2, 0, Shard(), None)
+        data.train(2, 0, Shard())
 
 
 def test_a_tokenizer_needs_a_training_split(monkeypatch):
@@ -159,18 +159,18 @@ def test_windows_keep_large_numbers(number, monkeypatch, tmp_path):
     model.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
     save_tokenizer(Subwords(model), tmp_path)
     data = TextData("fake", "wordpiece", 8, vocab_size=number + 1)
-    batch = next(data.train(4, 0, Shard(), tmp_path))
+    batch = next(data.opened(tmp_path).train(4, 0, Shard()))
     assert set(batch["tokens"].ravel().tolist()) == {1, number}
     for small in (dataclasses.replace(data, vocab_size=60), SentencePairs("fake", 8, 60)):
         with pytest.raises(GenaxError, match=f"number {number}, more than vocab_size=60 holds"):
-            small.train(4, 0, Shard(), tmp_path)
+            small.opened(tmp_path).train(4, 0, Shard())
 
 
 def test_clear_errors(corpus, cache):
     with pytest.raises(GenaxError, match="no split 'test'"):
-        TextData("fake", split="test").train(2, 0, Shard(), None)
+        TextData("fake", split="test").train(2, 0, Shard())
     with pytest.raises(GenaxError, match="too few for a context of 5000"):
-        TextData("fake", "bytes", context=5000).train(2, 0, Shard(), None)
+        TextData("fake", "bytes", context=5000).train(2, 0, Shard())
     with pytest.raises(GenaxError, match="genax data prepare shakespeare"):
         load_corpus("shakespeare")
     with pytest.raises(GenaxError, match="use ImageData"):

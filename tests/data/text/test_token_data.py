@@ -49,7 +49,7 @@ def examples(monkeypatch):
 
 
 def whole(data, workdir=None) -> dict[str, np.ndarray]:
-    batches = [dict(batch) for batch in data.evaluate(8, Shard(), workdir)]
+    batches = [dict(batch) for batch in data.opened(workdir).evaluate(8, Shard())]
     rows = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     mask = rows.pop("mask") > 0
     rows.pop("id")
@@ -324,15 +324,15 @@ def test_pairs_that_do_not_fit_are_counted_in_training_and_cut_in_evaluation():
 
 def test_the_tokenizer_of_the_run_is_kept(tmp_path):
     train = TextPairs("set", 32, 400)
-    next(train.train(4, 0, Shard(), tmp_path))
-    kept = TextPairs("set", 32, 500, "test").get_tokenizer(tmp_path)
-    assert kept.to_json() == train.get_tokenizer(tmp_path).to_json()
+    next(train.opened(tmp_path).train(4, 0, Shard()))
+    kept = TextPairs("set", 32, 500, "test").opened(tmp_path).get_tokenizer()
+    assert kept.to_json() == train.opened(tmp_path).get_tokenizer().to_json()
     pretrained = ClassifiedText("set", 12, 500, tokenizer="bpe", pretrained=str(tmp_path))
     assert pretrained.get_tokenizer().to_json() == kept.to_json()
 
 
 def test_a_pretrained_tokenizer_that_does_not_fit(tmp_path):
-    next(TextPairs("set", 32, 400).train(4, 0, Shard(), tmp_path))
+    next(TextPairs("set", 32, 400).opened(tmp_path).train(4, 0, Shard()))
     with pytest.raises(GenaxError, match="kind 'bpe' but the experiment asks for 'wordpiece'"):
         ClassifiedText("set", 12, 500, pretrained=str(tmp_path)).get_tokenizer()
     with pytest.raises(GenaxError, match="more than vocab_size=300"):
