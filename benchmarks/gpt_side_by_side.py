@@ -21,9 +21,9 @@ from tqdm import tqdm
 from benchmarks.torch_gpt import make_torch_adamw, make_torch_gpt
 from genax.cli.experiments import configure, load
 from genax.core.data import Shard
-from genax.core.evaluate import evaluate, variables
 from genax.core.step import init_state, make_step
 from genax.nn.optimizers import warmup_cosine
+from genax.running.evaluate import evaluate, variables
 
 
 def train_genax(experiment, state, batches):

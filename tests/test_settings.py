@@ -11,8 +11,8 @@ from genax.cli.experiments import configure, load
 from genax.core import GenaxError, base_config, make_step
 from genax.core.config import RANGES, flat
 from genax.core.data import Shard
-from genax.core.evaluate import evaluation_data
 from genax.core.ranges import check_ranges
+from genax.running.evaluate import evaluation_data
 from tests.test_experiments import each_file, variants
 
 VALUES = ("0", "-1", "1.5", "1e20", "", "nan")

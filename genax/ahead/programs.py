@@ -19,9 +19,9 @@ from genax.ahead.chips import Chip, chip_of
 from genax.ahead.costs import Costs, costs
 from genax.core.devices import Jit
 from genax.core.errors import GenaxError
-from genax.core.flops import kernel_flops
 from genax.core.step import make_step
 from genax.core.task import TrainState
+from genax.running.flops import kernel_flops
 from genax.running.run import Run
 
 # libtpu would look for the machine that it runs on, complain that there is none, and keep other

@@ -6,8 +6,8 @@ from typing import Any
 
 from etils import epath
 
-from genax.core import evaluate
 from genax.core.errors import GenaxError
+from genax.running import evaluate
 from genax.running.checkpoint import Checkpoints
 from genax.running.run import Run
 

@@ -12,16 +12,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from genax.core import evaluate as evaluation
 from genax.core.compilation import compiled
 from genax.core.data import open_data
 from genax.core.errors import GenaxError
 from genax.core.files import write_json
-from genax.core.flops import matmul_peak, step_flops
 from genax.core.step import make_step, make_steps
 from genax.core.task import TrainState
+from genax.running import evaluate as evaluation
 from genax.running import processes
 from genax.running.checkpoint import Checkpoints
+from genax.running.flops import matmul_peak, step_flops
 from genax.running.interrupt import Interrupt
 from genax.running.logging import Logger, NoLogger
 from genax.running.policy import Minutes

@@ -17,13 +17,13 @@ from genax.core.config import RANGES, flat
 from genax.core.data import Data
 from genax.core.devices import Strategy, abstract, create, make_strategy
 from genax.core.errors import GenaxError
-from genax.core.evaluate import evaluation_data
 from genax.core.files import write_json
 from genax.core.ranges import check_ranges
 from genax.core.step import init_optimizers, init_state, make_step
 from genax.core.task import Experiment, Task, TrainState
 from genax.running import processes
 from genax.running.checkpoint import Checkpoints, load_from
+from genax.running.evaluate import evaluation_data
 from genax.running.policy import Keep, parse_best
 from genax.running.profile import parse_steps
 from genax.running.record import check_same_run, make_record, read_run

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from genax.core import evaluate
+from genax.running import evaluate
 from tests.cli.command import ROOT, TOY, call, files, inspect, metrics, succeed, train
 
 ARGUMENTS = {

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from genax.core import ema, evaluate, tree
+from genax.core import ema, tree
+from genax.running import evaluate
 from tests.contracts import harness
 from tests.contracts.rows import ROWS
 

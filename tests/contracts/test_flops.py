@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from genax.core.flops import count_flops, kernel_flops, matmul_peak
 from genax.nn.convolve import convolve
 from genax.nn.projection import project
 from genax.nn.splash import splash_attention
+from genax.running.flops import count_flops, kernel_flops, matmul_peak
 
 
 def zeros(*shape):

@@ -18,16 +18,16 @@ from genax.core import (
     Stage,
     Task,
     base_config,
-    evaluate,
     make_step,
     per_example,
     tree,
 )
 from genax.core.devices import create
-from genax.core.flops import step_flops
 from genax.core.step import init_optimizers
 from genax.data.pipeline import train_batches
+from genax.running import evaluate
 from genax.running.checkpoint import Checkpoints
+from genax.running.flops import step_flops
 from genax.running.loop import train
 from genax.running.run import Run, stage_data
 from tests.contracts import batch_norm_gan, harness, llava, progan

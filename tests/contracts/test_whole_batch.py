@@ -26,8 +26,8 @@ from genax.core import (
     tree,
     write,
 )
-from genax.core.flops import step_flops
 from genax.core.step import make_steps
+from genax.running.flops import step_flops
 from tests.contracts import clip, harness
 from tests.contracts.rows import BATCH_SIZE, BY_NAME
 

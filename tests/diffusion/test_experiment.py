@@ -13,13 +13,14 @@ import pytest
 from PIL import Image
 
 from genax.cli import experiments
-from genax.core import GenaxError, evaluate
+from genax.core import GenaxError
 from genax.core.step import init_state
 from genax.diffusion.process import DiscreteProcess
 from genax.diffusion.schedules import linear_betas
 from genax.diffusion.solvers import euler
 from genax.diffusion.spacings import trailing
 from genax.evaluation.pictures import image_grid
+from genax.running import evaluate
 from tests.experiments import ROOT, load
 
 DDPM = load("experiments/diffusion/ddpm.py")

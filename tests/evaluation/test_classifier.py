@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from genax.core import GenaxError
-from genax.core.evaluate import evaluate, variables
 from genax.data import ImageData
 from genax.evaluation.classifier import (
     class_coverage,
@@ -17,6 +16,7 @@ from genax.evaluation.classifier import (
     fit_classifier,
     labelled_images,
 )
+from genax.running.evaluate import evaluate, variables
 from tests.core.toys import line_state, line_task
 
 

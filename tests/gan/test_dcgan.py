@@ -9,12 +9,12 @@ from jax import lax
 
 from genax.core import GenaxError, make_step
 from genax.core.data import Shard
-from genax.core.evaluate import evaluate, sample, variables
 from genax.core.step import init_state
 from genax.gan.dcgan import WIDTHS, DCGANDiscriminator, DCGANGenerator, resolutions
 from genax.gan.losses import discriminator_loss, generator_loss
 from genax.gan.networks import Networks
 from genax.gan.transposed_convolution import transposed_convolution
+from genax.running.evaluate import evaluate, sample, variables
 from tests.experiments import load
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from genax.core import GenaxError
-from genax.core.flops import count_flops
 from genax.core.mesh import make_mesh
 from genax.nn.attention import attend
 from genax.nn.rematerialise import POLICIES, rematerialise
 from genax.nn.ring import ring_attention
+from genax.running.flops import count_flops
 
 LENGTH = 24
 PADDING = {

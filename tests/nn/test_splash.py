@@ -10,11 +10,11 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from genax.core import GenaxError
-from genax.core.flops import kernel_flops
 from genax.core.mesh import make_mesh
 from genax.nn.attention import attend
 from genax.nn.rematerialise import OFFLOAD, POLICIES, rematerialise
 from genax.nn.splash import splash_attention
+from genax.running.flops import kernel_flops
 from genax.transformer.llama import LLaMA
 
 RNG = np.random.default_rng(0)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from genax.core import GenaxError, tree
-from genax.core.flops import count_flops
 from genax.nn.placement import PARTITION_RULES
 from genax.nn.rematerialise import OFFLOAD
+from genax.running.flops import count_flops
 from genax.transformer.gpt import GPT
 from tests.transformer.gpt2_reference import stack_blocks
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from genax.core import Evaluator, Experiment, GenaxError, Loss, Rendered, Sampler, per_example
-from genax.core import evaluate as evaluation
 from genax.core.devices import make_strategy
-from genax.core.evaluate import evaluate, evaluation_data, sample, variables
+from genax.running import evaluate as evaluation
+from genax.running.evaluate import evaluate, evaluation_data, sample, variables
 from tests.core.toys import SIZE, Points, line_state, line_task, noisy_error
 
 
