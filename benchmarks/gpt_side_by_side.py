@@ -23,7 +23,8 @@ from genax.cli.experiments import configure, load
 from genax.core.data import Shard
 from genax.core.step import init_state, make_step
 from genax.nn.optimizers import warmup_cosine
-from genax.running.evaluate import evaluate, variables
+from genax.running.evaluate import evaluate
+from genax.running.sampling import variables
 
 
 def train_genax(experiment, state, batches):

@@ -13,9 +13,10 @@ import pytest
 from etils import epath
 
 from genax.cli.main import main
-from genax.core import init_state, make_step, override
+from genax.core import init_state, make_step
 from genax.core.config import base_config, flat
 from genax.running.run import Run, stage_data
+from genax.running.settings import override
 from tests import experiments
 
 FILES = sorted(

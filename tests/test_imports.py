@@ -65,6 +65,20 @@ def test_every_folder_has_its_place():
     assert {folder(module) for module in FILES} - {"", "__main__"} == set(BELOW)
 
 
+def test_a_newcomer_reads_the_core_in_an_afternoon():
+    lines = {
+        module: len(path.read_text().splitlines())
+        for module, path in FILES.items()
+        if folder(module) == "core"
+    }
+    assert sum(lines.values()) <= 1_800
+    assert max(lines.values()) <= 400
+
+
+def test_no_file_is_long():
+    assert not [name for name, path in FILES.items() if len(path.read_text().splitlines()) > 600]
+
+
 def test_no_circle():
     graph = {
         module: {other for other in imports(path) if other in FILES and other != module}

@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import optax
 
 from genax.core import Experiment, Phase, Sampler, Stage, Task, base_config
-from genax.core.ema import ema_warmup
 from genax.core.ranges import AMOUNT, COUNT, SHARE
 from genax.data import ImageData
 from genax.evaluation.classifier import class_coverage
@@ -26,6 +25,7 @@ from genax.gan.dcgan import WIDTHS, DCGANDiscriminator, DCGANGenerator
 from genax.gan.losses import discriminator_loss, generator_loss
 from genax.gan.networks import Networks
 from genax.gan.sampling import generate
+from genax.nn.ema import ema_warmup
 from genax.nn.optimizers import RANGES as OPTIMIZER
 
 VARIANTS = {

@@ -14,10 +14,10 @@ from tqdm import tqdm
 from genax.ahead.programs import Compiled, compile_ahead, topology
 from genax.ahead.suggest import Plan, plans
 from genax.cli.experiments import Loaded, configure, load
-from genax.core.config import override
 from genax.core.errors import GenaxError
 from genax.core.files import to_json
 from genax.running.flops import step_flops
+from genax.running.settings import override
 
 DESCRIPTION = """Compile an experiment's train step for a TPU slice that is not here.
 

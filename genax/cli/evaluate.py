@@ -9,10 +9,10 @@ from typing import Any
 
 from genax.cli.experiments import reopen
 from genax.cli.restore import restore_variables
-from genax.core.compilation import keep_programs
 from genax.core.errors import GenaxError
 from genax.core.files import to_json
 from genax.running import evaluate
+from genax.running.compilation import keep_programs
 
 
 def add_parser(verbs: argparse._SubParsersAction) -> None:

@@ -14,12 +14,13 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
-from genax.core import Experiment, GenaxError, base_config, override
+from genax.core import Experiment, GenaxError, base_config
 from genax.core.config import RANGES, flat
 from genax.core.devices import make_strategy
 from genax.core.ranges import check_ranges
 from genax.running.record import read_run
 from genax.running.run import Run
+from genax.running.settings import override
 
 
 @dataclass(frozen=True)

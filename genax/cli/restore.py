@@ -7,7 +7,7 @@ from typing import Any
 from etils import epath
 
 from genax.core.errors import GenaxError
-from genax.running import evaluate
+from genax.running import sampling
 from genax.running.checkpoint import Checkpoints
 from genax.running.run import Run
 
@@ -31,4 +31,4 @@ def restore_variables(run: Run, step: int | None, averaged: bool) -> tuple[dict[
     checkpoints, step = open_checkpoints(run.workdir, step)
     stage, _ = run.task.stage_at(step)
     state = checkpoints.restore(step, run.abstract(stage))
-    return evaluate.variables(state, averaged), step
+    return sampling.variables(state, averaged), step

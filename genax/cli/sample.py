@@ -13,12 +13,12 @@ from PIL import Image
 
 from genax.cli.experiments import reopen
 from genax.cli.restore import restore_variables
-from genax.core.compilation import keep_programs
 from genax.core.config import RANGES
 from genax.core.errors import GenaxError
 from genax.core.ranges import COUNT
 from genax.core.task import Rendered
-from genax.running import evaluate
+from genax.running import sampling
+from genax.running.compilation import keep_programs
 
 TEXTS = (".txt", ".md")
 
@@ -69,17 +69,17 @@ def run(args: argparse.Namespace) -> int:
             raise GenaxError("--prompt is no UTF-8 text.")
         condition = sampler.prompt(args.prompt, num, opened.workdir)
     variables, step = restore_variables(opened, args.step, averaged=not args.raw)
-    batch = evaluate.sampling_batch(opened.task, sampler, num, opened.workdir, condition, step)
-    drawn = evaluate.draw(opened.task, sampler, variables, batch, args.seed, opened.eval_batch_size)
+    batch = sampling.sampling_batch(opened.task, sampler, num, opened.workdir, condition, step)
+    drawn = sampling.draw(opened.task, sampler, variables, batch, args.seed, opened.eval_batch_size)
     rendered = sampler.render(drawn, batch, opened.workdir)
     path: Any = opened.workdir / "samples" / f"{name}_{step:08d}_seed{args.seed}"
     if out is None or not out.suffix:
-        path = evaluate.write_sample(rendered, path if out is None else epath.Path(out))
+        path = sampling.write_sample(rendered, path if out is None else epath.Path(out))
     elif _fits(rendered, out.suffix.lower()):
         path = out
         _write(rendered, out)
     else:
-        path = evaluate.write_sample(rendered, path)
+        path = sampling.write_sample(rendered, path)
         raise GenaxError(
             f"--out {out}: the sampler draws no {out.suffix} but {path.suffix}; the samples are in "
             f"{path}."

@@ -6,9 +6,9 @@ import argparse
 
 from genax.cli.evaluate import shown
 from genax.cli.experiments import configure, load
-from genax.core.compilation import keep_programs
 from genax.core.errors import GenaxError
 from genax.running import processes
+from genax.running.compilation import keep_programs
 from genax.running.loop import train
 
 DESCRIPTION = """Train an experiment in a folder. The same command resumes it.

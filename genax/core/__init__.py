@@ -1,6 +1,6 @@
 """One state, one step, one loop, one checkpoint. Knows no architecture."""
 
-from genax.core.config import base_config, override
+from genax.core.config import base_config
 from genax.core.errors import GenaxError
 from genax.core.nets import batch_axis, example_keys, gather, per_example, pure, read, write
 from genax.core.step import init_state, make_step
@@ -33,7 +33,6 @@ __all__ = [
     "gather",
     "init_state",
     "make_step",
-    "override",
     "per_example",
     "pure",
     "read",

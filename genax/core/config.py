@@ -1,16 +1,12 @@
-"""Settings that every experiment has, and the overriding of settings from the command line."""
+"""Settings that every experiment has."""
 
 from __future__ import annotations
 
-import ast
-import difflib
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from genax.core.errors import GenaxError
 from genax.core.ranges import AMOUNT, COUNT, NOT_NEGATIVE, Range, Ranges
 
 # Of the settings of `base_config`.
@@ -84,73 +80,6 @@ def base_config(**settings: Any) -> ConfigDict:
     return config.lock()
 
 
-def override(config: ConfigDict, settings: Mapping[str, str]) -> ConfigDict:
-    """Set dotted keys to values given as text, keeping each key's type.
-
-    Raises GenaxError for an unknown key, naming the closest, and for a value of another type or one
-    that is not finite. What a value may be beyond that is said by ranges: see `check_ranges`.
-    """
-    config = config.copy_and_resolve_references()
-    known = flat(config)
-    for key, text in settings.items():
-        if key not in known:
-            raise GenaxError(
-                f"no setting config.{key}; the closest is config.{_closest(key, known)}."
-            )
-        *parents, name = key.split(".")
-        node = config
-        for parent in parents:
-            node = node[parent]
-        with node.unlocked():
-            node[name] = _parse(key, text, known[key])
-    return config.lock()
-
-
-def _closest(key: str, known: Iterable[str]) -> str:
-    """The known key most like `key`, or with a part most like it: "mesh" is "parallel.mesh"."""
-
-    def likeness(name: str) -> float:
-        return max(
-            difflib.SequenceMatcher(None, key, part).ratio() for part in (name, *name.split("."))
-        )
-
-    return max(known, key=likeness)
-
-
-def _parse(key: str, text: str, old: Any) -> Any:
-    wanted = type(old)
-    if isinstance(old, str):
-        return text
-    try:
-        value = ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
-    except (ValueError, SyntaxError):
-        value = text
-    if isinstance(old, tuple) and isinstance(value, list | int | float):
-        value = tuple(value) if isinstance(value, list) else (value,)
-    if isinstance(old, tuple) and old and isinstance(value, tuple):
-        value = tuple(_like(old[0], number) for number in value)
-        same = all(type(number) is type(old[0]) for number in value)
-    else:
-        value = _like(old, value)
-        same = old is None or type(value) is wanted
-    if not same:
-        raise GenaxError(f"config.{key}={text}: expected {wanted.__name__}, as in {old!r}.")
-    for number in value if isinstance(value, tuple) else (value,):
-        if isinstance(number, float) and not math.isfinite(number):
-            raise GenaxError(f"config.{key}={text}: expected a finite number, as in {old!r}.")
-    return value
-
-
-def _like(old: Any, value: Any) -> Any:
-    """A whole number as a float if the old value is one."""
-    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
-        try:
-            return float(value)
-        except OverflowError:
-            return math.inf
-    return value
-
-
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Dotted key to value, for all leaves of a nested mapping."""
     leaves: dict[str, Any] = {}
@@ -160,21 +89,3 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             leaves[prefix + key] = value
     return leaves
-
-
-def difference(
-    old: Mapping[str, Any], new: Mapping[str, Any], keys: Iterable[str] = ()
-) -> list[str]:
-    """Lines "key: old -> new" for settings that differ; `keys` limits them to these prefixes."""
-    old, new = flat(old), flat(new)
-    prefixes = tuple(keys)
-    return [
-        f"{key}: {old.get(key, '(none)')} -> {new.get(key, '(none)')}"
-        for key in sorted({*old, *new})
-        if _plain(old.get(key)) != _plain(new.get(key))
-        and (not prefixes or any(key == p or key.startswith(p + ".") for p in prefixes))
-    ]
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

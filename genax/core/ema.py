@@ -2,55 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from genax.core import tree
 from genax.core.errors import GenaxError
-from genax.core.task import Stage
 
 Decay = float | Callable[[jax.Array], jax.Array]
-
-
-def ema_warmup(decay: float) -> Decay:
-    """min(decay, (1 + n) / (10 + n)) at the n-th update: short runs forget their own beginning.
-
-    The first update has n = 1, as in the code of score SDEs (Song et al. 2021) and of latent
-    diffusion (Rombach et al. 2022).
-    """
-    return lambda step: jnp.minimum(decay, (2.0 + step) / (11.0 + step))
-
-
-def ema_late(decay: float, start: int) -> Decay:
-    """Copies before the update number `start`, `decay` from it on (BigGAN, Brock et al. 2019)."""
-    return lambda step: jnp.where(step + 1 < start, 0.0, decay)
-
-
-def ema_half_life(
-    images: float, batch_size: int, ramp_up: float | None = None, stages: Sequence[Stage] = ()
-) -> Decay:
-    """0.5^(batch / min(images, ramp_up * seen)) (StyleGAN2-ADA, Karras et al. 2020; EDM, 2022).
-
-    images: after which half of an average is new. batch_size: config.batch_size.
-    ramp_up: share of the images seen before the step that bounds the half-life, such as 0.05.
-    stages: of the task, if some of them have a batch size of their own.
-    """
-    sizes = np.array([stage.batch_size or batch_size for stage in stages] or [batch_size])
-    steps = np.array([stage.steps for stage in stages[:-1]], int)
-    starts, before = np.cumsum([0, *steps]), np.cumsum([0, *(steps * sizes[:-1])])
-
-    def at(step):
-        stage = jnp.searchsorted(starts, step, side="right") - 1
-        size, begun = (jnp.asarray(x, jnp.float32)[stage] for x in (sizes, before))
-        seen = begun + size * (step - jnp.asarray(starts)[stage])
-        bound = images if ramp_up is None else jnp.minimum(images, ramp_up * seen)
-        return 0.5 ** (size / jnp.maximum(bound, 1e-8))
-
-    return at
 
 
 def start(decays: Mapping[str, Decay], params: Any, collections: Any) -> dict[str, jax.Array]:

@@ -179,7 +179,7 @@ class Task:
     ema: decay by path pattern, the first match counts. A pattern such as "generator" names
       parameters, one that begins with a collection's name such as "batch_stats/generator" what is
       in it; other collections are used as they are. A decay is a float or a function of the step
-      (see `genax.core.ema`).
+      (see `genax.nn.ema`).
     streams: names of random streams that losses and networks draw from, besides "example", the
       stream behind `per_example`, which is the same on any layout of devices.
     summed: collections whose updates add up over the shards of a batch (an image pool, a

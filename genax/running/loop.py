@@ -12,15 +12,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from genax.core.compilation import compiled
 from genax.core.data import open_data
 from genax.core.errors import GenaxError
 from genax.core.files import write_json
 from genax.core.step import make_step, make_steps
 from genax.core.task import TrainState
 from genax.running import evaluate as evaluation
-from genax.running import processes
+from genax.running import processes, sampling
 from genax.running.checkpoint import Checkpoints
+from genax.running.compilation import compiled
 from genax.running.flops import matmul_peak, step_flops
 from genax.running.interrupt import Interrupt
 from genax.running.logging import Logger, NoLogger
@@ -265,14 +265,14 @@ class _Session:
         task, num, workdir = self.run.task, self.run.config["num_samples"], self.run.workdir
         for name, sampler in task.samplers.items() if num else ():
             with self.paused():
-                variables = evaluation.variables(state)
-                batch = evaluation.sampling_batch(task, sampler, num, workdir, step=step)
+                variables = sampling.variables(state)
+                batch = sampling.sampling_batch(task, sampler, num, workdir, step=step)
                 size = self.run.eval_batch_size
-                drawn = evaluation.draw(task, sampler, variables, batch, batch_size=size)
+                drawn = sampling.draw(task, sampler, variables, batch, batch_size=size)
                 if self.run.primary:
                     rendered = sampler.render(drawn, batch, workdir)
                     path = workdir / "samples" / f"{name}_{step:08d}"
-                    evaluation.write_sample(rendered, path)
+                    sampling.write_sample(rendered, path)
                     self.logger.sample(step, f"samples/{name}", rendered)
 
     def score(self, state: TrainState, step: int) -> dict[str, float]:
@@ -283,7 +283,7 @@ class _Session:
         with self.paused():
             scores = evaluation.evaluate(
                 run.task,
-                evaluation.variables(state),
+                sampling.variables(state),
                 run.experiment.evaluation,
                 run.eval_batch_size,
                 run.workdir,

@@ -13,9 +13,9 @@ from typing import Any
 import jax
 from etils import epath
 
-from genax.core.config import difference
 from genax.core.errors import GenaxError
 from genax.core.files import read_json, to_json
+from genax.running.settings import difference
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 

@@ -11,7 +11,7 @@ import optax
 from jax import lax
 
 from genax.core import Loss, Phase, Stage, Task, per_example, pure
-from genax.core.ema import ema_half_life, ema_late
+from genax.nn.ema import ema_half_life, ema_late
 from genax.nn.norms import BatchNorm
 from tests.contracts.layers import MLP
 
@@ -62,5 +62,8 @@ def make(dtype: Any = jnp.float32) -> Task:
         Phase("generator", generator_loss, ("generator",), adam),
     ]
     # Samples are those of averaged weights with averaged statistics (BigGAN, Brock et al. 2019).
-    averages = {"generator": ema_half_life(64, 16, 0.5), "batch_stats/generator": ema_late(0.9, 3)}
+    averages = {
+        "generator": ema_half_life(64.0, 16, 0.5),
+        "batch_stats/generator": ema_late(0.9, 3),
+    }
     return Task(networks, [Stage(phases)], ema=averages)

@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import optax
 
 from genax.core import Phase, Stage, Task
-from genax.core.ema import ema_warmup
 from genax.diffusion.conditions import dropped, on_label
 from genax.diffusion.losses import denoising_loss
 from genax.diffusion.networks import Networks
 from genax.diffusion.variance_exploding import VarianceExploding
 from genax.diffusion.weightings import min_snr
+from genax.nn.ema import ema_warmup
 from tests.contracts.layers import MLP
 
 IMAGE = (4, 4, 1)

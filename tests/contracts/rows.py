@@ -10,8 +10,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from genax.core import Task, override
+from genax.core import Task
 from genax.core.step import Element
+from genax.running.settings import override
 from tests import experiments
 from tests.contracts import (
     batch_norm_gan,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from genax.core import ema, tree
-from genax.running import evaluate
+from genax.core import tree
+from genax.nn.ema import ema_warmup
+from genax.running import sampling
 from tests.contracts import harness
 from tests.contracts.rows import ROWS
 
@@ -39,15 +40,15 @@ def test_first_pattern_gives_the_decay():
 
 
 def test_warmup():
-    decay = ema.ema_warmup(0.9)
+    decay = ema_warmup(0.9)
     np.testing.assert_allclose([decay(0), decay(9), decay(10_000)], [2 / 11, 11 / 20, 0.9], 1e-6)
 
 
 @pytest.mark.parametrize("name", ["stylegan2_ada", "batch_norm_gan"])
 def test_averages_take_the_place_of_what_they_are_of(name):
     state = harness.history(name)[0][-1]
-    used = tree.flatten(evaluate.variables(state))
-    plain = tree.flatten(evaluate.variables(state, averaged=False))
+    used = tree.flatten(sampling.variables(state))
+    plain = tree.flatten(sampling.variables(state, averaged=False))
     assert used.keys() == plain.keys()
     for path, leaf in plain.items():
         average = state.ema.get(path.removeprefix("params/"), leaf)

@@ -25,7 +25,7 @@ from genax.core import (
 from genax.core.devices import create
 from genax.core.step import init_optimizers
 from genax.data.pipeline import train_batches
-from genax.running import evaluate
+from genax.running import evaluate, sampling
 from genax.running.checkpoint import Checkpoints
 from genax.running.flops import step_flops
 from genax.running.loop import train
@@ -157,7 +157,7 @@ def test_samples_and_scores_in_mid_fade(steps, size, fade, tmp_path):
     (images,) = drawn
     assert images.shape == (4, size, size, 1)
     state = Checkpoints(tmp_path, keep=None).restore(steps, run.abstract(task.stage_at(steps)[0]))
-    values = evaluate.variables(state)
+    values = sampling.variables(state)
 
     def blended(nets, batch):
         z = per_example(jax.random.normal, nets, batch, (progan.LATENT,))
@@ -166,7 +166,7 @@ def test_samples_and_scores_in_mid_fade(steps, size, fade, tmp_path):
         old, new = (nets.generator(z, level, 1.0) for level in (0, 1))
         return (1 - fade) * progan.upsample(old) + fade * new
 
-    expected = evaluate.sample(task, replace(sampler, function=blended), values, 4)
+    expected = sampling.sample(task, replace(sampler, function=blended), values, 4)
     np.testing.assert_allclose(images, expected, atol=1e-6)
 
     def score(nets, batch):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from genax.core import GenaxError, Stage, ema
+from genax.nn.ema import ema_half_life, ema_late, ema_warmup
 from tests.parity import require
 
 PARAMS = {"a": {"w": jnp.array([1.0, 2.0])}, "b": {"w": jnp.array([4.0])}, "c": {"w": jnp.ones(1)}}
@@ -103,7 +104,7 @@ def test_a_constant_decay_is_that_of_ema_pytorch():
 def test_a_late_start_is_that_of_ema_pytorch():
     """The last copy is the update before `start`: ema-pytorch's of the step update_after_step."""
     values, start = weights(), 12
-    found = averages_of(ema.ema_late(0.9, start), values)
+    found = averages_of(ema_late(0.9, start), values)
     np.testing.assert_allclose(found, reference(0.9, values, start - 2), 1e-5, 1e-8)
     np.testing.assert_array_equal(found[: start - 1], np.float32(values[1:start]))
     assert np.abs(found[start - 1] - values[start]).max() > 1e-3
@@ -123,7 +124,7 @@ def test_a_warmup_is_that_of_the_published_codes():
     """num_updates += 1; min(decay, (1 + num_updates) / (10 + num_updates))."""
     values = weights()
     expected = by_hand(values, lambda number: min(0.7, (1 + number) / (10 + number)))
-    np.testing.assert_allclose(averages_of(ema.ema_warmup(0.7), values), expected, 1e-5, 1e-8)
+    np.testing.assert_allclose(averages_of(ema_warmup(0.7), values), expected, 1e-5, 1e-8)
 
 
 @pytest.mark.parametrize("ramp_up", [None, 0.05])
@@ -137,13 +138,13 @@ def test_a_half_life_is_that_of_the_published_codes(ramp_up):
             nimg = min(nimg, seen * ramp_up)
         return 0.5 ** (batch / max(nimg, 1e-8))
 
-    found = averages_of(ema.ema_half_life(images, batch, ramp_up), values)
+    found = averages_of(ema_half_life(images, batch, ramp_up), values)
     np.testing.assert_allclose(found, by_hand(values, decay), 1e-5, 1e-8)
 
 
 def test_a_half_life_counts_the_images_of_each_stage():
     stages = [Stage((), 10), Stage((), 5, batch_size=64), Stage((), None, batch_size=8)]
-    at = ema.ema_half_life(1e6, 32, 0.05, stages)
+    at = ema_half_life(1e6, 32, 0.05, stages)
     sizes = [32] * 10 + [64] * 5 + [8] * 5
     for step, size in enumerate(sizes):
         expected = 0.5 ** (size / max(0.05 * sum(sizes[:step]), 1e-8))

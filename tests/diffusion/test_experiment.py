@@ -20,7 +20,7 @@ from genax.diffusion.schedules import linear_betas
 from genax.diffusion.solvers import euler
 from genax.diffusion.spacings import trailing
 from genax.evaluation.pictures import image_grid
-from genax.running import evaluate
+from genax.running import sampling
 from tests.experiments import ROOT, load
 
 DDPM = load("experiments/diffusion/ddpm.py")
@@ -83,12 +83,12 @@ def test_guided_samples_are_of_their_class():
     # The last convolution is 0 at the beginning.
     params = jax.tree.map(lambda x: x + 0.1, state.params)
     sampler = task.samplers["ddim"]
-    samples = evaluate.sample(task, sampler, {"params": params}, num=12)
+    samples = sampling.sample(task, sampler, {"params": params}, num=12)
     assert samples.shape == (12, 8, 8, 1)
     assert np.isfinite(samples).all()
     labels = sampler.condition(12, None)["label"]
     np.testing.assert_array_equal(labels, [*range(10), 0, 1])
-    others = evaluate.sample(
+    others = sampling.sample(
         task,
         sampler,
         {"params": params},
@@ -159,12 +159,12 @@ def test_published_experiment_with_a_solver_of_ones_own(tmp_path):
     task, element = experiment.task, experiment.data.element
     state = jax.jit(lambda: init_state(task, 0, element))()
     params = {"params": jax.tree.map(lambda x: x + 0.1, state.params)}
-    samples = evaluate.sample(task, task.samplers["mine"], params, num=2)
+    samples = sampling.sample(task, task.samplers["mine"], params, num=2)
     process = DiscreteProcess(linear_betas(1000))
     function = partial(task.samplers["mine"].function, solver=euler(process, trailing(1000, 3)))
     euler_sampler = replace(task.samplers["mine"], function=function)
     np.testing.assert_allclose(
-        samples, evaluate.sample(task, euler_sampler, params, num=2), atol=1e-6
+        samples, sampling.sample(task, euler_sampler, params, num=2), atol=1e-6
     )
 
 

@@ -16,7 +16,8 @@ from genax.evaluation.classifier import (
     fit_classifier,
     labelled_images,
 )
-from genax.running.evaluate import evaluate, variables
+from genax.running.evaluate import evaluate
+from genax.running.sampling import variables
 from tests.core.toys import line_state, line_task
 
 

@@ -14,7 +14,8 @@ from genax.gan.dcgan import WIDTHS, DCGANDiscriminator, DCGANGenerator, resoluti
 from genax.gan.losses import discriminator_loss, generator_loss
 from genax.gan.networks import Networks
 from genax.gan.transposed_convolution import transposed_convolution
-from genax.running.evaluate import evaluate, sample, variables
+from genax.running.evaluate import evaluate
+from genax.running.sampling import sample, variables
 from tests.experiments import load
 
 

@@ -8,7 +8,9 @@ import pytest
 from genax.core import Evaluator, Experiment, GenaxError, Loss, Rendered, Sampler, per_example
 from genax.core.devices import make_strategy
 from genax.running import evaluate as evaluation
-from genax.running.evaluate import evaluate, evaluation_data, sample, variables
+from genax.running import sampling
+from genax.running.evaluate import evaluate, evaluation_data
+from genax.running.sampling import sample, variables
 from tests.core.toys import SIZE, Points, line_state, line_task, noisy_error
 
 
@@ -324,7 +326,7 @@ def test_memory_of_drawing_does_not_grow_with_the_number(monkeypatch):
         traced.append(batch["index"].shape)
         return per_example(jax.random.normal, nets, batch, (32, 32, 3))
 
-    monkeypatch.setattr(evaluation, "_fetch", fetch)
+    monkeypatch.setattr(sampling, "to_host", fetch)
     task, sampler = line_task(), Sampler(draw, lambda samples, batch, workdir: "")
     values = variables(jax.jit(lambda: line_state(task))())
     found = sample(task, sampler, values, 500, batch_size=500)

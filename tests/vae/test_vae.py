@@ -9,7 +9,8 @@ import pytest
 from genax.core import make_step
 from genax.core.data import Shard
 from genax.core.step import init_state
-from genax.running.evaluate import evaluate, sample, variables
+from genax.running.evaluate import evaluate
+from genax.running.sampling import sample, variables
 from genax.vae.autoencoders import FREY_FACE, MNIST, PYTORCH_EXAMPLE, BernoulliDecoder, MLPSize
 from genax.vae.distributions import Bernoulli, Gaussian
 from genax.vae.objectives import elbo, elbo_loss, importance_weighted_bound

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from genax.core.compilation import compiled, keep_programs
+from genax.running.compilation import compiled, keep_programs
 
 
 def test_not_on_several_devices_of_a_cpu(monkeypatch):

@@ -5,8 +5,9 @@ import re
 import pytest
 from ml_collections import ConfigDict
 
-from genax.core import GenaxError, base_config, override
-from genax.core.config import difference, flat
+from genax.core import GenaxError, base_config
+from genax.core.config import flat
+from genax.running.settings import difference, override
 
 
 def config():
