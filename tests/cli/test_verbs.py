@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from genax.running import evaluate
+from genax.running import sampling
 from tests.cli.command import ROOT, TOY, call, files, inspect, metrics, succeed, train
 
 ARGUMENTS = {
@@ -198,7 +198,7 @@ def test_sample(trained, tmp_path):
     ],
 )
 def test_samples_that_cannot_be_drawn(arguments, said, trained, monkeypatch):
-    monkeypatch.setattr(evaluate, "_draw", lambda *_: pytest.fail("draws"))
+    monkeypatch.setattr(sampling, "_draw", lambda *_: pytest.fail("draws"))
     assert said in call("sample", trained, *arguments).refusal()
 
 
