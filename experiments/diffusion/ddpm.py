@@ -38,7 +38,7 @@ from genax.core import (
 )
 from genax.core.ranges import AMOUNT, COUNT, NOT_NEGATIVE, SHARE, Range
 from genax.data import ImageData
-from genax.diffusion.conditions import dropped, on_label, unconditional
+from genax.diffusion.conditions import dropped
 from genax.diffusion.guidance import classifier_free, unguided
 from genax.diffusion.likelihood import variational_bound
 from genax.diffusion.losses import denoising_loss
@@ -50,6 +50,7 @@ from genax.diffusion.solvers import ancestral, ddim
 from genax.diffusion.spacings import leading
 from genax.diffusion.unet import PRESETS, UNet
 from genax.evaluation.pictures import check_pictures, image_grid
+from genax.nn.conditions import on_label, unconditional
 from genax.nn.ema import ema_warmup
 from genax.nn.optimizers import RANGES as OPTIMIZER
 from genax.nn.optimizers import clip_by_norm, warmup_constant

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -13,20 +13,7 @@ from jaxtyping import Array
 from genax.core import GenaxError, per_example
 from genax.core.task import Batch
 from genax.diffusion.process import expand
-
-# (nets, batch) -> further arguments of the denoiser, one entry per example. A condition may call
-# other networks, such as one that encodes texts.
-Condition = Callable[[nn.Module, Batch], dict[str, Any]]
-
-
-def unconditional(nets: nn.Module, batch: Batch) -> dict[str, Any]:
-    """No further arguments to the denoiser."""
-    return {}
-
-
-def on_label(nets: nn.Module, batch: Batch) -> dict[str, Any]:
-    """The batch's class labels as further argument to the denoiser."""
-    return {"label": batch["label"]}
+from genax.nn.conditions import Condition
 
 
 def nulled(arguments: Mapping[str, Any], null: Mapping[str, Any]) -> dict[str, Array]:

@@ -16,10 +16,10 @@ from jaxtyping import Array, Float
 
 from genax.core import GenaxError, Loss, example_keys, pure
 from genax.core.task import Batch
-from genax.diffusion.conditions import Condition, unconditional
 from genax.diffusion.losses import mean_over_pixels
 from genax.diffusion.predictions import EPSILON, Prediction, predict_clean
 from genax.diffusion.process import DiscreteProcess, expand, fixed_large, look_up, q_sample
+from genax.nn.conditions import Condition, unconditional
 
 NATS_TO_BITS = 1 / math.log(2)
 

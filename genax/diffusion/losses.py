@@ -9,10 +9,10 @@ from jaxtyping import Array, Float
 
 from genax.core import Loss, per_example
 from genax.core.task import Batch
-from genax.diffusion.conditions import Condition, unconditional
 from genax.diffusion.predictions import EPSILON, Prediction
 from genax.diffusion.process import Process, expand, q_sample
 from genax.diffusion.weightings import Weighting, uniform
+from genax.nn.conditions import Condition, unconditional
 
 
 def mean_over_pixels(x: Float[Array, "b ..."]) -> Float[Array, " b"]:

@@ -14,10 +14,10 @@ from jaxtyping import Array, Float, Num
 
 from genax.core import example_keys, pure
 from genax.core.task import Batch
-from genax.diffusion.conditions import Condition, unconditional
 from genax.diffusion.guidance import Guide, unguided
 from genax.diffusion.predictions import EPSILON, Prediction, predict_clean
 from genax.diffusion.process import Process
+from genax.nn.conditions import Condition, unconditional
 
 # (noisy samples, one time for all of them) -> the clean samples that are expected in them.
 Denoise = Callable[[Float[Array, "n ..."], Num[Array, ""]], Float[Array, "n ..."]]

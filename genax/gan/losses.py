@@ -1,63 +1,84 @@
-"""The non-saturating game (Goodfellow et al. 2014), and the scores that any GAN loss is made of.
-
-Another game is two functions more, of the same scores: hinge, for one, has
-relu(1 - real) + relu(1 + fake) for the discriminator and -fake for the generator.
-"""
+"""Losses of the discriminator and of the generator, for any game and penalties."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
-from jax import lax
 from jaxtyping import Array, Float
 
-from genax.core.nets import per_example
-from genax.core.task import Batch, Loss
+from genax.core.task import Batch, Loss, Losses
+from genax.gan.game import NON_SATURATING, Draw, Game, Round, play
+from genax.nn.conditions import Condition, unconditional
 
-Draw = Callable[..., jax.Array]
-
-
-def latents(nets: nn.Module, batch: Batch, draw: Draw = jax.random.normal) -> Float[Array, "b z"]:
-    """`draw(key, shape)` for each element, of the generator's latent size; new at each call."""
-    return per_example(draw, nets, batch, (nets.generator.latent_size,))
+# (nets, batch, round) -> one value per element; `genax.gan.penalties` has the published ones.
+Penalty = Callable[[nn.Module, Batch, Round], Float[Array, " b"]]
 
 
-def score_real_and_fake(
-    nets: nn.Module, batch: Batch, draw: Draw = jax.random.normal
-) -> tuple[Float[Array, " b"], Float[Array, " b"]]:
-    """What the discriminator's phase sees: logits of batch["image"] and of as many fakes.
+def discriminator_loss(
+    nets: nn.Module,
+    batch: Batch,
+    game: Game = NON_SATURATING,
+    draw: Draw = jax.random.normal,
+    condition: Condition = unconditional,
+    penalties: Mapping[str, Penalty] | None = None,
+) -> Losses:
+    """Return the game's objective of the discriminator, and a term for each penalty.
 
-    Real and fake pass in two batches, so that BatchNorm gives each its own statistics (Radford et
-    al. 2015, as in PyTorch's example). No gradient reaches the generator. It runs in training mode
-    nevertheless, for the fakes to be those that it will be trained on, so its running statistics
-    move here too: they average two batches a step of one and the same distribution.
+    Metrics: mean scores of real images and of fakes, and the share of each that is told right if
+    the game has a threshold.
+
+    batch["image"]: [b, h, w, c] in the generator's range.
+    draw, condition: see `play`.
+    penalties: by the name that their metric gets.
     """
-    fakes = lax.stop_gradient(nets.generator(latents(nets, batch, draw), train=True))
-    real = nets.discriminator(batch["image"], train=True)
-    return real, nets.discriminator(fakes, train=True)
+    found = play(nets, batch, draw, condition, moves="discriminator")
+    aux: dict[str, Any] = {"real_score": found.real, "fake_score": found.fake}
+    if game.threshold is not None:
+        aux |= {
+            "real_accuracy": found.real > game.threshold,
+            "fake_accuracy": found.fake < game.threshold,
+        }
+    loss = Loss(game.discriminator(found.real, found.fake), aux=aux)
+    if not penalties:
+        return loss
+    return {"game": loss} | {
+        name: Loss(penalty(nets, batch, found)) for name, penalty in penalties.items()
+    }
 
 
-def score_fake(nets: nn.Module, batch: Batch, draw: Draw = jax.random.normal) -> Float[Array, " b"]:
-    """What the generator's phase sees: logits of as many new fakes as the batch has elements."""
-    return nets.discriminator(nets.generator(latents(nets, batch, draw), train=True), train=True)
+def generator_loss(
+    nets: nn.Module,
+    batch: Batch,
+    game: Game = NON_SATURATING,
+    draw: Draw = jax.random.normal,
+    condition: Condition = unconditional,
+) -> Loss:
+    """Return the game's objective of the generator.
 
-
-def discriminator_loss(nets: nn.Module, batch: Batch, draw: Draw = jax.random.normal) -> Loss:
-    """-log D(x) - log(1 - D(G(z))): Goodfellow et al. 2014, eq. 1, to be minimised, in nats.
-
-    batch["image"]: [b, h, w, c] in [-1, 1]. Metrics: the share of real and of fake images that
-    the discriminator tells right.
+    batch: only its index, its size and what the condition reads matter, unless the game compares
+      fakes with batch["image"].
+    draw, condition: see `play`.
     """
-    real, fake = score_real_and_fake(nets, batch, draw)
-    values = jax.nn.softplus(-real) + jax.nn.softplus(fake)
-    return Loss(values, aux={"real_accuracy": real > 0, "fake_accuracy": fake < 0})
+    found = play(nets, batch, draw, condition, moves="generator", scores_real=game.compares)
+    return Loss(game.generator(found.real, found.fake))
 
 
-def generator_loss(nets: nn.Module, batch: Batch, draw: Draw = jax.random.normal) -> Loss:
-    """-log D(G(z)), the non-saturating form of section 3 of Goodfellow et al. 2014, in nats.
+def penalty_loss(
+    nets: nn.Module,
+    batch: Batch,
+    penalty: Penalty,
+    every: int = 1,
+    draw: Draw = jax.random.normal,
+    condition: Condition = unconditional,
+) -> Loss:
+    """Return a penalty as the loss of a phase of its own (lazy regularisation).
 
-    batch: only its index and its size matter.
+    every: of the phase. The penalty is multiplied by it, so that its mean over all steps is what it
+      would be in each (Karras et al. 2020, arXiv:1912.04958, section 3.1).
+    draw, condition: see `play`.
     """
-    return Loss(jax.nn.softplus(-score_fake(nets, batch, draw)))
+    found = play(nets, batch, draw, condition, moves="discriminator")
+    return Loss(every * penalty(nets, batch, found))

@@ -7,11 +7,19 @@ import jax
 from jaxtyping import Array, Float
 
 from genax.core.task import Batch
-from genax.gan.losses import Draw, latents
+from genax.gan.game import Draw, latents
+from genax.nn.conditions import Condition, unconditional
 
 
 def generate(
-    nets: nn.Module, batch: Batch, draw: Draw = jax.random.normal
+    nets: nn.Module,
+    batch: Batch,
+    draw: Draw = jax.random.normal,
+    condition: Condition = unconditional,
 ) -> Float[Array, "b h w c"]:
-    """One image in [-1, 1] for each element of batch["index"], with the running statistics."""
-    return nets.generator(latents(nets, batch, draw))
+    """Return one image for each element of batch["index"], made with the running statistics.
+
+    draw: of latents.
+    condition: (nets, batch) -> keyword arguments of the generator.
+    """
+    return nets.generator(latents(nets, batch, draw), **condition(nets, batch))

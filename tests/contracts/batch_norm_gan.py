@@ -11,6 +11,7 @@ import optax
 from jax import lax
 
 from genax.core import Loss, Phase, Stage, Task, per_example, pure
+from genax.gan.penalties import zero_centred
 from genax.nn.ema import ema_half_life, ema_late
 from genax.nn.norms import BatchNorm
 from tests.contracts.layers import MLP
@@ -44,9 +45,7 @@ def discriminator_loss(nets, batch):
     """Hinge loss, smoothed, and R1."""
     fake = nets.discriminator(lax.stop_gradient(generate(nets, batch)))[:, 0]
     real = nets.discriminator(batch["image"])[:, 0]
-    discriminator = pure(nets.discriminator, batch["image"])
-    slope = jax.grad(lambda images: discriminator(images).sum())(batch["image"])
-    penalty = jnp.square(slope).sum((1, 2, 3))
+    penalty = zero_centred(pure(nets.discriminator, batch["image"]), batch["image"], 2.0)
     return Loss(jax.nn.softplus(1 - real) + jax.nn.softplus(1 + fake) + penalty)
 
 

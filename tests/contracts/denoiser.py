@@ -13,11 +13,12 @@ import jax.numpy as jnp
 import optax
 
 from genax.core import Phase, Stage, Task
-from genax.diffusion.conditions import dropped, on_label
+from genax.diffusion.conditions import dropped
 from genax.diffusion.losses import denoising_loss
 from genax.diffusion.networks import Networks
 from genax.diffusion.variance_exploding import VarianceExploding
 from genax.diffusion.weightings import min_snr
+from genax.nn.conditions import on_label
 from genax.nn.ema import ema_warmup
 from tests.contracts.layers import MLP
 

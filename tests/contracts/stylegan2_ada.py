@@ -12,6 +12,8 @@ import optax
 from jax import lax
 
 from genax.core import Loss, Phase, Stage, Task, per_example, pure, read, write
+from genax.gan.game import NON_SATURATING
+from genax.gan.penalties import path_length_penalty, path_lengths, zero_centred
 from tests.contracts.layers import MLP
 
 IMAGE = (4, 4, 1)
@@ -72,46 +74,47 @@ def discriminator_loss(nets, batch, target=0.6, speed=0.01):
     sign, p = scalar(nets, "mean_sign"), scalar(nets, "probability", 0.3)
     write(nets, "running", "mean_sign", 0.9 * sign + 0.1 * jnp.sign(real).mean())
     write(nets, "running", "probability", jnp.clip(p + speed * jnp.sign(sign - target), 0.0, 1.0))
-    return Loss(jax.nn.softplus(-real) + jax.nn.softplus(fake), aux={"p": p})
+    return Loss(NON_SATURATING.discriminator(real, fake), aux={"p": p})
 
 
 def r1_loss(nets, batch, gamma=1.0):
     """R1, with the weight that makes up for the steps it is left out."""
     discriminator = pure(nets.discriminator, batch["image"])
-    slope = jax.grad(lambda images: discriminator(images).sum())(batch["image"])
-    return Loss(R1_EVERY * gamma / 2 * jnp.square(slope).sum((1, 2, 3)))
+    return Loss(zero_centred(discriminator, batch["image"], R1_EVERY * gamma))
 
 
 def generator_loss(nets, batch):
     fake = nets.discriminator(augment(nets, batch, generate(nets, batch)))[:, 0]
-    return Loss(jax.nn.softplus(-fake))
+    return Loss(NON_SATURATING.generator(None, fake))
 
 
-def path_length_loss(nets, batch, weight=2.0):
-    """Path length regularisation against the running mean of lengths (Karras et al. 2020b, 3.2)."""
+def lengths_of(nets, batch):
     z = per_example(jax.random.normal, nets, batch, (LATENT,))
     w = nets.generator.style(z)
     synthesise = pure(nets.generator, w, method="synthesise")
-    noise = per_example(jax.random.normal, nets, batch, IMAGE) / jnp.sqrt(IMAGE[0] * IMAGE[1])
-    slope = jax.grad(lambda w: (synthesise(w) * noise).sum())(w)
-    lengths = jnp.sqrt(jnp.square(slope).sum(-1) + 1e-8)
+    return path_lengths(synthesise, w, per_example(jax.random.normal, nets, batch, IMAGE))
+
+
+def path_length_loss(nets, batch, lengths, weight=2.0):
+    """Path length regularisation against the running mean of lengths (Karras et al. 2020b, 3.2)."""
     mean = scalar(nets, "mean_path_length")
-    write(nets, "running", "mean_path_length", mean + 0.01 * (lengths.mean() - mean))
-    return Loss(PATH_EVERY * weight * jnp.square(lengths - mean), aux={"length": lengths})
+    values, moved = path_length_penalty(lengths, mean, PATH_EVERY * weight)
+    write(nets, "running", "mean_path_length", moved)
+    return Loss(values, aux={"length": lengths})
 
 
 def make(dtype: Any = jnp.float32) -> Task:
     networks = Networks(generator=Generator(dtype), discriminator=MLP((1,), dtype=dtype))
 
-    def phase(name, loss, network, every=1):
+    def phase(name, loss, network, every=1, embed=None):
         # Lazy regularisation rescales Adam's settings by k / (k + 1).
         c = every / (every + 1) if every > 1 else 1.0
-        return Phase(name, loss, (network,), optax.adam(2e-3 * c, b1=0.0, b2=0.99**c), every)
+        return Phase(name, loss, (network,), optax.adam(2e-3 * c, b1=0.0, b2=0.99**c), every, embed)
 
     phases = [
         phase("discriminator", discriminator_loss, "discriminator"),
         phase("r1", r1_loss, "discriminator", R1_EVERY),
         phase("generator", generator_loss, "generator"),
-        phase("path_length", path_length_loss, "generator", PATH_EVERY),
+        phase("path_length", path_length_loss, "generator", PATH_EVERY, lengths_of),
     ]
     return Task(networks, [Stage(phases)], ema={"generator": 0.9})

@@ -11,6 +11,8 @@ import optax
 from jax import lax
 
 from genax.core import Loss, Phase, Stage, Task, per_example, pure
+from genax.gan.game import WASSERSTEIN
+from genax.gan.penalties import between, unit_slope
 from tests.contracts.layers import MLP
 
 IMAGE = (4, 4, 1)
@@ -47,17 +49,14 @@ def generate(nets, batch):
 def critic_loss(nets, batch, penalty=10.0):
     """Eq. 3: the gap of the scores, and a slope of one between real images and fakes."""
     real, fake = batch["image"], lax.stop_gradient(generate(nets, batch))
-    gap = nets.critic(fake, update=True) - nets.critic(real)
-    mix = per_example(jax.random.uniform, nets, batch, (1, 1, 1))
-    between = fake + mix * (real - fake)
-    critic = pure(nets.critic, between)
-    slope = jax.grad(lambda images: critic(images).sum())(between)
-    norm = jnp.sqrt(jnp.square(slope).sum((1, 2, 3)) + 1e-12)
-    return Loss(gap + penalty * jnp.square(norm - 1), aux={"gap": gap, "slope": norm})
+    gap = WASSERSTEIN.discriminator(nets.critic(real), nets.critic(fake, update=True))
+    points = between(nets, batch, real, fake)
+    slope = unit_slope(pure(nets.critic, points), points, penalty)
+    return Loss(gap + slope, aux={"gap": gap, "slope": slope})
 
 
 def generator_loss(nets, batch):
-    return Loss(-nets.critic(generate(nets, batch)))
+    return Loss(WASSERSTEIN.generator(None, nets.critic(generate(nets, batch))))
 
 
 def make(dtype: Any = jnp.float32) -> Task:

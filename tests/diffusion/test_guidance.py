@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from genax.core import GenaxError
-from genax.diffusion.conditions import on_label
 from genax.diffusion.guidance import classifier_free, unguided
 from genax.diffusion.predictions import CLEAN
 from genax.diffusion.sampling import sample
 from genax.diffusion.solvers import ddim, heun
 from genax.diffusion.spacings import karras, leading
 from genax.diffusion.variance_exploding import VarianceExploding
+from genax.nn.conditions import on_label
 from tests.diffusion.toys import PROCESS, run
 
 NULL = 10

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from genax.core import GenaxError
-from genax.diffusion.conditions import dropped, on_label
+from genax.diffusion.conditions import dropped
 from genax.diffusion.likelihood import discretized_log_likelihood, variational_bound
 from genax.diffusion.losses import denoising_loss
 from genax.diffusion.networks import Networks
@@ -21,6 +21,7 @@ from genax.diffusion.process import fixed_small
 from genax.diffusion.unet import UNet
 from genax.diffusion.variance_exploding import VarianceExploding
 from genax.diffusion.weightings import min_snr, uniform
+from genax.nn.conditions import on_label
 from tests.diffusion.toys import DEVIATION, MEAN, PROCESS, GaussianDenoiser, WavyDenoiser, run
 
 RNG = np.random.default_rng(0)

@@ -8,7 +8,8 @@ import optax
 import pytest
 
 from genax.gan.dcgan import DCGANDiscriminator, DCGANGenerator, resolutions
-from genax.gan.losses import discriminator_loss, generator_loss, latents
+from genax.gan.game import latents
+from genax.gan.losses import discriminator_loss, generator_loss
 from genax.gan.networks import Networks
 from tests.parity import require, stepped
 

@@ -1,0 +1,127 @@
+"""Objectives of the two players, and the round that they play on a batch.
+
+A game knows scores only: what a discriminator says of real images and of fakes, one number for each
+image or for each of its patches. So any objective meets any pair of networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.nn import relu, softplus
+from jaxtyping import Array, Float
+
+from genax.core.nets import per_example, pure
+from genax.core.task import Batch
+from genax.nn.conditions import Condition, unconditional
+
+Scores = Float[Array, "b *places"]
+Objective = Callable[[Scores, Scores], Scores]
+Draw = Callable[..., jax.Array]
+
+
+@dataclass(frozen=True)
+class Game:
+    """What both players minimise, of the scores of real images and of fakes.
+
+    discriminator: (real, fake) -> one value per score.
+    generator: (real, fake) -> one value per score.
+    threshold: the score above which an image is taken for real; None if the sign of one score says
+      nothing.
+    compares: whether the generator's objective reads the scores of real images.
+    """
+
+    discriminator: Objective
+    generator: Objective
+    threshold: float | None = 0.0
+    compares: bool = False
+
+
+def _logistic(real: Scores, fake: Scores) -> Scores:
+    return softplus(-real) + softplus(fake)
+
+
+# Goodfellow et al. 2014 (arXiv:1406.2661), eq. 1: -log D(x) - log(1 - D(G(z))) against
+# log(1 - D(G(z))).
+MINIMAX = Game(_logistic, lambda real, fake: -softplus(fake))
+# The same, section 3: the generator minimises -log D(G(z)).
+NON_SATURATING = Game(_logistic, lambda real, fake: softplus(-fake))
+# Mao et al. 2017 (arXiv:1611.04076), eq. 9: targets 0 and 1. CycleGAN's code leaves out the
+# generator's half.
+LEAST_SQUARES = Game(
+    lambda real, fake: 0.5 * jnp.square(real - 1) + 0.5 * jnp.square(fake),
+    lambda real, fake: 0.5 * jnp.square(fake - 1),
+    threshold=0.5,
+)
+# Lim & Ye 2017 (arXiv:1705.02894), as in SAGAN and BigGAN.
+HINGE = Game(lambda real, fake: relu(1 - real) + relu(1 + fake), lambda real, fake: -fake)
+# Arjovsky et al. 2017 (arXiv:1701.07875), eq. 2: the critic has to be Lipschitz by other means.
+WASSERSTEIN = Game(lambda real, fake: fake - real, lambda real, fake: -fake, threshold=None)
+# Jolicoeur-Martineau 2019 (arXiv:1807.00734), eq. 10, as in R3GAN (Huang et al. 2024): each fake is
+# compared with one real image.
+RELATIVISTIC = Game(
+    lambda real, fake: softplus(fake - real),
+    lambda real, fake: softplus(real - fake),
+    threshold=None,
+    compares=True,
+)
+
+
+class Round(NamedTuple):
+    """What the players see of one batch.
+
+    real: scores of batch["image"]; None if they were not asked for.
+    fake: scores of the fakes.
+    fakes: images [b, h, w, c].
+    score: the discriminator as a pure function from images to scores, for penalties.
+    """
+
+    real: Any
+    fake: Scores
+    fakes: Float[Array, "b h w c"]
+    score: Callable[[Float[Array, "b h w c"]], Scores]
+
+
+def latents(nets: nn.Module, batch: Batch, draw: Draw = jax.random.normal) -> Float[Array, "b z"]:
+    """`draw(key, shape)` for each element, of the generator's latent size; new at each call."""
+    return per_example(draw, nets, batch, (nets.generator.latent_size,))
+
+
+def play(
+    nets: nn.Module,
+    batch: Batch,
+    draw: Draw = jax.random.normal,
+    condition: Condition = unconditional,
+    *,
+    moves: str,
+    scores_real: bool = True,
+) -> Round:
+    """Return the round that the player called `moves` sees, both networks in training mode.
+
+    Real images and fakes pass the discriminator in two batches, so that BatchNorm gives each its
+    own statistics (Radford et al. 2015, as in PyTorch's example). While the discriminator moves, no
+    gradient reaches the generator. The generator's running statistics move in either round: they
+    average fakes of one and the same distribution.
+
+    draw: of latents.
+    condition: (nets, batch) -> keyword arguments of both networks.
+    moves: "discriminator" or "generator".
+    """
+    given = condition(nets, batch)
+    fakes = nets.generator(latents(nets, batch, draw), **given, train=True)
+    if moves == "discriminator":
+        fakes = lax.stop_gradient(fakes)
+
+    def score(images):
+        return nets.discriminator(images, **given, train=True)
+
+    real = score(batch["image"]) if scores_real else None
+    fake = score(fakes)
+    alone = pure(nets.discriminator, fakes, **given, train=True)
+    return Round(real, fake, fakes, lambda images: alone(images, **given, train=True))

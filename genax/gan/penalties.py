@@ -1,0 +1,104 @@
+"""Penalties on the slopes of a network: each a function of the network, its inputs and a weight.
+
+A network is a pure function that maps each input by itself. `genax.core.pure` makes one of a bound
+network, and `Round.score` is the discriminator as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from genax.core.nets import per_example
+from genax.core.task import Batch
+from genax.gan.game import Round
+
+Network = Callable[[Array], Array]
+# Under a square root, whose slope at 0 is infinite.
+EPSILON = 1e-12
+
+
+def squared_slopes(network: Network, inputs: Float[Array, "b ..."]) -> Float[Array, " b"]:
+    """Squared norm of the gradient of each input's summed outputs by that input."""
+    slopes = jax.grad(lambda x: network(x).sum())(inputs)
+    return jnp.square(slopes.astype(jnp.float32)).reshape(len(inputs), -1).sum(-1)
+
+
+def zero_centred(
+    network: Network, inputs: Float[Array, "b ..."], weight: float
+) -> Float[Array, " b"]:
+    """weight / 2 |grad D(x)|^2: R1 on real images, R2 on fakes.
+
+    Mescheder et al. 2018 (arXiv:1801.04406), eq. 9 and 10.
+    """
+    return 0.5 * weight * squared_slopes(network, inputs)
+
+
+def unit_slope(
+    network: Network, inputs: Float[Array, "b ..."], weight: float, target: float = 1.0
+) -> Float[Array, " b"]:
+    """weight (|grad D(x)| - target)^2.
+
+    Gulrajani et al. 2017 (arXiv:1704.00028), eq. 3, where x lies between real images and fakes;
+    ProGAN's target is 1 (750 in its variant for CIFAR-10).
+    """
+    return weight * jnp.square(jnp.sqrt(squared_slopes(network, inputs) + EPSILON) - target)
+
+
+def between(
+    nets: nn.Module, batch: Batch, real: Float[Array, "b ..."], fake: Float[Array, "b ..."]
+) -> Float[Array, "b ..."]:
+    """Points on the lines from fakes to real images, one uniform number for each pair."""
+    share = per_example(jax.random.uniform, nets, batch, (1,) * (real.ndim - 1))
+    return fake + share * (real - fake)
+
+
+def path_lengths(
+    synthesise: Network, styles: Float[Array, "b *layers d"], noise: Float[Array, "b h w c"]
+) -> Float[Array, " b"]:
+    """|J_w^T y|, the length of an image's change along its styles.
+
+    Karras et al. 2020 (arXiv:1912.04958), eq. 4. As in the official code, noise is divided by
+    sqrt(h w), and the squares are summed over a style and averaged over layers. The penalty
+    compares lengths with their mean, so they are rows of the whole batch: the function belongs in
+    `Phase.embed`, and `path_length_penalty` in the loss.
+    """
+    noise = noise / jnp.sqrt(noise.shape[1] * noise.shape[2])
+    slopes = jax.grad(lambda w: (synthesise(w) * noise).sum())(styles)
+    squares = jnp.square(slopes.astype(jnp.float32)).sum(-1).reshape(len(styles), -1)
+    return jnp.sqrt(squares.mean(-1) + EPSILON)
+
+
+def path_length_penalty(
+    lengths: Float[Array, " b"], mean: Float[Array, ""], weight: float, decay: float = 0.01
+) -> tuple[Float[Array, " b"], Float[Array, ""]]:
+    """weight (length - mean)^2, and the moved mean.
+
+    As in the official code, the mean is moved first and a gradient flows through its move.
+
+    lengths: of the global batch.
+    mean: running mean, 0 at the start.
+    """
+    moved = mean + decay * (lengths.mean() - mean)
+    return weight * jnp.square(lengths - moved), moved
+
+
+def r1(nets: nn.Module, batch: Batch, found: Round, weight: float) -> Float[Array, " b"]:
+    """`zero_centred` at batch["image"]."""
+    return zero_centred(found.score, batch["image"], weight)
+
+
+def r2(nets: nn.Module, batch: Batch, found: Round, weight: float) -> Float[Array, " b"]:
+    """`zero_centred` at the fakes."""
+    return zero_centred(found.score, found.fakes, weight)
+
+
+def gradient_penalty(
+    nets: nn.Module, batch: Batch, found: Round, weight: float = 10.0
+) -> Float[Array, " b"]:
+    """`unit_slope` between batch["image"] and the fakes: WGAN-GP."""
+    return unit_slope(found.score, between(nets, batch, batch["image"], found.fakes), weight)

@@ -1,0 +1,24 @@
+"""What networks get besides their inputs: classes, texts, other images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+
+from genax.core.task import Batch
+
+# (nets, batch) -> further keyword arguments of a network, one entry per example. A condition may
+# call other networks, such as one that encodes texts.
+Condition = Callable[[nn.Module, Batch], dict[str, Any]]
+
+
+def unconditional(nets: nn.Module, batch: Batch) -> dict[str, Any]:
+    """No further arguments."""
+    return {}
+
+
+def on_label(nets: nn.Module, batch: Batch) -> dict[str, Any]:
+    """The batch's class labels as the argument "label"."""
+    return {"label": batch["label"]}
