@@ -320,7 +320,7 @@ def build(config):
             )
         evaluators["acting"] = achieved_returns(
             partial(make_environment, config.environment),
-            data.see,
+            data.observe,
             data.element,
             actions,
             tuple(config.targets),

@@ -139,7 +139,7 @@ def _is_picture(ending: str) -> bool:
 
 
 def _check_place(out: Path) -> None:
-    """Raises GenaxError if a file cannot be written where it is to be."""
+    """Raise GenaxError if a file cannot be written where it is to be."""
     if out.is_dir():
         raise GenaxError(f"--out {out} is a folder; name a file, such as {out / 'samples'}.")
     try:

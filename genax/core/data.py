@@ -49,15 +49,18 @@ class Data(Protocol):
         ...
 
     def fingerprint(self) -> str:
-        """Changes whenever the content or its order would."""
+        """A text that changes whenever the content or its order would."""
         ...
 
     def train(self, batch_size: int, seed: int, shard: Shard) -> BatchIterator:
-        """batch_size: global. Its state is a JSON value, the same on every process."""
+        """Endless batches of this process; the iterator's state is the same on every process.
+
+        batch_size: of the global batch.
+        """
         ...
 
     def evaluate(self, batch_size: int, shard: Shard) -> Iterator[Mapping[str, np.ndarray]]:
-        """Every example once, in order; "mask" (float32) is 0 where the last batch is filled up."""
+        """Every example once, in order; "mask" (float32) is 0 for what fills up the last batch."""
         ...
 
 

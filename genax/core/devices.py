@@ -59,7 +59,7 @@ class Strategy(Protocol):
         ...
 
     def traced(self) -> contextlib.AbstractContextManager:
-        """Around the tracing of such a program."""
+        """Return what to trace such a program in."""
         ...
 
 
@@ -83,7 +83,7 @@ class Jit:
 
     @property
     def part(self) -> Shard:
-        """What this process's devices hold; those joined by another axis read the same part."""
+        """The part that this process's devices hold; devices joined by another axis share one."""
         held: defaultdict[int, list[int]] = defaultdict(list)
         for number, devices in enumerate(self.mesh.devices.reshape(self.shards, -1)):
             for process in {device.process_index for device in devices}:
@@ -168,7 +168,7 @@ class Jit:
         }
 
     def spread(self, batch: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
-        """Split as the step's batches are."""
+        """Return the batch, split as the step's batches are."""
         return self.put(batch, stacked=False)
 
     def copy(self, tree: PyTree) -> PyTree:
@@ -176,7 +176,7 @@ class Jit:
         return jax.device_put(tree, NamedSharding(self.mesh, PartitionSpec()))
 
     def traced(self) -> contextlib.AbstractContextManager:
-        """Networks split activations, and run kernels that XLA cannot partition, by the mesh."""
+        """Let networks split activations, and run kernels of single devices, by the mesh."""
         return jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh)
 
     def _batch(self, stacked: bool) -> NamedSharding:
@@ -197,7 +197,7 @@ class Pmap:
 
     @property
     def part(self) -> Shard:
-        """All of it: pmap runs in one process."""
+        """The whole batch, since pmap runs in one process."""
         return Shard()
 
     def shardings(self, state: TrainState) -> PyTree:
@@ -229,7 +229,7 @@ class Pmap:
         }
 
     def spread(self, batch: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
-        """Whole: the program runs on whole arrays."""
+        """Return the batch as it is: the program runs on whole arrays."""
         return batch
 
     def copy(self, tree: PyTree) -> PyTree:
@@ -237,7 +237,7 @@ class Pmap:
         return jax.device_put(tree, NamedSharding(self._mesh(), PartitionSpec()))
 
     def traced(self) -> contextlib.AbstractContextManager:
-        """Nothing is to be known."""
+        """Return a context without effect."""
         return contextlib.nullcontext()
 
     def _mesh(self) -> Mesh:
@@ -249,7 +249,7 @@ def make_strategy(
 ) -> Strategy:
     """The strategy that `config.parallel` names, over these devices; None is all at hand.
 
-    Raises GenaxError where the mesh does not fit the devices.
+    Raises GenaxError if the mesh does not fit the devices.
     """
     if parallel["strategy"] == "pmap":
         if jax.process_count() > 1:
@@ -270,7 +270,7 @@ def _parameter(path: str, parameters: Collection[str]) -> str | None:
 
 
 def create(function: Callable[[], TrainState], strategy: Strategy) -> TrainState:
-    """The state that `function` makes, each leaf created where it belongs."""
+    """Return the state that `function` makes, each leaf created in its place."""
     return jax.jit(function, out_shardings=strategy.shardings(jax.eval_shape(function)))()
 
 

@@ -46,7 +46,7 @@ def advance(
         )
         decay, leaf = found(step) if callable(found) else found, leaves[path]
         mixed = (average + (1.0 - decay) * (leaf - average)).astype(average.dtype)
-        # The sum above is the leaf but for rounding where nothing is to stay of the average.
+        # If nothing of the average is to stay, the sum above is the leaf but for rounding.
         moved[path] = jnp.where(decay == 0.0, leaf, mixed)
     return moved
 

@@ -260,9 +260,9 @@ class Sum(NamedTuple):
 
 
 def parts_of(loss: Losses) -> dict[str, Loss]:
-    """The terms of a loss by their names; "loss" where there is but one.
+    """The terms of a loss by their names; "loss" if there is but one.
 
-    Raises GenaxError where a loss function has returned anything else.
+    Raises GenaxError if a loss function has returned anything else.
     """
     parts = loss if isinstance(loss, Mapping) else {"loss": loss}
     for part in parts.values():

@@ -22,7 +22,7 @@ BATCH = ("data", "fsdp")
 def make_mesh(text: str, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """A mesh from text such as "data=-1,fsdp=4"; -1 takes the devices that are left.
 
-    Raises GenaxError where the text is of another form or does not fit the devices.
+    Raises GenaxError if the text is of another form or does not fit the devices.
     """
     devices = jax.devices() if devices is None else devices
     named: dict[str, int] = {}
@@ -51,7 +51,7 @@ def make_mesh(text: str, devices: Sequence[jax.Device] | None = None) -> Mesh:
 
 
 def traced_mesh() -> jax.sharding.AbstractMesh | None:
-    """The mesh that the program being traced is partitioned over; None where there is none."""
+    """The mesh that the program being traced is partitioned over; None if there is none."""
     mesh = jax.sharding.get_abstract_mesh()
     return mesh if set(AXES) <= set(mesh.axis_names) and mesh.size > 1 else None
 

@@ -58,7 +58,7 @@ def init_state(
 
 
 def _check_together(stage: Stage, params: PyTree) -> None:
-    """Raises GenaxError if two phases that play together train one parameter."""
+    """Raise GenaxError if two phases that play together train one parameter."""
     trained: dict[str, str] = {}
     for phase in stage.phases if stage.together else ():
         for path in tree.select(params, phase.trains):

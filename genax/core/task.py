@@ -24,7 +24,7 @@ class Loss:
     """One value per element of a batch; the step alone averages.
 
     values: any shape. Its mean is sum(values * weights) / sum(weights) over the global batch.
-    weights: broadcastable to values, or None where every element counts once.
+    weights: broadcastable to values, or None if every element counts once.
     aux: metrics by name; an array is averaged over all its elements, a Loss by its own weights.
     """
 
@@ -118,7 +118,7 @@ class Sampler:
     render: function(samples, batch, workdir) -> what a person looks at: a PIL image, a text, or a
       `Rendered`. Its annotation says which, so that `genax sample --out` can refuse before anything
       is drawn.
-    prompt: function(text, num, workdir) -> such arrays, where a user's text can condition them.
+    prompt: function(text, num, workdir) -> such arrays, if a user's text can condition them.
     """
 
     function: Callable[[Any, Batch], PyTree]
@@ -216,7 +216,7 @@ class Task:
 
     @property
     def total_steps(self) -> int | None:
-        """Steps of all stages together; None where the last is open."""
+        """Steps of all stages together; None if the last is open."""
         return None if self.stages[-1].steps is None else self.start_of(len(self.stages))
 
 

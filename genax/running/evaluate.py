@@ -62,28 +62,28 @@ def evaluate(
     put = jax.device_put if strategy is None else strategy.copy
     # By identity, as two evaluators may share arrays or data.
     placed: dict[int, Any] = {}
-    sources: dict[int, tuple[Data | None, list[_Run]]] = {}
-    runs: dict[str, _Run] = {}
+    sources: dict[int, tuple[Data | None, list[_Reader]]] = {}
+    readers: dict[str, _Reader] = {}
     for name, evaluator in task.evaluators.items():
         given = evaluator.given
         if given is not None and id(given) not in placed:
             placed[id(given)] = put(given(workdir) if callable(given) else given)
-        run = _Run(task, evaluator, jax.random.key(seed), placed.get(id(given)), step)
+        reader = _Reader(task, evaluator, jax.random.key(seed), placed.get(id(given)), step)
         source = data if evaluator.data is None else evaluator.data
-        sources.setdefault(id(source), (source, []))[1].append(run)
-        runs[name] = run
-    for source, readers in sources.values():
+        sources.setdefault(id(source), (source, []))[1].append(reader)
+        readers[name] = reader
+    for source, group in sources.values():
         opened = None if source is None else open_data(source, workdir)
-        _work_through(opened, readers, variables, batch_size, strategy)
+        _work_through(opened, group, variables, batch_size, strategy)
     scores: dict[str, float] = {}
-    for name, run in runs.items():
-        scores |= run.scores(name, workdir)
+    for name, reader in readers.items():
+        scores |= reader.scores(name, workdir)
     return scores
 
 
 def _work_through(
     data: Data | None,
-    runs: Sequence[_Run],
+    readers: Sequence[_Reader],
     variables: Mapping,
     batch_size: int,
     strategy: Strategy | None,
@@ -99,7 +99,7 @@ def _work_through(
         found = next(batches, None)
         if data is not None and found is None and not first:
             raise GenaxError("the evaluation data has no example, so there is nothing to score.")
-        active = [run for run in runs if run.wants(first, found is not None)]
+        active = [reader for reader in readers if reader.wants(first, found is not None)]
         if not active:
             return
         if found is not None:
@@ -110,11 +110,11 @@ def _work_through(
         index = (first + shard.number * local + np.arange(local)).astype(np.int32)
         with contextlib.nullcontext() if strategy is None else strategy.traced():
             ready = place({**batch, "index": index})
-            for run in active:
-                run.add(variables, number, ready)
+            for reader in active:
+                reader.add(variables, number, ready)
 
 
-class _Run:
+class _Reader:
     """One evaluator on its way through its data."""
 
     def __init__(self, task: Task, evaluator: Evaluator, key: Any, given: Any, step: int | None):

@@ -29,7 +29,7 @@ class Logger:
 
     def __init__(self, workdir: epath.Path, step: int, total: int, wandb: str = "", config=None):
         """wandb: name of a Weights & Biases project, or "" for none."""
-        # Takes seconds where PyTorch is installed, so only a run that logs waits for it.
+        # Takes seconds if PyTorch is installed, so only a run that logs waits for it.
         from tensorboardX import SummaryWriter
 
         # Nothing is appended in an object store: the files grow here and are copied there.
@@ -126,7 +126,7 @@ class Logger:
             target.write_bytes(path.read_bytes())
 
     def close(self) -> None:
-        """Flush everything, the rest also where one fails."""
+        """Flush everything, the rest also if one fails."""
         with contextlib.ExitStack() as last_first:
             if self._store:
                 last_first.callback(self._here.rmtree)

@@ -226,7 +226,7 @@ class _Session:
                 self.logger.metrics(step, values | speed)
 
     def settle(self) -> None:
-        """Wait for the steps under way and write their lines; raises where one is not finite."""
+        """Wait for the steps under way and write their lines; raises if one is not finite."""
         with self.times.spent("device"):
             self.watch.drain()
         self.write()

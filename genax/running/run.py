@@ -120,7 +120,7 @@ class Run:
         }
 
     def check(self) -> None:
-        """Raises GenaxError where the settings do not fit each other or the devices."""
+        """Raise GenaxError if the settings do not fit each other or the devices."""
         config, stages = self.config, self.task.stages
         check_ranges(flat(config), RANGES)
         parts = self.strategy.shards * config["accumulate"]
@@ -132,7 +132,7 @@ class Run:
                     f"batch shards times {config['accumulate']} microbatches; "
                     f"{(size // parts + 1) * parts} is."
                 )
-        _ = self.strategy.part  # which there is where the processes can read parts of one size
+        _ = self.strategy.part  # which there is if the processes can read parts of one size
         self._check_saving()
         k = config["steps_per_call"]
         lengths = [stage.steps for stage in stages if stage.steps is not None]
@@ -144,7 +144,7 @@ class Run:
                 )
 
     def check_losses(self) -> None:
-        """Raises GenaxError if a stage has a loss that cannot be computed by microbatches."""
+        """Raise GenaxError if a stage has a loss that cannot be computed by microbatches."""
         accumulate = self.config["accumulate"]
         for stage in range(len(self.task.stages)) if accumulate > 1 else ():
             step = make_step(self.task, stage, accumulate)
@@ -166,7 +166,7 @@ class Run:
             )
 
     def lock(self) -> contextlib.AbstractContextManager:
-        """Keeps other runs out of the folder; raises GenaxError where one is in it."""
+        """Keep other runs out of the folder; raises GenaxError if one is in it."""
         if "://" in str(self.workdir):
             return contextlib.nullcontext()
         held: Any = contextlib.nullcontext() if not self.primary else self._held()
@@ -184,7 +184,7 @@ class Run:
     def record(self) -> dict[str, Any]:
         """The run's JSON record; reads the data's fingerprints.
 
-        Raises GenaxError where data is missing, that of the evaluation too.
+        Raises GenaxError if data is missing, that of the evaluation too.
         """
         for data in evaluation_data(self.experiment):
             data.fingerprint()
@@ -208,7 +208,7 @@ class Run:
 
         from_step: continue from this checkpoint and set later ones aside; None is the newest.
         init_from: what a new run takes besides `Experiment.pretrained`, in its form.
-        Raises GenaxError where the folder holds another run, or a damaged checkpoint.
+        Raises GenaxError if the folder holds another run, or a damaged checkpoint.
         """
         steps = checkpoints.steps
         if from_step is not None and from_step not in steps:

@@ -69,7 +69,7 @@ class TrajectoryData:
         }
         return {name: jax.ShapeDtypeStruct(*shape) for name, shape in shapes.items()}
 
-    def see(self, states: np.ndarray) -> np.ndarray:
+    def observe(self, states: np.ndarray) -> np.ndarray:
         """States [n, ...] of the environment as the network gets them."""
         if self.view is not None:
             return self.view(states).astype(self.states.dtype, copy=False)
@@ -99,7 +99,7 @@ class TrajectoryData:
         """With the states and actions that the network gets, and returns in place of rewards."""
         episodes = [
             Episode(
-                self.see(states),
+                self.observe(states),
                 actions.astype(self.actions.dtype, copy=False),
                 rewards[::-1].cumsum(dtype=np.float64)[::-1].astype(np.float32),
             )

@@ -37,7 +37,7 @@ def action_loss(
 
 def achieved_returns(
     make: Callable[[], Any],
-    see: Callable[[np.ndarray], np.ndarray],
+    observe: Callable[[np.ndarray], np.ndarray],
     element: Mapping[str, jax.ShapeDtypeStruct],
     actions: Actions,
     targets: Sequence[float],
@@ -54,7 +54,7 @@ def achieved_returns(
     "normalized_<target>", on which the anchors are 0 and 100.
 
     make: makes an environment.
-    see, element: those of the data, see `TrajectoryData`.
+    observe, element: those of the data (`TrajectoryData`).
     targets: the returns that the agent is asked for.
     episodes: number of episodes for each target.
     max_steps: timesteps that the agent knows; later ones count as the last.
@@ -63,7 +63,7 @@ def achieved_returns(
     limit: most steps of an episode; None is max_steps.
     """
     count, limit = len(targets) * episodes, limit or max_steps
-    world = _World(make, see, element["states"])
+    world = _World(make, observe, element["states"])
 
     def play(nets: Any, batch: Batch) -> Mapping[str, Any]:
         index, (agent, variables) = batch["index"], nets.agent.unbind()
@@ -129,8 +129,8 @@ def achieved_returns(
 class _World:
     """Environments side by side; those that are over stand still and give no more reward."""
 
-    def __init__(self, make: Callable, see: Callable, states: jax.ShapeDtypeStruct):
-        self.make, self.see = make, see
+    def __init__(self, make: Callable, observe: Callable, states: jax.ShapeDtypeStruct):
+        self.make, self.observe = make, observe
         self.all: list[Any] = []
         self.dtype = states.dtype
 
@@ -153,4 +153,4 @@ class _World:
         return self._seen(), rewards, self.over.copy()
 
     def _seen(self):
-        return np.asarray(self.see(self.states), self.dtype)
+        return np.asarray(self.observe(self.states), self.dtype)

@@ -42,15 +42,16 @@ _WORD = re.compile(r"(?:\w\.){2,}|'s\b|\w+(?:[-.,&'](?!s\b)\w+)*|\S")
 def _sampler(
     data: TokenData,
     find: Callable[[Any, Batch], Mapping[str, Array]],
-    tell: Callable[[Rows, Sequence[Example], Subwords], Iterable[tuple[str, str, str]]],
+    compare: Callable[[Rows, Sequence[Example], Subwords], Iterable[tuple[str, str, str]]],
     keep: Callable[[Example], Example],
     parse: Callable[[str], Example],
 ) -> Sampler:
     """A sampler of the first test examples, or of a prompt.
 
     A prompt is one example however many samples are asked for.
-    tell: (what was found, examples, tokenizer) -> what was given, found and true of each example.
-    keep: what is needed of an example. parse: an example of a prompt, its truth left blank.
+    compare: (what was found, examples, tokenizer) -> what was given, found and true, by example.
+    keep: what is needed of an example.
+    parse: an example of a prompt, its truth left blank.
     """
 
     def batch(examples: Sequence[Example], known: bool, workdir: Any) -> Batch:
@@ -68,10 +69,10 @@ def _sampler(
         return batch([parse(text)], False, workdir)
 
     def render(samples: Rows, batch: Batch, workdir: Any) -> str:
-        told = tell(samples, batch["examples"], data.opened(workdir).get_tokenizer())
+        lines = compare(samples, batch["examples"], data.opened(workdir).get_tokenizer())
         return "\n".join(
             f"{given}\n> {found}\n" + (f"true: {true}\n" if batch["known"] else "")
-            for given, found, true in told
+            for given, found, true in lines
         )
 
     return Sampler(find, render, condition, prompt)
@@ -84,7 +85,7 @@ def class_finder(data: ClassifiedText) -> Sampler:
         shares = jax.nn.softmax(class_logits(nets, batch))
         return {"class": shares.argmax(-1), "share": shares.max(-1)}
 
-    def tell(samples: Rows, examples: Sequence[Example], tokenizer: Subwords):
+    def compare(samples: Rows, examples: Sequence[Example], tokenizer: Subwords):
         for kind, share, example in zip(samples["class"], samples["share"], examples, strict=True):
             given = _given(tokenizer, example[data.text], data.context - 2)
             yield given, f"{kind} ({share:.1%})", example[data.label]
@@ -94,13 +95,13 @@ def class_finder(data: ClassifiedText) -> Sampler:
             raise GenaxError("--prompt is empty; give the text whose class is to be found.")
         return {data.text: text, data.label: 0}
 
-    return _sampler(data, find, tell, partial(_only, (data.text, data.label)), parse)
+    return _sampler(data, find, compare, partial(_only, (data.text, data.label)), parse)
 
 
 def value_finder(data: ScoredText) -> Sampler:
     """The number of a text or of a pair, which a prompt gives as "TEXT || SECOND"."""
 
-    def tell(samples: Rows, examples: Sequence[Example], tokenizer: Subwords):
+    def compare(samples: Rows, examples: Sequence[Example], tokenizer: Subwords):
         for found, example in zip(samples["found"], examples, strict=True):
             given = " || ".join(example[side] for side in data.sides)
             yield given, f"{found:.3g}", f"{example[data.label]:.3g}"
@@ -113,13 +114,13 @@ def value_finder(data: ScoredText) -> Sampler:
         return dict(zip(data.sides, parts, strict=True)) | {data.label: 0.0}
 
     find = partial(value_rows, values=regression_values)
-    return _sampler(data, find, tell, partial(_only, (*data.sides, data.label)), parse)
+    return _sampler(data, find, compare, partial(_only, (*data.sides, data.label)), parse)
 
 
 def entity_finder(data: TaggedText, names: Sequence[str]) -> Sampler:
     """Sentences with their entities in brackets. names: of the labels ("O", "B-PER", ...)."""
 
-    def tell(samples: Rows, examples: Sequence[Example], tokenizer: Subwords):
+    def compare(samples: Rows, examples: Sequence[Example], tokenizer: Subwords):
         found, true = (tags_of_sentences(samples, what, names) for what in ("found", "labels"))
         for number, example in enumerate(examples):
             words = example[data.words]
@@ -133,7 +134,7 @@ def entity_finder(data: TaggedText, names: Sequence[str]) -> Sampler:
         return {data.words: words, data.labels: [0] * len(words)}
 
     find = partial(tag_rows, logits=tag_logits)
-    return _sampler(data, find, tell, partial(_only, (data.words, data.labels)), parse)
+    return _sampler(data, find, compare, partial(_only, (data.words, data.labels)), parse)
 
 
 def bracketed(words: Sequence[str], labels: Sequence[str]) -> str:
@@ -153,7 +154,7 @@ def answer_finder(data: AnswerSpans, threshold: float = 0.0) -> Sampler:
     threshold: see `best_answers`; it holds for prompts, and for data with unanswerable questions.
     """
 
-    def tell(samples: Rows, examples: Sequence[Example], tokenizer: Subwords):
+    def compare(samples: Rows, examples: Sequence[Example], tokenizer: Subwords):
         reader = replace(data, split="")
         reader.encode(tokenizer, examples)
         # The truth of a prompt is blank; its data need not be at hand.
@@ -175,7 +176,7 @@ def answer_finder(data: AnswerSpans, threshold: float = 0.0) -> Sampler:
             )
         return {"question": question, "context": context, "start": 0, "answer": ""}
 
-    return _sampler(data, partial(span_rows, logits=span_logits), tell, keep, parse)
+    return _sampler(data, partial(span_rows, logits=span_logits), compare, keep, parse)
 
 
 def _given(tokenizer: Subwords, text: str, most: int) -> str:

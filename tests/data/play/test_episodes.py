@@ -134,7 +134,7 @@ def test_states_are_standardised(sets):
     np.testing.assert_allclose(last.mean(0), 0, atol=1e-5)
     np.testing.assert_allclose(last.std(0), 1, rtol=1e-5)
     raw = np.concatenate([one.states for one in TfdsEpisodes(NAME, 3).load()])
-    np.testing.assert_allclose(data.see(raw), last, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(data.observe(raw), last, rtol=1e-5, atol=1e-5)
     assert (batch["returns"][:, -1, 0] > 0).all()
 
 

@@ -88,7 +88,7 @@ def achieved(choose, **settings):
 
     evaluator = achieved_returns(
         lambda: make_environment("CartPole-v1"),
-        data.see,
+        data.observe,
         data.element,
         Actions(predict, cost, choose),
         **{"targets": (50.0, 500.0), "episodes": 2, "max_steps": 500, "return_scale": 10.0}
