@@ -9,7 +9,7 @@ import jax
 import pytest
 
 from tests.contracts import harness
-from tests.contracts.rows import Row
+from tests.contracts.rows import BY_NAME, Row
 
 FOLDER = Path(__file__).parent
 SHARED = (harness.task_of, harness.initial, harness.compiled, harness.history, harness.last_of)
@@ -24,8 +24,11 @@ def row_of(item) -> str:
 
 
 def pytest_itemcollected(item):
-    """One worker runs a row."""
-    item.add_marker(pytest.mark.xdist_group(row_of(item) or item.path.stem))
+    """One worker runs a row; most rows run with all tests only."""
+    row = row_of(item)
+    item.add_marker(pytest.mark.xdist_group(row or item.path.stem))
+    if row in BY_NAME and not BY_NAME[row].daily:
+        item.add_marker(pytest.mark.long)
 
 
 @pytest.hookimpl(trylast=True)

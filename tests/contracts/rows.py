@@ -49,6 +49,7 @@ class Row:
     make: dtype of the computation -> task. element: shapes of an example, or one a stage.
     batch: (rng, size) -> arrays; None draws them from the shapes, integers below `classes`.
     exceptions: layout or contract to the documented reason for which it may differ.
+    daily: whether its tests run without the option for all tests: a row or two for each chapter.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Row:
     batch: Callable[[np.random.Generator, int], Mapping[str, np.ndarray]] | None = None
     classes: int = 10
     exceptions: Mapping[str, str] = field(default_factory=dict)
+    daily: bool = False
 
     @property
     def is_toy(self) -> bool:
@@ -103,15 +105,15 @@ def experiment(
 
 ROWS = (
     Row("vae_gan", vae_gan.make, vae_gan.ELEMENT),
-    Row("cycle_gan", cycle_gan.make, cycle_gan.ELEMENT),
+    Row("cycle_gan", cycle_gan.make, cycle_gan.ELEMENT, daily=True),
     Row("stylegan2_ada", stylegan2_ada.make, stylegan2_ada.ELEMENT),
-    Row("progan", progan.make, progan.ELEMENT, exceptions=CONVOLUTION),
+    Row("progan", progan.make, progan.ELEMENT, exceptions=CONVOLUTION, daily=True),
     Row("llava", llava.make, llava.ELEMENT, llava.batch),
     Row("flamingo", flamingo.make, flamingo.ELEMENT, flamingo.batch),
-    Row("wgan_gp", wgan_gp.make, wgan_gp.ELEMENT, exceptions=SPECTRAL_NORM),
+    Row("wgan_gp", wgan_gp.make, wgan_gp.ELEMENT, exceptions=SPECTRAL_NORM, daily=True),
     Row("batch_norm_gan", batch_norm_gan.make, batch_norm_gan.ELEMENT, exceptions=BATCH_NORM),
-    Row("clip", clip.make, clip.ELEMENT),
-    Row("denoiser", denoiser.make, denoiser.ELEMENT),
+    Row("clip", clip.make, clip.ELEMENT, daily=True),
+    Row("denoiser", denoiser.make, denoiser.ELEMENT, daily=True),
     Row(
         "language_model",
         language_model.make,
@@ -119,7 +121,7 @@ ROWS = (
         language_model.batch,
         exceptions=DROPOUT,
     ),
-    experiment("vae/vae.py", "digits", {"hidden": "(16,)", "latent_size": "4"}),
+    experiment("vae/vae.py", "digits", {"hidden": "(16,)", "latent_size": "4"}, daily=True),
     experiment(
         "diffusion/ddpm.py",
         "digits",
@@ -131,8 +133,15 @@ ROWS = (
             "warmup_steps": "4",
         },
         exceptions=CONVOLUTION,
+        daily=True,
     ),
-    experiment("gan/dcgan.py", "digits", {"width": "4"}, exceptions=BATCH_NORM | CONVOLUTION),
+    experiment(
+        "gan/dcgan.py",
+        "digits",
+        {"width": "4"},
+        exceptions=BATCH_NORM | CONVOLUTION,
+        daily=True,
+    ),
     experiment(
         "transformer/llama.py",
         "stdlib",
@@ -145,6 +154,7 @@ ROWS = (
             "chunk": "12",
         },
         classes=32,
+        daily=True,
     ),
     experiment(
         "transformer/decision_transformer.py",
