@@ -13,5 +13,8 @@ from genax.gan.losses import Draw, latents
 def generate(
     nets: nn.Module, batch: Batch, draw: Draw = jax.random.normal
 ) -> Float[Array, "b h w c"]:
-    """One image in [-1, 1] for each element of batch["index"], with the running statistics."""
+    """Return one image in [-1, 1] for each element of batch["index"].
+
+    Norms use their running statistics.
+    """
     return nets.generator(latents(nets, batch, draw))
