@@ -1,4 +1,4 @@
-"""What the denoiser gets besides noisy samples and times, and how it is left out in training."""
+"""Conditions: further inputs of the denoiser, and how training drops them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from genax.nn.conditions import Condition
 
 
 def nulled(arguments: Mapping[str, Any], null: Mapping[str, Any]) -> dict[str, Array]:
-    """Arguments with the values of `null` in place of those of the same names.
+    """Return the arguments, with the values of `null` in place of those of the same names.
 
-    null: for each name what one example gets, such as the number of the null class.
-    Raises GenaxError for a name that is no argument.
+    null: for each name the value of one example, such as the number of the null class.
+    Raises GenaxError for a name that is not an argument.
     """
     missing = sorted(set(null) - set(arguments))
     if missing:
@@ -35,11 +35,15 @@ def nulled(arguments: Mapping[str, Any], null: Mapping[str, Any]) -> dict[str, A
 
 
 def dropped(condition: Condition, probability: float, **null: Any) -> Condition:
-    """A condition that gives the null values instead to some examples, drawn at random.
+    """Condition that replaces the values of randomly drawn examples by null values.
 
     This trains one network with and without conditions (Ho & Salimans 2022, algorithm 1), as
-    `classifier_free` needs. All of an example's values of `null` are dropped together.
-    probability: that an example's condition is dropped.
+    `classifier_free` needs. All values of an example that `null` names are dropped together.
+
+    condition: gives the values.
+    probability: probability that an example's condition is dropped.
+    null: see `nulled`.
+    Raises GenaxError if the probability is not from 0 to 1.
     """
     if not 0 <= probability <= 1:
         raise GenaxError(

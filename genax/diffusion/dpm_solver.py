@@ -1,4 +1,4 @@
-"""DPM-Solver++."""
+"""The DPM-Solver++ solver."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from genax.diffusion.solvers import begin, check_times, levels, noise_in, walk
 
 
 def dpm_solver_2m(process: Process, times: np.ndarray) -> Solver:
-    """DPM-Solver++(2M), of second order in one evaluation a step (Lu et al. 2022, algorithm 2).
+    """DPM-Solver++(2M), a second-order solver with one evaluation per step.
 
-    Each step is Euler's, towards the clean samples that the last two evaluations let expect half
-    a step of log(signal / sigma) ahead. The first step has no history, and the last one, to the
-    data, does not use it. times: falling. The process has some signal at all of them.
+    Lu et al. 2022, algorithm 2. Each step is Euler's, towards the clean samples that the last two
+    evaluations extrapolate to half a step of log(signal / sigma) ahead. The first step has no
+    history. The last one, to the data, does not use it.
+
+    times: falling times. The process must have some signal at all of them.
+    Raises GenaxError for times that `check_times` refuses.
     """
     times = check_times("dpm_solver_2m", process, times)
 

@@ -1,4 +1,4 @@
-"""Guidance: how the network's outputs with and without conditions become one."""
+"""Guidance: one output from the network's outputs with and without conditions."""
 
 from __future__ import annotations
 
@@ -19,21 +19,23 @@ Guide = Callable[[Callable[..., Array], Array, Array, Mapping[str, Any]], Array]
 def unguided(
     network: Callable[..., Array], noisy: Array, times: Array, arguments: Mapping[str, Any]
 ) -> Array:
-    """The network's output under its conditions."""
+    """Return the network's output with its conditions."""
     return network(noisy, times, **arguments)
 
 
 def classifier_free(
     scale: float, interval: tuple[float, float] | None = None, **null: Any
 ) -> Guide:
-    """Classifier-free guidance: without + scale * (with - without conditions).
+    """Classifier-free guidance: output without + scale * (output with - output without) conditions.
 
-    The network is called once, on a batch of both halves. A scale of 1 is no guidance, 0 drops the
-    conditions; the w of Ho & Salimans 2022, eq. 6, is scale - 1.
-    interval: the least and the largest time at which to guide (Kynkaanniemi et al. 2024); the
-    scale is 1 at other times.
-    null: for each condition that guidance strengthens, the value that it had where it was dropped
-    in training. Other conditions are the same in both halves.
+    The network is called once, on a batch of both halves.
+
+    scale: strength of the guidance. 1 means no guidance, 0 drops the conditions. The w of Ho &
+      Salimans 2022, eq. 6, is scale - 1.
+    interval: the least and the largest time at which to guide (Kynkaanniemi et al. 2024). The scale
+      is 1 at other times. None means all times.
+    null: for each condition that guidance strengthens, the value that it had in training if it was
+      dropped. Other conditions are the same in both halves.
     """
 
     def guide(network, noisy, times, arguments):

@@ -25,7 +25,7 @@ NATS_TO_BITS = 1 / math.log(2)
 
 
 def gaussian_kl(mean: Any, variance: Any, other_mean: Any, other_variance: Any) -> Array:
-    """KL(N(mean, variance) || N(other mean, other variance)) per element, in nats."""
+    """Return KL(N(mean, variance) || N(other mean, other variance)) per element, in nats."""
     ratio = variance / other_variance
     return 0.5 * (ratio - 1 - jnp.log(ratio) + jnp.square(mean - other_mean) / other_variance)
 
@@ -36,21 +36,24 @@ def discretized_log_likelihood(
     deviation: Float[Array, "*#shape"] | float,
     num_levels: int = 256,
 ) -> Float[Array, "*shape"]:
-    """Log probability of an image's levels under a Gaussian (Ho et al. 2020, eq. 13), in nats.
+    """Return the log probability of an image's levels under a Gaussian, in nats.
 
-    image: in [-1, 1], snapped to the nearest of `num_levels` evenly spaced levels. A level has the
-    mass of the interval around it; the first and last reach to infinity.
+    Ho et al. 2020, eq. 13. A level has the mass of the interval around it. The first and last level
+    reach to infinity.
+
+    image: in [-1, 1], snapped to the nearest of `num_levels` evenly spaced levels.
+    mean, deviation: mean and standard deviation of the Gaussian.
     """
     half = 1.0 / (num_levels - 1)
     level = jnp.round((image + 1) / (2 * half))
     centred = (level * 2 * half - 1 - mean) / deviation
     upper = centred + half / deviation
     lower = centred - half / deviation
-    # On the right of the mean both are close to 1: subtract their mirror images instead.
+    # On the right of the mean both values are close to 1, so their mirror images are subtracted.
     right = centred > 0
     high, low = jnp.where(right, -lower, upper), jnp.where(right, -upper, lower)
     inner = norm.cdf(high) - norm.cdf(low)
-    # Where the mass is below what float32 can hold, the density times the width is accurate enough.
+    # If float32 cannot hold the mass, the density times the width is accurate enough.
     tail = norm.logpdf(centred) + jnp.log(2 * half / deviation)
     inside = jnp.where(inner > 1e-20, jnp.log(jnp.maximum(inner, 1e-20)), tail)
     inside = jnp.where(level == num_levels - 1, norm.logcdf(-lower), inside)
@@ -68,13 +71,19 @@ def variational_bound(
     clip_denoised: bool = True,
     condition: Condition = unconditional,
 ) -> Loss:
-    """Bits per dimension: L_T + L_{T-1} + ... + L_0 (Ho et al. 2020, eq. 5), an unbiased estimate.
+    """Unbiased estimate of the bound L_T + L_{T-1} + ... + L_0 (Ho et al. 2020, eq. 5).
 
-    L_T and L_0 are always counted; the others, L_t at timestep t >= 1, are estimated from
-    `num_draws` timesteps per example, drawn with probability proportional to 1/t, about what they
-    are in size. batch["image"]: [b, h, w, c] in [-1, 1], with `num_levels` levels. variance: of the
-    reverse steps, as in `ancestral`. values: [b]. Raises GenaxError without a draw, where
-    most of the bound would be left out, and for fewer than two levels.
+    Values are bits per dimension, [b]. L_T and L_0 are always counted. The other terms, L_t at
+    timestep t >= 1, are estimated from `num_draws` timesteps per example. A timestep is drawn with
+    a probability proportional to 1/t, which is about the size of its term.
+
+    batch["image"]: [b, h, w, c] in [-1, 1], with `num_levels` levels.
+    num_draws: timesteps drawn per example.
+    variance: variances of the reverse steps, see `ancestral`.
+    clip_denoised: clip the predicted clean image to [-1, 1].
+    condition: further arguments of the denoiser.
+    Raises GenaxError without a draw, which would leave out most of the bound, and for fewer than
+    two levels.
     """
     if num_draws < 1 or num_levels < 2:
         raise GenaxError(
@@ -106,7 +115,8 @@ def variational_bound(
         predicted = predict_clean(process, prediction, output, noisy, timesteps, clip_denoised)
         mean = process.posterior_mean(predicted, noisy, timesteps)
         model_variance = expand(look_up(variances, timesteps), clean)
-        # At timestep 0 the posterior has no variance, and the decoder takes the place of this.
+        # At timestep 0 the posterior has no variance, and the decoder's term takes the place of
+        # this one.
         true_variance = expand(
             look_up(np.maximum(process.posterior_variance, 1e-20), timesteps), clean
         )
@@ -123,10 +133,11 @@ def variational_bound(
 
 
 def _even_shifts(nets: nn.Module, batch: Batch) -> Float[Array, " b"]:
-    """One number in [0, 1) per example: each is uniform, and together they are evenly spread.
+    """Return evenly spread numbers in [0, 1), one per example, each of them uniform.
 
-    Multiples of the golden ratio (Kingma et al. 2021, section 5.1, spread the times of a batch for
-    the same reason) after a random start; the index makes it the same in any split into batches.
+    The numbers are multiples of the golden ratio after a random start (Kingma et al. 2021, section
+    5.1, spread the times of a batch for the same reason). They depend on the index, so they are the
+    same in any split into batches.
     """
     start = jax.random.uniform(nets.make_rng("example"))
     multiples = jnp.asarray(batch["index"], jnp.uint32) * jnp.uint32(0x9E3779B9)

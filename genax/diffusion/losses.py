@@ -16,7 +16,7 @@ from genax.nn.conditions import Condition, unconditional
 
 
 def mean_over_pixels(x: Float[Array, "b ..."]) -> Float[Array, " b"]:
-    """The mean of each example."""
+    """Return the mean of each example."""
     return x.mean(axis=tuple(range(1, x.ndim)))
 
 
@@ -31,12 +31,13 @@ def denoising_loss(
 ) -> Loss:
     """Squared error of the prediction at a random time, a mean over pixels.
 
-    With EPSILON it is L_simple, E ||eps - eps_theta(x_t, t)||^2 (Ho et al. 2020, eq. 14).
-    Times and noise are drawn per example. values: [b].
+    With EPSILON it is L_simple, E ||eps - eps_theta(x_t, t)||^2 (Ho et al. 2020, eq. 14). Times and
+    noise are drawn per example. Values are [b].
+
     batch["image"]: [b, h, w, c] in [-1, 1].
-    condition: further arguments to the denoiser.
-    weighting: the factor of an example's error by its time.
-    train: False switches dropout off, for a held-out error.
+    condition: further arguments of the denoiser.
+    weighting: factor of an example's error by its time.
+    train: whether dropout is on. False gives a held-out error.
     """
     clean = batch["image"]
     timesteps = per_example(process.sample_time, nets, batch)

@@ -1,9 +1,12 @@
-"""The networks of a diffusion model, as losses and samplers find them."""
+"""Networks of a diffusion model, for its losses and samplers."""
 
 import flax.linen as nn
 
 
 class Networks(nn.Module):
-    """denoiser(noisy, timesteps, train=False, **conditions): the output of a `Prediction`."""
+    """Networks of a diffusion model.
+
+    denoiser: (noisy, timesteps, train=False, **conditions) -> the output of a `Prediction`.
+    """
 
     denoiser: nn.Module

@@ -1,4 +1,4 @@
-"""What the network's output means: noise, the clean image, or v."""
+"""Predictions: what the network's output means, which is noise, the clean image or v."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from jaxtyping import Array, Float
 
 from genax.diffusion.process import Process, expand
 
-# (clean, noise, signal, sigma) -> what the network is trained to output.
+# (clean, noise, signal, sigma) -> the output that the network is trained for.
 Target = Callable[[Array, Array, Array, Array], Array]
-# (output, noisy, signal, sigma) -> the clean image it stands for.
+# (output, noisy, signal, sigma) -> the clean image that the output stands for.
 Clean = Callable[[Array, Array, Array, Array], Array]
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A target of regression, and the way back from it to the clean image.
+    """Target of regression, and the way back from it to the clean image.
 
-    Both functions get signal and sigma already shaped to multiply images.
+    Both functions get signal and sigma in a shape that multiplies images.
+
+    target: see `Target`.
+    clean: see `Clean`.
     """
 
     target: Target
@@ -49,9 +52,9 @@ def predict_clean(
     timesteps: Array,
     clip: bool = False,
 ) -> Float[Array, "b ..."]:
-    """The clean image that an output stands for; for EPSILON, Ho et al. 2020, eq. 15.
+    """Return the clean image that an output stands for. For EPSILON, Ho et al. 2020, eq. 15.
 
-    clip: to [-1, 1], where images live, as the paper's code does when sampling.
+    clip: clip to [-1, 1], the range of images, as the paper's code does when sampling.
     """
     signal, sigma = (expand(f(timesteps), noisy) for f in (process.signal, process.sigma))
     clean = prediction.clean(output, noisy, signal, sigma)
@@ -61,6 +64,6 @@ def predict_clean(
 def noise_of(
     process: Process, clean: Float[Array, "b ..."], noisy: Float[Array, "b ..."], timesteps: Array
 ) -> Float[Array, "b ..."]:
-    """The noise that turns `clean` into `noisy`."""
+    """Return the noise that turns `clean` into `noisy`."""
     signal, sigma = (expand(f(timesteps), noisy) for f in (process.signal, process.sigma))
     return (noisy - signal * clean) / sigma

@@ -1,10 +1,10 @@
-"""Gaussian corruption: what a noisy image is, and its exact posterior.
+"""Gaussian corruption: the noisy image at a time, and its exact posterior.
 
 A process says how much signal and noise there is at a time, which times to train on, and with how
-much noise sampling begins. What the network predicts (`predictions`), what it is trained on
-(`losses`, `weightings`) and how samples are drawn (`solvers`) are separate. A new schedule is a new
-table of betas, and a process in continuous time is another class with the four members of
-`Process`, such as `VarianceExploding`.
+much noise sampling begins. Other files hold what the network predicts (`predictions`), what it is
+trained on (`losses`, `weightings`) and how samples are drawn (`solvers`). A new schedule is a new
+table of betas. A process in continuous time is another class with the four members of `Process`,
+such as `VarianceExploding`.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from genax.core.errors import GenaxError
 
 @runtime_checkable
 class Process(Protocol):
-    """Noisy = signal(t) * clean + sigma(t) * noise.
+    """Gaussian corruption noisy = signal(t) * clean + sigma(t) * noise.
 
-    Times are integers in discrete processes and floats in continuous ones; noise grows with them.
+    Times are integers in discrete processes and floats in continuous ones. Noise grows with time.
     """
 
     def sample_time(self, key: Key[Array, ""]) -> Num[Array, ""]:
-        """Return a time to train on, as the network gets it."""
+        """Return a time to train on, in the form that the network gets."""
         ...
 
     def signal(self, times: Num[Array, " b"]) -> Float[Array, " b"]:
-        """Return what the clean image is multiplied with."""
+        """Return the factor of the clean image."""
         ...
 
     def sigma(self, times: Num[Array, " b"]) -> Float[Array, " b"]:
@@ -41,30 +41,35 @@ class Process(Protocol):
         ...
 
     def prior(self, times: Num[Array, " b"]) -> Float[Array, " b"]:
-        """Return the standard deviation of the noise that sampling from these times begins with."""
+        """Return the standard deviation of the noise from which sampling at these times begins."""
         ...
 
 
 def expand(values: Array, like: Array) -> Array:
-    """[b] with as many axes of size 1 behind it as `like` has: one factor per image."""
+    """Append axes of size 1 to values [b], up to the rank of `like`: one factor per image."""
     return values.reshape(values.shape + (1,) * (like.ndim - values.ndim))
 
 
 def q_sample(
     process: Process, clean: Float[Array, "b ..."], noise: Float[Array, "b ..."], timesteps: Array
 ) -> Float[Array, "b ..."]:
-    """A draw from q(x_t | x_0) (Ho et al. 2020, eq. 4), timesteps: [b]."""
+    """Return a draw from q(x_t | x_0) (Ho et al. 2020, eq. 4).
+
+    timesteps: [b].
+    """
     signal, sigma = process.signal(timesteps), process.sigma(timesteps)
     return expand(signal, clean) * clean + expand(sigma, clean) * noise
 
 
 @dataclass(frozen=True, eq=False)
 class DiscreteProcess:
-    """The Markov chain of DDPM (Ho et al. 2020, section 2).
+    """Markov chain of DDPM (Ho et al. 2020, section 2).
 
-    betas: float64 [T], the variances that T steps add. Timesteps are 0 to T-1 as in code; the
-    paper's t is one more. Tables are float64; what is looked up in them is float32.
-    Raises GenaxError where a beta is not between 0 and 1.
+    Timesteps are 0 to T-1 as in code. The paper's t is one more. Tables are float64, and entries
+    looked up in them are float32.
+
+    betas: float64 [T], the variances that T steps add.
+    Raises GenaxError if a beta is not between 0 and 1.
     """
 
     betas: np.ndarray
@@ -80,7 +85,7 @@ class DiscreteProcess:
 
     @property
     def num_timesteps(self) -> int:
-        """T."""
+        """Number of timesteps T."""
         return len(self.betas)
 
     @cached_property
@@ -90,7 +95,7 @@ class DiscreteProcess:
 
     @cached_property
     def alphas_cumprod_before(self) -> np.ndarray:
-        """`alphas_cumprod` one step closer to the data, where it is 1: float64 [T]."""
+        """Table of `alphas_cumprod` one step closer to the data, for which it is 1: float64 [T]."""
         return np.append(1.0, self.alphas_cumprod[:-1])
 
     @cached_property
@@ -99,19 +104,19 @@ class DiscreteProcess:
         return (1 - self.alphas_cumprod_before) / (1 - self.alphas_cumprod) * self.betas
 
     def sample_time(self, key: Key[Array, ""]) -> Int[Array, ""]:
-        """A timestep, all equally likely."""
+        """Return a timestep. All are equally likely."""
         return jax.random.randint(key, (), 0, self.num_timesteps)
 
     def signal(self, timesteps: Int[Array, " b"]) -> Float[Array, " b"]:
-        """sqrt(alphas_cumprod)."""
+        """Return sqrt(alphas_cumprod)."""
         return look_up(np.sqrt(self.alphas_cumprod), timesteps)
 
     def sigma(self, timesteps: Int[Array, " b"]) -> Float[Array, " b"]:
-        """sqrt(1 - alphas_cumprod)."""
+        """Return sqrt(1 - alphas_cumprod)."""
         return look_up(np.sqrt(1 - self.alphas_cumprod), timesteps)
 
     def prior(self, timesteps: Int[Array, " b"]) -> Float[Array, " b"]:
-        """Return 1: data of variance 1 has it at every time."""
+        """Return 1, since data of variance 1 has that variance at every time."""
         return jnp.ones(timesteps.shape)
 
     def posterior_mean(
@@ -120,7 +125,7 @@ class DiscreteProcess:
         noisy: Float[Array, "b ..."],
         timesteps: Int[Array, " b"],
     ) -> Float[Array, "b ..."]:
-        """Mean of q(x_{t-1} | x_t, x_0) (eq. 7)."""
+        """Return the mean of q(x_{t-1} | x_t, x_0) (eq. 7)."""
         before, total = self.alphas_cumprod_before, 1 - self.alphas_cumprod
         of_clean = look_up(np.sqrt(before) * self.betas / total, timesteps)
         of_noisy = look_up(np.sqrt(1 - self.betas) * (1 - before) / total, timesteps)
@@ -128,15 +133,15 @@ class DiscreteProcess:
 
 
 def look_up(table: np.ndarray, timesteps: Int[Array, " b"]) -> Float[Array, " b"]:
-    """Entries of a float64 table, float32."""
+    """Return entries of a float64 table, float32."""
     return jnp.asarray(table, jnp.float32)[timesteps]
 
 
 def fixed_small(process: DiscreteProcess) -> np.ndarray:
     """Variances of the reverse steps, float64 [T]: those of the posterior (section 3.2).
 
-    That is optimal where the data is one point. Timestep 0, where it would be 0, takes the next
-    one's, as the paper's code does.
+    They are optimal if the data is one point. Timestep 0, at which the posterior's variance is 0,
+    takes the next one, as in the paper's code.
     """
     variance = process.posterior_variance.copy()
     variance[0] = variance[1] if len(variance) > 1 else process.betas[0]
@@ -146,6 +151,7 @@ def fixed_small(process: DiscreteProcess) -> np.ndarray:
 def fixed_large(process: DiscreteProcess) -> np.ndarray:
     """Variances of the reverse steps, float64 [T]: beta (section 3.2), optimal for x_0 ~ N(0, I).
 
-    Timestep 0 takes that of `fixed_small`, as the paper's code does to get a better likelihood.
+    Timestep 0 takes the variance of `fixed_small`, as the paper's code does to get a better
+    likelihood.
     """
     return np.append(fixed_small(process)[0], process.betas[1:])

@@ -1,6 +1,6 @@
-"""Samples of a denoiser: a solver around one denoising function.
+"""Samples of a denoiser, drawn by a solver around one denoising function.
 
-A sample depends on the seed and its index only, not on how many are drawn beside it.
+A sample depends only on the seed and its index, not on how many are drawn beside it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from genax.diffusion.predictions import EPSILON, Prediction, predict_clean
 from genax.diffusion.process import Process
 from genax.nn.conditions import Condition, unconditional
 
-# (noisy samples, one time for all of them) -> the clean samples that are expected in them.
+# (noisy samples, one time for all of them) -> the clean samples to expect from them.
 Denoise = Callable[[Float[Array, "n ..."], Num[Array, ""]], Float[Array, "n ..."]]
 # The number of a draw, from 1 on -> fresh standard normal noise for every sample.
 Draw = Callable[[Num[Array, ""] | int], Float[Array, "n ..."]]
@@ -42,12 +42,14 @@ def sample(
 ) -> Float[Array, "n ..."]:
     """Return one sample for each element of batch["index"].
 
-    shape: of one sample.
-    prediction: what the network was trained to output.
-    clip_denoised: clip what the solver sees to [-1, 1], where images live.
-    guide: makes one output of the network's outputs with and without conditions.
+    solver: makes samples from noise, see `Solver`.
+    process: the process that the network was trained on.
+    shape: shape of one sample.
+    prediction: the output that the network was trained for.
+    clip_denoised: clip the solver's input to [-1, 1], the range of images.
+    guide: makes one output from the network's outputs with and without conditions.
     condition: further arguments of the network.
-    network: the name of the denoiser among the task's networks.
+    network: name of the denoiser among the task's networks.
     """
     keys = example_keys(nets, batch)
     arguments = condition(nets, batch)

@@ -1,7 +1,7 @@
 """Solvers: ways from noise to samples around one denoising function.
 
-Each is one compiled loop, whatever its number of steps. A solver of one's own is a function of the
-same kind in any file: see `genax.diffusion.sampling.Solver`.
+Each solver is one compiled loop for any number of steps. A new solver is a function of the same
+kind in any file, see `genax.diffusion.sampling.Solver`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from genax.diffusion.sampling import Solver
 
 
 class Level(NamedTuple):
-    """One time, or the times of all steps, with the process's signal and sigma there."""
+    """Time of one step, or times of all steps, with the process's signal and sigma."""
 
     time: Num[Array, "*steps"]
     signal: Float[Array, "*steps"]
@@ -31,7 +31,7 @@ class Level(NamedTuple):
 def levels(process: Process, times: np.ndarray) -> tuple[Level, Level]:
     """Return the levels at which the steps begin, and those at which they end.
 
-    The last step ends at the data (signal 1, sigma 0), whose time is not used.
+    The last step ends at the data (signal 1, sigma 0). Its time is not used.
     """
     at = jnp.asarray(times)
     now = Level(at, process.signal(at), process.sigma(at))
@@ -40,10 +40,11 @@ def levels(process: Process, times: np.ndarray) -> tuple[Level, Level]:
 
 
 def walk(step: Callable[..., PyTree], start: PyTree, *rows: PyTree) -> PyTree:
-    """Return what `step` makes of `start` in as many steps as the rows are long.
+    """Apply `step` to `start` once per row, and return the last value.
 
-    step: (value, number of the step from 1 on, one row of each) -> value. The value is the sample,
-    or a tuple of it and a history.
+    step: (value, number of the step from 1 on, one row of each of `rows`) -> value.
+    start: the first value: the sample, or a tuple of the sample and a history.
+    rows: tables of equal length, one row per step.
     """
     numbers = jnp.arange(1, len(jax.tree.leaves(rows)[0]) + 1)
     return lax.scan(lambda value, row: (step(value, *row), None), start, (numbers, *rows))[0]
@@ -60,7 +61,7 @@ def noise_in(noisy: Array, clean: Array, level: Level) -> Array:
 def check_times(solver: str, process: Process, times: np.ndarray) -> np.ndarray:
     """Return the times.
 
-    Raises GenaxError if there is none, if they do not fall, or if a discrete process lacks one.
+    Raises GenaxError if there are none, if they do not fall, or if a discrete process lacks one.
     """
     times = np.asarray(times)
     if times.ndim != 1 or not len(times) or not np.all(np.diff(times) < 0):
@@ -89,7 +90,8 @@ def ancestral(
 ) -> Solver:
     """All T steps of the reverse chain (Ho et al. 2020, algorithm 2), the last without noise.
 
-    variance: of the steps: `fixed_small` or `fixed_large`, or another function to a table [T].
+    variance: variances of the steps, `fixed_small`, `fixed_large` or another function to a table
+      [T].
     """
     deviations = np.sqrt(variance(process))
     deviations[0] = 0.0
@@ -107,7 +109,12 @@ def ancestral(
 
 
 class DDIMCoefficients(NamedTuple):
-    """The factors of the clean samples, of their predicted noise, and of new noise."""
+    """Factors of the steps of DDIM.
+
+    signal: factor of the clean samples.
+    direction: factor of their predicted noise.
+    deviation: factor of new noise.
+    """
 
     signal: Any
     direction: Any
@@ -117,10 +124,11 @@ class DDIMCoefficients(NamedTuple):
 def ddim_coefficients(
     process: DiscreteProcess, timesteps: np.ndarray, eta: float = 0.0
 ) -> DDIMCoefficients:
-    """Return those of the steps through falling timesteps to the data: float64 [num_steps] each.
+    """Return the factors of the steps through falling timesteps to the data.
 
-    Song et al. 2021, eq. 12 and 16 (whose alpha is alphas_cumprod). Raises GenaxError for an eta
-    below 0, or above 1, with which a step would add more noise than there is at its end.
+    Each is float64 [num_steps]. Song et al. 2021, eq. 12 and 16 (whose alpha is alphas_cumprod).
+    Raises GenaxError for an eta below 0, or above 1, with which a step would add more noise than
+    there is at its end.
     """
     if not 0 <= eta <= 1:
         raise GenaxError(
@@ -136,10 +144,11 @@ def ddim_coefficients(
 def ddim(process: DiscreteProcess, timesteps: np.ndarray, eta: float = 0.0) -> Solver:
     """Denoising diffusion implicit models (Song et al. 2021, eq. 12).
 
-    timesteps: falling, as of `leading`.
-    eta: 0 is deterministic after the first noise, 1 has the variances of DDPM.
-    The predicted noise is what goes with the clean samples after clipping. Raises GenaxError for
-    times that do not fall, and an eta that is not from 0 to 1.
+    The predicted noise is the one that belongs to the clean samples after clipping.
+
+    timesteps: falling timesteps, such as `leading` returns.
+    eta: 0 is deterministic after the first noise. 1 has the variances of DDPM.
+    Raises GenaxError for times that do not fall, and for an eta that is not from 0 to 1.
     """
     timesteps = check_times("ddim", process, timesteps)
     coefficients = ddim_coefficients(process, timesteps, eta)
@@ -157,10 +166,13 @@ def ddim(process: DiscreteProcess, timesteps: np.ndarray, eta: float = 0.0) -> S
 
 
 def euler(process: Process, times: np.ndarray) -> Solver:
-    """Euler's method, of first order, on the probability flow of any process.
+    """Euler's first-order method on the probability flow of any process.
 
-    With a `DiscreteProcess` it is `ddim` without noise; with `VarianceExploding`, Karras et al.
-    2022, algorithm 1 without its correction. times: falling; the last step goes to the data.
+    With a `DiscreteProcess` it is `ddim` without noise. With `VarianceExploding` it is algorithm 1
+    of Karras et al. 2022 without the correction.
+
+    times: falling times. The last step goes to the data.
+    Raises GenaxError for times that `check_times` refuses.
     """
     times = check_times("euler", process, times)
 
@@ -176,10 +188,13 @@ def euler(process: Process, times: np.ndarray) -> Solver:
 
 
 def heun(process: Process, times: np.ndarray) -> Solver:
-    """Heun's method, of second order, on the probability flow (Karras et al. 2022, algorithm 1).
+    """Heun's second-order method on the probability flow (Karras et al. 2022, algorithm 1).
 
-    n steps take 2n - 1 evaluations: the last one, to the data, is Euler's. times: falling, as of
-    `karras`. The process has some signal at all of them.
+    n steps take 2n - 1 evaluations, since the last step, to the data, is Euler's.
+
+    times: falling times, such as `karras` returns. The process must have some signal at all of
+      them.
+    Raises GenaxError for times that `check_times` refuses.
     """
     times = check_times("heun", process, times)
 

@@ -1,4 +1,4 @@
-"""The times through which solvers go, from noise to data."""
+"""Spacings: the times that a solver steps through, from noise to data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ Spacing = Callable[[int, int], np.ndarray]
 
 
 def leading(num_timesteps: int, num_steps: int) -> np.ndarray:
-    """Timesteps 0, k, 2k, ... for k = T // num_steps, last first (Lin et al. 2023, table 2)."""
+    """Timesteps 0, k, 2k, ... for k = T // num_steps, last first (Lin et al. 2023, table 2).
+
+    Raises GenaxError unless 1 <= num_steps <= num_timesteps.
+    """
     _check_steps(num_timesteps, num_steps)
     return np.arange(num_steps)[::-1] * (num_timesteps // num_steps)
 
@@ -21,7 +24,8 @@ def leading(num_timesteps: int, num_steps: int) -> np.ndarray:
 def trailing(num_timesteps: int, num_steps: int) -> np.ndarray:
     """Timesteps T-1, T-1-k, ... for k = T / num_steps (Lin et al. 2023, table 2).
 
-    The first one has nothing but noise.
+    The first timestep has nothing but noise.
+    Raises GenaxError unless 1 <= num_steps <= num_timesteps.
     """
     _check_steps(num_timesteps, num_steps)
     remaining = np.arange(num_steps, 0, -1)
@@ -33,7 +37,11 @@ def karras(
 ) -> np.ndarray:
     """Standard deviations from `largest` to `smallest` (Karras et al. 2022, eq. 5): float64.
 
-    These are the times of `VarianceExploding`. The step from the last one to 0 is the solver's.
+    They are times of `VarianceExploding`. The solver makes the step from the last one to 0.
+
+    num_steps: number of standard deviations.
+    rho: exponent of the spacing.
+    Raises GenaxError for fewer than 2 steps, and unless 0 < smallest < largest.
     """
     if num_steps < 2 or not 0 < smallest < largest:
         raise GenaxError(

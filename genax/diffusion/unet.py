@@ -21,9 +21,9 @@ from genax.nn.residual_block import ResidualBlock
 from genax.nn.spatial_attention import SpatialAttention
 from genax.nn.timestep_embedding import TimestepEmbedding
 
-# Ho et al. 2020, appendix B, and the public code of the paper (kernel sizes, epsilon, dropout).
-# `cifar10` has 35,746,307 parameters, `image256` (LSUN, CelebA-HQ) 113,673,219; the small two are
-# this project's own.
+# Ho et al. 2020, appendix B, and the paper's public code (kernel sizes, epsilon, dropout).
+# `cifar10` has 35,746,307 parameters, `image256` (LSUN, CelebA-HQ) has 113,673,219. The two small
+# presets are this project's own.
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "cifar10": {
@@ -63,16 +63,23 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 
 
 class UNet(nn.Module):
-    """The denoiser of DDPM (Ho et al. 2020, appendix B), a PixelCNN++-like U-Net with GroupNorm.
+    """Denoiser of DDPM (Ho et al. 2020, appendix B), a PixelCNN++-like U-Net with GroupNorm.
 
-    channels: at full resolution. multipliers: of the channels, one a resolution, each half the one
-    before. num_res_blocks: residual blocks per resolution (one more on the way up).
-    attention_resolutions: heights of the feature maps that get self-attention after each block;
-    the middle has it always. head_dim: channels of a head, None for a single head.
-    out_channels: None for the input's (2x for learned variances). num_classes: labels 0 to
-    num_classes-1 embedded and added to the time; None for no conditioning. null_class: one more
-    label, `null_label`, stands for no condition. remat: see `rematerialise`. Parameters are
-    float32, computation is in `dtype`, the output float32.
+    Parameters are float32, computation is in `dtype`, the output is float32.
+
+    channels: channels at full resolution.
+    multipliers: multipliers of the channels, one per resolution. Each resolution is half the one
+      before.
+    num_res_blocks: residual blocks per resolution (one more on the way up).
+    attention_resolutions: heights of the feature maps that get self-attention after each block. The
+      middle always has it.
+    head_dim: channels per head. None means a single head.
+    out_channels: channels of the output. None means the input's. Learned variances need twice as
+      many.
+    num_classes: number of labels, which are embedded and added to the time. None means no
+      conditioning.
+    null_class: add one more label, `null_label`, which stands for no condition.
+    remat: see `rematerialise`.
     """
 
     channels: int = 128
@@ -91,7 +98,10 @@ class UNet(nn.Module):
 
     @property
     def null_label(self) -> int:
-        """The label that stands for no condition. Raises GenaxError if the network has none."""
+        """Label that stands for no condition.
+
+        Raises GenaxError if the network has none.
+        """
         if self.num_classes is None or not self.null_class:
             raise GenaxError(
                 f"UNet(num_classes={self.num_classes}, null_class={self.null_class}) has no label "
@@ -111,10 +121,11 @@ class UNet(nn.Module):
         """Return the output of the `Prediction` that the network is trained on.
 
         x: noisy images.
-        timesteps: [b], of a discrete or a continuous process.
-        label: [b], given if num_classes is set. One that has no row gives NaN.
-        Raises GenaxError if the size cannot be halved often enough, for a label too many or
-        missing, and for an array of labels, outside of jit, in which one has no row.
+        timesteps: [b], times of a discrete or a continuous process.
+        train: whether dropout is on.
+        label: [b], given if num_classes is set. A label without a row gives NaN.
+        Raises GenaxError if the size cannot be halved often enough, if a label is missing or
+        superfluous, and, outside of jit, if a label has no row.
         """
         self._check(x, label)
         condition = TimestepEmbedding(
@@ -123,11 +134,11 @@ class UNet(nn.Module):
         if label is not None and self.num_classes is not None:
             rows = self.num_classes + self.null_class
             embed = nn.Embed(rows, 4 * self.channels, dtype=self.dtype, name="labels")
-            # A negative number would be taken for one that counts from the end.
+            # A negative number would count from the end.
             condition = condition + embed(jnp.where(label < 0, rows, label))
 
         def block(y, features, place, number):
-            """A residual block, and attention where this resolution has it."""
+            """Apply a residual block, and attention if this resolution has it."""
             name = f"{place}_residual_{number}"
             y = self._residual(features, name)(y, condition, train)
             if y.shape[1] in self.attention_resolutions:

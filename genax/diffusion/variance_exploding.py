@@ -1,4 +1,4 @@
-"""The process of EDM, whose time is the noise's standard deviation."""
+"""The process of EDM, whose time is the standard deviation of the noise."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from jaxtyping import Array, Float, Key
 
 @dataclass(frozen=True)
 class VarianceExploding:
-    """Noisy = clean + time * noise (Karras et al. 2022, table 1).
+    """Process noisy = clean + time * noise (Karras et al. 2022, table 1).
 
-    log_mean, log_deviation: ln(time) in training is normal with these.
+    log_mean, log_deviation: mean and standard deviation of ln(time) in training, which is normal.
     """
 
     log_mean: float = -1.2
     log_deviation: float = 1.2
 
     def sample_time(self, key: Key[Array, ""]) -> Float[Array, ""]:
-        """Return a time, log-normal."""
+        """Return a log-normal time."""
         return jnp.exp(self.log_mean + self.log_deviation * jax.random.normal(key))
 
     def signal(self, times: Float[Array, " b"]) -> Float[Array, " b"]:
@@ -32,5 +32,5 @@ class VarianceExploding:
         return times
 
     def prior(self, times: Float[Array, " b"]) -> Float[Array, " b"]:
-        """Return the times: at those to begin from, the data is nothing beside the noise."""
+        """Return the times. At a time to begin from, the data is negligible beside the noise."""
         return times

@@ -1,4 +1,4 @@
-"""Weightings: how much the loss at each time counts."""
+"""Weightings: the weight of the loss at each time."""
 
 from __future__ import annotations
 
@@ -25,10 +25,14 @@ def uniform(
 
 
 def min_snr(most: float = 5.0) -> Weighting:
-    """Min-SNR (Hang et al. 2023, section 3.4): min(SNR, most) on the clean image's squared error.
+    """Min-SNR weighting (Hang et al. 2023, section 3.4): min(SNR, most) on the clean image's error.
 
-    For another prediction the factor is that of the same loss: min(SNR, most) / SNR for noise.
-    Noise cannot be predicted where there is no signal (SNR 0): the factor is NaN there.
+    The error is squared. For another prediction the factor is the one that gives the same loss,
+    such as min(SNR, most) / SNR for noise. Noise cannot be predicted without signal (SNR 0), so the
+    factor is NaN there.
+
+    most: bound of the weight, above 0.
+    Raises GenaxError for a bound that is not above 0.
     """
     if not most > 0:
         raise GenaxError(f"min_snr: most={most} has to be above 0.")
@@ -41,7 +45,7 @@ def min_snr(most: float = 5.0) -> Weighting:
 
 
 def _clean_error(prediction: Prediction, signal: Array, sigma: Array) -> Array:
-    """Squared error of the clean image for an error of 1 of the output, on which it is linear."""
+    """Return the clean image's squared error for an output error of 1, on which it is linear."""
     zero, one = jnp.zeros_like(sigma), jnp.ones_like(sigma)
     difference = prediction.clean(one, zero, signal, sigma)
     return jnp.square(difference - prediction.clean(zero, zero, signal, sigma))

@@ -1,1 +1,1 @@
-"""Scores of what models make, and pictures of it."""
+"""Scores and pictures of samples."""

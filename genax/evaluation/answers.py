@@ -26,11 +26,15 @@ def answer_scores(
 ) -> Evaluator:
     """Mean over questions of "exact" match and word "f1": Rajpurkar et al. 2016, section 6.1.
 
-    logits: (nets, batch) -> [b, t, 2]. data: which the evaluation reads. Of all windows of a
-    context, the span of the highest score answers; most: tokens in an answer. If questions of the
+    The answer is the span of the highest score of all windows of a context. If questions of the
     data have no answer, "" answers those whose [CLS] is better by more than threshold (see
-    `best_answers`), and the means over both kinds of questions are scores too: Rajpurkar et al.
-    2018 and its published script.
+    `best_answers`). The means over each of the two kinds of questions are then scores too
+    (Rajpurkar et al. 2018 and its published script).
+
+    logits: (nets, batch) -> [b, t, 2].
+    data: the data of the evaluation.
+    most: maximum number of tokens in an answer.
+    threshold: see `best_answers`.
     """
 
     def summarize(found: Mapping[str, np.ndarray], workdir: Any) -> Mapping[str, float]:
@@ -51,7 +55,7 @@ def answer_scores(
 
 
 def _means(pairs: Sequence[tuple[str, Sequence[str]]]) -> dict[str, float]:
-    """Scores of answers and the right ones; none of no pairs."""
+    """Return the mean scores of pairs (answer, right answers), and no score of no pairs."""
     scores = {"exact": exact_match, "f1": word_f1} if pairs else {}
     return {
         name: float(np.mean([score(*pair) for pair in pairs])) for name, score in scores.items()
@@ -61,9 +65,13 @@ def _means(pairs: Sequence[tuple[str, Sequence[str]]]) -> dict[str, float]:
 def span_rows(
     nets: Any, batch: Batch, logits: Callable[[Any, Batch], Array], most: int = 30
 ) -> Mapping[str, Any]:
-    """The best span of each window of `AnswerSpans`, its score and that of no answer, [CLS]."""
+    """Return each window's best span, its score, and the score of no answer, [CLS].
+
+    batch: a batch of `AnswerSpans`.
+    logits, most: see `answer_scores`.
+    """
     inside = batch["real"] & (batch["segments"] == 1)
-    # The [SEP] that ends the context is of segment 1 too.
+    # The [SEP] that ends the context also has segment 1.
     inside &= jnp.roll(inside, -1, axis=1)
     scores = logits(nets, batch)
     start, end, score = best_spans(scores, inside, most)
@@ -74,11 +82,12 @@ def span_rows(
 def best_answers(
     found: Mapping[str, np.ndarray], data: AnswerSpans, threshold: float | None = None
 ) -> Mapping[int, str]:
-    """The text of the best window's span, by example.
+    """Return the text of the best window's span, by example.
 
-    found: rows that `span_rows` gives.
+    found: rows that `span_rows` returns.
     threshold: "" answers an example if the score of [CLS], the lowest of all its windows, exceeds
-    that of the span by more (Devlin et al. 2018, section 4.3, and published code); None: never.
+      that of the span by more (Devlin et al. 2018, section 4.3, and published code). None means
+      that "" never answers.
     """
     best: dict[int, tuple[float, str]] = {}
     nones: dict[int, float] = {}
@@ -97,9 +106,11 @@ def best_answers(
 def best_spans(
     logits: Float[Array, "b t 2"], inside: Bool[Array, "b t"], most: int
 ) -> tuple[Int[Array, " b"], Int[Array, " b"], Float[Array, " b"]]:
-    """Start, end (inclusive) and score of the best span: Devlin et al. 2018, section 4.2.
+    """Return start, end (inclusive) and score of the best span: Devlin et al. 2018, section 4.2.
 
-    The score is the start's logit plus the end's; spans lie inside and have at most `most` tokens.
+    The score is the start's logit plus the end's. Spans lie inside and have at most `most` tokens.
+
+    inside: [b, t], which tokens a span may have.
     """
     length = logits.shape[1]
     logits = jnp.where(inside[..., None], logits, -1e9)
@@ -112,18 +123,24 @@ def best_spans(
 
 
 def _words(text: str) -> list[str]:
-    """Lower case, without punctuation and articles."""
+    """Return the words in lower case, without punctuation and articles."""
     text = "".join(character for character in text.lower() if character not in string.punctuation)
     return re.sub(r"\b(a|an|the)\b", " ", text).split()
 
 
 def exact_match(answer: str, truths: Sequence[str]) -> float:
-    """1 if the answer has the words of one of the truths, in order; of none, if it has no words."""
+    """Return 1 if the answer has the words of one of the truths, in order, otherwise 0.
+
+    If there is no truth, the result is 1 for an answer without words.
+    """
     return float(any(_words(answer) == _words(truth) for truth in truths or [""]))
 
 
 def word_f1(answer: str, truths: Sequence[str]) -> float:
-    """The best F1 of the answer's words with those of one of the truths; "" if there is none."""
+    """Return the best F1 of the answer's words with those of one of the truths.
+
+    If there is no truth, "" takes its place.
+    """
 
     def f1(truth: str) -> float:
         found, wanted = _words(answer), _words(truth)

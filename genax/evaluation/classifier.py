@@ -1,4 +1,4 @@
-"""Which classes a generator makes, by a classifier fitted to the real data."""
+"""Class coverage of a generator, by a classifier fitted to the real data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HUNDRED = 100
 
 
 def labelled_images(data: Data, num: int) -> tuple[Images, Labels]:
-    """The first `num` images and labels of a data set, or all if it has fewer.
+    """Return the first `num` images and labels of a data set, or all if it has fewer.
 
     Raises GenaxError if the data has no "image" or no "label".
     """
@@ -40,16 +40,19 @@ def labelled_images(data: Data, num: int) -> tuple[Images, Labels]:
 
 
 def check_labelled(data: Data) -> None:
-    """Raise GenaxError if a data set has no "image" or no "label"; reads no data."""
+    """Raise GenaxError if a data set has no "image" or no "label". This reads no data."""
     if not {"image", "label"} <= set(data.element):
         raise GenaxError(
-            f"a classifier needs data with 'image' and 'label', and {data} has "
+            f"a classifier needs data with 'image' and 'label', but {data} has "
             f"{sorted(data.element)}; choose a labelled set."
         )
 
 
 def fit_classifier(images: Images, labels: Labels) -> Classifier:
-    """A support vector machine on pixels: seconds for thousands of images, the same each time."""
+    """Fit a support vector machine to pixels.
+
+    The fit takes seconds for thousands of images and is the same each time.
+    """
     from sklearn.svm import SVC
 
     gamma = 1 / (images[0].size * images.var(dtype=np.float64) or 1)
@@ -57,7 +60,7 @@ def fit_classifier(images: Images, labels: Labels) -> Classifier:
     ends = np.cumsum(model.n_support_)
     vectors = [slice(end - count, end) for end, count in zip(ends, model.n_support_, strict=True)]
     pairs = np.array(list(itertools.combinations(range(len(vectors)), 2)))
-    # A row a support vector, of which each pair of classes has those of the two.
+    # Each support vector is one row. A pair of classes uses the rows of its two classes.
     slopes = np.zeros((ends[-1], len(pairs)))
     for number, (one, other) in enumerate(pairs):
         slopes[vectors[one], number] = model.dual_coef_[other - 1, vectors[one]]
@@ -68,7 +71,7 @@ def fit_classifier(images: Images, labels: Labels) -> Classifier:
         "slopes": slopes,
         "offsets": model.intercept_,
     }
-    # Of two classes, a positive decision is for the second one.
+    # With two classes, a positive decision is for the second one.
     return {name: np.asarray(array, np.float32) for name, array in arrays.items()} | {
         "pairs": pairs[:, ::-1] if len(vectors) == 2 else pairs,
         "classes": model.classes_,
@@ -76,7 +79,7 @@ def fit_classifier(images: Images, labels: Labels) -> Classifier:
 
 
 def classify(classifier: Classifier, images: Images | Float[Array, "n h w c"]) -> Int[Array, " n"]:
-    """The class of each image that wins most of its pairs, the first of several."""
+    """Return the class of each image that wins most of its pairs, the first of equals."""
     x, vectors = images.reshape(len(images), -1), classifier["vectors"]
     products = jnp.matmul(x, vectors.T, precision="highest")
     distances = (x**2).sum(-1)[:, None] + (vectors**2).sum(-1) - 2 * products
@@ -89,11 +92,14 @@ def classify(classifier: Classifier, images: Images | Float[Array, "n h w c"]) -
 
 
 def class_scores(predicted: Labels, num_classes: int) -> dict[str, float]:
-    """How evenly samples fall into classes; labels [n].
+    """Return how evenly samples fall into classes.
 
-    "classes_of_100": different classes among the first hundred samples. "least_of_100": the same,
-    the least over all full hundreds. "rarest_class": share of the rarest class among all samples,
-    where 1 / num_classes is even.
+    classes_of_100: number of different classes among the first hundred samples.
+    least_of_100: the least such number over all full hundreds.
+    rarest_class: share of the rarest class among all samples. 1 / num_classes is even.
+
+    predicted: [n], classes of the samples.
+    num_classes: number of classes.
     """
     hundreds = [
         predicted[start : start + HUNDRED]
@@ -115,15 +121,17 @@ def class_coverage(
     samples: int = 1000,
     fitted_on: int = 10_000,
 ) -> Evaluator:
-    """An evaluator of the classes among a model's samples.
+    """Evaluator of the classes among a model's samples.
+
+    Its scores are those of `class_scores`, and "classifier_accuracy" on the first 2,000 test
+    images, which says how far the others can be trusted.
 
     draw: a sampler's function, (nets, batch) -> [b, h, w, c] in [-1, 1].
     train, test: labelled images of that shape and range.
-    samples: how many to draw, however many test images there are.
-    fitted_on: how many training images the classifier sees, once a process.
-    Scores: those of `class_scores`, and "classifier_accuracy" on the first 2,000 test images, which
-    says what the others are worth. Raises GenaxError, before data is read, if train or test has no
-    labels, other images, or a single class.
+    samples: number of samples to draw, for any number of test images.
+    fitted_on: number of training images that the classifier is fitted to, once per process.
+    Raises GenaxError, before data is read, if train or test has no labels, other images, or a
+    single class.
     """
     for data in (train, test):
         check_labelled(data)
@@ -164,6 +172,6 @@ def _classes(data: Data, num: int) -> tuple[Images, Labels]:
     images, labels = labelled_images(data, num)
     if labels.min() < 0:
         raise GenaxError(
-            f"label {labels.min()} of {data} is no class; choose a split whose labels are known."
+            f"label {labels.min()} of {data} is no class; choose a split with known labels."
         )
     return images, labels

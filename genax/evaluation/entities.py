@@ -17,14 +17,19 @@ from genax.data.text.tagged_text import UNLABELLED
 def entity_scores(logits: Callable[[Any, Batch], Array], names: Sequence[str]) -> Evaluator:
     """Precision, recall and F1 of whole entities: Tjong Kim Sang & De Meulder 2003, by seqeval.
 
-    logits: (nets, batch) -> [b, t, labels]. names: of the labels ("O", "B-PER", ...). Data: as
-    `TaggedText` gives it; the rows of a long sentence are joined.
+    The data is `TaggedText`. The rows of a long sentence are joined.
+
+    logits: (nets, batch) -> [b, t, labels].
+    names: names of the labels ("O", "B-PER", ...).
     """
     return Evaluator(partial(tag_rows, logits=logits), partial(_summarize, names=tuple(names)))
 
 
 def tag_rows(nets: Any, batch: Batch, logits: Callable[[Any, Batch], Array]) -> Mapping[str, Any]:
-    """The likeliest label of each token beside the true one, of rows of `TaggedText`."""
+    """Return the likeliest label of each token beside the true one.
+
+    batch: a batch of `TaggedText`.
+    """
     return {
         "found": logits(nets, batch).argmax(-1),
         "labels": batch["labels"],
@@ -35,7 +40,12 @@ def tag_rows(nets: Any, batch: Batch, logits: Callable[[Any, Batch], Array]) -> 
 def tags_of_sentences(
     rows: Mapping[str, np.ndarray], what: str, names: Sequence[str]
 ) -> Mapping[int, list[str]]:
-    """Names of the words' labels by sentence, its rows joined. what: "found" or "labels"."""
+    """Return the names of the words' labels by sentence, its rows joined.
+
+    rows: rows that `tag_rows` returns.
+    what: "found" or "labels".
+    names: names of the labels.
+    """
     tags: dict[int, list[str]] = {int(number): [] for number in np.unique(rows["sentence"])}
     for row, labels, number in zip(rows[what], rows["labels"], rows["sentence"], strict=True):
         tags[int(number)] += [names[tag] for tag in row[labels != UNLABELLED]]

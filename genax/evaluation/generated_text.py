@@ -1,4 +1,4 @@
-"""Scores of generated texts beside the right ones: BLEU and ROUGE."""
+"""BLEU and ROUGE of generated texts."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ def bleu_scores(
 ) -> Evaluator:
     """BLEU of the corpus (Papineni et al. 2002), 0 to 100, by sacrebleu with its defaults.
 
-    write: (nets, batch) -> tokens [b, t], the targets found for batch["source"]. data: which the
-    evaluation reads. Scores: "bleu", and "copy_bleu", that of the sources left as they are.
+    The scores are "bleu", and "copy_bleu", that of the unchanged sources.
+
+    write: (nets, batch) -> tokens [b, t], the targets found for batch["source"].
+    data: the data of the evaluation.
+    examples: number of examples to read. None means all.
     """
 
     def score(found: list[str], truths: list[str], sources: list[str]) -> Mapping[str, float]:
@@ -41,8 +44,10 @@ def rouge_scores(
 ) -> Evaluator:
     """F of ROUGE-1, -2 and -L (Lin 2004), 0 to 100, by rouge-score with stemming.
 
-    write, data, examples: see `bleu_scores`. Scores: "rouge1", "rouge2", "rougeL", and with "lead_"
-    before them those of the source's first words, as many as the right text has.
+    The scores are "rouge1", "rouge2" and "rougeL". With the prefix "lead_" they are those of the
+    source's first words, as many as the right text has.
+
+    write, data, examples: see `bleu_scores`.
     """
 
     def score(found: list[str], truths: list[str], sources: list[str]) -> Mapping[str, float]:

@@ -17,14 +17,14 @@ GAP = 2
 
 
 def check_pictures(data: Any) -> None:
-    """Raise GenaxError if `image_grid` does not draw images like those of a data set.
+    """Raise GenaxError if `image_grid` cannot draw images like those of a data set.
 
-    An experiment whose samples are like its data calls it when it is built.
+    An experiment whose samples are like its data calls this when it is built.
     """
     shape = data.element["image"].shape
     if len(shape) != 3 or shape[-1] not in CHANNELS:
         raise GenaxError(
-            f"images of {getattr(data, 'name', data)} have the shape {shape}, and samples are "
+            f"images of {getattr(data, 'name', data)} have the shape {shape}, but samples are "
             "drawn with 1 channel (grey) or 3 (RGB); choose another data set."
         )
 
@@ -32,10 +32,12 @@ def check_pictures(data: Any) -> None:
 def image_grid(
     samples: Float[np.ndarray, "n h w c"], batch: Any = None, workdir: Any = None
 ) -> Image.Image:
-    """Images side by side, nearly square, in rows from left to right.
+    """Draw images side by side, nearly square, in rows from left to right.
 
-    samples: in [-1, 1], with 1 (grey) or 3 (RGB) channels; values outside are clipped. Images
-    below 64 pixels are enlarged by a whole number. Raises GenaxError on another shape.
+    Images below 64 pixels are enlarged by a whole number.
+
+    samples: [n, h, w, c] in [-1, 1], with 1 (grey) or 3 (RGB) channels. Values outside are clipped.
+    Raises GenaxError for another shape.
     """
     samples = np.asarray(samples, np.float32)
     if samples.ndim != 4 or samples.shape[-1] not in CHANNELS or not len(samples):

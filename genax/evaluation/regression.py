@@ -1,4 +1,4 @@
-"""How well predicted numbers follow the true ones."""
+"""Agreement of predicted numbers with the true ones."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from genax.core.task import Batch
 
 
 def regression_scores(values: Callable[[Any, Batch], Array]) -> Evaluator:
-    """ "pearson", "spearman" and "mean_squared_error", as GLUE scores STS-B: Wang et al. 2018.
+    """Scores "pearson", "spearman" and "mean_squared_error" of GLUE's STS-B: Wang et al. 2018.
 
-    values: (nets, batch) -> [b]; the truth is batch["label"].
+    values: (nets, batch) -> [b]. The truth is batch["label"].
     """
     return Evaluator(partial(value_rows, values=values), _summarize)
 
 
 def value_rows(nets: Any, batch: Batch, values: Callable[[Any, Batch], Array]) -> Mapping[str, Any]:
-    """The predicted number of each text beside the true one."""
+    """Return the predicted number of each text beside the true one."""
     return {"found": values(nets, batch), "label": batch["label"]}
 
 
@@ -36,7 +36,10 @@ def _summarize(rows: Mapping[str, np.ndarray], workdir: Any) -> Mapping[str, flo
 
 
 def correlations(found: np.ndarray, label: np.ndarray) -> dict[str, float]:
-    """Correlations of numbers and of their ranks; NaN, which is no score, if a side is constant."""
+    """Return the correlations of numbers and of their ranks.
+
+    They are NaN, which is no score, if a side is constant.
+    """
     from scipy import stats
 
     if not (np.ptp(found) > 0 and np.ptp(label) > 0):

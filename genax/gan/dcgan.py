@@ -1,8 +1,8 @@
 """The networks of DCGAN (Radford et al. 2015), in the form of PyTorch's examples.
 
-Transposed and strided 4x4 convolutions without bias, BatchNorm everywhere but at the image, ReLU
-in the generator, leaky ReLU in the discriminator. The paper's figure 1 draws the same layers; its
-original code uses 5x5 kernels.
+They have transposed and strided 4x4 convolutions without bias, BatchNorm everywhere but at the
+image, ReLU in the generator and leaky ReLU in the discriminator. The paper's figure 1 draws the
+same layers. Its original code uses 5x5 kernels.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ WIDTHS = {
 
 
 def scaled_normal(mean: float) -> Initializer:
-    """Normal around `mean` with the deviation of all DCGAN's weights."""
+    """Normal distribution around `mean` with the standard deviation of all DCGAN's weights."""
     noise = nn.initializers.normal(WEIGHT_STD)
 
     def initial(key, shape, dtype=None, out_sharding=None):
@@ -39,8 +39,11 @@ def scaled_normal(mean: float) -> Initializer:
 
 
 def resolutions(image_size: int) -> list[int]:
-    """From the smallest map to the image, doubling: 64 is [4, 8, 16, 32, 64], 28 is [7, 14, 28].
+    """Return the doubling sizes from the smallest feature map to the image.
 
+    For example, 64 gives [4, 8, 16, 32, 64] and 28 gives [7, 14, 28].
+
+    image_size: height (and width) of the image, in pixels.
     Raises GenaxError for a size that no doubling of 4 to 7 reaches.
     """
     sizes = [image_size]
@@ -48,16 +51,19 @@ def resolutions(image_size: int) -> list[int]:
         sizes.insert(0, sizes[0] // 2)
     if not 4 <= sizes[0] <= 7 or len(sizes) < 2:
         raise GenaxError(
-            f"DCGAN can't make images of {image_size}x{image_size}: choose a size that is 4, 5, 6 "
+            f"DCGAN cannot make images of {image_size}x{image_size}: choose a size that is 4, 5, 6 "
             "or 7 times a power of two, such as 28, 32 or 64."
         )
     return sizes
 
 
 class DCGANGenerator(nn.Module):
-    """Latents to images: a projection, then a doubling of the resolution a layer.
+    """Generator of images from latents: a projection, then layers that each double the resolution.
 
-    width: channels before the image; they double at each halving of the resolution.
+    image_size: height (and width) of the images, in pixels.
+    channels: channels of the images.
+    width: channels of the layer before the image. They double at each halving of the resolution.
+    latent_size: size of a latent.
     """
 
     image_size: int = 64
@@ -68,7 +74,7 @@ class DCGANGenerator(nn.Module):
 
     @nn.compact
     def __call__(self, z: Float[Array, "b z"], train: bool = False) -> Float[Array, "b h w c"]:
-        """Images in [-1, 1], float32."""
+        """Return images in [-1, 1], float32."""
         sizes = resolutions(self.image_size)
         widths = [self.width * 2**level for level in reversed(range(len(sizes) - 1))]
         normalise = partial(BatchNorm, scale_init=scaled_normal(1.0))
@@ -87,9 +93,9 @@ class DCGANGenerator(nn.Module):
 
 
 class DCGANDiscriminator(nn.Module):
-    """Images to logits of being real: a halving of the resolution a layer, then a weighted sum.
+    """Discriminator that scores images: layers that each halve the resolution, then a weighted sum.
 
-    width: channels of the first layer; they double at each halving of the resolution.
+    width: channels of the first layer. They double at each halving of the resolution.
     """
 
     width: int = 64
@@ -97,7 +103,7 @@ class DCGANDiscriminator(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool = False) -> Float[Array, " b"]:
-        """Logits, float32; the sigmoid is in the loss."""
+        """Return the logits of being real, float32. The loss applies the sigmoid."""
         sizes = resolutions(x.shape[1])
         x = x.astype(self.dtype)
         for level in range(len(sizes) - 1):

@@ -1,4 +1,4 @@
-"""The two players."""
+"""Networks of a GAN."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import flax.linen as nn
 
 
 class Networks(nn.Module):
-    """A generator and the discriminator it is trained against."""
+    """Networks of a GAN.
+
+    generator: latents [b, z] -> images.
+    discriminator: images -> logits of being real [b]; the generator's opponent.
+    """
 
     generator: nn.Module
     discriminator: nn.Module

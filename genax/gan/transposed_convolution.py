@@ -1,4 +1,4 @@
-"""Transposed convolution: doubling the resolution of an image with a 4x4 kernel."""
+"""Transposed convolution with a 4x4 kernel, which doubles the resolution of an image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from genax.nn.derivatives import set_reverse_rule
 
 
 def _strided(y: Array, kernel: Array) -> Array:
-    """The convolution (4x4, stride 2, padding 1) whose transpose is `transposed_convolution`."""
+    """Apply the convolution (4x4, stride 2, padding 1) that `transposed_convolution` transposes."""
     return convolve(y, jnp.swapaxes(kernel, 2, 3), (2, 2), ((1, 1), (1, 1)))
 
 
@@ -24,14 +24,14 @@ def _strided(y: Array, kernel: Array) -> Array:
 def transposed_convolution(
     x: Float[Array, "b h w c"], kernel: Float[Array, "4 4 c f"]
 ) -> Float[Array, "b 2*h 2*w f"]:
-    """The transpose of a 4x4 convolution of stride 2 and padding 1, as torch's ConvTranspose2d.
+    """Transpose of a 4x4 convolution of stride 2 and padding 1, as torch's ConvTranspose2d.
 
-    y[2i + k - 1] += x[i] kernel[k], in rows and in columns alike. The kernel is PyTorch's with
-    its axes moved from [c, f, 4, 4].
+    y[2i + k - 1] += x[i] kernel[k], in rows and in columns alike. The kernel is PyTorch's with its
+    axes moved from [c, f, 4, 4].
 
-    The gradient is written out as that of the strided convolution, read backwards. What JAX
-    derives is the same number, but its weight gradient is a convolution dilated on both sides,
-    which XLA runs ten times slower on CPU (7x7x128 to 14x14x64, batch 64).
+    The gradient is written by hand as that of the strided convolution, read backwards. JAX derives
+    the same numbers, but its weight gradient is a convolution dilated on both sides, which XLA runs
+    ten times slower on CPU (7x7x128 to 14x14x64, batch 64).
     """
     return lax.conv_general_dilated(
         x,
@@ -57,7 +57,7 @@ set_reverse_rule(transposed_convolution, _forward, _backward)
 
 
 class TransposedConv(nn.Module):
-    """Double the resolution by a transposed 4x4 convolution, without bias."""
+    """Transposed 4x4 convolution without bias that doubles the resolution."""
 
     features: int
     kernel_init: Initializer = normal(0.02)
@@ -67,6 +67,6 @@ class TransposedConv(nn.Module):
     def __call__(
         self, x: Float[Array, "b h w c"], train: bool = False
     ) -> Float[Array, "b 2*h 2*w f"]:
-        """Computes in `dtype` over float32 parameters."""
+        """Return the convolution of x, computed in `dtype` with float32 parameters."""
         kernel = self.param("kernel", self.kernel_init, (4, 4, x.shape[-1], self.features))
         return transposed_convolution(x.astype(self.dtype), kernel.astype(self.dtype))

@@ -38,20 +38,27 @@ def attend(
     window: int | None = None,
     scale: float | None = None,
 ) -> Float[Array, "b t n h"]:
-    """softmax(query key^T / sqrt(h)) value for each head: Vaswani et al. 2017, eq. 1.
+    """Return softmax(query key^T / sqrt(h)) value for each head: Vaswani et al. 2017, eq. 1.
 
-    mask: which keys a query may attend to; [b, 1, s] for padding. causal: none after its own
-      position, with t = s. k divides n: a key head serves n / k query heads (Ainslie et al. 2023).
-    dropout: rate on the probabilities, drawn from rng. bias: is added to the scores.
-    window: with causal, a query attends to so many positions, its own the last (Beltagy et al.
-      2020, section 3.1). scale: takes the place of 1 / sqrt(h).
+    query: [b, t, n, h].
+    key, value: [b, s, k, h]. k divides n: each key head serves n / k query heads (Ainslie et al.
+      2023).
+    mask: which keys each query may attend to. [b, 1, s] masks padding.
+    causal: hide the keys after a query's own position. This needs t = s.
+    dropout: rate of dropout on the probabilities, drawn from rng.
     attention: "cudnn" (fused, NVIDIA), "splash" (fused, TPU: see `splash_attention`), "ring"
-      (tokens split over devices: see `ring_attention`), "blocks" (`causal_attention`), "xla", or
-      "auto": where the mesh splits tokens "ring", else the fused one on a GPU or TPU and "blocks"
-      on a CPU, each where it covers the case, and otherwise "xla".
+      (tokens split over devices: see `ring_attention`), "blocks" (`causal_attention`), "xla" or
+      "auto". "auto" is "ring" if the mesh splits tokens, otherwise the fused implementation on a
+      GPU or TPU and "blocks" on a CPU. If that implementation does not cover the case, "auto" is
+      "xla".
+    bias: [b or 1, n, t or 1, s], added to the scores.
+    window: number of positions that a causal query attends to, its own the last (Beltagy et al.
+      2020, section 3.1).
+    scale: factor of the scores in place of 1 / sqrt(h).
 
-    The softmax is float32 whatever the type of the arguments. Raises GenaxError for an unknown
-    implementation, or for "blocks", "splash" and "ring" where they do not cover the case.
+    The softmax is float32 for every dtype of the arguments.
+    Raises GenaxError for an unknown implementation, and if "blocks", "splash" or "ring" does not
+    cover the case.
     """
     if attention not in IMPLEMENTATIONS:
         raise GenaxError(
@@ -70,15 +77,15 @@ def attend(
     if attention == "blocks":
         if not plain:
             raise GenaxError(
-                'attention "blocks" is causal self-attention with as many key heads as query heads '
-                'and without mask, bias, window and dropout; choose "auto" or "xla".'
+                'attention "blocks" covers causal self-attention with as many key heads as query '
+                'heads, without mask, bias, window and dropout; choose "auto" or "xla".'
             )
         return causal_attention(query, key, value)
     if attention in ("splash", "ring"):
         if not padded:
             raise GenaxError(
-                f'attention "{attention}" takes masks of padding only, neither packed '
-                'sequences nor bias nor dropout; choose "auto" or "xla".'
+                f'attention "{attention}" masks padding only: it covers no packed sequences, '
+                'bias or dropout; choose "auto" or "xla".'
             )
         function = splash_attention if attention == "splash" else ring_attention
         return function(query, key, value, mask, causal, window, scale)
@@ -124,7 +131,7 @@ def _cudnn_covers(query: jax.Array, key: jax.Array, dropout: float) -> bool:
 
 
 def _scores(query, key, scale):
-    """[b, k, n / k, t, s], float32."""
+    """Return the float32 scores [b, k, n / k, t, s]."""
     b, t, n, h = query.shape
     k = key.shape[2]
     query = (query * (1 / math.sqrt(h) if scale is None else scale)).reshape(b, t, k, n // k, h)
@@ -144,7 +151,7 @@ def _weigh(scores, value, dropout, rng):
     probabilities = jax.nn.softmax(scores, axis=-1)
     if dropout:
         keep = jax.random.bernoulli(rng, 1 - dropout, probabilities.shape)
-        # At a rate of 1 all are dropped, and their gradient is 0, not 0 / 0.
+        # At a rate of 1 all probabilities are dropped. Their gradient is then 0 instead of 0 / 0.
         share = max(1 - dropout, float(jnp.finfo(jnp.float32).tiny))
         probabilities = jnp.where(keep, probabilities / share, 0)
     values = jnp.einsum("bkgts,bskh->btkgh", probabilities.astype(value.dtype), value)
@@ -158,7 +165,7 @@ def attend_once(
     bias: Float[Array, "#b n 1 s"] | None = None,
     scale: float | None = None,
 ) -> Float[Array, "b 1 n h"]:
-    """`attend` for one query in each sequence, with keys and values as they lie in the cache."""
+    """Compute `attend` for one query per sequence, with keys and values as the cache has them."""
     b, _, n, h = query.shape
     key, value = cache.key.astype(query.dtype), cache.value.astype(query.dtype)
     heads = len(key) // b
@@ -173,23 +180,23 @@ def attend_once(
 
 
 def latest(mask: Bool[Array, "b t s"], window: int) -> Bool[Array, "b t s"]:
-    """Of the keys that a query may attend to, the last `window`."""
+    """Restrict a mask to the last `window` keys that each query may attend to."""
     after = jnp.cumsum(mask[..., ::-1], axis=-1)[..., ::-1]
     return mask & (after <= window)
 
 
 @jax.custom_jvp
 def unstack(x: Float[Array, "b t c n h"]) -> tuple[Float[Array, "b t n h"], ...]:
-    """The c parts of a projection."""
+    """Split a projection into its c parts."""
     return tuple(x[:, :, part] for part in range(x.shape[2]))
 
 
 def _stack(_, parts):
-    # By hand, since the transpose of a slice is padded with zeros and the parts are then added up.
+    # JAX's transpose of a slice pads with zeros and then adds the parts up.
     if traced_mesh() is not None:
-        # Axes that are merged cannot stay split.
+        # Merged axes cannot stay split over the mesh.
         return (jnp.stack(parts, axis=2),)
-    # XLA copies rows fast on a CPU unless the concatenation is merged into what reads it.
+    # On a CPU XLA copies rows fast unless it merges the concatenation into its reader.
     b, t, n, h = parts[0].shape
     rows = jnp.concatenate([part.reshape(b * t, n * h) for part in parts], axis=1)
     return (lax.optimization_barrier(rows).reshape(b, t, len(parts), n, h),)
@@ -204,10 +211,12 @@ def head_sizes(
     num_kv_heads: int | None = None,
     head_dim: int | None = None,
 ) -> tuple[int, int]:
-    """Return the number of key heads, and the size of every head.
+    """Return the number of key heads and the size of every head.
 
-    width: of what attention reads. num_kv_heads: None is num_heads. head_dim: None is the width
-    divided by num_heads.
+    width: width of the input of attention.
+    num_heads: number of query heads.
+    num_kv_heads: number of key heads. None means num_heads.
+    head_dim: size of a head. None means width / num_heads.
     Raises GenaxError for sizes below 1, and for heads that do not divide the width or each other.
     """
     kv_heads = num_heads if num_kv_heads is None else num_kv_heads
@@ -220,8 +229,8 @@ def head_sizes(
     if (head_dim is None and width % num_heads) or num_heads % kv_heads:
         raise GenaxError(
             f"Attention: width {width}, {num_heads} heads and {kv_heads} key heads do not "
-            "divide; choose num_heads among the divisors of the width (or set head_dim) and "
-            "num_kv_heads among the divisors of num_heads."
+            "divide each other; choose num_heads among the divisors of the width (or set "
+            "head_dim) and num_kv_heads among the divisors of num_heads."
         )
     return kv_heads, width // num_heads if head_dim is None else head_dim
 
@@ -229,10 +238,16 @@ def head_sizes(
 class Attention(nn.Module):
     """Multi-head attention with its projections: Vaswani et al. 2017, section 3.2.2.
 
-    head_dim: None is the width divided by num_heads. num_kv_heads: None is num_heads.
-    cross: keys and values are a memory's. window, scale: see `attend`.
-    Self-attention with as many key as query heads has one projection "qkv" [d, 3, n, h]; otherwise
-    there are "query" [d, n, h] and "key_value" [d, 2, k, h].
+    Self-attention with as many key heads as query heads has one projection "qkv" [d, 3, n, h].
+    Otherwise there are two, "query" [d, n, h] and "key_value" [d, 2, k, h].
+
+    num_heads: number of query heads.
+    head_dim: size of a head. None means the width divided by num_heads.
+    num_kv_heads: number of key heads. None means num_heads.
+    causal: hide the keys after a query's own position.
+    cross: take keys and values from a memory.
+    window, scale, attention: see `attend`.
+    dropout: rate of dropout on the probabilities.
     """
 
     num_heads: int
@@ -261,20 +276,26 @@ class Attention(nn.Module):
         start: Int[Array, ""] | int = 0,
         train: bool = False,
     ) -> tuple[Float[Array, "b t d"], LayerCache | None]:
-        """Attend from x to x itself or, cross, to memory (None: to what the cache holds of it).
+        """Attend from x to x itself or, with cross, to the memory.
 
-        rotation: turns queries and keys (see `genax.nn.rotary`).
-        cache, start: keys and values of x are written to the slots from `start` on, and x attends
-        to all slots that `mask` [b, t, slots] allows; causality is then the mask's business.
-        Returns the new values of x and the cache; a cross-attention's is that of its memory.
-        Raises GenaxError for sizes that `head_sizes` refuses, for a window below 1 or without
-        causality, which it would have no effect on, and for a cross-attention without anything to
+        memory: [b, s, m], read by cross-attention. None means the memory that the cache holds.
+        mask: which keys each query may attend to. With a cache it is [b, t, slots] and also carries
+          the causality.
+        bias: added to the scores, see `attend`.
+        rotation: rotation of queries and keys, see `genax.nn.rotary`.
+        cache: cache to which the keys and values of x are written. x attends to all its slots that
+          `mask` allows.
+        start: slot of the cache at which x begins.
+        train: whether dropout is on.
+        Returns the new values of x and the cache. The cache of cross-attention holds its memory.
+        Raises GenaxError for sizes that `head_sizes` refuses, for a window below 1, for a window
+        without causality (it would have no effect), and for cross-attention without a memory to
         read.
         """
         if self.window is not None and (self.cross or not self.causal or self.window < 1):
             raise GenaxError(
-                f"Attention: window={self.window} must be at least 1, in causal self-attention; "
-                "leave it out."
+                f"Attention: window={self.window} must be at least 1, and needs causal "
+                "self-attention; change it or leave it out."
             )
         if self.cross and memory is None and cache is None:
             raise GenaxError(

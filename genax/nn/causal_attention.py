@@ -1,4 +1,4 @@
-"""Causal self-attention in blocks of queries, skipping the keys that no query of a block sees."""
+"""Causal self-attention in blocks of queries, without the keys that no query of a block sees."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ def causal_attention(
     key: Float[Array, "b t n h"],
     value: Float[Array, "b t n h"],
 ) -> Float[Array, "b t n h"]:
-    """softmax(query key^T / sqrt(h)) value over the keys up to each query's own position.
+    """Return softmax(query key^T / sqrt(h)) value over the keys up to each query's own position.
 
     Queries are taken 128 at a time with the keys up to the last of them, so that about half of the
-    scores are never computed. Every product is laid out as a plain matrix product (no operand
-    transposed), the sum of a row divides the result and not the probabilities, and the backward
-    pass takes the inner product of result and gradient instead of that of probabilities and their
-    gradient (Dao et al. 2022, appendix B.2): on a CPU that halves the time of attention.
-    The softmax is float32.
+    scores are never computed. Three changes halve the time of attention on a CPU: every product is
+    a plain matrix product (no operand is transposed), the sum of a row divides the result instead
+    of the probabilities, and the backward pass takes the inner product of result and gradient
+    instead of that of probabilities and their gradient (Dao et al. 2022, appendix B.2). The softmax
+    is float32.
     """
     return _forward(query, key, value)[0]
 
 
 def _product(left, right):
-    """[b n i j] x [b n j k] -> [b n i k]."""
+    """Matrix products [b, n, i, j] x [b, n, j, k] -> [b, n, i, k]."""
     return lax.dot_general(left, right, (((3,), (2,)), ((0, 1), (0, 1))))
 
 
@@ -76,8 +76,8 @@ def _backward(residuals, gradient):
         dkeys.append(jnp.pad(_product(query[:, :, start:end].swapaxes(2, 3), dscores), after))
         dvalues.append(jnp.pad(_product(part.swapaxes(2, 3), unscaled), after))
     scale = 1 / math.sqrt(query.shape[-1])
-    # The barrier keeps the transposes out of the fusions that read the gradients, which would walk
-    # them against the grain, and twice.
+    # The barrier keeps the transposes out of the fusions that read the gradients. These would read
+    # them twice and in the slow order of memory.
     return lax.optimization_barrier(
         (
             (jnp.concatenate(dquery, axis=2) * scale).transpose(0, 2, 1, 3),

@@ -14,9 +14,9 @@ from genax.nn.initializers import fan_avg_uniform
 
 
 class Conv(nn.Module):
-    """A 2-D convolution.
+    """2-D convolution.
 
-    padding: "SAME", "VALID", or ((top, bottom), (left, right)).
+    padding: "SAME", "VALID" or ((top, bottom), (left, right)), in pixels.
     """
 
     features: int
@@ -29,7 +29,7 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool = False) -> Float[Array, "b H W f"]:
-        """Computes in `dtype` over float32 parameters."""
+        """Return the convolution of x, computed in `dtype` with float32 parameters."""
         shape = (*self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape)
         y = convolve(x.astype(self.dtype), kernel.astype(self.dtype), self.strides, self.padding)
@@ -40,10 +40,10 @@ class Conv(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Halve the resolution by a strided 3x3 convolution.
+    """Strided 3x3 convolution that halves the resolution.
 
     padding: rows (and columns) of zeros before and after. (0, 1) is TensorFlow's "SAME" on an even
-    size, as in DDPM; (1, 1) is the one of most PyTorch code.
+      size, as in DDPM. (1, 1) is the padding of most PyTorch code.
     """
 
     features: int
@@ -53,7 +53,7 @@ class Downsample(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool = False) -> Float[Array, "b H W f"]:
-        """[b, h, w, c] to [b, h/2, w/2, features]."""
+        """Map [b, h, w, c] to [b, h/2, w/2, features]."""
         return Conv(
             self.features,
             strides=(2, 2),
@@ -74,14 +74,14 @@ def nearest_upsample(x: Float[Array, "b h w c"], factor: int = 2) -> Float[Array
 def upsample_conv(
     x: Float[Array, "b h w c"], kernel: Float[Array, "3 3 c f"]
 ) -> Float[Array, "b H W f"]:
-    """A 3x3 convolution of `nearest_upsample(x)` with "SAME" padding, in 4/9 of the arithmetic.
+    """Convolve `nearest_upsample(x)` with a 3x3 kernel, in 4/9 of the arithmetic.
 
-    An output pixel's window covers repeated pixels: its nine weights act on 2x2 pixels of x, in
-    one of four ways by the parity of its row and column. So four 2x2 convolutions of x make the
-    four phases of the output.
+    The padding is "SAME". The window of an output pixel covers repeated pixels. Its nine weights
+    therefore act on 2x2 pixels of x, in one of four ways by the parity of its row and column. So
+    four 2x2 convolutions of x give the four phases of the output.
     """
     b, h, w, _ = x.shape
-    # At even rows the window reaches one row up and stays, at odd ones it stays and reaches down.
+    # At even rows the window reaches one row up. At odd rows it reaches one row down.
     rows = [
         jnp.stack([kernel[0], kernel[1] + kernel[2]]),
         jnp.stack([kernel[0] + kernel[1], kernel[2]]),
@@ -101,7 +101,7 @@ def upsample_conv(
 
 
 class Upsample(nn.Module):
-    """Double the resolution by repeating pixels, then convolve 3x3."""
+    """Nearest upsampling to twice the resolution, then a 3x3 convolution."""
 
     features: int
     kernel_init: Initializer = fan_avg_uniform()
@@ -109,7 +109,7 @@ class Upsample(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool = False) -> Float[Array, "b H W f"]:
-        """[b, h, w, c] to [b, 2h, 2w, features]."""
+        """Map [b, h, w, c] to [b, 2h, 2w, features]."""
         kernel = self.param("kernel", self.kernel_init, (3, 3, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         return upsample_conv(x.astype(self.dtype), kernel) + bias.astype(self.dtype)

@@ -1,4 +1,4 @@
-"""The 2-D convolution, with its gradients written as convolutions in the same layout."""
+"""The 2-D convolution, with gradients that are convolutions in the same layout."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def convolve(
     strides: Pair = (1, 1),
     padding: str | Sequence[Pair] = "SAME",
 ) -> Float[Array, "b H W f"]:
-    """Cross-correlation of images with a kernel.
+    """Cross-correlate images with a kernel.
 
-    padding: "SAME", "VALID" or ((top, bottom), (left, right)).
+    padding: "SAME", "VALID" or ((top, bottom), (left, right)), in pixels.
 
-    The gradients are the numbers that JAX derives. JAX writes them by permuted dimension numbers,
-    which XLA's CPU compiler rearranges in a program's outermost computation only: inside a scan
-    or a cond it falls back to a loop, 70 times slower for the kernel's gradient. Here the arrays
-    are permuted instead, which other compilers fold away.
+    The gradients are the numbers that JAX derives. JAX writes them with permuted dimension numbers.
+    XLA's CPU compiler rearranges these only in a program's outermost computation: inside a scan or
+    a cond it falls back to a loop, 70 times slower for the kernel's gradient. Here the arrays are
+    permuted instead, which other compilers fold away.
     """
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
@@ -66,7 +66,7 @@ def _backward(strides: Pair, padding: Pads, saved, gradient):
         x.shape[1:3], kernel.shape[:2], strides, padding, gradient.shape[1:3], strict=True
     ):
         spread = (out - 1) * stride + 1
-        # What the last window does not reach of the padded input has no gradient.
+        # The last window does not reach these rows of the padded input, so they have no gradient.
         unread = size + before + after - (spread + taps - 1)
         of_x.append((taps - 1 - before, taps - 1 - after + unread))
         of_kernel.append((before, after - unread))

@@ -1,10 +1,10 @@
-"""Derivatives in reverse mode that are written by hand, beside the forward mode that JAX derives.
+"""Reverse-mode derivatives written by hand, beside the forward mode that JAX derives.
 
 A function of `jax.custom_vjp` has no forward mode. `set_reverse_rule` takes the same two functions
-as it, and keeps both modes in any order: a penalty is the gradient of a gradient, the loss of a
-one-step model the gradient of a `jax.jvp`. It stages one linear operation from the tangents of the
-arguments to those of the results. Run forward, that operation is what JAX derives; its transpose
-is the rule written by hand. No reverse-mode program contains the operation.
+and keeps both modes in any order: a penalty is the gradient of a gradient, and the loss of a
+one-step model is the gradient of a `jax.jvp`. It stages one linear operation from the tangents of
+the arguments to those of the results. The forward mode of that operation is what JAX derives. Its
+transpose is the rule written by hand. No reverse-mode program contains the operation.
 """
 
 from __future__ import annotations
@@ -26,11 +26,10 @@ Arrays = Sequence[Any]
 def set_reverse_rule(function: jax.custom_jvp, forward: Callable, backward: Callable) -> None:
     """Give a function a reverse-mode derivative written by hand.
 
-    function: made by `jax.custom_jvp`, its nondiff_argnums the last ones. JAX derives its forward
-      mode.
-    forward: function's arguments -> (results, saved).
+    function: made by `jax.custom_jvp`. Its nondiff_argnums come last. JAX derives its forward mode.
+    forward: the function's arguments -> (results, saved).
     backward: (*nondiff arguments, saved, gradient of the results) -> a gradient for each other
-      argument, or None for one that has none, as in `jax.custom_vjp.defvjp`.
+      argument, or None for an argument without one, as in `jax.custom_vjp.defvjp`.
     """
 
     def derivative(*args):
@@ -50,7 +49,7 @@ def set_reverse_rule(function: jax.custom_jvp, forward: Callable, backward: Call
         saved, saved_tree = jax.tree.flatten(saved)
 
         def whole(parts):
-            """The tangents of all results, given those of floating point."""
+            """Return the tangents of all results, given those of the floating-point results."""
             zeros = [np.zeros(kind.shape, jax.dtypes.float0) for kind in types]
             return jax.tree.unflatten(results_tree, _replaced(zeros, real, parts))
 
@@ -82,12 +81,13 @@ def _replaced(values: Arrays, places: Sequence[int], parts: Arrays) -> list[Any]
 
 @dataclass(frozen=True, eq=False)
 class _Linear:
-    """A linear map from the tangents of arguments to those of results, with its transpose.
+    """Linear map from the tangents of arguments to those of results, with its transpose.
 
     push: (primals, tangents) -> tangents of the results.
-    pull: (saved, gradients of the results) -> gradients of what has tangents.
-    num_primals, num_saved: how many arrays each of these has.
-    types: of the results.
+    pull: (saved, gradients of the results) -> gradients of the arguments that have tangents.
+    num_primals: number of primal arrays.
+    num_saved: number of saved arrays.
+    types: abstract values of the results.
     """
 
     push: Callable[[Arrays, Arrays], list[Any]]
@@ -100,7 +100,7 @@ class _Linear:
         return TANGENT.bind(*primals, *saved, *tangents, linear=self)
 
     def split(self, args: Arrays) -> tuple[list[Any], list[Any], list[Any]]:
-        """The primals, what is saved, and the tangents."""
+        """Split arguments into primals, saved arrays and tangents."""
         args, last = list(args), self.num_primals + self.num_saved
         return args[: self.num_primals], args[self.num_primals : last], args[last:]
 
@@ -128,9 +128,9 @@ def _transpose(gradients, *args, linear: _Linear):
 
 
 def _differentiate(args, slopes, linear: _Linear):
-    """The map's own derivative, for those of higher order."""
+    """Differentiate the map itself, for derivatives of higher order."""
     primals, saved, tangents = linear.split(args)
-    # The transpose alone reads what is saved.
+    # Only the transpose reads the saved arrays.
     of_primals, _, of_tangents = linear.split(slopes)
     parts = []
     if not all(isinstance(slope, ad.Zero) for slope in of_tangents):
@@ -157,7 +157,7 @@ def _batch(args, axes, linear: _Linear):
     primals, saved, tangents = linear.split(args)
     fronts = [None if axis is None else 0 for axis in axes]
     of_primals, of_saved, of_tangents = linear.split(fronts)
-    # The transpose gives one gradient an example, and so takes one tangent an example.
+    # The transpose gives one gradient per example, so it needs one tangent per example.
     tangents = [
         jnp.broadcast_to(x, (size, *x.shape)) if front is None else x
         for x, front in zip(tangents, of_tangents, strict=True)

@@ -12,7 +12,7 @@ from genax.core.task import Stage
 
 
 def ema_warmup(decay: float) -> Decay:
-    """min(decay, (1 + n) / (10 + n)) at the n-th update: short runs forget their own beginning.
+    """Decay min(decay, (1 + n) / (10 + n)) at the n-th update: short runs forget their beginning.
 
     The first update has n = 1, as in the code of score SDEs (Song et al. 2021) and of latent
     diffusion (Rombach et al. 2022).
@@ -21,18 +21,22 @@ def ema_warmup(decay: float) -> Decay:
 
 
 def ema_late(decay: float, start: int) -> Decay:
-    """Copies before the update number `start`, `decay` from it on (BigGAN, Brock et al. 2019)."""
+    """BigGAN's decay: 0 (a copy) before update number `start`, then `decay` (Brock et al. 2019)."""
     return lambda step: jnp.where(step + 1 < start, 0.0, decay)
 
 
 def ema_half_life(
     images: float, batch_size: int, ramp_up: float | None = None, stages: Sequence[Stage] = ()
 ) -> Decay:
-    """0.5^(batch / min(images, ramp_up * seen)) (StyleGAN2-ADA, Karras et al. 2020; EDM, 2022).
+    """Decay 0.5^(batch / min(images, ramp_up * seen)), as in StyleGAN2-ADA and EDM.
 
-    images: after which half of an average is new. batch_size: config.batch_size.
-    ramp_up: share of the images seen before the step that bounds the half-life, such as 0.05.
-    stages: of the task, if some of them have a batch size of their own.
+    Karras et al. 2020 (StyleGAN2-ADA) and 2022 (EDM).
+
+    images: half-life, the number of images after which half of an average is new.
+    batch_size: config.batch_size.
+    ramp_up: share of the images seen before the step that bounds the half-life, such as 0.05. None
+      means no bound.
+    stages: the task's stages, if some of them have a batch size of their own.
     """
     sizes = np.array([stage.batch_size or batch_size for stage in stages] or [batch_size])
     steps = np.array([stage.steps for stage in stages[:-1]], int)

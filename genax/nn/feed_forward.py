@@ -16,7 +16,10 @@ from genax.nn.projection import Projection
 
 
 class FeedForward(nn.Module):
-    """activation(x W1 + b1) W2 + b2: Vaswani et al. 2017, eq. 2. hidden_size: columns of W1."""
+    """Position-wise network activation(x W1 + b1) W2 + b2: Vaswani et al. 2017, eq. 2.
+
+    hidden_size: number of columns of W1.
+    """
 
     hidden_size: int
     activation: Callable[[jax.Array], jax.Array] = gelu_tanh
@@ -27,7 +30,7 @@ class FeedForward(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
-        """The result has the width of x."""
+        """Return the output, of the width of x."""
 
         def project(features, init, name):
             return Projection((features,), 1, self.use_bias, init, self.dtype, name=name)

@@ -15,9 +15,9 @@ from genax.nn.projection import Projection
 
 
 class GatedFeedForward(nn.Module):
-    """(activation(x W) * x V) W2: Shazeer 2020, eq. 5; SwiGLU with the default activation.
+    """Gated network (activation(x W) * x V) W2: Shazeer 2020, eq. 5. SwiGLU by default.
 
-    hidden_size: columns of W ("gate") and V ("expand").
+    hidden_size: number of columns of W ("gate") and V ("expand").
     """
 
     hidden_size: int
@@ -29,7 +29,7 @@ class GatedFeedForward(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
-        """The result has the width of x."""
+        """Return the output, of the width of x."""
 
         def project(features, init, name):
             return Projection((features,), 1, self.use_bias, init, self.dtype, name=name)

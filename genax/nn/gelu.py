@@ -14,15 +14,19 @@ _CUBIC = 0.044715
 
 
 def gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """x P(X <= x) for a standard normal X: Hendrycks & Gimpel 2016, section 2."""
+    """Gaussian error linear unit: x P(X <= x) for a standard normal X.
+
+    Hendrycks & Gimpel 2016, section 2.
+    """
     return jax.nn.gelu(x, approximate=False)
 
 
 @jax.custom_jvp
 def gelu_tanh(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))): Hendrycks & Gimpel 2016, section 2.
+    """Tanh form of `gelu`: 0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))).
 
-    Computed as x sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3)), which is the same function.
+    Hendrycks & Gimpel 2016, section 2. It is computed as the same function x sigmoid(2 sqrt(2 / pi)
+    (x + 0.044715 x^3)).
     """
     return x * _gate(x)
 
@@ -36,7 +40,7 @@ def _forward(x):
 
 
 def _backward(x, gradient):
-    # By hand, so that x alone is kept: recomputing the gate is cheaper than reading it back.
+    # The hand-written rule keeps x alone: recomputing the gate is cheaper than reading it back.
     gate = _gate(x)
     slope = _SLOPE * (1 + 3 * _CUBIC * x * x)
     return (gradient * (gate + x * gate * (1 - gate) * slope),)

@@ -17,10 +17,10 @@ def group_norm(
     num_groups: int,
     epsilon: float = 1e-6,
 ) -> Float[Array, "b *space c"]:
-    """Normalise over space and the channels of a group (Wu & He 2018, eq. 1 and 7).
+    """Normalise over space and over the channels of each group (Wu & He 2018, eq. 1 and 7).
 
-    Statistics and result are float32 whatever the type of x. Raises GenaxError where the channels
-    do not divide into the groups.
+    Statistics and result are float32 for every dtype of x.
+    Raises GenaxError if the groups do not divide the channels.
     """
     batch, channels = x.shape[0], x.shape[-1]
     if channels % num_groups:
@@ -29,18 +29,20 @@ def group_norm(
             "num_groups among the divisors of every layer's channels."
         )
     pixels = x.reshape(batch, -1, channels).astype(jnp.float32)
-    # One pass for both moments of every channel. Taken about one of its pixels they do not cancel
-    # where the mean is large. Nothing depends on which pixel, so no gradient needs to pass there.
+    # One pass gives both moments of every channel. They are taken about one pixel of the channel,
+    # so that they do not cancel if the mean is large. The result does not depend on which pixel, so
+    # no gradient passes through it.
     about = lax.stop_gradient(pixels[:, :1])
     offset = pixels - about
     first = offset.mean(1)
     variance = jnp.square(offset).mean(1) - jnp.square(first)
     means = (first + about[:, 0]).reshape(batch, num_groups, -1)
     mean = means.mean(-1, keepdims=True)
-    # The variance of a group is that within its channels plus that between them.
+    # The variance of a group is the mean variance within its channels plus the variance between
+    # them.
     within = variance.reshape(means.shape)
     variance = (within + jnp.square(means - mean)).mean(-1, keepdims=True)
-    # One multiplication and one addition per pixel; all else is per channel.
+    # Each pixel costs one multiplication and one addition. All else is per channel.
     factor = (lax.rsqrt(variance + epsilon) * scale.reshape(num_groups, -1)).astype(jnp.float32)
     shift = bias.reshape(num_groups, -1) - mean * factor
     factor, shift = (a.reshape(batch, 1, channels) for a in (factor, shift))
@@ -48,7 +50,7 @@ def group_norm(
 
 
 def silu(x: Float[Array, "..."]) -> Float[Array, "..."]:
-    """x * sigmoid(x); by tanh, of which XLA has a vectorised form on every device."""
+    """Compute x * sigmoid(x) with tanh, which XLA vectorises on every device."""
     return x * (0.5 * jnp.tanh(0.5 * x) + 0.5)
 
 
@@ -63,7 +65,7 @@ class GroupNorm(nn.Module):
     def __call__(
         self, x: Float[Array, "b *space c"], train: bool = False
     ) -> Float[Array, "b *space c"]:
-        """Computed in float32; the result has the type of x."""
+        """Return the normalised x in the dtype of x, computed in float32."""
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
         bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
         y = group_norm(x, scale, bias, self.num_groups, self.epsilon)

@@ -1,4 +1,4 @@
-"""Initial distributions of weights that several families share."""
+"""Initial distributions of weights that several chapters share."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from jax.nn.initializers import Initializer, variance_scaling
 
 
 def fan_avg_uniform(scale: float = 1.0) -> Initializer:
-    """A uniform distribution of variance `scale` / mean(fan in, fan out), as in DDPM's code.
+    """Uniform distribution of variance `scale` / mean(fan in, fan out), as in DDPM's code.
 
-    scale: 0 stands for 1e-10, as in that code, so that no two weights of a layer are equal.
+    scale: factor of the variance. 0 means 1e-10, as in that code, so that no two weights of a layer
+      are equal.
     """
     return variance_scaling(scale or 1e-10, "fan_avg", "uniform")

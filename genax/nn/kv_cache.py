@@ -15,10 +15,10 @@ from jaxtyping import Array, Bool, Float, Int
 
 @struct.dataclass
 class LayerCache:
-    """One attention layer's keys and values: [batch * kv_heads, slots, head_dim].
+    """Keys and values of one attention layer, [batch * kv_heads, slots, head_dim].
 
-    The products of `attend_once` read them just so. If they had to be transposed or reshaped, XLA
-    would copy the whole cache for each token on a CPU.
+    `attend_once` reads them in this shape. If they had to be transposed or reshaped, XLA would copy
+    the whole cache for each token on a CPU.
     """
 
     key: Float[Array, "*layers bn s h"]
@@ -26,11 +26,11 @@ class LayerCache:
 
     @classmethod
     def of(cls, key: Float[Array, "b s n h"], value: Float[Array, "b s n h"]) -> LayerCache:
-        """The cache that holds these and has no further slots."""
+        """Return the cache that holds these keys and values and has no further slots."""
         return cls(_heads_first(key), _heads_first(value))
 
     def read(self, heads: int) -> tuple[Float[Array, "b s n h"], Float[Array, "b s n h"]]:
-        """Keys and values of all slots."""
+        """Return the keys and values of all slots."""
 
         def get(x):
             return x.reshape(-1, heads, *x.shape[1:]).swapaxes(1, 2)
@@ -43,7 +43,7 @@ class LayerCache:
         value: Float[Array, "b t n h"],
         start: Int[Array, ""] | int,
     ) -> LayerCache:
-        """This cache with t more tokens in the slots from `start` on."""
+        """Return this cache with t more tokens in the slots from `start` on."""
 
         def put(old, new):
             new = _heads_first(new).astype(old.dtype)
@@ -59,7 +59,7 @@ def _heads_first(x: Float[Array, "b s n h"]) -> Float[Array, "bn s h"]:
 
 @struct.dataclass
 class BlockCache:
-    """Keys and values of one block: its own tokens', and its memory's where it reads one."""
+    """Keys and values of one block: of its own tokens and, with cross-attention, of its memory."""
 
     own: LayerCache
     memory: LayerCache | None = None
@@ -67,13 +67,13 @@ class BlockCache:
 
 @struct.dataclass
 class KVCache:
-    """The state of left-to-right decoding, for all layers.
+    """State of left-to-right decoding, for all layers.
 
-    layers: one BlockCache for each layer, or a single one with a leading axis of layers where
-      the layers are scanned.
-    valid: whether a slot holds a token; padding fills slots but is never attended to.
-    used: slots filled so far, the same for all sequences.
-    memory_mask: which places of the memory may be attended to, where there is one.
+    layers: one BlockCache per layer, or a single one with a leading axis of layers if the layers
+      are scanned.
+    valid: [b, s], which slots hold a real token. Padding fills slots but is never attended to.
+    used: number of slots filled so far, the same for all sequences.
+    memory_mask: [b, m], which positions of the memory are real. None means all, or no memory.
     """
 
     layers: BlockCache | tuple[BlockCache, ...]
@@ -92,7 +92,7 @@ class KVCache:
         dtype: Any = jnp.float32,
         scanned: bool = False,
     ) -> KVCache:
-        """A cache for `slots` tokens a sequence, padding included."""
+        """Return a cache for `slots` tokens per sequence, padding included."""
         stack = (num_layers,) if scanned else ()
         zeros = jnp.zeros((*stack, batch_size * num_heads, slots, head_dim), dtype)
         layer = BlockCache(LayerCache(zeros, zeros))
@@ -104,11 +104,11 @@ class KVCache:
 
     @property
     def slots(self) -> int:
-        """Tokens that fit, padding included."""
+        """Number of tokens that fit, padding included."""
         return self.valid.shape[1]
 
     def take(self, rows: Int[Array, " b"]) -> KVCache:
-        """The cache whose sequence i is that of rows[i], of the same memory."""
+        """Return the cache whose sequence i is sequence rows[i], with the memory unchanged."""
 
         def one(layer: BlockCache) -> BlockCache:
             return replace(
@@ -120,7 +120,7 @@ class KVCache:
         return replace(self, layers=layers, valid=self.valid[rows])
 
     def repeat(self, times: int) -> KVCache:
-        """Each sequence so many times in a row, its memory too."""
+        """Return the cache with each sequence and its memory repeated `times` times in a row."""
         layers = self._by_sequence(lambda x, i: jnp.repeat(x, times, i), self.layers)
         valid = jnp.repeat(self.valid, times, 0)
         if self.memory_mask is None:
@@ -129,7 +129,7 @@ class KVCache:
         return replace(self, layers=layers, valid=valid, memory_mask=memory_mask)
 
     def _by_sequence(self, change: Callable[[Array, int], Array], layers: Any) -> Any:
-        """change(x, axis of the sequences) for keys and values, where that axis is on its own."""
+        """Apply change(x, axis) to keys and values with their sequences on an axis of their own."""
 
         def one(x):
             *stack, rows, slots, size = x.shape
@@ -140,15 +140,15 @@ class KVCache:
         return jax.tree.map(one, layers)
 
     def positions(self, mask: Bool[Array, "b t"]) -> Int[Array, "b t"]:
-        """Positions of t further tokens: each counts the real tokens before it."""
+        """Return the positions of t further tokens: each counts the real tokens before it."""
         seen = self.valid.sum(1, keepdims=True, dtype=jnp.int32)
         return jnp.maximum(seen + jnp.cumsum(mask, axis=1, dtype=jnp.int32) - 1, 0)
 
     def admit(self, mask: Bool[Array, "b t"]) -> tuple[KVCache, Bool[Array, "b t s"]]:
         """Reserve slots for t further tokens.
 
-        Returns the cache whose `valid` and `used` include them, and which slots each of them may
-        attend to: real tokens up to itself.
+        Returns the cache whose `valid` and `used` include the tokens, and which slots each of them
+        may attend to: real tokens up to itself.
         """
         length = mask.shape[1]
         valid = lax.dynamic_update_slice_in_dim(self.valid, mask, self.used, axis=1)

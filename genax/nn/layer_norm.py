@@ -22,7 +22,8 @@ def layer_norm(
 ) -> Float[Array, "*b d"]:
     """Normalise over the last axis: (x - mean) / sqrt(var + epsilon) * scale + bias.
 
-    Ba et al. 2016, eq. 4. Statistics are float32 whatever the type of x, which the result keeps.
+    Ba et al. 2016, eq. 4. Statistics are float32 for every dtype of x. The result has the dtype of
+    x.
     """
     return _forward(x, scale, bias, epsilon)[0]
 
@@ -37,7 +38,7 @@ def _forward(x, scale, bias, epsilon):
 
 
 def _backward(epsilon, residuals, gradient):
-    # By hand, so that only x and two numbers a row are kept and dx takes two passes.
+    # The hand-written rule keeps only x and two numbers per row, and takes two passes for dx.
     x, scale, bias, mean, inverse = residuals
     gradient = gradient.astype(jnp.float32)
     normal = (x.astype(jnp.float32) - mean) * inverse
@@ -54,14 +55,14 @@ set_reverse_rule(layer_norm, _forward, _backward)
 
 
 class LayerNorm(nn.Module):
-    """Layer normalisation with a learned scale and, where asked for, a bias."""
+    """Layer normalisation with a learned scale and, with use_bias, a learned bias."""
 
     epsilon: float = 1e-5
     use_bias: bool = True
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
-        """The result has the type of x."""
+        """Return the normalised x in the dtype of x."""
         shape = (x.shape[-1],)
         scale = self.param("scale", nn.initializers.ones, shape)
         bias = self.param("bias", nn.initializers.zeros, shape) if self.use_bias else None

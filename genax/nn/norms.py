@@ -1,4 +1,4 @@
-"""Batch normalisation over the global batch, however the batch is split over devices."""
+"""Batch normalisation over the global batch, for any split of the batch over devices."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from genax.core.nets import batch_axis
 def batch_moments(
     x: Float[Array, "*batch c"],
 ) -> tuple[Float[Array, " c"], Float[Array, " c"], int]:
-    """Mean and biased variance of each channel over the global batch, and of how many values.
+    """Return each channel's mean and biased variance over the global batch, and the count.
 
-    Float32 whatever the type of x. The variance is the mean square of x - mean: the mean square
-    of x less the squared mean would need one pass and one collective less, but cancels where the
-    mean is large.
+    The count is the number of values per channel. Mean and variance are float32 for every dtype of
+    x. The variance is the mean square of x - mean. The mean square of x minus the squared mean
+    would need one pass and one collective less, but cancels if the mean is large.
     """
     axes = tuple(range(x.ndim - 1))
     axis = batch_axis()
@@ -39,11 +39,11 @@ def batch_moments(
 class BatchNorm(nn.Module):
     """Batch normalisation, Ioffe & Szegedy 2015, algorithm 1.
 
-    y = scale (x - mean) / sqrt(variance + epsilon) + bias, with the moments of the batch while
-    training and their running averages otherwise. A running average moves by
-    average <- momentum average + (1 - momentum) moment; PyTorch calls 1 - momentum its momentum.
-    As in PyTorch and the paper (algorithm 2) the running variance is that of the unbiased
-    estimate, n / (n - 1) times the variance that normalises.
+    y = scale (x - mean) / sqrt(variance + epsilon) + bias, with the moments of the batch during
+    training and their running averages otherwise. A running average moves by average <- momentum
+    average + (1 - momentum) moment. PyTorch calls 1 - momentum its momentum. As in PyTorch and the
+    paper (algorithm 2), the running variance averages the unbiased estimate, n / (n - 1) times the
+    variance that normalises.
 
     The batch is the global one under jit and pmap alike. A pass that may not change "batch_stats",
     such as a sampler's, can still normalise by its own batch with train=True.
@@ -58,7 +58,7 @@ class BatchNorm(nn.Module):
     def __call__(
         self, x: Float[Array, "*batch c"], train: bool = False
     ) -> Float[Array, "*batch c"]:
-        """Normalise over all axes but the last; the result has the type of x."""
+        """Return x normalised over all axes but the last, in the dtype of x."""
         channels = x.shape[-1]
         scale = self.param("scale", self.scale_init, (channels,))
         bias = self.param("bias", self.bias_init, (channels,))
@@ -66,7 +66,7 @@ class BatchNorm(nn.Module):
         running_variance = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
         if train:
             mean, variance, count = batch_moments(x)
-            # While initialising, the batch is no data.
+            # The batch during initialisation is not data.
             if self.is_mutable_collection("batch_stats") and not self.is_initializing():
                 unbiased = variance * (count / max(count - 1, 1))
                 for running, moment in ((running_mean, mean), (running_variance, unbiased)):

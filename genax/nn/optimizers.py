@@ -1,7 +1,7 @@
-"""Learning rates, clipping and the AdamW of language models.
+"""Learning rates, gradient clipping and the AdamW of language models.
 
-Every learning rate is a function of the step alone, never of the length of the run: a run that
-stops and goes on follows the same curve. A warm-up of 0 steps is the full rate at once.
+Every learning rate is a function of the step alone, never of the length of the run, so that a run
+that stops and resumes follows the same curve. A warm-up of 0 steps starts at the full rate.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from genax.core.ranges import AMOUNT, NOT_NEGATIVE, POSITIVE, SHARE, Ranges
 
 DECAYED = ("kernel", "embedding")
 
-# Of the settings that experiments give to these functions.
+# Ranges of the settings that experiments give to these functions.
 RANGES: Ranges = {
     "learning_rate": NOT_NEGATIVE,
     "final_learning_rate": NOT_NEGATIVE,
@@ -31,7 +31,7 @@ RANGES: Ranges = {
 
 
 def warmup_constant(peak: float, warmup_steps: int) -> optax.Schedule:
-    """Linear from 0 to peak, then flat.
+    """Linear warm-up from 0 to peak, then a constant rate.
 
     Raises GenaxError for a negative warm-up.
     """
@@ -42,9 +42,9 @@ def warmup_constant(peak: float, warmup_steps: int) -> optax.Schedule:
 
 
 def warmup_cosine(peak: float, final: float, warmup_steps: int, decay_steps: int) -> optax.Schedule:
-    """Linear from peak / (warmup_steps + 1) to peak, half a cosine to final at decay_steps, flat.
+    """Linear warm-up to peak, then half a cosine to final at decay_steps, then a constant rate.
 
-    Brown et al. 2020, appendix B.
+    The warm-up begins at peak / (warmup_steps + 1). Brown et al. 2020, appendix B.
     Raises GenaxError for a final rate above the peak, and for lengths that `check_decay` refuses.
     """
     check_decay(warmup_steps, decay_steps)
@@ -58,9 +58,10 @@ def warmup_cosine(peak: float, final: float, warmup_steps: int, decay_steps: int
 
 
 def warmup_linear(peak: float, warmup_steps: int, decay_steps: int) -> optax.Schedule:
-    """Linear from 0 to peak, then linear to 0 at decay_steps: Devlin et al. 2018, appendix A.2.
+    """Linear warm-up from 0 to peak, then a linear decay to 0 at decay_steps.
 
-    Raises GenaxError for a negative warm-up and a decay that ends before it.
+    Devlin et al. 2018, appendix A.2.
+    Raises GenaxError for a negative warm-up, and for a decay that ends before it.
     """
     check_decay(warmup_steps, decay_steps)
     rise = warmup_constant(peak, warmup_steps)
@@ -69,9 +70,9 @@ def warmup_linear(peak: float, warmup_steps: int, decay_steps: int) -> optax.Sch
 
 
 def warmup_inverse_sqrt(hidden_size: int, warmup_steps: int, scale: float = 1.0) -> optax.Schedule:
-    """scale * hidden_size^-0.5 * min(n^-0.5, n * warmup_steps^-1.5): Vaswani et al. 2017, eq. 3.
+    """Rate scale * hidden_size^-0.5 * min(n^-0.5, n * warmup_steps^-1.5) at step n, counted from 1.
 
-    n: the step, counted from one.
+    Vaswani et al. 2017, eq. 3.
     Raises GenaxError for a negative warm-up.
     """
     _check_warmup(warmup_steps)
@@ -87,9 +88,9 @@ def warmup_inverse_sqrt(hidden_size: int, warmup_steps: int, scale: float = 1.0)
 
 
 def flat_inverse_sqrt(warmup_steps: int, scale: float = 1.0) -> optax.Schedule:
-    """scale / sqrt(max(n, warmup_steps)): Raffel et al. 2020, section 3.1.2.
+    """Rate scale / sqrt(max(n, warmup_steps)) at step n, counted from 0.
 
-    n: the step, counted from zero; 0 counts as 1.
+    Raffel et al. 2020, section 3.1.2. Step 0 counts as 1.
     Raises GenaxError for a negative warm-up.
     """
     _check_warmup(warmup_steps)
@@ -98,34 +99,34 @@ def flat_inverse_sqrt(warmup_steps: int, scale: float = 1.0) -> optax.Schedule:
 
 def _check_warmup(warmup_steps: int) -> None:
     if warmup_steps < 0:
-        raise GenaxError(f"warmup_steps={warmup_steps} must be at least 0; 0 is no warm-up.")
+        raise GenaxError(f"warmup_steps={warmup_steps} must be at least 0; 0 means no warm-up.")
 
 
 def check_decay(warmup_steps: int, decay_steps: int) -> None:
-    """Raise GenaxError for a negative warm-up and a decay that ends before it."""
+    """Raise GenaxError for a negative warm-up, and for a decay that ends before it."""
     _check_warmup(warmup_steps)
     if warmup_steps >= decay_steps:
         raise GenaxError(
-            f"warmup_steps={warmup_steps} must be below decay_steps={decay_steps}, where the decay "
-            "ends."
+            f"warmup_steps={warmup_steps} must be below decay_steps={decay_steps}, the end of the "
+            "decay."
         )
 
 
 def clip_by_norm(most: float) -> optax.GradientTransformation:
-    """Gradients of global norm at most `most`; 0 does not clip.
+    """Clip gradients to a global norm of at most `most`. 0 means no clipping.
 
     Raises GenaxError for a negative norm.
     """
     if not most >= 0:
-        raise GenaxError(f"a gradient's norm of at most {most} is none; 0 does not clip.")
+        raise GenaxError(f"gradients cannot have a norm of at most {most}; 0 does not clip.")
     return optax.clip_by_global_norm(most) if most else optax.identity()
 
 
 def is_decayed(params: Any) -> Any:
-    """Which parameters decay: matrices and embeddings, not biases and norms.
+    """Return which parameters decay: matrices and embeddings, not biases and norms.
 
-    The last part of a name tells it ("kernel", "embedding"), since a bias may have several axes and
-    layers under `nn.scan` have one more.
+    The last part of a parameter's name ("kernel", "embedding") decides. The number of axes cannot,
+    since a bias may have several and layers under `nn.scan` have one more.
     """
     return tree.map_by_path(lambda path, _: path.rsplit("/", 1)[-1] in DECAYED, params)
 
@@ -140,8 +141,8 @@ def adamw(
 ) -> optax.GradientTransformation:
     """AdamW (Loshchilov & Hutter 2019, algorithm 2) on gradients of global norm at most `clip`.
 
-    The decay of a step is learning_rate * weight_decay * parameter, on what `is_decayed` names.
-    The defaults are GPT-3's (Brown et al. 2020, appendix B).
+    One step decays the parameters that `is_decayed` names by learning_rate * weight_decay *
+    parameter. The defaults are GPT-3's (Brown et al. 2020, appendix B).
     """
     return optax.chain(
         clip_by_norm(clip),

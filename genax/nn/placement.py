@@ -1,4 +1,4 @@
-"""Placement of the parameters of Transformers over a mesh of devices."""
+"""Placement of Transformer parameters over a mesh of devices."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _RULES = (
     ("**/feed_forward/expand/bias", ("tensor",)),
     ("**/feed_forward/output/kernel", ("tensor", "fsdp")),
 )
-# Layers under nn.scan have a leading axis more.
+# Layers under nn.scan have one more leading axis.
 PARTITION_RULES = tuple(
     rule for path, axes in _RULES for rule in ((path, axes), (path, (None, *axes)))
 )

@@ -23,9 +23,9 @@ from genax.nn.rematerialise import PRODUCT
 def project(
     x: Float[Array, "*b_and_in"], kernel: Float[Array, "*in_and_out"], num_in: int = 1
 ) -> Float[Array, "*b_and_out"]:
-    """Contract the last num_in axes of x with the first num_in of kernel.
+    """Contract the last num_in axes of x with the first num_in axes of kernel.
 
-    The derivative is that of any such product; it is written out for the order of its operands.
+    The derivative equals JAX's. It is written by hand to choose the order of its operands.
     """
     first = x.ndim - num_in
     axes = (tuple(range(first, x.ndim)), tuple(range(num_in)))
@@ -44,8 +44,8 @@ def _backward(num_in, residuals, gradient):
     dx = lax.dot_general(gradient, kernel, ((outs, tuple(range(num_in, kernel.ndim))), ((), ())))
     narrow = math.prod(kernel.shape[num_in:]) < math.prod(kernel.shape[:num_in])
     if narrow and platform() == "cpu":
-        # XLA transposes the left operand in memory, so the narrower one goes there. The barrier
-        # keeps it from swapping them back.
+        # XLA transposes the left operand in memory, so the narrower operand goes there. The barrier
+        # keeps XLA from swapping them back.
         swapped = lax.dot_general(gradient, x, ((rows, rows), ((), ())))
         order = (*range(num_out, kernel.ndim), *range(num_out))
         return dx, lax.optimization_barrier(swapped).transpose(order)
@@ -56,10 +56,11 @@ set_reverse_rule(project, _forward, _backward)
 
 
 class Projection(nn.Module):
-    """x kernel + bias, from the last `num_in` axes of x to the axes `features`.
+    """Linear map x kernel + bias, from the last `num_in` axes of x to the axes `features`.
 
-    Parameters: "kernel" [*in, *features] and, where asked for, "bias" [*features], both float32;
-    the product is taken in dtype. kernel_init sees the kernel as a matrix.
+    Parameters: "kernel" [*in, *features] and, with use_bias, "bias" [*features], both float32. The
+      product is taken in `dtype`.
+    kernel_init: initialises the kernel as a matrix [in, features].
     """
 
     features: tuple[int, ...]
@@ -70,7 +71,7 @@ class Projection(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b_and_in"]) -> Float[Array, "*b_and_features"]:
-        """The result has the type `dtype`."""
+        """Return the projection of x in `dtype`."""
         ins = x.shape[-self.num_in :]
 
         def init(key, shape, dtype=jnp.float32):
@@ -79,7 +80,8 @@ class Projection(nn.Module):
 
         kernel = self.param("kernel", init, (*ins, *self.features))
         y = project(x.astype(self.dtype), kernel.astype(self.dtype), self.num_in)
-        # Policies of rematerialisation cannot see the product within a function with its own vjp.
+        # Rematerialisation policies cannot see a product inside a function with its own reverse
+        # rule.
         y = checkpoint_name(y, PRODUCT)
         if self.use_bias:
             y = y + self.param("bias", nn.initializers.zeros, self.features).astype(self.dtype)

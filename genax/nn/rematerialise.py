@@ -1,4 +1,4 @@
-"""Layers that are computed again in the backward pass instead of being kept."""
+"""Layers that the backward pass computes again instead of keeping them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import jax
 
 from genax.core.errors import GenaxError
 
-# Of jax.checkpoint_policies, those that need no further arguments.
+# The members of jax.checkpoint_policies that take no further arguments.
 POLICIES = (
     "checkpoint_dots",
     "checkpoint_dots_with_no_batch_dims",
@@ -18,22 +18,25 @@ POLICIES = (
     "everything_saveable",
     "nothing_saveable",
 )
-# This one keeps products with parameters too, but in the host's memory.
+# This policy keeps products with parameters too, but in the host's memory.
 OFFLOAD = "offload_dot_with_no_batch_dims"
-# Names by which policies know results: PRODUCT is that of `Projection`, ATTENDED those that the
-# backward pass of a fused attention reads and that only its forward pass could compute again.
+# Names of results, for policies. PRODUCT names the result of `Projection`. ATTENDED names the
+# results of a fused attention that its backward pass reads: only its forward pass could compute
+# them again.
 PRODUCT, ATTENDED = "product", "attended"
 
 
 def rematerialise(layer: Any, policy: str, **options: Any) -> Any:
-    """The class `layer` such that its backward pass keeps only what the policy names.
+    """Return the class `layer` with a backward pass that keeps only what the policy names.
 
-    policy: "none" keeps all, as without this; "full" keeps the layer's input alone; or a name of
-    `jax.checkpoint_policies`, such as "dots_with_no_batch_dims_saveable", which keeps the products
-    with parameters, or "offload_dot_with_no_batch_dims", which keeps them in the host's memory.
-    Policies of products on the device also keep what fused attention gives ("splash", "ring"), so
-    that it runs forward once.
-    options: as in `nn.remat`. Raises GenaxError for an unknown policy.
+    policy: "none" keeps everything and returns the class as it is. "full" keeps the layer's input
+      alone. Any other policy is a name of `jax.checkpoint_policies`:
+      "dots_with_no_batch_dims_saveable", for example, keeps the products with parameters, and
+      "offload_dot_with_no_batch_dims" keeps them in the host's memory. Policies of products on the
+      device also keep the results of fused attention ("splash", "ring"), so that it runs forward
+      once.
+    options: arguments of `nn.remat`.
+    Raises GenaxError for an unknown policy.
     """
     if policy == "none":
         return layer

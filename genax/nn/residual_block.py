@@ -17,7 +17,7 @@ from genax.nn.initializers import fan_avg_uniform
 class ResidualBlock(nn.Module):
     """Norm, SiLU, conv; add the conditioning vector; norm, SiLU, dropout, conv; residual sum.
 
-    features: output channels; where they differ from the input's the shortcut is a 1x1 convolution.
+    features: output channels. If the input has another number, the shortcut is a 1x1 convolution.
     """
 
     features: int
@@ -35,7 +35,11 @@ class ResidualBlock(nn.Module):
         condition: Float[Array, "b d"] | None = None,
         train: bool = False,
     ) -> Float[Array, "b h w features"]:
-        """condition: added to every pixel through SiLU and a dense layer, if there is any."""
+        """Return the block's output.
+
+        condition: [b, d], added to every pixel through SiLU and a dense layer. None adds nothing.
+        train: whether dropout is on.
+        """
         norm = partial(GroupNorm, self.num_groups, self.epsilon, silu=True)
         conv = partial(Conv, self.features, dtype=self.dtype)
         y = norm(name="norm_0")(x)

@@ -21,7 +21,7 @@ from genax.nn.derivatives import set_reverse_rule
 from genax.nn.rematerialise import ATTENDED
 
 AXIS = "sequence"
-# Queries whose scores exist at a time.
+# Number of queries whose scores exist at a time.
 CHUNK = 128
 
 
@@ -34,16 +34,19 @@ def ring_attention(
     window: int | None = None,
     scale: float | None = None,
 ) -> Float[Array, "b t n h"]:
-    """What `attend` computes, with tokens split over "sequence": Liu et al. 2023, section 3.
+    """Compute `attend` with tokens split over "sequence": Liu et al. 2023, section 3.
 
-    Each device keeps its queries, and the keys and values travel past them; a softmax is put
+    Each device keeps its queries, and the keys and values travel past them. A softmax is put
     together from its blocks (Milakov and Gimelshein 2018, algorithm 3) and computed again in the
-    backward pass (Dao et al. 2022, appendix B.2). So memory grows with t over the devices, not
-    with its square. Batch and heads are split over the other axes where these divide them; without
-    a mesh there is one block.
-    mask: padding; where no key is allowed the result is 0. causal: blocks wholly in the future are
-    passed on unread, so the first device works least and all wait for the last one. window: keys
-    travel no further than it reaches.
+    backward pass (Dao et al. 2022, appendix B.2). So memory per device grows with t / devices, not
+    with its square. Batch and heads are split over the other axes if these divide them. Without a
+    mesh there is one block.
+
+    query, key, value, scale: see `attend`.
+    mask: which keys are real, [b, 1, s]. The result is 0 if no key is allowed.
+    causal: pass on blocks wholly in the future unread, so that the first device works least and all
+      wait for the last one.
+    window: see `attend`. Keys travel no further than the window reaches.
     Raises GenaxError for lengths that "sequence" does not divide.
     """
     mesh, (t, n, h), (s, k) = traced_mesh(), query.shape[1:], key.shape[1:3]
@@ -51,8 +54,8 @@ def ring_attention(
     if t % devices or s % devices or (causal and t != s):
         raise GenaxError(
             f'attention "ring" splits {t} queries and {s} keys over {devices} device(s) of '
-            f"{AXIS!r}, which must divide both, and causal ones must be as many; pad the sequences "
-            'or choose "xla".'
+            f"{AXIS!r}, which must divide both, and causal ones must be as many as each other; "
+            'pad the sequences or choose "xla".'
         )
     turns = devices
     if causal and window is not None:
@@ -62,7 +65,7 @@ def ring_attention(
     if mesh is not None:
         tensor = mesh.shape["tensor"]
         if n % tensor == 0:
-            # As few copies of the key heads as "tensor" divides.
+            # The fewest copies of the key heads that "tensor" divides.
             copies = next(c for c in range(1, n // k + 1) if n // k % c == 0 == k * c % tensor)
             key, value = (jnp.repeat(x, copies, axis=2) for x in (key, value))
         split = PartitionSpec(_batch(mesh, len(query)), AXIS, None if n % tensor else "tensor")
@@ -76,7 +79,13 @@ def _batch(mesh: AbstractMesh, size: int) -> tuple[str, ...] | None:
 
 @dataclass(frozen=True)
 class _Ring:
-    """turns: blocks that a device reads. split: of [b, t, n, h] over the mesh, None without one."""
+    """Layout of one ring attention.
+
+    devices: number of devices in the ring.
+    turns: number of blocks that a device reads.
+    causal, window: see `attend`.
+    split: how [b, t, n, h] is split over the mesh. None means no mesh.
+    """
 
     devices: int
     turns: int
@@ -85,7 +94,7 @@ class _Ring:
     split: PartitionSpec | None
 
     def run(self, function: Callable, outputs: int, real: Any, *args: Any) -> Any:
-        """function(self, real, *args) of each device's part."""
+        """Run function(self, real, *args) on each device's part."""
         run = partial(function, self)
         if self.split is not None:
             run = jax.shard_map(
@@ -97,17 +106,20 @@ class _Ring:
         return run(real, *args)
 
     def send(self, block: Any, ahead: int = 1) -> Any:
-        """The block of the device that lies so many places before."""
+        """Return the block of the device `ahead` places before."""
         if ahead % self.devices == 0:
             return block
         places = [(i, (i + ahead) % self.devices) for i in range(self.devices)]
         return jax.tree.map(lambda x: lax.ppermute(x, AXIS, places), block)
 
     def around(self, read: Callable, state: Any, block: Any) -> Any:
-        """read(state, block, turn) of each block in turn, own first; all of the same shapes."""
+        """Apply read(state, block, turn) to each block in turn, the device's own first.
+
+        All blocks have the same shapes.
+        """
 
         def body(carry, turn):
-            # Neither needs the other, so the next block travels while this one is read.
+            # Reading and sending are independent, so the next block travels while this one is read.
             state, block = carry
             return (read(state, block, turn), self.send(block)), None
 
@@ -116,14 +128,16 @@ class _Ring:
         return read(state, block, self.turns - 1)
 
     def unless_future(self, turn: Any, read: Callable, state: Any) -> Any:
-        """read(state); the state as it is where the block of this turn lies after the queries."""
+        """Return read(state), or state itself if the block of this turn lies after the queries."""
         if not self.causal or self.turns == 1:
             return read(state)
         return lax.cond(turn <= lax.axis_index(AXIS), read, lambda state: state, state)
 
     def scores(self, query: Any, key: Any, real: Any, ahead: Any) -> Any:
-        """[b, k, g, t, s] of a chunk, and which are allowed; ahead: first query's less first key's
-        position."""
+        """Return the scores [b, k, g, t, s] of a chunk, and which of them are allowed.
+
+        ahead: position of the first query minus that of the first key.
+        """
         scores = jnp.einsum("bkgth,bskh->bkgts", query, key, preferred_element_type=jnp.float32)
         allowed = jnp.bool_(True) if real is None else real[:, None, None, None]
         if self.causal:
@@ -156,7 +170,7 @@ set_reverse_rule(_attend, _forward, _backward)
 
 
 def _chunks(x, heads):
-    """[b, t, n, ...] -> [chunks, b, k, g, chunk, ...], with zeros after the last query."""
+    """Reshape [b, t, n, ...] to [chunks, b, k, g, chunk, ...], with zeros after the last query."""
     b, t, n, *rest = x.shape
     count = -(-t // CHUNK)
     size = -(-t // count)
@@ -175,10 +189,10 @@ def _read_forward(ring, real, query, key, value):
     (_, t), (s, heads) = query.shape[:2], key.shape[1:3]
     queries = _chunks(query, heads)
     starts = jnp.arange(len(queries)) * queries.shape[4]
-    # Finite, as the difference of two infinite ones is NaN.
+    # The lowest score is finite, since the difference of two infinite ones is NaN.
     lowest = jnp.float32(jnp.finfo(jnp.float32).min)
-    # A scan over layers moves what depends on no input out of its loop, and so would keep the masks
-    # of all chunks and turns.
+    # A scan over layers moves out of its loop what depends on no input. It would keep the masks of
+    # all chunks and turns.
     starts, lowest, queries = lax.optimization_barrier((starts, lowest, queries))
 
     def read(state, block, turn):
@@ -237,7 +251,7 @@ def _read_backward(ring, real, query, key, value, gradient, inner, total):
             dblock, dquery = lax.scan(chunk, (dkey, dvalue), (rows, starts, dquery))
             return dquery, *dblock
 
-        # A block's gradients follow it, a turn late, so that they travel while it is read.
+        # A block's gradients follow it one turn late, so that they travel while it is read.
         return ring.unless_future(turn, whole, (dquery, *ring.send((dkey, dvalue))))
 
     zeros = tuple(jnp.zeros(x.shape, jnp.float32) for x in (rows[0], key, value))

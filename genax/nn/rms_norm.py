@@ -9,16 +9,16 @@ from jaxtyping import Array, Float
 
 
 class RMSNorm(nn.Module):
-    """x / sqrt(mean(x^2) + epsilon) * scale over the last axis: Zhang & Sennrich 2019, eq. 4.
+    """Root-mean-square normalisation x / sqrt(mean(x^2) + epsilon) * scale over the last axis.
 
-    The mean square is float32 whatever the type of x.
+    Zhang & Sennrich 2019, eq. 4. The mean square is float32 for every dtype of x.
     """
 
     epsilon: float = 1e-6
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
-        """The result has the type of x."""
+        """Return the normalised x in the dtype of x."""
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
         wide = x.astype(jnp.float32)
         inverse = lax.rsqrt(jnp.square(wide).mean(-1, keepdims=True) + self.epsilon)

@@ -1,4 +1,4 @@
-"""Rotary positions: queries and keys turned by angles that grow with the position."""
+"""Rotary positions: rotation of queries and keys by angles that grow with the position."""
 
 from __future__ import annotations
 
@@ -24,9 +24,13 @@ Rotation = tuple[Float[Array, "#b t half"], Float[Array, "#b t half"]]
 class LongContext:
     """Llama 3.1's stretching of slow frequencies (Grattafiori et al. 2024, section 3.4.1).
 
-    The paper names the base alone; the rule is that of its published code. Wavelengths above
-    original_context / low_factor grow by `factor`, those below original_context / high_factor
-    stay, those between are blended.
+    The paper names the base alone. The rule is that of its published code: wavelengths above
+    original_context / low_factor grow by `factor`, those below original_context / high_factor stay,
+    and those between are blended.
+
+    factor: growth of the long wavelengths.
+    low_factor, high_factor: bounds of the blended wavelengths, as above.
+    original_context: tokens of the context before stretching.
     """
 
     factor: float = 8.0
@@ -47,9 +51,9 @@ class LongContext:
 def rotary_frequencies(
     head_dim: int, theta: float = 10_000.0, scaling: LongContext | None = None
 ) -> Float[np.ndarray, " half"]:
-    """theta^(-2 i / head_dim), in radians a position: Su et al. 2021, section 3.2.2."""
-    # In float32, as in the code that published weights were trained with: a rounding of the
-    # frequency is some thousand times as large in the angle of a far position.
+    """Return theta^(-2 i / head_dim), in radians per position: Su et al. 2021, section 3.2.2."""
+    # float32 as in the code that published weights were trained with. At a far position, a rounding
+    # error of the frequency is some thousand times as large in the angle.
     powers = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
     frequencies = 1 / np.power(np.float32(theta), powers)
     if scaling is None:
@@ -61,15 +65,15 @@ def rotary_frequencies(
 
 
 def rotation(positions: Int[Array, "#b t"], frequencies: Float[np.ndarray, " half"]) -> Rotation:
-    """Cosine and sine of position times frequency, float32."""
+    """Return cosine and sine of position times frequency, float32."""
     angles = positions[..., None].astype(jnp.float32) * frequencies
     return jnp.cos(angles), jnp.sin(angles)
 
 
 def rotate(x: Float[Array, "b t n h"], by: Rotation) -> Float[Array, "b t n h"]:
-    """Turn the pairs (x_i, x_{i + h/2}) of each head: Su et al. 2021, eq. 34.
+    """Rotate the pairs (x_i, x_{i + h/2}) of each head: Su et al. 2021, eq. 34.
 
-    The paper pairs neighbours; halves, as in most published weights, are the same up to the order
+    The paper pairs neighbours. Halves, as in most published weights, are the same up to the order
     of the rows of the query and key projections.
     """
     return _by_product(x, by) if platform() == "tpu" else _by_halves(x, by)
@@ -84,14 +88,16 @@ def _by_halves(x: Float[Array, "b t n h"], by: Rotation) -> Float[Array, "b t n 
 
 @jax.custom_jvp
 def _by_product(x: Float[Array, "b t n h"], by: Rotation) -> Float[Array, "b t n h"]:
-    """`_by_halves` to the last bit, in whole heads: half a head would leave lanes of a TPU idle.
+    """Rotate as `_by_halves` does, to the last bit, in whole heads.
 
-    The halves change places, one with its sign, by a product with a constant.
+    Half a head would leave lanes of a TPU idle. A product with a constant makes the halves change
+    places, one of them with its sign flipped.
     """
     cos, sin = (jnp.concatenate((part, part), axis=-1)[:, :, None] for part in by)
     half = x.shape[-1] // 2
     turn = np.kron(((0, 1), (-1, 0)), np.eye(half))
-    # Exact, as each sum has one term that is not 0; at less precision a TPU would round float32.
+    # The product is exact, since each sum has one term that is not 0. At a lower precision a TPU
+    # would round float32.
     turned = jnp.dot(x, jnp.asarray(turn, x.dtype), precision=lax.Precision.HIGHEST)
     return (x.astype(jnp.float32) * cos + turned.astype(jnp.float32) * sin).astype(x.dtype)
 
@@ -101,8 +107,8 @@ def _forward(x, by):
 
 
 def _backward(residuals, gradient):
-    # By hand, since the transpose of the product would round what it adds up, and since policies of
-    # rematerialisation would keep the product.
+    # The transpose of the product would round what it adds up, and rematerialisation policies would
+    # keep the product.
     x, (cos, sin) = residuals
     _, pull = jax.vjp(partial(_by_halves, x), (cos, sin))
     return _by_product(gradient, (cos, -sin)), *pull(gradient)

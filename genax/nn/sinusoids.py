@@ -1,4 +1,4 @@
-"""Sinusoidal positions."""
+"""Sinusoidal position embeddings."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from jaxtyping import Float
 
 
 def sinusoids(length: int, width: int, halves: bool = False) -> Float[np.ndarray, "length width"]:
-    """sin(p / 10000^(2i / width)) and its cosine, float32: Vaswani et al. 2017, section 3.5.
+    """Return sin(p / 10000^(2i / width)) and its cosine, float32: Vaswani et al. 2017, section 3.5.
 
-    Sines at even and cosines at odd places as in the paper, or, halves, all sines first as in its
-    published code and Marian's.
+    length: number of positions p.
+    width: numbers per position.
+    halves: put all sines first, as in the paper's published code and Marian's. Otherwise sines
+      stand at even and cosines at odd places, as in the paper.
     """
     rates = 10_000.0 ** (-np.arange(0, width, 2) / width)
     angles = np.arange(length)[:, None] * rates

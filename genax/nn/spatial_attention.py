@@ -16,7 +16,7 @@ from genax.nn.initializers import fan_avg_uniform
 class SpatialAttention(nn.Module):
     """Group norm, attention of every pixel to every pixel, and the residual sum (DDPM's block).
 
-    head_dim: channels of a head; None is one head of all channels, as in DDPM.
+    head_dim: channels per head. None means one head of all channels, as in DDPM.
     """
 
     head_dim: int | None = None
@@ -28,7 +28,10 @@ class SpatialAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool = False) -> Float[Array, "b h w c"]:
-        """Raises GenaxError where the channels do not divide into heads."""
+        """Return x plus its attention output.
+
+        Raises GenaxError if heads do not divide the channels.
+        """
         b, h, w, c = x.shape
         head_dim = self.head_dim or c
         if c % head_dim:
@@ -51,10 +54,10 @@ def pixel_attention(
     value: Float[Array, "b n c"],
     head_dim: int,
 ) -> Float[Array, "b n c"]:
-    """softmax(query key^T / sqrt(head_dim)) value, the channels split into heads of head_dim.
+    """Return softmax(query key^T / sqrt(head_dim)) value with the channels split into heads.
 
-    A single head is written without an axis of heads, which on a CPU costs a third of the time
-    in transposed copies. The softmax is float32.
+    The softmax is float32. A single head is written without an axis of heads, since on a CPU that
+    axis costs a third of the time in transposed copies.
     """
     b, n, c = query.shape
     if head_dim != c:

@@ -1,4 +1,4 @@
-"""Attention by JAX's fused TPU kernel, which never holds the scores."""
+"""Attention with JAX's fused TPU kernel, which never holds the scores."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _LANES, _BLOCK = 128, 512
 
 
 def splash_covers(query: Float[Array, "b t n h"], key: Float[Array, "b s k h"]) -> bool:
-    """Whether lengths, and batch and heads on the traced mesh, are those that the kernel takes."""
+    """Return whether the kernel takes these lengths, and batch and heads on the traced mesh."""
     if query.shape[1] % _LANES or key.shape[1] % _LANES:
         return False
     mesh = traced_mesh()
     if mesh is None:
-        # Outside a mesh XLA would have to split the kernel over several devices, and cannot.
+        # Without a mesh XLA would have to split the kernel over several devices, which it cannot.
         return jax.device_count() == 1
     parts = math.prod(mesh.shape[axis] for axis in BATCH)
     return not (len(query) % parts or key.shape[2] % mesh.shape["tensor"])
@@ -41,11 +41,16 @@ def splash_attention(
     scale: float | None = None,
     interpret: bool = False,
 ) -> Float[Array, "b t n h"]:
-    """What `attend` computes, on a TPU, for lengths that are multiples of 128.
+    """Compute `attend` on a TPU, for lengths that are multiples of 128.
 
-    mask: padding; in self-attention the rows of padding get values of no meaning. On a mesh, each
-    device works on its part of the batch ("data", "fsdp") and of the heads ("tensor").
-    interpret: run without a TPU, slowly, for tests. Raises GenaxError for other lengths.
+    On a mesh, each device works on its part of the batch ("data", "fsdp") and of the heads
+    ("tensor").
+
+    query, key, value, causal, window, scale: see `attend`.
+    mask: which keys are real, [b, 1, s]. In self-attention the rows of padding get values without
+      meaning.
+    interpret: run without a TPU, slowly, for tests.
+    Raises GenaxError for other lengths.
     """
     lengths = query.shape[1], key.shape[1]
     if any(length % _LANES for length in lengths):

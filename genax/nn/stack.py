@@ -1,4 +1,4 @@
-"""Stacks of layers of one kind, as a list or as one scanned layer."""
+"""Stacks of equal layers, as a list or as one scanned layer."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def make_blocks(
 ) -> Any:
     """Return the layers of a stack, to be assigned in a module's setup.
 
-    block: the class of a layer, called as block(x, cache, context, train) -> (x, cache). The
-      context is what all layers read.
+    block: the class of a layer, called as block(x, cache, context, train) -> (x, cache). All layers
+      read the same context.
     scan_layers: compile one layer and loop over it. Parameters then have a leading axis of layers.
-    remat: what the backward pass computes again, for memory: see `rematerialise`.
-    fields: of each layer.
-    Raises GenaxError for less than one layer.
+    remat: policy of what the backward pass computes again, see `rematerialise`.
+    fields: fields of each layer.
+    Raises GenaxError for fewer than one layer.
     """
     if num_layers < 1:
-        raise GenaxError(f"num_layers={num_layers}: a stack of blocks has at least one.")
+        raise GenaxError(f"num_layers={num_layers}: a stack has at least one layer.")
     # XLA may not merge the recomputed layer with the first one; a scan already keeps it apart.
     layer = rematerialise(block, remat, prevent_cse=not scan_layers, static_argnums=(4,))
     if not scan_layers:
@@ -49,7 +49,11 @@ def run_blocks(
 ) -> tuple[Float[Array, "b t d"], Any]:
     """Run all layers in turn.
 
-    blocks: made by `make_blocks`.
+    blocks: the layers that `make_blocks` made.
+    x: [b, t, d], input of the first layer.
+    context: input that all layers read.
+    caches: caches of the layers, in the form in which they are returned. None means no caches.
+    train: whether dropout is on.
     Returns the last layer's values and the caches: a tuple, or one cache with a leading axis of
     layers if they are scanned.
     """

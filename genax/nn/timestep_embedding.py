@@ -24,14 +24,18 @@ def sinusoidal_embedding(
     """Sinusoids of geometrically spaced frequencies (Vaswani et al. 2017, section 3.5).
 
     [sin(t w_0) .. sin(t w_k), cos(t w_0) .. cos(t w_k)], w_i = max_period^(-i / (half - shift)).
-    timesteps: [b], in steps. frequency_shift: 1 as in DDPM and the Transformer's code, where the
-    last period is max_period, or 0 as in ADM and DiT, which also have the cosines first.
-    Raises GenaxError where features is odd or too small for the shift.
+
+    timesteps: [b], in steps.
+    features: numbers per timestep, half of them sines.
+    max_period: the longest period divided by 2 pi, in steps, if frequency_shift is 1.
+    frequency_shift: the shift above: 1 in DDPM and the Transformer's code, 0 in ADM and DiT.
+    cosine_first: put the cosines first, as ADM and DiT do.
+    Raises GenaxError if features is odd or too small for the shift.
     """
     half = features // 2
     if features % 2 or half <= frequency_shift:
         raise GenaxError(
-            f"sinusoidal_embedding(features={features}): needs an even number above "
+            f"sinusoidal_embedding: features={features} must be an even number above "
             f"{2 * frequency_shift}, half of it sines and half cosines."
         )
     exponents = (
@@ -45,7 +49,11 @@ def sinusoidal_embedding(
 class TimestepEmbedding(nn.Module):
     """Two dense layers over sinusoids: the conditioning vector of DDPM's U-Net, ADM and DiT.
 
-    features: of the sinusoids. hidden: of both dense layers. The result is not activated.
+    The result is not activated.
+
+    features: width of the sinusoids.
+    hidden: width of both dense layers.
+    max_period, frequency_shift, cosine_first: see `sinusoidal_embedding`.
     """
 
     features: int
@@ -60,7 +68,7 @@ class TimestepEmbedding(nn.Module):
     def __call__(
         self, timesteps: Num[Array, " b"], train: bool = False
     ) -> Float[Array, "b hidden"]:
-        """timesteps: [b], in steps."""
+        """Return the embedding of timesteps [b], in steps."""
         sinusoids = sinusoidal_embedding(
             timesteps, self.features, self.max_period, self.frequency_shift, self.cosine_first
         )

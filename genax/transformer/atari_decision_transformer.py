@@ -19,20 +19,20 @@ from genax.nn.projection import Projection
 from genax.nn.stack import make_blocks, run_blocks
 from genax.transformer.block import Block, Context
 
-# Uniform in 1 / sqrt(fan in), PyTorch's initial weights, which the published code leaves to what
-# comes before the blocks. Biases begin at 0 here, there in the same range.
+# PyTorch's initial weights, uniform within 1 / sqrt(fan in). The published code keeps them in the
+# layers before the blocks. Biases begin at 0 here, but in the same range there.
 _FAN_IN = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 class NatureEncoder(nn.Module):
-    """Three convolutions and a linear layer: Mnih et al. 2015, methods, with a final tanh."""
+    """Three convolutions and a linear layer (Mnih et al. 2015, methods), with a final tanh."""
 
     hidden_size: int
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b d"]:
-        """Pictures in [0, 1], at least 36 pixels wide and high."""
+        """Encode pictures in [0, 1], at least 36 pixels wide and high."""
         for number, (features, size, stride) in enumerate(((32, 8, 4), (64, 4, 2), (64, 3, 1))):
             x = Conv(
                 features,
@@ -51,20 +51,23 @@ class NatureEncoder(nn.Module):
 
 
 def stack_frames(frames: UInt8[Array, "b f h w"], stack: int) -> UInt8[Array, "b k h w stack"]:
-    """Each frame with the stack - 1 before it, the newest last; k = f - stack + 1."""
+    """Stack each frame with the stack - 1 frames before it, the newest last; k = f - stack + 1."""
     count = frames.shape[1] - stack + 1
     return jnp.stack([frames[:, first : first + count] for first in range(stack)], axis=-1)
 
 
 class AtariDecisionTransformer(nn.Module):
-    """Chen et al. 2021, section 4.1 and appendix A, as in its published code for Atari.
+    """Decision Transformer of Chen et al. 2021, section 4.1 and appendix A, for Atari as published.
 
-    A token is tanh of an embedding of a return, of stacked frames, or of an action, plus a learned
-    position in the window and a learned embedding of the timestep that the window begins at.
+    A token is tanh of an embedding of a return, of stacked frames, or of an action. A learned
+    position in the window and a learned embedding of the timestep at which the window begins are
+    added to it. The published code holds a table of tokens that nothing reads. Its sizes count
+    those parameters, so they are here too.
 
-    num_actions: among which it chooses. context: triples of a window. max_steps: timesteps that
-    have an embedding. stack: frames of a state. The published code holds a table of tokens that
-    nothing reads; its parameters are counted in its sizes, so they are here too.
+    num_actions: number of actions to choose from.
+    context: triples per window.
+    max_steps: number of timesteps that have an embedding.
+    stack: frames per state.
     """
 
     num_actions: int
@@ -80,14 +83,14 @@ class AtariDecisionTransformer(nn.Module):
     dtype: Any = jnp.float32
 
     def setup(self):
-        """Embeddings, blocks and the head."""
+        """Make the embeddings, blocks and head."""
         init, width = nn.initializers.normal(self.init_scale), self.hidden_size
         zeros = nn.initializers.zeros
         layer = {"kernel_init": init, "dtype": self.dtype}
         blocks = layer | {"output_init": init}
         norm = partial(LayerNorm, self.epsilon)
         self.param("unread_tokens", init, (self.num_actions, width))
-        # One position more than a window has, as published.
+        # As published, there is one position more than a window has.
         self.embed_position = self.param("embed_position", zeros, (3 * self.context + 1, width))
         self.embed_timestep = self.param("embed_timestep", zeros, (self.max_steps, width))
         self.embed_return = Projection((width,), kernel_init=_FAN_IN, dtype=self.dtype)
@@ -118,12 +121,14 @@ class AtariDecisionTransformer(nn.Module):
         mask: Bool[Array, "b k"] | None = None,
         train: bool = False,
     ) -> Float[Array, "b k num_actions"]:
-        """Scores of each step's action, from what came before it and its return and state.
+        """Return scores of each step's action, from what came before it and its return and state.
 
-        frames: of the window's steps and stack - 1 before them, f = k + stack - 1, black before
-        the episode. mask: which triples are real; shorter histories are padded on the left, and
-        their positions are counted from the first real triple, as without padding.
-        Raises GenaxError for another number of frames, or more triples than the context holds.
+        frames: frames of the window's steps and the stack - 1 before them, f = k + stack - 1. They
+          are black before the episode.
+        mask: which triples are real. Shorter histories are padded on the left, and their positions
+          are counted from the first real triple, as without padding.
+        train: whether dropout is on.
+        Raises GenaxError for another number of frames, and for more triples than the context holds.
         """
         b, k = timesteps.shape
         if k > self.context or frames.shape[1] != k + self.stack - 1:

@@ -16,15 +16,15 @@ from genax.core.ranges import COUNT, Range, check_values
 from genax.nn.kv_cache import KVCache
 from genax.transformer.decoding import check_prompts, check_token
 
-# Lower than any score of a sequence, and finite, so that sums and quotients stay numbers.
+# A number below any score of a sequence. It is finite, so that sums and quotients are no NaN.
 _NEVER = float(np.finfo(np.float32).min)
 
-# Scores are finite in float32 up to a fifth power of any length in use.
+# Scores are finite in float32 up to the fifth power of any length in use.
 RANGES = {"num_beams": COUNT, "length_penalty": Range(least=-5, most=5)}
 
 
 class _Beams(NamedTuple):
-    """k sequences that go on and the k best that have ended, of each of b searches."""
+    """Open and ended sequences of b searches: k that go on, and the k best that have ended."""
 
     number: Int[Array, ""]
     tokens: Int[Array, "b k n"]
@@ -49,14 +49,21 @@ def beam_search(
     num_best: int | None = None,
     **memory: Any,
 ) -> tuple[Int[Array, "b ... num_tokens"], Float[Array, "b ..."]]:
-    """The best continuation of each prompt that `num_beams` beams find, and its score.
+    """Return the best continuation of each prompt that `num_beams` beams find, and its score.
 
-    The score is log p / length^length_penalty in nats, where the length counts the end token. A
-    search ends where its best beam, ended now, would be worse than all num_beams kept, or at
-    num_tokens, where beams count as ended. forbidden: tokens that are never drawn.
-    early_stopping: it ends already where num_beams have ended. num_best: so many continuations and
-    scores of each prompt, [b, num_best, ...], the best first; None is the best one alone.
-    decoder, mask, memory: see `generate`; pad_token fills what ends early.
+    The score is log p / length^length_penalty in nats. The length counts the end token. A search
+    ends if its best beam, ended now, would be worse than all num_beams that are kept. It also ends
+    at num_tokens, at which beams count as ended.
+
+    decoder, prompts, num_tokens, mask, memory: see `generate`.
+    num_beams: number of beams per prompt.
+    end_token: token that ends a sequence.
+    length_penalty: exponent of the length.
+    pad_token: token after the end.
+    forbidden: tokens that are never drawn.
+    early_stopping: end a search as soon as num_beams have ended.
+    num_best: number of continuations and scores per prompt, [b, num_best, ...], the best first.
+      None means the best one alone, without that axis.
     Raises GenaxError for empty prompts, for a prompt and continuation that exceed the context, for
     tokens that the model does not have, and for settings that `check_beams` refuses.
     """
@@ -75,7 +82,7 @@ def beam_search(
         logits = logits.astype(jnp.float32)
         logits = logits.at[:, jnp.array(forbidden, jnp.int32)].set(-jnp.inf)
         total = now.scores[..., None] + jax.nn.log_softmax(logits).reshape(b, k, -1)
-        # Twice as many, of which at least k do not end here.
+        # At least k of the 2 k best do not end here.
         scores, places = lax.top_k(total.reshape(b, -1), 2 * k)
         beam, token = jnp.divmod(places, logits.shape[-1])
         tokens = now.tokens[rows, beam].at[:, :, now.number].set(token)
@@ -107,7 +114,7 @@ def beam_search(
     start = _Beams(
         number=jnp.zeros((), jnp.int32),
         tokens=empty,
-        # One beam only, as all are the same to begin with.
+        # All beams are the same to begin with, so only one counts.
         scores=never.at[:, 0].set(0.0),
         ended=empty,
         ended_scores=never,
@@ -124,6 +131,4 @@ def check_beams(num_beams: int, length_penalty: float, num_best: int | None = No
     """Raise GenaxError for settings of `beam_search` that give no sequence."""
     check_values("beam search", {"num_beams": num_beams, "length_penalty": length_penalty}, RANGES)
     if num_best is not None and not 1 <= num_best <= num_beams:
-        raise GenaxError(
-            f"num_best={num_best} of num_beams={num_beams}: choose from 1 to as many as the beams."
-        )
+        raise GenaxError(f"num_best={num_best} must be from 1 to num_beams={num_beams}.")

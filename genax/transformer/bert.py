@@ -1,4 +1,4 @@
-"""BERT: the encoder, the heads it is pretrained with, and those it is fine-tuned with."""
+"""BERT: the encoder, the heads of its pretraining, and those of its fine-tuning."""
 
 from __future__ import annotations
 
@@ -24,9 +24,11 @@ from genax.transformer.token_range import check_tokens
 class BERT(nn.Module):
     """Post-norm encoder over token, segment and position embeddings: Devlin et al. 2018, section 3.
 
-    context: positions learned. mlp_size: None is 4 * hidden_size. with_pooler: whether there is a
-    projection of the first token, for heads on whole sequences. scan_layers, remat, attention: as
-    in `Decoder`.
+    context: number of learned positions.
+    mlp_size: width of the feed-forward network. None means 4 * hidden_size.
+    num_segments: number of segment embeddings.
+    with_pooler: add a projection of the first token, for heads on whole sequences.
+    scan_layers, remat, attention: see `Decoder`.
     """
 
     vocab_size: int
@@ -46,7 +48,7 @@ class BERT(nn.Module):
     dtype: Any = jnp.float32
 
     def setup(self):
-        """Embeddings, blocks and the pooler."""
+        """Make the embeddings, blocks and pooler."""
         init = nn.initializers.normal(self.init_scale)
         layer = {"kernel_init": init, "dtype": self.dtype}
         blocks = layer | {"output_init": init}
@@ -87,10 +89,12 @@ class BERT(nn.Module):
         train: bool = False,
         positions: Int[Array, "#b t"] | None = None,
     ) -> Float[Array, "b t d"]:
-        """The last hidden states. mask: which tokens are real. segments: None is all 0.
+        """Return the last hidden states.
 
+        mask: which tokens are real. None means all.
+        segments: int [b, t]. None means all 0.
+        train: whether dropout is on.
         positions: None counts all tokens, padding too.
-
         Raises GenaxError for more tokens than there are positions.
         """
         length = tokens.shape[1]
@@ -108,14 +112,14 @@ class BERT(nn.Module):
         return run_blocks(self.blocks, x, context, None, train)[0]
 
     def pool(self, hidden: Float[Array, "b t d"]) -> Float[Array, "b d"]:
-        """tanh of a projection of the first token's hidden state."""
+        """Return tanh of a projection of the first token's hidden state."""
         return jnp.tanh(self.pooler(hidden[:, 0]))
 
 
 class MaskedLMHead(nn.Module):
     """Scores of the tokens at masked places: Devlin et al. 2018, appendix A.2 and published code.
 
-    A projection, GELU and a norm before products with the token embeddings, plus a bias.
+    A projection, GELU and a norm, then products with the token embeddings plus a bias.
     """
 
     epsilon: float = 1e-12
@@ -126,7 +130,11 @@ class MaskedLMHead(nn.Module):
     def __call__(
         self, hidden: Float[Array, "*b d"], table: Float[Array, "vocab d"]
     ) -> Float[Array, "*b vocab"]:
-        """table: the encoder's token embeddings."""
+        """Return scores of the tokens.
+
+        hidden: hidden states at the masked places.
+        table: [vocab, d], the encoder's token embeddings.
+        """
         init = nn.initializers.normal(self.init_scale)
         width = (hidden.shape[-1],)
         x = Projection(width, kernel_init=init, dtype=self.dtype, name="transform")(hidden)
@@ -145,7 +153,7 @@ class LinearHead(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b d"], train: bool = False) -> Float[Array, "*b labels"]:
-        """Scores of the labels."""
+        """Return scores of the labels."""
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         init = nn.initializers.normal(self.init_scale)
         return Projection(
@@ -155,9 +163,10 @@ class LinearHead(nn.Module):
 
 @dataclass(frozen=True)
 class BERTPreset:
-    """A row of Devlin et al. 2018, section 3.
+    """Row of Devlin et al. 2018, section 3.
 
-    params: of the encoder with its pooler. pretraining: with both heads of pretraining.
+    params: number of parameters of the encoder with its pooler.
+    pretraining: number of parameters with both heads of pretraining.
     """
 
     num_layers: int
@@ -169,7 +178,7 @@ class BERTPreset:
     vocab_size: int = 30_522
 
 
-# minilm: the sizes of all-MiniLM-L6-v2, distilled as Wang et al. 2020 have it (arXiv:2002.10957).
+# minilm has the sizes of all-MiniLM-L6-v2, distilled as in Wang et al. 2020 (arXiv:2002.10957).
 BERT_PRESETS = {
     "base": BERTPreset(12, 768, 12, 109_482_240, 110_106_428),
     "large": BERTPreset(24, 1024, 16, 335_141_888, 336_226_108),

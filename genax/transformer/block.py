@@ -16,11 +16,14 @@ from genax.nn.rotary import Rotation
 
 @struct.dataclass
 class Context:
-    """What all blocks of a stack read besides x.
+    """Input that all blocks of a stack read besides x.
 
-    mask: which keys a query may attend to. bias: is added to the scores. rotation: of queries and
-    keys. memory, memory_mask: what cross-attention reads; memory None is what the cache holds.
-    start: the slot of a cache that x begins at.
+    mask: which keys each query may attend to.
+    bias: added to the scores of self-attention.
+    rotation: rotation of queries and keys.
+    memory: [b, m, e], read by cross-attention. None means the memory that the cache holds.
+    memory_mask: [b, 1, m], which positions of the memory are real.
+    start: slot of the cache at which x begins.
     """
 
     mask: Bool[Array, "b #t s"] | None = None
@@ -34,8 +37,14 @@ class Context:
 class Block(nn.Module):
     """Self-attention, cross-attention if there is one, feed-forward: Vaswani et al. 2017, fig. 1.
 
-    Each is added to its input. The norm comes before it (Radford et al. 2019, section 2.3) or,
-    post_norm, after the sum. The parts are given as constructors, called with a name.
+    Each part is added to its input. The parts are given as constructors, called with a name.
+
+    norm: applied before each part (Radford et al. 2019, section 2.3).
+    attention: self-attention.
+    feed_forward: the position-wise network.
+    cross_attention: None means no cross-attention.
+    post_norm: apply the norm after each sum instead.
+    dropout: rate of dropout on each part's output.
     """
 
     norm: Callable[..., nn.Module]
@@ -49,7 +58,7 @@ class Block(nn.Module):
     def __call__(
         self, x: Float[Array, "b t d"], cache: BlockCache | None, context: Context, train: bool
     ) -> tuple[Float[Array, "b t d"], BlockCache | None]:
-        """The new values of x, and the cache with the keys and values of x."""
+        """Return the new values of x, and the cache with the keys and values of x."""
         x = split_tokens(x)
         drop = nn.Dropout(self.dropout, deterministic=not train)
         own, memory = (None, None) if cache is None else (cache.own, cache.memory)

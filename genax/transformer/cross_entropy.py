@@ -16,10 +16,10 @@ from genax.nn.derivatives import set_reverse_rule
 def cross_entropy(
     logits: Float[Array, "*b vocab"], targets: Int[Array, "*b"]
 ) -> Float[Array, "*b"]:
-    """-log softmax(logits)[target], in nats: logsumexp(logits) minus the target's logit.
+    """Return -log softmax(logits)[target] in nats: logsumexp(logits) minus the target's logit.
 
-    NaN for a target outside [0, vocab). The result and all sums are float32; the gradient has the
-    type of the logits.
+    The result and all sums are float32. The gradient has the dtype of the logits. The result is NaN
+    for a target outside [0, vocab).
     """
     return _forward(logits, targets)[0]
 
@@ -27,14 +27,14 @@ def cross_entropy(
 def _forward(logits, targets):
     wide = logits.astype(jnp.float32)
     total = jax.nn.logsumexp(wide, axis=-1)
-    # A number below 0 would count from the end; beyond the end there is NaN.
+    # A number below 0 would count from the end. A number beyond the end gives NaN.
     places = jnp.where(targets < 0, logits.shape[-1], targets.astype(jnp.int32))
     picked = jnp.take_along_axis(wide, places[..., None], axis=-1)[..., 0]
     return total - picked, (logits, targets, total)
 
 
 def _backward(residuals, gradient):
-    # Derived by hand since the transpose of the gather is a scatter, which CPU and TPU do slowly.
+    # The transpose of the gather is a scatter, which is slow on CPU and TPU.
     logits, targets, total = residuals
     hit = jnp.arange(logits.shape[-1], dtype=targets.dtype) == targets[..., None]
     probabilities = jnp.exp(logits.astype(jnp.float32) - total[..., None])
@@ -49,7 +49,7 @@ def smoothed_cross_entropy(
 ) -> Float[Array, "*b"]:
     """Cross-entropy with 1 - smoothing of the weight on the target and the rest on all tokens.
 
-    Szegedy et al. 2016, section 7: (1 - e) H(target, p) + e H(uniform, p), in nats, float32.
+    (1 - e) H(target, p) + e H(uniform, p), in nats, float32: Szegedy et al. 2016, section 7.
     """
     nats = cross_entropy(logits, targets)
     if not smoothing:
@@ -66,20 +66,20 @@ def chunked_cross_entropy(
     targets: Int[Array, "*b"],
     chunk: int = 8192,
 ) -> tuple[Float[Array, "*b"], Bool[Array, "*b"]]:
-    """Cross-entropy of logits hidden table^T in nats, and whether the target is the likeliest.
+    """Return the cross-entropy of logits hidden table^T, and whether the target is the likeliest.
 
-    Logits exist for `chunk` tokens of the vocabulary at a time, in the backward pass too: memory
-    does not grow with the vocabulary, at the price of one more product. NaN for a target outside
-    [0, vocab). Sums are float32.
+    Logits exist for `chunk` tokens of the vocabulary at a time, in the backward pass too. So memory
+    does not grow with the vocabulary, at the price of one more product. Cross-entropy is in nats,
+    and NaN for a target outside [0, vocab). Sums are float32.
     """
     return _chunked_forward(hidden, table, targets, chunk)[0]
 
 
 def _chunks(table, chunk):
-    """Rows of each chunk in turn: how many there are, and where the first one of each lies.
+    """Return the rows per chunk, where each chunk begins, and where its own rows begin.
 
-    All are of one size; the last one reaches back where they do not divide the table. Rows are
-    read where they lie, since a table filled up to whole chunks would be a copy of it.
+    Chunks have one size. If they do not divide the table, the last one reaches back. Rows are read
+    from the table itself, since a table padded to whole chunks would be a copy of it.
     """
     vocab = len(table)
     count = -(-vocab // chunk)
@@ -129,7 +129,8 @@ def _chunked_backward(chunk, residuals, gradients):
         slope = jnp.exp(logits - whole[..., None]) - (numbers == targets[..., None])
         slope = (slope * gradient).astype(hidden.dtype)
         drows = jnp.einsum("...v,...d->vd", slope, hidden).astype(table.dtype)
-        # Rows that the chunk before has too get the same gradient again, and add nothing more.
+        # The rows that overlap the chunk before get the same gradient again, and must add nothing
+        # more.
         slope = jnp.where(numbers >= first, slope, 0)
         dhidden += jnp.einsum("...v,vd->...d", slope, rows, preferred_element_type=jnp.float32)
         return (dhidden, lax.dynamic_update_slice_in_dim(dtable, drows, start, axis=0)), None

@@ -22,12 +22,13 @@ from genax.transformer.block import Block, Context
 
 
 class DecisionTransformer(nn.Module):
-    """A causal Transformer over (return-to-go, state, action) triples: Chen et al. 2021, section 3.
+    """Causal Transformer over (return-to-go, state, action) triples: Chen et al. 2021, section 3.
 
-    max_steps: timesteps that have an embedding. tanh_actions: actions lie in [-1, 1].
-    trunk_tables: rows of the trunk's own token and position tables, as a GPT-2 trunk carries them:
-    of these only the first position is ever used; 0 leaves them out. mlp_size: None is
-    4 * hidden_size.
+    max_steps: number of timesteps that have an embedding.
+    mlp_size: width of the feed-forward network. None means 4 * hidden_size.
+    tanh_actions: whether actions lie in [-1, 1].
+    trunk_tables: rows of the trunk's own token and position tables, as a GPT-2 trunk carries them.
+      Only the first position is ever used. 0 leaves a table out.
     """
 
     state_size: int
@@ -46,7 +47,7 @@ class DecisionTransformer(nn.Module):
     dtype: Any = jnp.float32
 
     def setup(self):
-        """Embeddings, blocks and the three heads."""
+        """Make the embeddings, blocks and the three heads."""
         init = nn.initializers.normal(self.init_scale)
         layer = {"kernel_init": init, "dtype": self.dtype}
         blocks = layer | {"output_init": init}
@@ -64,7 +65,7 @@ class DecisionTransformer(nn.Module):
         self.embed_return = project((self.hidden_size,))
         self.embed_state = project((self.hidden_size,))
         self.embed_action = project((self.hidden_size,))
-        # Not the trunk's epsilon, in the published code neither.
+        # The published code does not use the trunk's epsilon here either.
         self.embedding_norm = LayerNorm()
         self.drop = nn.Dropout(self.dropout)
         self.blocks = make_blocks(
@@ -95,16 +96,18 @@ class DecisionTransformer(nn.Module):
         mask: Bool[Array, "b k"] | None = None,
         train: bool = False,
     ) -> tuple[Float[Array, "b k s"], Float[Array, "b k a"], Float[Array, "b k 1"]]:
-        """Predicted states, actions and returns: an action from its return and state, the others
-        from the action too.
+        """Return predicted states, actions and returns.
 
-        mask: which triples are real; shorter histories are padded on the left.
-        Raises GenaxError where states or actions have other sizes than the model's.
+        An action is predicted from its return and state, the others from the action too.
+
+        mask: which triples are real. Shorter histories are padded on the left.
+        train: whether dropout is on.
+        Raises GenaxError for states or actions of other sizes than the model's.
         """
         sizes = (states.shape[-1], actions.shape[-1])
         if sizes != (self.state_size, self.action_size):
             raise GenaxError(
-                f"DecisionTransformer: states and actions of sizes {sizes}, not "
+                f"DecisionTransformer: states and actions have the sizes {sizes}, the model has "
                 f"{(self.state_size, self.action_size)}."
             )
         b, k = timesteps.shape
@@ -125,12 +128,17 @@ class DecisionTransformer(nn.Module):
 
 @dataclass(frozen=True)
 class DecisionTransformerPreset:
-    """An agent of Chen et al. 2021: tables 8 (Atari) and 9 (Gym) with the published code's sizes.
+    """Agent of Chen et al. 2021: tables 8 (Atari) and 9 (Gym) with the published code's sizes.
 
-    environment, data: gymnasium's and TensorFlow Datasets' names. state_size: 0 for pictures.
-    context: triples. max_steps: timesteps with an embedding. targets: returns asked
-    for. anchors: returns of a random player and of an expert (Gym: D4RL's, Fu et al. 2020) or of a
-    gamer (Atari), 0 and 100 in the paper's scores. params: see below.
+    environment: gymnasium's name.
+    data: TensorFlow Datasets' name.
+    state_size: numbers per state. 0 means pictures.
+    context: triples per window.
+    max_steps: number of timesteps that have an embedding.
+    targets: returns that the agent is asked for.
+    anchors: returns of a random player and of an expert (Gym: D4RL's, Fu et al. 2020) or of a gamer
+      (Atari), which are 0 and 100 in the paper's scores.
+    params: number of parameters, see below.
     """
 
     environment: str
@@ -149,10 +157,11 @@ class DecisionTransformerPreset:
     hidden_size: int = 128
 
 
-# Gym: as transformers' DecisionTransformerModel counts them, with its GPT-2 trunk's table of one
-# token, which nothing reads, and of 1024 positions, of which the first alone is read.
-# Atari: as kzl/decision-transformer has them, with a table of tokens which nothing reads. Its table
-# of timesteps has as many rows as the longest episode of the 500,000 transitions drawn; here 2,720.
+# Gym: parameters as transformers' DecisionTransformerModel counts them. Its GPT-2 trunk has a table
+# of one token, which nothing reads, and one of 1024 positions, of which only the first is read.
+# Atari: parameters as kzl/decision-transformer counts them, with a table of tokens that nothing
+# reads. Its table of timesteps has as many rows as the longest episode of the 500,000 transitions
+# drawn, here 2,720.
 DECISION_TRANSFORMER_PRESETS = {
     "hopper": DecisionTransformerPreset(
         "Hopper-v5",

@@ -1,4 +1,4 @@
-"""What all left-to-right decoders share: reading whole sequences, and decoding with a cache."""
+"""Base of all left-to-right decoders: whole sequences, and decoding with a cache."""
 
 from __future__ import annotations
 
@@ -23,26 +23,31 @@ from genax.transformer.token_range import check_tokens
 
 
 def table_scores(table: nn.Embed, hidden: Float[Array, "b t d"]) -> Float[Array, "b t vocab"]:
-    """Products of the hidden states with the rows of the table."""
+    """Return the products of the hidden states with the rows of the table."""
     b, t, d = hidden.shape
     if platform() != "cpu" or not 1 < b * t <= 64:
         return table.attend(hidden)
-    # For few hidden states XLA spends most of the time on transposing the table, unless it is the
-    # left operand. The barrier keeps XLA from swapping them back.
+    # For few hidden states XLA spends most of the time on transposing the table, unless the table
+    # is the left operand. The barrier keeps XLA from swapping them back.
     rows = table.embedding.astype(table.dtype)
     scores = jnp.einsum("vd,xd->vx", rows, hidden.astype(table.dtype).reshape(b * t, d))
     return lax.optimization_barrier(scores).T.reshape(b, t, -1)
 
 
 class Decoder(nn.Module):
-    """Token embeddings, blocks and a head; a family is a subclass whose setup makes them.
+    """Token embeddings, blocks and a head. A family is a subclass whose setup makes them.
 
-    Made there: token_embedding (Embed), blocks (by `make_blocks`), final_norm (a module, or None),
-    and, unless tied_head, head (Embed), whose rows are then the head's.
+    The setup makes token_embedding (Embed), blocks (by `make_blocks`), final_norm (a module or
+    None) and, unless tied_head, head (Embed), whose rows are then the head's.
 
-    context: tokens in a sequence. mlp_size: None is the family's own rule. scan_layers: compile one
-    block and loop over it; the blocks' parameters then have a leading axis of layers. remat:
-    see `genax.nn.rematerialise`. attention: see `genax.nn.attention.attend`.
+    context: tokens per sequence.
+    mlp_size: width of the feed-forward network. None means the family's own rule.
+    init_scale: standard deviation of the initial weights.
+    scan_layers: compile one block and loop over it. The blocks' parameters then have a leading axis
+      of layers.
+    remat: see `genax.nn.rematerialise`.
+    attention: see `genax.nn.attention.attend`.
+    tied_head: take the rows of the token embedding as the head's.
     """
 
     vocab_size: int
@@ -63,31 +68,35 @@ class Decoder(nn.Module):
 
     @abstractmethod
     def embed(self, tokens: Int[Array, "b t"], positions: Int[Array, "#b t"], train: bool) -> Array:
-        """What the first block reads: [b, t, d]."""
+        """Return the first block's input, [b, t, d]."""
         ...
 
     def rotation(self, positions: Int[Array, "#b t"]) -> Rotation | None:
-        """Of queries and keys, where the positions are rotary."""
+        """Return the rotation of queries and keys, or None if the positions are not rotary."""
         return None
 
     def score_bias(
         self, length: int, slots: int, start: Int[Array, ""] | int
     ) -> Float[Array, "1 n t s"] | None:
-        """Added to the scores of `length` queries, from slot `start` on, with keys in all slots."""
+        """Return what is added to the scores of self-attention, or None.
+
+        length: number of queries, in the slots from `start` on.
+        slots: number of keys, one in each slot.
+        """
         return None
 
     @property
     def head_table(self) -> nn.Embed:
-        """The rows whose products with the hidden state are the logits."""
+        """Table whose products with the hidden state are the logits."""
         return self.token_embedding if self.tied_head else self.head
 
     def logits(self, hidden: Float[Array, "b t d"]) -> Float[Array, "b t vocab"]:
-        """Scores over the vocabulary."""
+        """Return scores over the vocabulary."""
         return table_scores(self.head_table, hidden)
 
     @property
     def cache_heads(self) -> tuple[int, int]:
-        """Key heads, and the size of each."""
+        """Number of key heads, and the size of each."""
         return head_sizes(self.hidden_size, self.num_heads)
 
     def __call__(
@@ -100,12 +109,15 @@ class Decoder(nn.Module):
         memory_mask: Bool[Array, "b m"] | None = None,
         positions: Int[Array, "#b t"] | None = None,
     ) -> Float[Array, "b t vocab"]:
-        """Scores of the token after each position.
+        """Return scores of the token after each position.
 
-        mask: which tokens are real; the others are padding on either side and are not attended to.
-        segments: numbers of the documents packed into a sequence (0 is padding), which do not see
-        each other. positions: None counts real tokens, from 0 in each document. memory: what
-        cross-attention reads, at the places of memory_mask.
+        mask: which tokens are real. The others are padding on either side and are not attended to.
+        train: whether dropout is on.
+        segments: numbers of the documents packed into a sequence, which do not see each other. 0 is
+          padding.
+        memory: [b, m, e], read by cross-attention.
+        memory_mask: [b, m], which positions of the memory are real.
+        positions: None counts real tokens, from 0 in each document.
         Raises GenaxError for more tokens than the context holds.
         """
         hidden = self.hidden(tokens, mask, train, segments, memory, memory_mask, positions)
@@ -121,7 +133,10 @@ class Decoder(nn.Module):
         memory_mask: Bool[Array, "b m"] | None = None,
         positions: Int[Array, "#b t"] | None = None,
     ) -> Float[Array, "b t d"]:
-        """What the head reads, for losses that do not want all logits at once."""
+        """Return the head's input, for losses that do not want all logits at once.
+
+        The arguments are those of `__call__`.
+        """
         length = tokens.shape[1]
         tokens = check_tokens(tokens, self.vocab_size, type(self).__name__)
         if length > self.context:
@@ -146,7 +161,7 @@ class Decoder(nn.Module):
         return self._run(tokens, positions, context, None, train)[0]
 
     def empty_cache(self, batch_size: int, slots: int) -> KVCache:
-        """A cache for `slots` tokens a sequence, padding included."""
+        """Return a cache for `slots` tokens per sequence, padding included."""
         heads, size = self.cache_heads
         scanned = self.scan_layers
         return KVCache.empty(self.num_layers, batch_size, slots, heads, size, self.dtype, scanned)
@@ -159,10 +174,14 @@ class Decoder(nn.Module):
         memory: Float[Array, "b m e"] | None = None,
         memory_mask: Bool[Array, "b m"] | None = None,
     ) -> tuple[Float[Array, "b vocab"], KVCache]:
-        """Read t further tokens; scores of the token after the last, and the cache with them.
+        """Read t further tokens.
 
-        mask: which tokens are real. memory, memory_mask: in the first call, after which the cache
-        holds them. The caller keeps the number of slots and positions.
+        The caller makes sure that there are enough slots and positions.
+
+        mask: which tokens are real. None means all.
+        memory, memory_mask: see `__call__`, given in the first call only. The cache then holds
+          them.
+        Returns scores of the token after the last, and the cache with the tokens.
         """
         tokens = check_tokens(tokens, self.vocab_size, type(self).__name__)
         mask = jnp.ones(tokens.shape, bool) if mask is None else mask

@@ -16,10 +16,10 @@ from genax.core.errors import GenaxError
 from genax.core.ranges import COUNT, Range, check_values
 from genax.nn.kv_cache import KVCache
 
-# The least and the largest number above 0 that float32 holds with all its digits.
+# The smallest and the largest positive number that float32 holds with all its digits.
 _LEAST, _MOST = (float(limit) for limit in (np.finfo(np.float32).tiny, np.finfo(np.float32).max))
 
-# Logits are divided in float32, so that what divides them is finite there and not 0.
+# Logits are divided in float32, so the divisor has to be finite and not 0 in float32.
 RANGES = {
     "temperature": Range(least=0, most=_MOST),
     "top_k": COUNT,
@@ -35,20 +35,23 @@ def next_tokens(
     top_k: int | None = None,
     top_p: float | None = None,
 ) -> Int[Array, " b"]:
-    """Draw a token for each sequence from softmax(logits / temperature), among the likeliest.
+    """Draw a token per sequence from softmax(logits / temperature), among the likeliest.
 
-    temperature: 0 takes the likeliest. top_k, top_p: see `keep_likeliest`. keys: one for each
-    sequence, so that a draw does not depend on the batch.
-    No token is drawn but the number vocab if a logit is NaN, as after a token that the model does
-    not have. Raises GenaxError for settings out of their range: see `check_settings`.
+    keys: one key per sequence, so that a draw does not depend on the batch.
+    logits: [b, vocab].
+    temperature: divisor of the logits. 0 takes the likeliest token.
+    top_k, top_p: see `keep_likeliest`.
+    Returns int32 [b]. The result is vocab, which is no token, if a logit is NaN, as after a token
+    that the model does not have.
+    Raises GenaxError for settings out of their range, see `check_settings`.
     """
     check_settings(temperature=temperature, top_k=top_k, top_p=top_p)
     if temperature == 0:
         return likeliest(logits)
     logits = logits.astype(jnp.float32)
     largest = logits.max(-1, keepdims=True)
-    # From the largest on, and by a divisor that is not rounded to 0: the others then fall to
-    # -infinity as the temperature falls to 0.
+    # Subtracting the largest logit first, and a divisor that is not rounded to 0, make the other
+    # logits fall to -infinity as the temperature falls to 0.
     logits = (logits - largest) / max(temperature, _LEAST)
     logits = keep_likeliest(logits, top_k, top_p)
     drawn = jax.vmap(jax.random.categorical)(keys, logits).astype(jnp.int32)
@@ -56,8 +59,11 @@ def next_tokens(
 
 
 def likeliest(logits: Float[Array, "b vocab"]) -> Int[Array, " b"]:
-    """The token of the largest logit, the first of equals; if one is NaN, no token: vocab."""
-    # argmax, which XLA does one number at a time on a CPU.
+    """Return the token of the largest logit, the first of equals.
+
+    The result is vocab, which is no token, if a logit is NaN.
+    """
+    # On a CPU, XLA computes argmax one number at a time.
     numbers = jnp.arange(logits.shape[-1], dtype=jnp.int32)
     largest = logits.max(-1, keepdims=True)
     return jnp.where(logits == largest, numbers, logits.shape[-1]).min(-1)
@@ -68,10 +74,11 @@ def keep_likeliest(
 ) -> Float[Array, "b vocab"]:
     """Return the logits of the likeliest tokens; the others' are -infinity.
 
-    top_k: the k likeliest alone (Fan et al. 2018, section 5.2). top_p: of these, the fewest whose
-    probabilities add up to p (Holtzman et al. 2020, eq. 2), summed in float32. Equal tokens rank
-    by their numbers.
-    Raises GenaxError for settings out of their range: see `check_settings`.
+    top_k: keep the k likeliest tokens (Fan et al. 2018, section 5.2). None keeps all.
+    top_p: of these, keep the fewest whose probabilities add up to p (Holtzman et al. 2020, eq. 2),
+      summed in float32. None keeps all.
+    Equal tokens rank by their numbers.
+    Raises GenaxError for settings out of their range, see `check_settings`.
     """
     check_settings(top_k=top_k, top_p=top_p)
     size = logits.shape[-1]
@@ -96,18 +103,21 @@ def penalise(
 ) -> Float[Array, "b vocab"]:
     """Make tokens that a sequence already has less likely: Keskar et al. 2019, section 4.1.
 
-    Positive logits are divided by the penalty and negative ones multiplied, as is customary; the
+    Positive logits are divided by the penalty and negative ones multiplied, as is customary. The
     paper divides all, which would make negative ones likelier.
-    Raises GenaxError for a penalty out of its range: see `check_settings`.
+
+    seen: [b, vocab], which tokens each sequence has.
+    penalty: the divisor. 1 changes nothing.
+    Raises GenaxError for a penalty out of its range, see `check_settings`.
     """
     check_settings(repetition_penalty=penalty)
     return jnp.where(seen, jnp.where(logits > 0, logits / penalty, logits * penalty), logits)
 
 
 def check_settings(**settings: Any) -> None:
-    """Raise GenaxError for settings that draw no token; None stands for all tokens.
+    """Raise GenaxError for settings that draw no token.
 
-    settings: those of `RANGES`, by name.
+    settings: settings of `RANGES`, by name. None means all tokens.
     """
     check_values("decoding", settings, RANGES)
 
@@ -136,12 +146,17 @@ def generate(
 ) -> Int[Array, "b num_tokens"]:
     """Continue each prompt by num_tokens tokens, inside one `lax.while_loop`.
 
-    decoder: bound, with `vocab_size`, `context`, `empty_cache` and `decode` as `Decoder` has them.
-    mask: which tokens of the prompts are real; shorter prompts are padded on the left or right.
-    temperature, top_k, top_p: see `next_tokens`. repetition_penalty: see `penalise`.
-    end_token: ends a sequence, which pad_token then fills; the loop stops once all have ended. Of
-    several, as LLaMA 3 has, any does.
-    memory: what the first call of `decode` gets besides, such as an encoder's output.
+    decoder: a bound module with `vocab_size`, `context`, `empty_cache` and `decode` as `Decoder`
+      has them.
+    prompts: int [b, p]. Shorter prompts are padded on the left or right.
+    keys: one key per prompt.
+    mask: which tokens of the prompts are real. None means all.
+    temperature, top_k, top_p: see `next_tokens`.
+    repetition_penalty: see `penalise`.
+    end_token: token that ends a sequence, which pad_token then fills. The loop stops once all have
+      ended. Any of several tokens, as LLaMA 3 has them, ends a sequence.
+    pad_token: token after the end.
+    memory: further arguments of the first call of `decode`, such as an encoder's output.
     Raises GenaxError for empty prompts, for a prompt and continuation that exceed the context, for
     an end_token that the model does not have, and for settings that `check_settings` refuses.
     """
@@ -208,13 +223,13 @@ def check_prompts(
     num_tokens: int,
     mask: Bool[Array, "b p"] | None = None,
 ) -> None:
-    """Raise GenaxError for empty prompts and for more tokens than the context holds.
+    """Raise GenaxError for empty prompts, and for more tokens than the context holds.
 
-    Inside a compiled function the mask's values are not known, and not looked at.
+    The values of the mask are not known inside a compiled function, and not checked there.
     """
     length, limit = prompts.shape[1], decoder.context  # type: ignore[attr-defined]
     if length == 0 or num_tokens < 1:
-        raise GenaxError("generate: it needs prompts of at least one token, and num_tokens >= 1.")
+        raise GenaxError("generate: prompts need at least one token, and num_tokens >= 1.")
     if length + num_tokens > limit:
         raise GenaxError(
             f"generate: a prompt of {length} and {num_tokens} new tokens exceed the context of "

@@ -26,10 +26,14 @@ from genax.transformer.token_range import check_tokens
 class EncoderDecoder(Decoder):
     """Post-norm stacks, sinusoidal positions, one embedding: Vaswani et al. 2017, section 3.
 
-    As a `Decoder`, it reads the target; `encode` makes the memory of the source. num_layers: of the
-    decoder; num_encoder_layers: None is as many. use_bias: in attention, which the paper's
-    published code does not have. halves: see `sinusoids`. logits_bias: a bias of each token's
-    score, as Marian's. mlp_size: None is 4 * hidden_size.
+    As a `Decoder`, it reads the target. `encode` makes the memory of the source.
+
+    num_layers: layers of the decoder.
+    mlp_size: width of the feed-forward network. None means 4 * hidden_size.
+    use_bias: biases in attention. The paper's published code has none.
+    num_encoder_layers: layers of the encoder. None means num_layers.
+    halves: see `sinusoids`.
+    logits_bias: add a bias to each token's score, as Marian does.
     """
 
     num_encoder_layers: int | None = None
@@ -38,7 +42,7 @@ class EncoderDecoder(Decoder):
     logits_bias: bool = False
 
     def setup(self):
-        """The embedding and both stacks."""
+        """Make the embedding and both stacks."""
         init = nn.initializers.normal(self.hidden_size**-0.5)
         dense = nn.initializers.xavier_uniform()
         layer = {"kernel_init": dense, "output_init": dense, "dtype": self.dtype}
@@ -77,7 +81,7 @@ class EncoderDecoder(Decoder):
 
     @property
     def encoder_layers(self) -> int:
-        """Layers of the encoder."""
+        """Number of layers of the encoder."""
         return self.num_encoder_layers or self.num_layers
 
     def encode(
@@ -86,8 +90,10 @@ class EncoderDecoder(Decoder):
         mask: Bool[Array, "b t"] | None = None,
         train: bool = False,
     ) -> Float[Array, "b t d"]:
-        """The memory of a source. mask: which tokens are real; shorter sources end in padding.
+        """Return the memory of a source, [b, t, d].
 
+        mask: which tokens are real. Shorter sources end in padding.
+        train: whether dropout is on.
         Raises GenaxError for more tokens than the context holds.
         """
         if tokens.shape[1] > self.context:
@@ -103,22 +109,22 @@ class EncoderDecoder(Decoder):
     def embed(
         self, tokens: Int[Array, "b t"], positions: Int[Array, "#b t"], train: bool
     ) -> Float[Array, "b t d"]:
-        """The token times sqrt(hidden_size), plus the sinusoids of its position."""
+        """Return the token times sqrt(hidden_size), plus the sinusoids of its position."""
         table = jnp.asarray(sinusoids(self.context, self.hidden_size, self.halves), self.dtype)
         x = self.token_embedding(tokens) * math.sqrt(self.hidden_size) + table[positions]
         return self.drop(x, deterministic=not train)
 
     def logits(self, hidden: Float[Array, "b t d"]) -> Float[Array, "b t vocab"]:
-        """Scores over the vocabulary: products with the token embeddings, and their bias."""
+        """Return scores over the vocabulary: products with the token embeddings, and their bias."""
         logits = table_scores(self.token_embedding, hidden)
         return logits + self.bias.astype(logits.dtype) if self.logits_bias else logits
 
 
 @dataclass(frozen=True)
 class EncoderDecoderPreset:
-    """A row of Vaswani et al. 2017, table 3, with the vocabulary of section 5.1.
+    """Row of Vaswani et al. 2017, table 3, with the vocabulary of section 5.1.
 
-    params: without biases in attention, as in the paper's published code.
+    params: number of parameters without biases in attention, as in the paper's published code.
     """
 
     num_layers: int

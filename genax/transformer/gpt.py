@@ -21,21 +21,22 @@ from genax.transformer.decoder import Decoder
 
 
 class GPT(Decoder):
-    """GPT-2's decoder: Radford et al. 2019, section 2.3; GPT-3's, but for its sparse attention.
+    """Decoder of GPT-2 (Radford et al. 2019, section 2.3), and of GPT-3 with dense attention.
 
     Pre-norm blocks, a final norm, learned positions, and the token embedding as the head. GPT-3
     (Brown et al. 2020, section 2.1) alternates dense with locally banded sparse attention, whose
-    bands it does not publish; here all layers are dense, with the same parameters.
+    bands it does not publish. Here all layers are dense, with the same parameters.
 
-    post_norm: GPT-1's (Radford et al. 2018, section 4.1): norms after the sums, none at the end,
-    and initial weights that do not shrink with depth. mlp_size: None is 4 * hidden_size.
+    mlp_size: width of the feed-forward network. None means 4 * hidden_size.
+    post_norm: build GPT-1's decoder (Radford et al. 2018, section 4.1): norms after the sums, none
+      at the end, and initial weights that do not shrink with depth.
     """
 
     post_norm: bool = False
     activation: Callable[[jax.Array], jax.Array] = gelu_tanh
 
     def setup(self):
-        """Embeddings, blocks and the final norm."""
+        """Make the embeddings, blocks and final norm."""
         init = nn.initializers.normal(self.init_scale)
         residual_scale = 1.0 if self.post_norm else 1 / math.sqrt(2 * self.num_layers)
         layer = {
@@ -76,17 +77,18 @@ class GPT(Decoder):
     def embed(
         self, tokens: Int[Array, "b t"], positions: Int[Array, "#b t"], train: bool
     ) -> Float[Array, "b t d"]:
-        """Token plus learned position."""
+        """Return token plus learned position."""
         x = self.token_embedding(tokens) + self.position_embedding(positions)
         return self.drop(x, deterministic=not train)
 
 
 @dataclass(frozen=True)
 class GPTPreset:
-    """One row of a paper's table of models.
+    """Row of a paper's table of models.
 
-    batch_tokens: tokens in a batch. learning_rate: its peak; None where it is not published.
-    params: parameters, tied head and learned positions counted once.
+    batch_tokens: tokens per batch.
+    learning_rate: peak learning rate. None means not published.
+    params: number of parameters, tied head and learned positions counted once.
     """
 
     num_layers: int
@@ -101,12 +103,12 @@ class GPTPreset:
 
 # GPT-2: Radford et al. 2019, table 2 and section 2.3 (batch of 512 x 1024 tokens; learning rates
 # were tuned by hand and are not given). The paper's parameter counts (117M, 345M, 762M, 1542M) are
-# too low, which OpenAI's release notes correct (124M, 355M, 774M, 1558M).
-# GPT-3: Brown et al. 2020, table 2.1. Two rows of it contradict themselves: XL prints 24 heads of
-# 128 at width 2048 (here 16 heads, n_heads * d_head = d_model), and 13B prints width 5140, which 40
+# too low. OpenAI's release notes correct them (124M, 355M, 774M, 1558M).
+# GPT-3: Brown et al. 2020, table 2.1. Two of its rows contradict themselves. XL prints 24 heads of
+# 128 at width 2048 (here 16 heads, n_heads * d_head = d_model). 13B prints width 5140, which 40
 # heads of 128 do not give (here 5120, whose count is that of the paper's appendix D). Batches are
-# powers of two, as tokens of "0.5M" to "2M", and 1,536 sequences of 2,048 tokens for "3.2M".
-# GPT-1: Radford et al. 2018, section 4.1 (batch of 64 x 512 tokens, 40,000 merges); the published
+# powers of two for tokens of "0.5M" to "2M", and 1,536 sequences of 2,048 tokens for "3.2M".
+# GPT-1: Radford et al. 2018, section 4.1 (batch of 64 x 512 tokens, 40,000 merges). The published
 # weights have 40,478 tokens.
 GPT_PRESETS = {
     "gpt1": GPTPreset(12, 768, 12, 512, 2**15, 2.5e-4, 116_534_784, 40478),

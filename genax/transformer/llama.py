@@ -22,10 +22,15 @@ from genax.transformer.decoder import Decoder
 class LLaMA(Decoder):
     """Pre-norm blocks with RMSNorm, rotary positions, SwiGLU and grouped key heads.
 
-    Touvron et al. 2023, section 2.2; Grattafiori et al. 2024 (Llama 3), section 3.2. No biases in
-    either. num_kv_heads: None is num_heads. head_dim: None is hidden_size / num_heads. theta: the
-    base of the rotary frequencies. scaling: stretches them.
-    mlp_size: None is 8/3 * hidden_size, rounded up to a multiple of 256.
+    Touvron et al. 2023, section 2.2; Grattafiori et al. 2024 (Llama 3), section 3.2. Neither has
+    biases.
+
+    mlp_size: width of the feed-forward network. None means 8/3 * hidden_size, rounded up to a
+      multiple of 256.
+    num_kv_heads: number of key heads. None means num_heads.
+    head_dim: size of a head. None means hidden_size / num_heads.
+    theta: base of the rotary frequencies.
+    scaling: stretching of the rotary frequencies. None means none.
     """
 
     use_bias: bool = False
@@ -36,7 +41,7 @@ class LLaMA(Decoder):
     scaling: LongContext | None = None
 
     def setup(self):
-        """Embedding, blocks, final norm and head."""
+        """Make the embedding, blocks, final norm and head."""
         init = nn.initializers.normal(self.init_scale)
         layer = {
             "use_bias": self.use_bias,
@@ -74,7 +79,10 @@ class LLaMA(Decoder):
 
     @property
     def cache_heads(self) -> tuple[int, int]:
-        """Key heads, and the size of each. Raises GenaxError for an odd size."""
+        """Number of key heads, and the size of each.
+
+        Raises GenaxError for an odd size.
+        """
         heads, size = head_sizes(self.hidden_size, self.num_heads, self.num_kv_heads, self.head_dim)
         if size % 2:
             raise GenaxError(
@@ -92,11 +100,14 @@ class LLaMA(Decoder):
     def embed(
         self, tokens: Int[Array, "b t"], positions: Int[Array, "#b t"], train: bool
     ) -> Float[Array, "b t d"]:
-        """The token alone; blocks turn queries and keys by the position."""
+        """Embed the token alone, since blocks rotate queries and keys by the position."""
         return self.token_embedding(tokens)
 
     def rotation(self, positions: Int[Array, "#b t"]) -> Rotation:
-        """The rotation of queries and keys. Raises GenaxError for a theta that has no powers."""
+        """Return the rotation of queries and keys.
+
+        Raises GenaxError for a theta that has no powers.
+        """
         if not 0 < self.theta < math.inf:
             raise GenaxError(f"LLaMA: theta={self.theta} has to be a finite number above 0.")
         frequencies = rotary_frequencies(self.cache_heads[1], self.theta, self.scaling)
@@ -105,10 +116,12 @@ class LLaMA(Decoder):
 
 @dataclass(frozen=True)
 class LLaMAPreset:
-    """A row of Grattafiori et al. 2024, table 3, with the context and rotary base of section 3.2.
+    """Row of Grattafiori et al. 2024, table 3, with the context and rotary base of section 3.2.
 
-    mlp_size: table 3's "FFN Dimension". learning_rate: its peak. params: parameters, head and
-    embedding both counted. long_context: whether the frequencies are stretched, as from Llama 3.1.
+    mlp_size: "FFN Dimension" of table 3.
+    learning_rate: peak learning rate.
+    params: number of parameters, head and embedding both counted.
+    long_context: whether the frequencies are stretched, as from Llama 3.1 on.
     """
 
     num_layers: int

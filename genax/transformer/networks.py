@@ -1,4 +1,4 @@
-"""The networks of a language model."""
+"""Networks of a language model."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import flax.linen as nn
 
 
 class Networks(nn.Module):
-    """decoder: tokens [b, t] -> logits [b, t, vocab]."""
+    """Networks of a language model.
+
+    decoder: tokens [b, t] -> logits [b, t, vocab].
+    """
 
     decoder: nn.Module

@@ -19,7 +19,7 @@ SIZES: Ranges = {
     "attention": ("auto", "xla", "ring", "cudnn", "splash"),
 }
 
-# 0 is all tokens.
+# 0 means all tokens.
 DECODING: Ranges = {
     **decoding.RANGES,
     **beam_search.RANGES,
@@ -27,7 +27,7 @@ DECODING: Ranges = {
     "start_token": AMOUNT,
 }
 
-# What is read, scored and computed at a time; 0 is all.
+# Numbers of things to read, score or compute at a time. 0 means all.
 AMOUNTS: Ranges = dict.fromkeys(
     ("chunk", "evaluation_windows", "examples", "evaluated", "scored", "target_context"), AMOUNT
 )

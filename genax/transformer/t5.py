@@ -26,11 +26,13 @@ from genax.transformer.token_range import check_tokens
 def relative_buckets(
     distances: Int[Array, "*shape"], num_buckets: int, max_distance: int, causal: bool
 ) -> Int[Array, "*shape"]:
-    """The bucket of each distance key - query: Raffel et al. 2020, section 2.1.
+    """Return the bucket of each distance key - query: Raffel et al. 2020, section 2.1.
 
-    Half of the buckets are for single distances, the rest grow logarithmically up to max_distance,
-    beyond which all share the last one. Unless causal, each direction has half of the buckets.
-    Raises GenaxError if a direction has less than two buckets, or if max_distance does not exceed
+    Half of the buckets are for single distances. The rest grow logarithmically up to max_distance,
+    beyond which all distances share the last one. Unless causal, each direction has half of the
+    buckets.
+
+    Raises GenaxError if a direction has fewer than two buckets, or if max_distance does not exceed
     the single distances.
     """
     behind = jnp.zeros_like(distances)
@@ -56,10 +58,15 @@ def relative_buckets(
 class T5(Decoder):
     """Pre-norm stacks with RMSNorm, relative positions and unscaled attention, without biases.
 
-    Raffel et al. 2020, section 2.1. As a `Decoder`, it reads the target; `encode` makes the memory
-    of the source. num_layers: of the decoder; num_encoder_layers: None is as many. head_dim: None
-    is hidden_size / num_heads. gated: the network of T5 1.1 (Shazeer 2020). scale_logits:
-    they are divided by sqrt(hidden_size), as where the head is tied; T5 1.1 does neither.
+    Raffel et al. 2020, section 2.1. As a `Decoder`, it reads the target. `encode` makes the memory
+    of the source.
+
+    num_layers: layers of the decoder.
+    num_encoder_layers: layers of the encoder. None means num_layers.
+    head_dim: size of a head. None means hidden_size / num_heads.
+    num_buckets, max_distance: see `relative_buckets`.
+    gated: use the gated network of T5 1.1 (Shazeer 2020).
+    scale_logits: divide the logits by sqrt(hidden_size), as with a tied head. T5 1.1 has neither.
     """
 
     use_bias: bool = False
@@ -73,7 +80,7 @@ class T5(Decoder):
     scale_logits: bool = True
 
     def setup(self):
-        """Embeddings, both stacks, their norms and the head."""
+        """Make the embeddings, both stacks, their norms and the head."""
         width, mlp_size = self.hidden_size, self.mlp_size or 4 * self.hidden_size
         init = nn.initializers.normal(width**-0.5)
         out = nn.initializers.normal(mlp_size**-0.5)
@@ -120,12 +127,12 @@ class T5(Decoder):
 
     @property
     def cache_heads(self) -> tuple[int, int]:
-        """Key heads, and the size of each."""
+        """Number of key heads, and the size of each."""
         return head_sizes(self.hidden_size, self.num_heads, head_dim=self.head_dim)
 
     @property
     def encoder_layers(self) -> int:
-        """Layers of the encoder."""
+        """Number of layers of the encoder."""
         return self.num_encoder_layers or self.num_layers
 
     def encode(
@@ -134,7 +141,11 @@ class T5(Decoder):
         mask: Bool[Array, "b t"] | None = None,
         train: bool = False,
     ) -> Float[Array, "b t d"]:
-        """The memory of a source. mask: which tokens are real."""
+        """Return the memory of a source, [b, t, d].
+
+        mask: which tokens are real. None means all.
+        train: whether dropout is on.
+        """
         tokens = check_tokens(tokens, self.vocab_size, type(self).__name__)
         places = jnp.arange(tokens.shape[1])
         bias = self._bias(self.encoder_distances, places, places, causal=False)
@@ -146,13 +157,13 @@ class T5(Decoder):
     def embed(
         self, tokens: Int[Array, "b t"], positions: Int[Array, "#b t"], train: bool
     ) -> Float[Array, "b t d"]:
-        """The token alone; scores have a bias for the distance."""
+        """Embed the token alone, since the scores have a bias for the distance."""
         return self.drop(self.token_embedding(tokens), deterministic=not train)
 
     def score_bias(
         self, length: int, slots: int, start: Int[Array, ""] | int
     ) -> Float[Array, "1 n t s"]:
-        """Of the distance between a query's slot and a key's."""
+        """Return a bias for the distance between a query's slot and a key's."""
         places = start + jnp.arange(length)
         return self._bias(self.decoder_distances, places, jnp.arange(slots), causal=True)
 
@@ -162,7 +173,7 @@ class T5(Decoder):
         return table(buckets).transpose(2, 0, 1)[None]
 
     def logits(self, hidden: Float[Array, "b t d"]) -> Float[Array, "b t vocab"]:
-        """Scores over the vocabulary."""
+        """Return scores over the vocabulary."""
         if self.scale_logits:
             hidden = hidden / math.sqrt(self.hidden_size)
         return table_scores(self.head_table, hidden)
@@ -170,7 +181,11 @@ class T5(Decoder):
 
 @dataclass(frozen=True)
 class T5Preset:
-    """A row of Raffel et al. 2020, section 3.7. num_layers: of each of both stacks."""
+    """Row of Raffel et al. 2020, section 3.7.
+
+    num_layers: layers of each of both stacks.
+    params: number of parameters.
+    """
 
     num_layers: int
     hidden_size: int

@@ -1,4 +1,4 @@
-"""Numbers of rows that a table does not have, such as tokens of another vocabulary."""
+"""Checks for numbers of rows that a table does not have, such as tokens of another vocabulary."""
 
 from __future__ import annotations
 
@@ -11,15 +11,19 @@ from genax.core.errors import GenaxError
 
 
 def check_tokens(tokens: Int[Array, "*b"], vocab_size: int, network: str) -> Int[Array, "*b"]:
-    """`check_range` of a network's tokens."""
+    """Apply `check_range` to the tokens of a network."""
     hint = "; the tokenizer is of another vocabulary, or padding is marked by a number of its own"
     return check_range(f"{network}: token", tokens, vocab_size, hint)
 
 
 def check_range(what: str, values: Int[Array, "*b"], size: int, hint: str = "") -> Int[Array, "*b"]:
-    """The values, numbers of rows of a table. Raises GenaxError where one is not in [0, size).
+    """Return the values, which are numbers of rows of a table.
 
-    Inside a compiled function values are not known; there, what such a row gives is NaN.
+    what: name of a value, for the message.
+    size: number of rows.
+    hint: end of the message.
+    Raises GenaxError if a value is not in [0, size). Values are not known inside a compiled
+    function. There, the row of a value outside is NaN.
     """
     if isinstance(values, jax.core.Tracer):
         # A number below 0 would count from the table's end.

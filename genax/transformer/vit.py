@@ -22,9 +22,9 @@ from genax.transformer.block import Block, Context
 
 
 def patchify(images: Float[Array, "b h w c"], size: int) -> Float[Array, "b n p"]:
-    """Square patches in reading order, each a row of size * size * c numbers.
+    """Cut images into square patches in reading order, each a row of size * size * c numbers.
 
-    Raises GenaxError where the size does not divide the image.
+    Raises GenaxError if the size does not divide the image.
     """
     b, h, w, c = images.shape
     if h % size or w % size:
@@ -36,10 +36,14 @@ def patchify(images: Float[Array, "b h w c"], size: int) -> Float[Array, "b n p"
 class ViT(nn.Module):
     """Pre-norm encoder over image patches and a class token: Dosovitskiy et al. 2021, eq. 1 to 4.
 
-    image_size: height (and width) that the learned positions are for. num_classes: 0 leaves the
-    head out. pool: "token" classifies by the class token; "mean" has none and averages the patches
-    (appendix D.3). init_scale: of the positions. mlp_size: None is 4 * hidden_size. scan_layers,
-    remat, attention: as in `Decoder`.
+    image_size: height (and width) of the images that the learned positions are for.
+    patch_size: height (and width) of a patch.
+    num_classes: number of classes. 0 leaves the head out.
+    mlp_size: width of the feed-forward network. None means 4 * hidden_size.
+    pool: "token" classifies by the class token. "mean" has no class token and averages the patches
+      (appendix D.3).
+    init_scale: standard deviation of the initial positions.
+    scan_layers, remat, attention: see `Decoder`.
     """
 
     image_size: int
@@ -59,10 +63,14 @@ class ViT(nn.Module):
     dtype: Any = jnp.float32
 
     def setup(self):
-        """Embedding, blocks, norm and head. Raises GenaxError for an unknown pool."""
+        """Make the embedding, blocks, norm and head.
+
+        Raises GenaxError for an unknown pool.
+        """
         if self.pool not in ("token", "mean"):
             raise GenaxError(f'ViT: pool={self.pool!r} is neither "token" nor "mean".')
-        # As the paper's published code, whose attention kernels are square: Xavier is then LeCun.
+        # The paper's published code has Xavier throughout. Its attention kernels are square, for
+        # which Xavier is LeCun.
         init = nn.initializers.normal(self.init_scale)
         xavier, lecun = nn.initializers.xavier_uniform(), nn.initializers.lecun_normal()
         norm = partial(LayerNorm, self.epsilon)
@@ -108,19 +116,19 @@ class ViT(nn.Module):
     def __call__(
         self, images: Float[Array, "b h w c"], train: bool = False
     ) -> Float[Array, "b classes"]:
-        """Scores of the classes."""
+        """Return scores of the classes."""
         x = self.hidden(images, train)
         return self.head(x[:, 0] if self.pool == "token" else x.mean(1))
 
     def hidden(self, images: Float[Array, "b h w c"], train: bool = False) -> Float[Array, "b t d"]:
-        """The last hidden states: the class token's, where there is one, then the patches'.
+        """Return the last hidden states: the class token's, if there is one, then the patches'.
 
         Raises GenaxError for images of another size than the positions are for.
         """
         if images.shape[1:3] != (self.image_size, self.image_size):
             raise GenaxError(
-                f"ViT: images of {images.shape[1]}x{images.shape[2]}, positions for "
-                f"{self.image_size}x{self.image_size}; resize the images."
+                f"ViT: images have {images.shape[1]}x{images.shape[2]} pixels, but the positions "
+                f"are for {self.image_size}x{self.image_size}; resize the images."
             )
         x = self.patch_embedding(patchify(images, self.patch_size))
         if self.pool == "token":
@@ -135,7 +143,10 @@ class ViT(nn.Module):
 def attention_maps(
     vit: ViT, variables: Any, images: Float[Array, "b h w c"]
 ) -> Float[Array, "layers b heads t t"]:
-    """softmax(query key^T / sqrt(h)) of every layer; rows are queries. vit: unbound."""
+    """Return softmax(query key^T / sqrt(h)) of every layer. Rows are queries.
+
+    vit: unbound module.
+    """
     if vit.scan_layers:
         params = dict(variables["params"])
         blocks = params.pop("blocks")
@@ -160,9 +171,9 @@ def attention_maps(
 
 @dataclass(frozen=True)
 class ViTPreset:
-    """A row of Dosovitskiy et al. 2021, table 1 (B, L, H), or Touvron et al. 2021, table 1 (Ti, S).
+    """Row of Dosovitskiy et al. 2021, table 1 (B, L, H), or Touvron et al. 2021, table 1 (Ti, S).
 
-    params: with 1000 classes at 224 x 224.
+    params: number of parameters with 1000 classes at 224 x 224.
     """
 
     patch_size: int

@@ -18,9 +18,11 @@ Activation = Callable[[Array], Array]
 
 
 class MLP(nn.Module):
-    """Hidden layers, then one linear map of them for each parameter of a distribution.
+    """Hidden layers, then one linear map for each parameter of a distribution.
 
-    heads: names of the linear maps. shape: of what each gives, behind the batch axes.
+    hidden: sizes of the hidden layers.
+    heads: names of the linear maps.
+    shape: shape of each linear map's output, behind the batch axes.
     """
 
     hidden: Sequence[int]
@@ -37,7 +39,7 @@ class MLP(nn.Module):
     def __call__(
         self, x: Float[Array, "*batch n"], train: bool = False
     ) -> list[Float[Array, "*batch *shape"]]:
-        """One float32 array for each head."""
+        """Return one float32 array per head."""
         for layer, size in enumerate(self.hidden):
             x = self.activation(self._dense(size, f"hidden_{layer}")(x))
         flat = [self._dense(math.prod(self.shape), name)(x) for name in self.heads]
@@ -45,7 +47,7 @@ class MLP(nn.Module):
 
 
 class MLPEncoder(nn.Module):
-    """q(z|x): the Gaussian of eq. 12."""
+    """Encoder q(z|x): the Gaussian of eq. 12."""
 
     hidden: Sequence[int] = (500,)
     latent_size: int = 20
@@ -55,14 +57,14 @@ class MLPEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b *shape"], train: bool = False) -> Gaussian:
-        """Mean and log-variance [b, latent_size]."""
+        """Return the Gaussian, its mean and log-variance [b, latent_size]."""
         heads, shape = ("mean", "log_variance"), (self.latent_size,)
         mlp = MLP(self.hidden, heads, shape, self.activation, self.kernel_init, self.dtype)
         return Gaussian(*mlp(x.reshape(len(x), -1), train))
 
 
 class BernoulliDecoder(nn.Module):
-    """p(x|z) for arrays of `shape` in [0, 1]: eq. 11."""
+    """Decoder p(x|z) for arrays of `shape` in [0, 1]: eq. 11."""
 
     shape: Sequence[int]
     hidden: Sequence[int] = (500,)
@@ -72,14 +74,14 @@ class BernoulliDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, z: Float[Array, "*batch z"], train: bool = False) -> Bernoulli:
-        """Logits [*batch, *shape]."""
+        """Return the Bernoulli distribution, its logits [*batch, *shape]."""
         heads = ("logits",)
         mlp = MLP(self.hidden, heads, self.shape, self.activation, self.kernel_init, self.dtype)
         return Bernoulli(*mlp(z, train))
 
 
 class GaussianDecoder(nn.Module):
-    """p(x|z) for arrays of `shape`: eq. 12, the mean kept within (0, 1) as in section 5."""
+    """Decoder p(x|z) for arrays of `shape`: eq. 12, the mean kept within (0, 1) as in section 5."""
 
     shape: Sequence[int]
     hidden: Sequence[int] = (200,)
@@ -89,7 +91,7 @@ class GaussianDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, z: Float[Array, "*batch z"], train: bool = False) -> Gaussian:
-        """Mean and log-variance [*batch, *shape]."""
+        """Return the Gaussian, its mean and log-variance [*batch, *shape]."""
         heads = ("mean", "log_variance")
         mlp = MLP(self.hidden, heads, self.shape, self.activation, self.kernel_init, self.dtype)
         mean, log_variance = mlp(z, train)
@@ -98,7 +100,12 @@ class GaussianDecoder(nn.Module):
 
 @dataclass(frozen=True)
 class MLPSize:
-    """An autoencoder of mirror images; shape is that of an image, (h, w, c)."""
+    """Sizes of an autoencoder whose decoder mirrors its encoder.
+
+    shape: shape of an image, (h, w, c).
+    hidden: sizes of the encoder's hidden layers.
+    latent_size: size of a latent.
+    """
 
     shape: tuple[int, int, int]
     hidden: tuple[int, ...]
@@ -111,7 +118,7 @@ class MLPSize:
         kernel_init: Initializer = nn.initializers.lecun_normal(),  # noqa: B008
         dtype: jnp.dtype = jnp.float32,
     ) -> Networks:
-        """Encoder and decoder of this size, computing in `dtype` over float32 parameters."""
+        """Return an encoder and decoder that compute in `dtype` with float32 parameters."""
         layers = (self.hidden, self.latent_size, self.activation, kernel_init, dtype)
         mirrored = (self.hidden[::-1], self.activation, kernel_init, dtype)
         return Networks(MLPEncoder(*layers), self.decoder(self.shape, *mirrored))
@@ -119,7 +126,7 @@ class MLPSize:
 
 # arXiv:1312.6114, section 5. Latent sizes 3, 5, 10, 20 and 200; 815,824 parameters at 20.
 MNIST = MLPSize((28, 28, 1), (500,), 20, nn.tanh)
-# The same section. Latent sizes 2, 5, 10 and 20; 338,724 parameters at 2.
+# arXiv:1312.6114, section 5. Latent sizes 2, 5, 10 and 20; 338,724 parameters at 2.
 FREY_FACE = MLPSize((28, 20, 1), (200,), 2, nn.tanh, GaussianDecoder)
 # pytorch/examples, vae: 652,824 parameters.
 PYTORCH_EXAMPLE = replace(MNIST, hidden=(400,), activation=nn.relu)

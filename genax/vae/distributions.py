@@ -1,4 +1,4 @@
-"""The distributions that encoders and decoders return, as pytrees of their parameters."""
+"""Distributions that encoders and decoders return, as pytrees of their parameters."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ class Gaussian:
     log_variance: Float[Array, "*shape"]
 
     def log_prob(self, x: Float[Array, "*#shape"]) -> Float[Array, "*shape"]:
-        """Log density of each element, in nats; x broadcasts over the samples."""
+        """Return the log density of each element, in nats. x broadcasts over the samples."""
         error = jnp.square(x - self.mean) * jnp.exp(-self.log_variance)
         return -0.5 * (math.log(2 * math.pi) + self.log_variance + error)
 
     def transform(self, noise: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """mean + sigma noise: a sample, where noise is standard normal."""
+        """Return mean + sigma noise, which is a sample if the noise is standard normal."""
         return self.mean + jnp.exp(0.5 * self.log_variance) * noise
 
     def kl_to_standard(self) -> Float[Array, "*shape"]:
-        """KL(N(mean, variance) || N(0, 1)) of each element, in nats.
+        """Return KL(N(mean, variance) || N(0, 1)) of each element, in nats.
 
         0.5 (mean^2 + variance - 1 - log variance): Kingma & Welling 2014, appendix B.
         """
@@ -37,7 +37,7 @@ class Gaussian:
 
 @struct.dataclass
 class Bernoulli:
-    """Independent binary variables by their logits."""
+    """Independent binary variables, given by their logits."""
 
     logits: Float[Array, "*shape"]
 
@@ -47,5 +47,8 @@ class Bernoulli:
         return jax.nn.sigmoid(self.logits)
 
     def log_prob(self, x: Float[Array, "*#shape"]) -> Float[Array, "*shape"]:
-        """x log p + (1 - x) log(1 - p) of each element, in nats; x in [0, 1], or broadcasting."""
+        """Return x log p + (1 - x) log(1 - p) of each element, in nats.
+
+        x: in [0, 1]. It broadcasts over the samples.
+        """
         return x * self.logits - jax.nn.softplus(self.logits)

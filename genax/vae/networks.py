@@ -1,4 +1,4 @@
-"""The two halves of an autoencoder."""
+"""Networks of an autoencoder."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ import flax.linen as nn
 
 
 class Networks(nn.Module):
-    """An encoder q(z|x) and a decoder p(x|z)."""
+    """Networks of an autoencoder.
+
+    encoder: q(z|x).
+    decoder: p(x|z).
+    """
 
     encoder: nn.Module
     decoder: nn.Module

@@ -1,4 +1,4 @@
-"""Bounds of the likelihood: the ELBO to train by, and a tighter one to measure by.
+"""Bounds of the likelihood: the ELBO for training, and a tighter one for measuring.
 
 Networks have an `encoder` that returns a Gaussian over latents, and a `decoder` that returns a
 distribution over images.
@@ -23,7 +23,10 @@ def per_sample(x: Array, axes: int) -> Array:
 
 
 def encode(nets: nn.Module, batch: Batch, samples: int, train: bool):
-    """The posterior q(z|x) with latents [b, 1, z], and `samples` draws from it, [b, samples, z]."""
+    """Return the posterior q(z|x) and `samples` draws from it.
+
+    The parameters of the posterior are [b, 1, z], the draws [b, samples, z].
+    """
     flat = nets.encoder(batch["image"], train=train)
     posterior = Gaussian(flat.mean[:, None], flat.log_variance[:, None])
     shape = (samples, flat.mean.shape[-1])
@@ -33,13 +36,16 @@ def encode(nets: nn.Module, batch: Batch, samples: int, train: bool):
 def elbo_loss(
     nets: nn.Module, batch: Batch, samples: int = 1, beta: float = 1.0, train: bool = True
 ) -> Loss:
-    """-ELBO of each image, in nats: Kingma & Welling 2014, eq. 10, to be minimised.
+    """Loss -ELBO of each image, in nats: Kingma & Welling 2014, eq. 10, to be minimised.
 
     beta KL(q(z|x) || N(0, I)) - mean_l log p(x|z_l), z_l = mean + sigma noise_l. The KL is the
-    closed form of appendix B; beta other than 1 is beta-VAE's (Higgins et al. 2017, eq. 4).
+    closed form of appendix B. Metrics: "reconstruction" and "kl", the two terms, unweighted, in
+    nats.
 
-    batch["image"]: [b, h, w, c], intensities in [0, 1]. samples: L of eq. 10.
-    Metrics: "reconstruction" and "kl", the two terms, unweighted, in nats.
+    batch["image"]: [b, h, w, c], intensities in [0, 1].
+    samples: number of draws, L of eq. 10.
+    beta: factor of the KL. Other values than 1 make beta-VAE (Higgins et al. 2017, eq. 4).
+    train: whether the networks run in training mode.
     """
     posterior, z = encode(nets, batch, samples, train)
     likelihood = nets.decoder(z, train=train)
@@ -50,15 +56,17 @@ def elbo_loss(
 
 
 def elbo(nets: nn.Module, batch: Batch, samples: int = 1) -> Loss:
-    """The ELBO of each image in nats, as a score: higher is better."""
+    """ELBO of each image in nats, as a score: higher is better."""
     loss = elbo_loss(nets, batch, samples, train=False)
     return Loss(-loss.values, aux=loss.aux)
 
 
 def importance_weighted_bound(nets: nn.Module, batch: Batch, samples: int = 50) -> Loss:
-    """log mean_i p(x, z_i) / q(z_i|x) in nats: Burda et al. 2016, eq. 8, with k = `samples`.
+    """Bound log mean_i p(x, z_i) / q(z_i|x) in nats: Burda et al. 2016, eq. 8, with k = `samples`.
 
-    Between the ELBO (its expectation at k = 1) and log p(x), which it approaches as k grows.
+    It lies between the ELBO (its expectation at k = 1) and log p(x), which it approaches as k
+    grows.
+
     batch["image"]: [b, h, w, c], intensities in [0, 1].
     """
     posterior, z = encode(nets, batch, samples, train=False)

@@ -1,1 +1,1 @@
-"""What Transformers are trained for and scored by."""
+"""Tasks of Transformers: what they are trained for and scored by."""

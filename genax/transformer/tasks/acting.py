@@ -1,4 +1,4 @@
-"""Decision Transformers: the loss of their actions, and what they achieve when they act."""
+"""Decision Transformers: the loss of their actions, and their returns when they act."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from genax.transformer.tasks.actions import Actions
 
 
 class Networks(nn.Module):
-    """agent: (returns, states, actions, timesteps, mask, train) -> what `Actions` reads."""
+    """Networks of an agent.
+
+    agent: (returns, states, actions, timesteps, mask, train) -> the output that `Actions` reads.
+    """
 
     agent: nn.Module
 
@@ -25,11 +28,15 @@ class Networks(nn.Module):
 def action_loss(
     nets: Any, batch: Batch, actions: Actions, return_scale: float, train: bool = True
 ) -> Loss:
-    """What a wrong action costs, given returns, states and actions before it: Chen et al. 2021.
+    """Cost of a wrong action, given returns, states and actions before it: Chen et al. 2021.
 
-    batch: as `TrajectoryData` gives it. Values are one a step ([b, k], or [b, k, a] where actions
-    are continuous), without those before an episode's start. return_scale: returns are divided by
-    it. train: whether dropout is on.
+    Values are one per step ([b, k], or [b, k, a] for continuous actions), without the steps before
+    an episode's start.
+
+    batch: a batch of `TrajectoryData`.
+    actions: the kind of actions.
+    return_scale: divisor of the returns.
+    train: whether dropout is on.
     """
     scaled = {**batch, "returns": batch["returns"] / return_scale}
     return actions.cost(actions.predict(nets.agent, scaled, train), batch)
@@ -47,20 +54,21 @@ def achieved_returns(
     anchors: tuple[float, float] | None = None,
     limit: int | None = None,
 ) -> Evaluator:
-    """An evaluator that lets the agent act, and measures the mean return for each target return.
+    """Evaluator that lets the agent act, and measures the mean return for each target return.
 
     Its scores are "return_<target>" for each target, and "rank_correlation", Spearman's between the
     returns asked for and achieved (0 if all achieve the same). With anchors it adds
     "normalized_<target>", on which the anchors are 0 and 100.
 
     make: makes an environment.
-    observe, element: those of the data (`TrajectoryData`).
-    targets: the returns that the agent is asked for.
+    observe, element: those of the data, see `TrajectoryData`.
+    actions: the kind of actions.
+    targets: returns that the agent is asked for.
     episodes: number of episodes for each target.
-    max_steps: timesteps that the agent knows; later ones count as the last.
-    return_scale: what returns are divided by, as in training.
-    anchors: the mean returns of a random and of an expert player.
-    limit: most steps of an episode; None is max_steps.
+    max_steps: number of timesteps that the agent knows. Later ones count as the last.
+    return_scale: divisor of the returns, as in training.
+    anchors: mean returns of a random and of an expert player.
+    limit: maximum number of steps of an episode. None means max_steps.
     """
     count, limit = len(targets) * episodes, limit or max_steps
     world = _World(make, observe, element["states"])
@@ -74,7 +82,7 @@ def achieved_returns(
             jax.ShapeDtypeStruct((b,), jnp.float32),
             jax.ShapeDtypeStruct((b,), jnp.bool_),
         )
-        # Seeds far from those that data is collected with.
+        # The seeds are far from those that data is collected with.
         first = io_callback(world.reset, shapes, 10**9 + index // len(targets), ordered=True)
 
         def call(*args):
@@ -127,7 +135,7 @@ def achieved_returns(
 
 
 class _World:
-    """Environments side by side; those that are over stand still and give no more reward."""
+    """Environments side by side. Those that are over stand still and give no more reward."""
 
     def __init__(self, make: Callable, observe: Callable, states: jax.ShapeDtypeStruct):
         self.make, self.observe = make, observe

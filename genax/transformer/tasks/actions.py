@@ -1,4 +1,4 @@
-"""Kinds of actions: how an agent reads and predicts them, what an error costs, which it takes."""
+"""Kinds of actions: how an agent reads, predicts and chooses them, and what an error costs."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ Agent = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Actions:
-    """A kind of actions.
+    """Kind of actions.
 
-    predict: (agent, batch, train) -> what is predicted for each step, [b, k, a], float32.
-    cost: (predicted, batch) -> its Loss. choose: (predicted [b, a], keys [b]) -> actions [b, ...].
+    predict: (agent, batch, train) -> the prediction for each step, [b, k, a], float32.
+    cost: (predicted, batch) -> the Loss of the prediction.
+    choose: (predicted [b, a], keys [b]) -> actions [b, ...].
     """
 
     predict: Callable[[Agent, Batch, bool], Float[Array, "b k a"]]
@@ -32,7 +33,7 @@ class Actions:
 
 
 def one_hot_actions(count: int) -> Actions:
-    """Actions 0 to count - 1, which the agent reads as vectors; it takes the likeliest."""
+    """Actions 0 to count - 1 that the agent reads as vectors. It takes the likeliest."""
 
     def predict(agent, batch, train):
         taken = jax.nn.one_hot(batch["actions"], count)
@@ -42,7 +43,7 @@ def one_hot_actions(count: int) -> Actions:
 
 
 def numbered_actions() -> Actions:
-    """Actions that the agent reads as numbers; it draws from what it predicts, as in the paper."""
+    """Actions that the agent reads as numbers. It draws from its prediction, as in the paper."""
 
     def predict(agent, batch, train):
         return _call(agent, batch, batch["actions"], train).astype(jnp.float32)
@@ -54,7 +55,7 @@ def numbered_actions() -> Actions:
 
 
 def continuous_actions() -> Actions:
-    """Actions in [-1, 1], of squared error; the agent takes what it predicts."""
+    """Actions in [-1, 1] with a squared error. The agent takes its prediction."""
 
     def predict(agent, batch, train):
         return _call(agent, batch, batch["actions"], train)[1].astype(jnp.float32)
@@ -73,7 +74,7 @@ def _call(agent, batch, actions, train):
 
 
 def _likelihood(scores, batch) -> Loss:
-    """-log p(action), in nats. Metric: accuracy."""
+    """Loss -log p(action), in nats. Metric: accuracy."""
     real = batch["real"].astype(jnp.float32)
     hits = (scores.argmax(-1) == batch["actions"]).astype(jnp.float32)
     return Loss(cross_entropy(scores, batch["actions"]), real, {"accuracy": Loss(hits, real)})

@@ -1,4 +1,4 @@
-"""What BERT is pretrained on: masked tokens and next sentences."""
+"""The task of BERT's pretraining: masked tokens and next sentences."""
 
 from __future__ import annotations
 
@@ -16,7 +16,12 @@ from genax.transformer.tasks.masking import mask_tokens
 
 
 class Networks(nn.Module):
-    """encoder, and its heads; next_sentence_head is None where only masked tokens are guessed."""
+    """Networks of BERT's pretraining.
+
+    encoder: the encoder with its pooler.
+    masked_head: head of the masked tokens.
+    next_sentence_head: head of the next sentence. None means that only masked tokens are guessed.
+    """
 
     encoder: BERT
     masked_head: MaskedLMHead
@@ -33,8 +38,11 @@ def pretraining_loss(
 ) -> dict[str, Loss]:
     """Mean -log p of masked tokens plus that of next sentences: Devlin et al. 2018, app. A.2.
 
-    batch: as `SentencePairs` gives it. Terms: "masked", values [b, most], with weights where a
-    token was chosen (see `mask_tokens`), and "next", values [b]. Metrics: accuracy of each.
+    The terms are "masked", values [b, most], with weights where a token was chosen (see
+    `mask_tokens`), and "next", values [b]. Metrics: accuracy of each.
+
+    batch: a batch of `SentencePairs`.
+    mask_token, rate, most: see `mask_tokens`.
     train: whether dropout is on.
     """
     encoder = nets.encoder
@@ -52,7 +60,7 @@ def pretraining_loss(
     logits = nets.masked_head(at, encoder.token_embedding.embedding)
     losses = {"masked": _scored(logits, masked.targets, masked.weights)}
     if nets.next_sentence_head is not None:
-        # Class 0 is "follows", as in the published weights.
+        # Class 0 means "follows", as in the published weights.
         logits = nets.next_sentence_head(encoder.pool(hidden), train)
         losses["next"] = _scored(logits, 1 - batch["follows"])
     return losses

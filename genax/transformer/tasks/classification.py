@@ -17,16 +17,20 @@ from genax.transformer.vit import attention_maps
 
 
 class Networks(nn.Module):
-    """classifier: images [b, h, w, c] -> logits [b, classes]."""
+    """Networks of image classification.
+
+    classifier: images [b, h, w, c] -> logits [b, classes].
+    """
 
     classifier: nn.Module
 
 
 def class_loss(nets: Any, batch: Batch, train: bool = True) -> Loss:
-    """-log p(label | image), in nats. Metric: accuracy.
+    """Loss -log p(label | image), in nats. Metric: accuracy.
 
-    batch["image"]: [b, h, w, c] in [-1, 1]. batch["label"]: int32 [b]. train: whether dropout is
-    on; evaluators set it to False.
+    batch["image"]: [b, h, w, c] in [-1, 1].
+    batch["label"]: int32 [b].
+    train: whether dropout is on. Evaluators set it to False.
     """
     logits = nets.classifier(batch["image"], train=train).astype(jnp.float32)
     hits = (logits.argmax(-1) == batch["label"]).astype(jnp.float32)
@@ -34,11 +38,13 @@ def class_loss(nets: Any, batch: Batch, train: bool = True) -> Loss:
 
 
 def show_attention(nets: Any, batch: Batch) -> Float[Array, "b h w c"]:
-    """Images, and to their right what the class token of the last layer attends to.
+    """Draw images, and to their right what the class token of the last layer attends to.
 
-    batch["image"]: [b, h, w, c] in [-1, 1]. The map is the mean over heads, its largest number
-    white; with pooling by the mean, over all queries. (Figure 6 of Dosovitskiy et al. 2021 has the
-    product of all layers' maps instead.)
+    The map is the mean over heads, and its largest number is white. With pooling by the mean it is
+    also the mean over all queries. Figure 6 of Dosovitskiy et al. 2021 has the product of all
+    layers' maps instead.
+
+    batch["image"]: [b, h, w, c] in [-1, 1].
     """
     images, (vit, variables) = batch["image"], nets.classifier.unbind()
     weights = attention_maps(vit, variables, images)[-1].mean(1)
@@ -51,7 +57,7 @@ def show_attention(nets: Any, batch: Batch) -> Float[Array, "b h w c"]:
 
 
 def first_images(data: Any, num: int, workdir: Any) -> dict[str, np.ndarray]:
-    """The condition of `show_attention`: the first images of a data set, over again if too few."""
+    """Condition of `show_attention`: the first images of a data set, repeated if it has too few."""
     from genax.evaluation.classifier import labelled_images
 
     return {"image": np.take(labelled_images(data, num)[0], range(num), 0, mode="wrap")}

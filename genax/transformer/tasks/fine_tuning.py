@@ -15,30 +15,38 @@ from genax.transformer.cross_entropy import cross_entropy
 
 
 class Networks(nn.Module):
-    """encoder: pretrained. classifier: of whole texts (pooled) or of tokens."""
+    """Networks of fine-tuning.
+
+    encoder: the pretrained encoder.
+    classifier: head on whole texts (pooled) or on tokens.
+    """
 
     encoder: BERT
     classifier: LinearHead
 
 
 class RegressionNetworks(Networks):
-    """The classifier gives each text one number."""
+    """Networks whose classifier gives each text one number."""
 
 
 class SpanNetworks(Networks):
-    """The classifier gives each token two scores, as the start and as the end of an answer."""
+    """Networks whose classifier scores each token as the start and as the end of an answer."""
 
 
 def class_logits(nets: Any, batch: Batch, train: bool = False) -> Float[Array, "b classes"]:
-    """Scores of each text's classes. batch: as `ClassifiedText` or `ScoredText` gives it."""
+    """Return scores of each text's classes.
+
+    batch: a batch of `ClassifiedText` or `ScoredText`.
+    """
     hidden = nets.encoder(batch["tokens"], batch["real"], batch.get("segments"), train)
     return nets.classifier(nets.encoder.pool(hidden), train)
 
 
 def class_loss(nets: Any, batch: Batch, train: bool = True) -> Loss:
-    """-log p(label | text), in nats: Devlin et al. 2018, section 4.1. Metric: accuracy.
+    """Loss -log p(label | text), in nats: Devlin et al. 2018, section 4.1. Metric: accuracy.
 
-    batch: as `ClassifiedText` gives it. train: whether dropout is on.
+    batch: a batch of `ClassifiedText`.
+    train: whether dropout is on.
     """
     logits = class_logits(nets, batch, train)
     hits = (logits.argmax(-1) == batch["label"]).astype(jnp.float32)
@@ -46,28 +54,36 @@ def class_loss(nets: Any, batch: Batch, train: bool = True) -> Loss:
 
 
 def regression_values(nets: Any, batch: Batch, train: bool = False) -> Float[Array, " b"]:
-    """The number of each text or pair. batch: as `ScoredText` gives it."""
+    """Return the number of each text or pair.
+
+    batch: a batch of `ScoredText`.
+    """
     return class_logits(nets, batch, train).astype(jnp.float32)[..., 0]
 
 
 def regression_loss(nets: Any, batch: Batch, train: bool = True) -> Loss:
-    """(value - label)^2, the loss of transformers' problem_type "regression": STS-B's in GLUE.
+    """Loss (value - label)^2 of transformers' problem_type "regression", as for STS-B in GLUE.
 
-    batch: as `ScoredText` gives it. train: whether dropout is on.
+    batch: a batch of `ScoredText`.
+    train: whether dropout is on.
     """
     return Loss(jnp.square(regression_values(nets, batch, train) - batch["label"]))
 
 
 def tag_logits(nets: Any, batch: Batch, train: bool = False) -> Float[Array, "b t labels"]:
-    """Scores of each token's labels. batch: as `TaggedText` gives it."""
+    """Return scores of each token's labels.
+
+    batch: a batch of `TaggedText`.
+    """
     hidden = nets.encoder(batch["tokens"], batch["real"], train=train)
     return nets.classifier(hidden, train)
 
 
 def tag_loss(nets: Any, batch: Batch, train: bool = True) -> Loss:
-    """-log p(label of a word), in nats: Devlin et al. 2018, section 5.3. Metric: accuracy.
+    """Loss -log p(label of a word), in nats: Devlin et al. 2018, section 5.3. Metric: accuracy.
 
-    batch: as `TaggedText` gives it; a token whose label is below 0 does not count.
+    batch: a batch of `TaggedText`. A token whose label is below 0 does not count.
+    train: whether dropout is on.
     """
     logits, labels = tag_logits(nets, batch, train), batch["labels"]
     weights = (labels >= 0).astype(jnp.float32)
@@ -77,9 +93,9 @@ def tag_loss(nets: Any, batch: Batch, train: bool = True) -> Loss:
 
 
 def span_logits(nets: Any, batch: Batch, train: bool = False) -> Float[Array, "b t 2"]:
-    """Scores of each token as an answer's start and end; padding is out of the question.
+    """Return scores of each token as an answer's start and end. Padding gets -1e9.
 
-    batch: as `AnswerSpans` gives it.
+    batch: a batch of `AnswerSpans`.
     """
     hidden = nets.encoder(batch["tokens"], batch["real"], batch["segments"], train)
     logits = nets.classifier(hidden, train).astype(jnp.float32)
@@ -89,7 +105,10 @@ def span_logits(nets: Any, batch: Batch, train: bool = False) -> Float[Array, "b
 def span_loss(nets: Any, batch: Batch, train: bool = True) -> Loss:
     """Mean of -log p(start) and -log p(end), in nats: Devlin et al. 2018, section 4.2.
 
-    Metric: exact, the share of spans whose ends are both the likeliest.
+    Metric: exact, the share of spans whose start and end are both the likeliest.
+
+    batch: a batch of `AnswerSpans`.
+    train: whether dropout is on.
     """
     logits = span_logits(nets, batch, train)
     starts, ends = batch["start"], batch["end"]

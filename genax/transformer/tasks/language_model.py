@@ -1,4 +1,4 @@
-"""A decoder, its loss, samples and scores, put together."""
+"""The task of predicting the next token: a decoder with its loss, samples and scores."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ def language_model(
     repetition_penalty: float = 1.0,
     chunk: int | None = None,
 ) -> Task:
-    """The task of predicting the next token, which samples as much text as fits the context.
+    """Task of predicting the next token. Its samples have as much text as fits the context.
 
-    start_token: what samples without a prompt follow. temperature, top_k, top_p,
-    repetition_penalty: see `generate`. chunk: see `next_token_loss`.
+    start_token: token that samples without a prompt continue.
+    temperature, top_k, top_p, repetition_penalty: see `generate`.
+    chunk: see `next_token_loss`.
     Raises GenaxError for a start_token that the decoder does not have, and for settings of samples
     that `check_settings` refuses.
     """

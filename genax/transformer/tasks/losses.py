@@ -10,15 +10,18 @@ from genax.transformer.cross_entropy import chunked_cross_entropy, cross_entropy
 
 
 def next_token_loss(nets, batch: Batch, train: bool = True, chunk: int | None = None) -> Loss:
-    """-log p(token | tokens before it), in nats: Radford et al. 2018, eq. 1.
+    """Loss -log p(token | tokens before it), in nats: Radford et al. 2018, eq. 1.
 
-    batch["tokens"]: int32 [b, context + 1]. batch["weights"]: float [b, context], optional, what
-    each predicted token counts. batch["segments"]: int32 [b, context + 1], optional, the numbers
-    of packed documents, 0 for padding; a token is predicted from its own document alone.
-    nets.decoder: a `Decoder`. Values are [b, context]. Metric: accuracy, the share of tokens that
-    are the likeliest.
-    train: whether dropout is on; evaluators set it to False. chunk: logits exist for so many
-    tokens of the vocabulary at a time (see `chunked_cross_entropy`).
+    Values are [b, context]. Metric: accuracy, the share of tokens that are the likeliest.
+
+    nets.decoder: a `Decoder`.
+    batch["tokens"]: int32 [b, context + 1].
+    batch["weights"]: float [b, context], optional, the weight of each predicted token.
+    batch["segments"]: int32 [b, context + 1], optional, the numbers of packed documents, 0 for
+      padding. A token is predicted from its own document alone.
+    train: whether dropout is on. Evaluators set it to False.
+    chunk: number of tokens of the vocabulary whose logits exist at a time, see
+      `chunked_cross_entropy`. None means all.
     """
     tokens, weights, segments = batch["tokens"], batch.get("weights"), batch.get("segments")
     inputs, targets = tokens[:, :-1], tokens[:, 1:]

@@ -11,9 +11,12 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 
 class Masked(NamedTuple):
-    """Tokens of which some are hidden, where they are, and what they were.
+    """Tokens of which some are hidden, with their places.
 
-    weights: 1 for each place that was chosen, 0 for what fills up the row.
+    tokens: the tokens, some of them hidden.
+    places: places of the hidden tokens.
+    targets: the tokens that were there.
+    weights: 1 for each chosen place, 0 for places that fill up the row.
     """
 
     tokens: Int[Array, "b t"]
@@ -35,7 +38,9 @@ def mask_tokens(
 
     Of n maskable tokens rate * n are chosen, rounded, at least one and at most `most`. Each becomes
     mask_token with probability 0.8, any token of the vocabulary with 0.1, and stays with 0.1.
-    keys: one a row.
+
+    keys: one key per row.
+    maskable: [b, t], which tokens may be chosen.
     """
     most = min(most, tokens.shape[1])
 

@@ -1,4 +1,4 @@
-"""What a fine-tuned encoder finds in texts: classes, numbers, entities, answers; with the truth."""
+"""Predictions of a fine-tuned encoder beside the truth: classes, numbers, entities, answers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from genax.transformer.tasks.fine_tuning import (
 Rows = Mapping[str, np.ndarray]
 NO_ANSWER = "(no answer)"
 
-# Where CoNLL-2003 ends a word: "U.S." and "2,000" are one, "John's" is two, a comma is by itself.
+# Words as in CoNLL-2003: "U.S." and "2,000" are one, "John's" is two, a comma is a word by itself.
 _WORD = re.compile(r"(?:\w\.){2,}|'s\b|\w+(?:[-.,&'](?!s\b)\w+)*|\S")
 
 
@@ -46,16 +46,21 @@ def _sampler(
     keep: Callable[[Example], Example],
     parse: Callable[[str], Example],
 ) -> Sampler:
-    """A sampler of the first test examples, or of a prompt.
+    """Sampler of the first test examples, or of a prompt.
 
-    A prompt is one example however many samples are asked for.
-    compare: (what was found, examples, tokenizer) -> what was given, found and true, by example.
-    keep: what is needed of an example.
-    parse: an example of a prompt, its truth left blank.
+    A prompt is one example, whatever the number of samples asked for.
+
+    data: the test data.
+    find: (nets, batch) -> the predictions.
+    compare: (predictions, examples, tokenizer) -> input, prediction and truth of each example, as
+      text.
+    keep: an example -> the fields that `compare` needs.
+    parse: a prompt -> an example with a blank truth.
     """
 
     def batch(examples: Sequence[Example], known: bool, workdir: Any) -> Batch:
-        # A copy without a split leaves no window out, and what `data` keeps of its rows stays.
+        # A copy without a split leaves no window out, and does not touch the rows that `data`
+        # keeps.
         reader = replace(data, split="", name=data.name if known else "--prompt")
         rows = reader.encode(data.opened(workdir).get_tokenizer(), examples)
         count = len(rows["tokens"])
@@ -79,7 +84,7 @@ def _sampler(
 
 
 def class_finder(data: ClassifiedText) -> Sampler:
-    """The likeliest class of a text, by number, and its probability."""
+    """Sampler of the likeliest class of a text, by number, and its probability."""
 
     def find(nets: Any, batch: Batch) -> Mapping[str, Array]:
         shares = jax.nn.softmax(class_logits(nets, batch))
@@ -99,7 +104,7 @@ def class_finder(data: ClassifiedText) -> Sampler:
 
 
 def value_finder(data: ScoredText) -> Sampler:
-    """The number of a text or of a pair, which a prompt gives as "TEXT || SECOND"."""
+    """Sampler of the number of a text or of a pair. A prompt gives a pair as "TEXT || SECOND"."""
 
     def compare(samples: Rows, examples: Sequence[Example], tokenizer: Subwords):
         for found, example in zip(samples["found"], examples, strict=True):
@@ -110,7 +115,7 @@ def value_finder(data: ScoredText) -> Sampler:
         parts = [part.strip() for part in text.split("||")] if data.second else [text.strip()]
         if len(parts) != len(data.sides) or not all(parts):
             form = '"TEXT || SECOND"' if data.second else "the text whose number is to be found"
-            raise GenaxError(f"--prompt does not hold what is needed: {form}.")
+            raise GenaxError(f"--prompt does not have the form that is needed: {form}.")
         return dict(zip(data.sides, parts, strict=True)) | {data.label: 0.0}
 
     find = partial(value_rows, values=regression_values)
@@ -118,7 +123,10 @@ def value_finder(data: ScoredText) -> Sampler:
 
 
 def entity_finder(data: TaggedText, names: Sequence[str]) -> Sampler:
-    """Sentences with their entities in brackets. names: of the labels ("O", "B-PER", ...)."""
+    """Sampler of sentences with their entities in brackets.
+
+    names: names of the labels ("O", "B-PER", ...).
+    """
 
     def compare(samples: Rows, examples: Sequence[Example], tokenizer: Subwords):
         found, true = (tags_of_sentences(samples, what, names) for what in ("found", "labels"))
@@ -138,7 +146,7 @@ def entity_finder(data: TaggedText, names: Sequence[str]) -> Sampler:
 
 
 def bracketed(words: Sequence[str], labels: Sequence[str]) -> str:
-    """Words and their IOB labels as "[PER John] lives in [LOC New York] ."."""
+    """Return words and their IOB labels as "[PER John] lives in [LOC New York] ."."""
     parts: list[str] = []
     for word, label in zip(words, iob2(labels), strict=True):
         if label.startswith("I-"):
@@ -149,15 +157,15 @@ def bracketed(words: Sequence[str], labels: Sequence[str]) -> str:
 
 
 def answer_finder(data: AnswerSpans, threshold: float = 0.0) -> Sampler:
-    """The answer to a question, as its context has it: the best span of all windows, or none.
+    """Sampler of the answer to a question from its context: the best span of all windows, or none.
 
-    threshold: see `best_answers`; it holds for prompts, and for data with unanswerable questions.
+    threshold: see `best_answers`. It holds for prompts, and for data with unanswerable questions.
     """
 
     def compare(samples: Rows, examples: Sequence[Example], tokenizer: Subwords):
         reader = replace(data, split="")
         reader.encode(tokenizer, examples)
-        # The truth of a prompt is blank; its data need not be at hand.
+        # The truth of a prompt is blank, and its data need not be at hand.
         may_lack = any(not right_answers(example) for example in examples) or data.has_unanswerable
         best = best_answers(samples, reader, threshold if may_lack else None)
         for number, example in enumerate(examples):
@@ -171,16 +179,14 @@ def answer_finder(data: AnswerSpans, threshold: float = 0.0) -> Sampler:
     def parse(text: str) -> Example:
         question, _, context = (part.strip() for part in text.partition("||"))
         if not question or not context:
-            raise GenaxError(
-                '--prompt needs a question and what holds its answer: "QUESTION || CONTEXT".'
-            )
+            raise GenaxError('--prompt needs a question and its context: "QUESTION || CONTEXT".')
         return {"question": question, "context": context, "start": 0, "answer": ""}
 
     return _sampler(data, partial(span_rows, logits=span_logits), compare, keep, parse)
 
 
 def _given(tokenizer: Subwords, text: str, most: int) -> str:
-    """A text, cut after the tokens that were read."""
+    """Return a text, cut after the tokens that were read."""
     ((_, places),) = tokenizer.encode_places([text])
     return text if len(places) <= most else f"{text[: places[most - 1, 1]]} [the rest is not read]"
 

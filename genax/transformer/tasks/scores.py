@@ -1,4 +1,4 @@
-"""How well a language model predicts held-out text."""
+"""Scores of a language model on held-out text."""
 
 from __future__ import annotations
 
@@ -41,8 +41,11 @@ def _summarize(rows: Mapping[str, np.ndarray], workdir: Any) -> dict[str, float]
 def next_token_scores(chunk: int | None = None) -> Evaluator:
     """Scores over all windows of held-out text, without dropout.
 
-    loss: nats per token. perplexity: exp(loss). bits_per_token: loss / ln 2, which is bits per byte
-    where the tokens are bytes. accuracy: share of tokens that were the likeliest.
+    loss: nats per token.
+    perplexity: exp(loss).
+    bits_per_token: loss / ln 2. These are bits per byte if the tokens are bytes.
+    accuracy: share of tokens that were the likeliest.
+
     chunk: see `next_token_loss`.
     """
     return Evaluator(

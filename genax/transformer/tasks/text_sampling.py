@@ -24,9 +24,11 @@ def sample_tokens(
     top_p: float | None = None,
     repetition_penalty: float = 1.0,
 ) -> Int[Array, "b t"]:
-    """At most num_tokens tokens for each element of batch["index"]; see `generate`.
+    """Draw at most num_tokens tokens for each element of batch["index"].
 
-    They continue start_token, or batch["prompt"], int32 [b, p], which the samples then begin with.
+    batch["prompt"]: int32 [b, p], optional. The samples then begin with the prompt.
+    start_token: token that samples without a prompt continue.
+    temperature, top_k, top_p, repetition_penalty: see `generate`.
     """
     keys = example_keys(nets, batch)
     start = jnp.full((len(keys), 1), start_token, jnp.int32)
@@ -38,16 +40,16 @@ def sample_tokens(
 
 
 def encode_prompt(text: str, num: int, workdir: Any, context: int, vocab_size: int) -> Batch:
-    """A text for `num` samples to continue: {"prompt": int32 [num, p]}.
+    """Return a text for `num` samples to continue: {"prompt": int32 [num, p]}.
 
-    Raises GenaxError if it is empty, leaves no room in the context, or has unknown characters,
+    Raises GenaxError if the text is empty, leaves no room in the context or has unknown characters,
     and if the tokenizer in workdir has a token that the model has not.
     """
     tokenizer = load_tokenizer(workdir)
     if tokenizer.size > vocab_size:
         raise GenaxError(
             f"the tokenizer in {workdir} has tokens up to number {tokenizer.size - 1}, the model "
-            f"up to {vocab_size - 1}: it is another one; put the run's own back."
+            f"up to {vocab_size - 1}: it is not the tokenizer of this run; put that one back."
         )
     tokens = tokenizer.encode(text)
     if not 0 < len(tokens) < context:
@@ -59,7 +61,10 @@ def encode_prompt(text: str, num: int, workdir: Any, context: int, vocab_size: i
 
 
 def as_text(samples: Int[np.ndarray, "n t"], batch: Batch, workdir: Any) -> str:
-    """The samples in the tokenizer of the run in workdir, each under a line with its number."""
+    """Return the samples as text, each under a line with its number.
+
+    The tokenizer is that of the run in workdir.
+    """
     tokenizer = load_tokenizer(workdir)
     parts = (f"--- {number}\n{tokenizer.decode(row)}\n" for number, row in enumerate(samples))
     return "\n".join(parts)

@@ -21,16 +21,22 @@ from genax.transformer.cross_entropy import cross_entropy, smoothed_cross_entrop
 
 
 class Networks(nn.Module):
-    """transformer: an encoder-decoder, `EncoderDecoder` or `T5`."""
+    """Networks of translation.
+
+    transformer: an encoder-decoder, `EncoderDecoder` or `T5`.
+    """
 
     transformer: nn.Module
 
 
 def target_loss(nets: Any, batch: Batch, smoothing: float = 0.1, train: bool = True) -> Loss:
-    """-log p(target token | source, tokens before it), with smoothed labels, in nats.
+    """Loss -log p(target token | source, tokens before it), with smoothed labels, in nats.
 
-    Vaswani et al. 2017, section 5.4. batch: as `TextPairs` gives it. Values are [b, t], without
-    padding. Metrics: "nats", without smoothing; accuracy.
+    Vaswani et al. 2017, section 5.4. Values are [b, t], without padding. Metrics: "nats", without
+    smoothing, and accuracy.
+
+    batch: a batch of `TextPairs`.
+    smoothing: see `smoothed_cross_entropy`.
     train: whether dropout is on.
     """
     net, source, target = nets.transformer, batch["source"], batch["target"]
@@ -55,7 +61,10 @@ def target_loss(nets: Any, batch: Batch, smoothing: float = 0.1, train: bool = T
 def write_targets(
     nets: Any, batch: Batch, num_tokens: int, num_beams: int = 4, length_penalty: float = 0.6
 ) -> Int[Array, "b num_tokens"]:
-    """What beam search finds for batch["source"]: Vaswani et al. 2017, section 6.1."""
+    """Return the targets that beam search finds for batch["source"].
+
+    Vaswani et al. 2017, section 6.1.
+    """
     net, source = nets.transformer, batch["source"]
     real = source != PAD
     starts = jnp.full((len(source), 1), START, jnp.int32)
@@ -76,10 +85,13 @@ def translation(
     scores: Callable[..., Evaluator],
     scored: int | None,
 ) -> Task:
-    """The task, its samples and its scores.
+    """Task of writing targets, with its samples and scores.
 
-    data: to evaluate. smoothing: see `target_loss`. num_beams, length_penalty: see `beam_search`.
-    scores: of generated texts, such as `bleu_scores`, of the first `scored` examples (None: all).
+    data: the data of the evaluation.
+    smoothing: see `target_loss`.
+    num_beams, length_penalty: see `beam_search`.
+    scores: evaluator of generated texts, such as `bleu_scores`.
+    scored: number of examples that `scores` reads. None means all.
     Raises GenaxError for beams that `check_beams` refuses.
     """
     check_beams(num_beams, length_penalty)
@@ -96,7 +108,7 @@ def translation(
         if not 0 < length < data.context:
             raise GenaxError(
                 f"--prompt has {length} tokens; it needs at least one, and at most "
-                f"{data.context - 1}, which with the end token fill the context of {data.context}."
+                f"{data.context - 1} so that the end token fits the context of {data.context}."
             )
         source = data.encode_sources(tokenizer, [text])
         return {"source": np.repeat(source, num, axis=0)}
