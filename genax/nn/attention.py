@@ -57,14 +57,16 @@ def attend(
     scale: factor of the scores in place of 1 / sqrt(h).
 
     The softmax is float32 for every dtype of the arguments.
-    Raises GenaxError for an unknown implementation, and if "blocks", "splash" or "ring" does not
-    cover the case.
+    Raises GenaxError for an unknown implementation, for a window without causality, and if the
+    implementation does not cover the case.
     """
     if attention not in IMPLEMENTATIONS:
         raise GenaxError(
             f"attention implementation {attention!r} is unknown; choose one of "
             f"{', '.join(IMPLEMENTATIONS)}."
         )
+    if window is not None and not causal:
+        raise GenaxError(f"window={window} counts earlier positions; set causal=True with it.")
     plain = (
         causal
         and mask is bias is window is scale is None
@@ -90,6 +92,8 @@ def attend(
         function = splash_attention if attention == "splash" else ring_attention
         return function(query, key, value, mask, causal, window, scale)
     if attention == "cudnn":
+        if dropout:
+            raise GenaxError('attention "cudnn" has no dropout; choose "auto" or "xla".')
         return jax.nn.dot_product_attention(
             query,
             key,

@@ -62,7 +62,10 @@ def splash_attention(
         1 / math.sqrt(query.shape[-1]) if scale is None else scale, query.dtype
     )
     real = jnp.ones(key.shape[:2], bool) if mask is None else mask[:, 0]
-    own = real if lengths[0] == lengths[1] else jnp.ones(query.shape[:2], bool)
+    # Queries may be of another sequence than the keys. If no key is real they read padding, since a
+    # softmax over nothing is NaN.
+    every = jnp.broadcast_to(real.any(-1, keepdims=True), query.shape[:2])
+    own = real if causal else every
     run = partial(_run, causal=causal, window=window, interpret=interpret)
     if traced_mesh() is not None:
         heads, flags = PartitionSpec(BATCH, None, "tensor"), PartitionSpec(BATCH)

@@ -112,7 +112,12 @@ class BERT(nn.Module):
         return run_blocks(self.blocks, x, context, None, train)[0]
 
     def pool(self, hidden: Float[Array, "b t d"]) -> Float[Array, "b d"]:
-        """Return tanh of a projection of the first token's hidden state."""
+        """Return tanh of a projection of the first token's hidden state.
+
+        Raises GenaxError if the network has no pooler.
+        """
+        if not self.with_pooler:
+            raise GenaxError("this BERT has no pooler; build it with with_pooler=True.")
         return jnp.tanh(self.pooler(hidden[:, 0]))
 
 

@@ -111,6 +111,10 @@ def test_refusals():
         attend(x, x, x, attention="fast")
     with pytest.raises(GenaxError, match="without mask"):
         attend(x, x, x, mask=jnp.ones((1, 1, 4), bool), causal=True, attention="blocks")
+    with pytest.raises(GenaxError, match="window=2 counts earlier positions"):
+        attend(x, x, x, window=2)
+    with pytest.raises(GenaxError, match='"cudnn" has no dropout'):
+        attend(x, x, x, dropout=0.1, attention="cudnn")
     with pytest.raises(GenaxError, match="needs a memory"):
         Attention(2, cross=True).init(jax.random.key(0), x[:, :, 0])
 

@@ -49,6 +49,17 @@ def test_values_and_gradients(key_heads, causal, window, padded):
         np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=5e-6)
 
 
+def test_queries_of_another_sequence_do_not_share_the_padding_of_the_keys():
+    """Cross-attention whose lengths happen to be equal, one memory being padding alone."""
+    query, key, value = draw(2), draw(2), draw(2)
+    mask = jnp.asarray(np.arange(256) < LENGTHS)[:, None]
+    expected = attend(query, key, value, mask, attention="xla")
+    found = splash_attention(query, key, value, mask, interpret=True)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=5e-6)
+    empty = splash_attention(query, key, value, jnp.zeros_like(mask), interpret=True)
+    assert jnp.isfinite(empty).all()
+
+
 def test_each_device_works_on_its_part():
     mesh = make_mesh("data=2,tensor=2", jax.devices()[:4])
     place = NamedSharding(mesh, PartitionSpec("data", None, "tensor"))
@@ -108,5 +119,5 @@ def test_what_it_does_not_cover_is_refused():
     query = draw(2)
     with pytest.raises(GenaxError, match="multiples of 128"):
         splash_attention(query[:, :100], query, query)
-    with pytest.raises(GenaxError, match="padding only"):
+    with pytest.raises(GenaxError, match="masks padding only"):
         attend(query, query, query, bias=jnp.zeros((1, 2, 256, 256)), attention="splash")
