@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import ast
 import difflib
+import inspect
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from genax.core.errors import GenaxError
 from genax.core.ranges import AMOUNT, COUNT, NOT_NEGATIVE, Range, Ranges
+
+T = TypeVar("T")
 
 # Of the settings of `base_config`.
 RANGES: Ranges = {
@@ -32,6 +37,33 @@ RANGES: Ranges = {
     "eval_batch_size": COUNT,
     "parallel.strategy": ("jit", "pmap"),
 }
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of an experiment's table `VARIANTS`.
+
+    what: one line that says what it is.
+    settings: the values that differ from the experiment's `DEFAULTS`.
+    """
+
+    what: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def from_config(make: Callable[..., T], config: ConfigDict, **own: Any) -> T:
+    """Call `make` with the settings that its parameters are named after.
+
+    make: a Linen module, another dataclass, or a function.
+    config: settings; "dtype" becomes the type of that name.
+    own: arguments that no setting is named after, or that differ from it.
+    """
+    # Every Linen module has the latter two.
+    names = inspect.signature(make).parameters.keys() - {"name", "parent"}
+    arguments = {name: config[name] for name in names if name in config} | own
+    if "dtype" in arguments:
+        arguments["dtype"] = jnp.dtype(arguments["dtype"])
+    return make(**arguments)
 
 
 def base_config(**settings: Any) -> ConfigDict:
