@@ -58,7 +58,7 @@ def from_config(make: Callable[..., T], config: ConfigDict, **own: Any) -> T:
     config: settings; "dtype" becomes the type of that name.
     own: arguments that no setting is named after, or that differ from it.
     """
-    # Every Linen module has the latter two.
+    # Every Linen module also has these two fields.
     names = inspect.signature(make).parameters.keys() - {"name", "parent"}
     arguments = {name: config[name] for name in names if name in config} | own
     if "dtype" in arguments:

@@ -7,7 +7,6 @@ original code uses 5x5 kernels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 
 import flax.linen as nn
@@ -23,7 +22,7 @@ from genax.nn.norms import BatchNorm
 WEIGHT_STD = 0.02  # section 4: all weights from a normal distribution of this deviation
 
 # The width is that of the layers next to the image; it doubles with every halving of it.
-SIZES: Mapping[str, Mapping[str, int]] = {
+SIZES: dict[str, dict[str, int]] = {
     # pytorch/examples, dcgan: 3,576,704 parameters of a generator of RGB, 2,765,568 of its
     # discriminator.
     "pytorch": {"image_size": 64, "width": 64, "latent_size": 100},

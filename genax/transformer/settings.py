@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -10,13 +9,14 @@ from genax.core.ranges import AMOUNT, COUNT, SHARE, Ranges
 from genax.nn.optimizers import RANGES as OPTIMIZER
 from genax.transformer import beam_search, decoding
 
-# The loop of a run that takes minutes on a CPU, and the network of a text.
-SHORT_RUN: Mapping[str, Any] = {
+# The loop of a run that takes minutes on a CPU.
+SHORT_RUN: dict[str, Any] = {
     "steps_per_call": 10,
     "checkpoint_every": 1_000,
     "sample_every": 1_000,
 }
-SMALL_NETWORK: Mapping[str, Any] = {
+# The network of such a run, if it reads tokens.
+SMALL_NETWORK: dict[str, Any] = {
     # Tokens of a row.
     "context": 64,
     "hidden_size": 128,
@@ -26,19 +26,19 @@ SMALL_NETWORK: Mapping[str, Any] = {
     "scan_layers": False,
 }
 
-# What a size counts, of itself or of its batches, and no network is told.
+# Fields of a preset that are no settings: it counts its parameters and the tokens of a batch.
 COUNTS = ("params", "pretraining", "batch_tokens")
 
 
 def sizes(preset: Any) -> dict[str, Any]:
-    """Return the settings in a preset, a row of a family's table: all but what it counts."""
+    """Return the fields of a preset, a row of a family's table, that are settings."""
     return {name: value for name, value in asdict(preset).items() if name not in COUNTS}
 
 
 def published(preset: Any, topology: str, mesh: str = "fsdp=-1") -> dict[str, Any]:
     """Return the settings with which a size of a paper is trained on TPUs.
 
-    Blocks are compiled once and recomputed in the backward pass, parameters are split.
+    One block is compiled and recomputed in the backward pass; parameters are split over all chips.
 
     preset: see `sizes`.
     topology: a slice that the size fits (docs/scaling.md).

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -33,7 +32,7 @@ from genax.transformer.settings import SHORT_RUN, SMALL_NETWORK
 from genax.transformer.tasks.masking import mask_tokens
 
 # The works of Shakespeare, for a CPU.
-DEFAULTS: Mapping[str, Any] = {
+DEFAULTS: dict[str, Any] = {
     **SHORT_RUN,
     **SMALL_NETWORK,
     "dataset": "shakespeare",
@@ -67,7 +66,7 @@ RANGES: Ranges = {
 }
 
 # An embedded text and a network small enough for a test.
-STDLIB: Mapping[str, Any] = {
+STDLIB: dict[str, Any] = {
     "dataset": "stdlib",
     "vocab_size": 1_024,
     "context": 32,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -26,7 +25,7 @@ from genax.transformer.settings import SHORT_RUN
 from genax.transformer.vit import ViT, attention_maps
 
 # Fashion-MNIST, for a CPU.
-DEFAULTS: Mapping[str, Any] = {
+DEFAULTS: dict[str, Any] = {
     **SHORT_RUN,
     "dataset": "fashion_mnist",
     "train_split": "train",
@@ -48,7 +47,7 @@ DEFAULTS: Mapping[str, Any] = {
 RANGES: Ranges = {**TRANSFORMER, "num_classes": COUNT, "size": COUNT}
 
 # Embedded images, for tests.
-DIGITS: Mapping[str, Any] = {
+DIGITS: dict[str, Any] = {
     "dataset": "digits",
     "size": 8,
     "learning_rate": 1e-3,
@@ -56,7 +55,7 @@ DIGITS: Mapping[str, Any] = {
     "steps": 300,
 }
 
-IMAGENET: Mapping[str, Any] = {
+IMAGENET: dict[str, Any] = {
     "dataset": "tfds:imagenet2012",
     "test_split": "validation",
     "num_classes": 1000,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -25,7 +24,7 @@ from genax.transformer.tasks.scores import next_token_scores
 from genax.transformer.tasks.text_sampling import as_text, encode_prompt, sample_tokens
 
 # The sizes and the optimizer that nanoGPT publishes for training on a CPU.
-DEFAULTS: Mapping[str, Any] = {
+DEFAULTS: dict[str, Any] = {
     **SHORT_RUN,
     **SMALL_NETWORK,
     "dataset": "shakespeare",
@@ -61,7 +60,7 @@ DEFAULTS: Mapping[str, Any] = {
 RANGES: Ranges = {**TRANSFORMER, "tokenizer": KINDS}
 
 # An embedded text and a network small enough for a test.
-STDLIB: Mapping[str, Any] = {
+STDLIB: dict[str, Any] = {
     "dataset": "stdlib",
     "tokenizer": "bytes",
     "vocab_size": 256,
@@ -75,7 +74,7 @@ STDLIB: Mapping[str, Any] = {
 }
 
 # The data and the loop of the papers' sizes.
-PUBLISHED: Mapping[str, Any] = {
+PUBLISHED: dict[str, Any] = {
     "dataset": "tfds:wiki40b/en",
     "tokenizer": "bpe",
     "chunk": 8_192,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -32,7 +32,7 @@ from genax.transformer.cross_entropy import cross_entropy, smoothed_cross_entrop
 from genax.transformer.settings import SHORT_RUN, SMALL_NETWORK
 
 # Verses of the Bible in English and Spanish, and a network for a CPU.
-DEFAULTS: Mapping[str, Any] = {
+DEFAULTS: dict[str, Any] = {
     **SHORT_RUN,
     **SMALL_NETWORK,
     "dataset": "verses",
@@ -59,7 +59,7 @@ DEFAULTS: Mapping[str, Any] = {
 }
 
 # Functions of the standard library, embedded, and the words of their names.
-FUNCTION_NAMES: Mapping[str, Any] = {
+FUNCTION_NAMES: dict[str, Any] = {
     "dataset": "stdlib_names",
     "source": "code",
     "target": "name",
@@ -73,7 +73,7 @@ FUNCTION_NAMES: Mapping[str, Any] = {
 }
 
 # The sizes of a run of seconds.
-SMOKE: Mapping[str, Any] = {
+SMOKE: dict[str, Any] = {
     "vocab_size": 512,
     "hidden_size": 32,
     "num_layers": 1,
@@ -89,7 +89,7 @@ SMOKE: Mapping[str, Any] = {
 }
 
 # The loop of the papers' sizes: whole test sets are scored, targets may be as long as sources.
-PUBLISHED: Mapping[str, Any] = {
+PUBLISHED: dict[str, Any] = {
     "target_context": 0,
     "evaluated": 0,
     "scored": 0,
