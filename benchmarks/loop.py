@@ -62,7 +62,7 @@ def rows(experiment: str = "experiments/transformer/gpt.py", steps: int = 500, t
     loaded = load(experiment)
     often = ("log_every", "checkpoint_every", "eval_every")
     settings = {"steps": steps, **dict.fromkeys(often, steps // 5), "sample_every": 0}
-    if "evaluation_windows" in loaded.module.get_config(loaded.variant):
+    if "evaluation_windows" in loaded.config():
         settings["evaluation_windows"] = 100
     config = configure(loaded, {key: str(value) for key, value in settings.items()})
     measured: dict[str, list[float]] = {"bare": [], "loop": []}

@@ -17,7 +17,7 @@ import jax
 
 from genax.ahead.programs import topology
 from genax.cli.compile import describe
-from genax.cli.experiments import configure, load
+from genax.cli.experiments import configure, load, variants_of
 
 ROOT = Path(__file__).resolve().parents[1]
 COLUMNS = (
@@ -44,9 +44,8 @@ def published() -> Iterator[str]:
     """All variants that state a slice."""
     for path in sorted((ROOT / "experiments").glob("*/*.py")):
         name = str(path.relative_to(ROOT))
-        module = load(name).module
-        for variant in module.VARIANTS:
-            if module.get_config(variant).parallel.topology:
+        for variant in variants_of(load(name).module):
+            if load(f"{name}:{variant}").config().parallel.topology:
                 yield f"{name}:{variant}"
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from genax.cli.experiments import import_file
+from genax.cli.experiments import Loaded, import_file
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -10,3 +10,8 @@ ROOT = Path(__file__).resolve().parents[1]
 def load(path: str):
     """The module of an experiment, by its path in the repository."""
     return import_file(ROOT / path)
+
+
+def config_of(module, variant):
+    """The settings of an experiment's variant."""
+    return Loaded(Path(module.__file__), variant, module).config()

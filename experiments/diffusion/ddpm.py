@@ -1,9 +1,10 @@
 """Ho, Jain & Abbeel 2020, Denoising diffusion probabilistic models (arXiv:2006.11239).
 
-The paper's U-Net predicts the noise of 1000 linear steps (L_simple, eq. 14), with averaged weights;
-samples by the whole chain (ancestral) or in few steps (DDIM, Song et al. 2021, arXiv:2010.02502);
-the score is the variational bound in bits per dimension (eq. 5). With `num_classes` the network
-gets labels, and samples are guided (Ho & Salimans 2022, arXiv:2207.12598).
+The paper's U-Net predicts the noise of 1000 linear steps (L_simple, eq. 14). Samples and scores
+take averaged weights. Samples are drawn by the whole chain (ancestral) or in few steps (DDIM, Song
+et al. 2021, arXiv:2010.02502). The score is the variational bound in bits per dimension (eq. 5).
+With `num_classes` the network gets labels, and samples are guided (Ho & Salimans 2022,
+arXiv:2207.12598).
 
     genax train experiments/diffusion/ddpm.py --workdir runs/ddpm
     genax train experiments/diffusion/ddpm.py:digits --workdir runs/digits
@@ -22,7 +23,6 @@ run here.
 from dataclasses import replace
 from functools import partial
 
-import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -34,7 +34,8 @@ from genax.core import (
     Sampler,
     Stage,
     Task,
-    base_config,
+    Variant,
+    from_config,
 )
 from genax.core.ranges import AMOUNT, COUNT, NOT_NEGATIVE, SHARE, Range
 from genax.data import ImageData
@@ -55,16 +56,109 @@ from genax.nn.ema import ema_warmup
 from genax.nn.optimizers import RANGES as OPTIMIZER
 from genax.nn.optimizers import clip_by_norm, warmup_constant
 
-VARIANTS = {
-    "cpu": "Fashion-MNIST at 28x28 in minutes on two cores, 0.7 M parameters",
-    "digits": "8x8 digits, embedded: recognisable in about two minutes on two cores",
-    "digits-conditional": "digits of the classes that are asked for, by classifier-free guidance",
-    "cifar10": "CIFAR-10 as in the paper, 35.7 M parameters, 800,000 steps of 128",
-    "lsun256": "LSUN churches at 256x256 as in the paper, 113.7 M parameters; TFDS lsun",
-    "celebahq256": "CelebA-HQ at 256x256 as in the paper, 113.7 M parameters; TFDS celeb_a_hq",
+DEFAULTS = {
+    "dataset": "fashion_mnist",
+    # Splits of the data set; without a test_split nothing is scored.
+    "train_split": "train",
+    "test_split": "test",
+    "size": 28,
+    "flip": False,
+    "unet": PRESETS["cpu"],
+    # Classes of the labels that the network gets; 0 is no labels.
+    "num_classes": 0,
+    # The share of training images that are seen without their label.
+    "label_dropout": 0.0,
+    # The strength of guidance in samples, whose classes take turns; 1 is none.
+    "guidance": 1.0,
+    "learning_rate": 1e-3,
+    "warmup_steps": 100,
+    "gradient_clip": 1.0,
+    "ema_decay": 0.995,
+    "num_timesteps": 1000,
+    # The sampler "ddim". Fresh noise at each step (an eta of 1) corrects the errors of a network
+    # that is trained for minutes.
+    "ddim_steps": 100,
+    "ddim_eta": 1.0,
+    # Whether samples are also drawn by the whole chain.
+    "ancestral": False,
+    # The values that a pixel can have.
+    "num_levels": 256,
+    # The first test images that are scored, 0 for all, each at so many timesteps.
+    "eval_examples": 500,
+    "eval_draws": 10,
+    "steps": 1000,
+    "checkpoint_every": 250,
+    "sample_every": 250,
 }
-RANGES = {
-    **OPTIMIZER,
+DIGITS = {
+    "dataset": "digits",
+    "size": 8,
+    "unet": PRESETS["digits"],
+    "num_levels": 17,
+    "eval_examples": 0,
+    "steps": 800,
+    "steps_per_call": 10,
+    "checkpoint_every": 400,
+    "sample_every": 200,
+}
+CIFAR10 = {
+    "dataset": "cifar10",
+    "size": 32,
+    "flip": True,
+    "unet": PRESETS["cifar10"],
+    "learning_rate": 2e-4,
+    "warmup_steps": 5000,
+    "ema_decay": 0.9999,
+    "ddim_eta": 0.0,
+    "ancestral": True,
+    "eval_examples": 0,
+    "batch_size": 128,
+    "parallel": {"topology": "v5e:2x4"},
+    "steps": 800_000,
+    "log_every": 100,
+    "checkpoint_every": 10_000,
+    "sample_every": 20_000,
+    "eval_every": 100_000,
+}
+LARGE = CIFAR10 | {
+    "size": 256,
+    "unet": PRESETS["image256"],
+    "learning_rate": 2e-5,
+    "batch_size": 64,
+    "parallel": {"topology": "v5e:4x8"},
+    "num_samples": 16,
+    "eval_batch_size": 64,
+    "eval_examples": 256,
+}
+CHURCHES = {
+    "dataset": "tfds:lsun/church_outdoor",
+    "test_split": "validation",
+    "flip": False,
+    "steps": 1_200_000,
+}
+FACES = {"dataset": "tfds:celeb_a_hq/256", "test_split": "", "steps": 500_000}
+VARIANTS = {
+    "cpu": Variant("Fashion-MNIST at 28x28 in minutes on two cores, 0.7 M parameters"),
+    "digits": Variant(
+        "8x8 digits, embedded: recognisable in about two minutes on two cores", DIGITS
+    ),
+    "digits-conditional": Variant(
+        "digits of the classes that are asked for, by classifier-free guidance",
+        DIGITS | {"num_classes": 10, "label_dropout": 0.1, "guidance": 2.0},
+    ),
+    "cifar10": Variant(
+        "CIFAR-10 as in the paper, 35.7 M parameters, 800,000 steps of 128", CIFAR10
+    ),
+    "lsun256": Variant(
+        "LSUN churches at 256x256 as in the paper, 113.7 M parameters; TFDS lsun",
+        LARGE | CHURCHES,
+    ),
+    "celebahq256": Variant(
+        "CelebA-HQ at 256x256 as in the paper, 113.7 M parameters; TFDS celeb_a_hq",
+        LARGE | FACES,
+    ),
+}
+RANGES = OPTIMIZER | {
     "size": COUNT,
     "unet.channels": COUNT,
     "unet.multipliers": COUNT,
@@ -86,119 +180,18 @@ RANGES = {
 }
 
 
-def get_config(variant="cpu"):
-    """Settings of a variant.
-
-    train_split, test_split: of the data set; no test_split, no scores. num_levels: of a pixel.
-    eval_examples: the scores' first so many test images, 0 for all, each at eval_draws timesteps.
-    ddim_steps, ddim_eta: of the sampler "ddim". ancestral: also sample by the whole chain.
-    num_classes: of the labels that the network gets, 0 for none. label_dropout: the share of
-    training images without their label. guidance: of samples, whose classes take turns; 1 is none.
-    """
-    paper = {
-        "size": 32,
-        "flip": True,
-        "unet": dict(PRESETS["cifar10"]),
-        "learning_rate": 2e-4,
-        "warmup_steps": 5000,
-        "ema_decay": 0.9999,
-        "num_levels": 256,
-        "ddim_steps": 100,
-        "ddim_eta": 0.0,
-        "ancestral": True,
-        "eval_examples": 0,
-        "batch_size": 128,
-        "parallel": {"topology": "v5e:2x4"},
-        "steps": 800_000,
-        "log_every": 100,
-        "checkpoint_every": 10_000,
-        "sample_every": 20_000,
-        "eval_every": 100_000,
-    }
-    large = paper | {
-        "size": 256,
-        "unet": dict(PRESETS["image256"]),
-        "learning_rate": 2e-5,
-        "batch_size": 64,
-        "parallel": {"topology": "v5e:4x8"},
-        "num_samples": 16,
-        "eval_batch_size": 64,
-        "eval_examples": 256,
-    }
-    small = {
-        "dataset": "fashion_mnist",
-        "size": 28,
-        "flip": False,
-        "unet": dict(PRESETS["cpu"]),
-        "learning_rate": 1e-3,
-        "warmup_steps": 100,
-        "ema_decay": 0.995,
-        "num_levels": 256,
-        # Fresh noise at each step corrects the errors of a network trained for minutes.
-        "ddim_steps": 100,
-        "ddim_eta": 1.0,
-        "ancestral": False,
-        "eval_examples": 500,
-        "batch_size": 64,
-        "steps": 1000,
-        "checkpoint_every": 250,
-        "sample_every": 250,
-    }
-    digits = small | {
-        "dataset": "digits",
-        "size": 8,
-        "unet": dict(PRESETS["digits"]),
-        "num_levels": 17,
-        "eval_examples": 0,
-        "steps": 800,
-        "steps_per_call": 10,
-        "checkpoint_every": 400,
-        "sample_every": 200,
-    }
-    settings = {
-        "cpu": small,
-        "digits": digits,
-        "digits-conditional": digits | {"num_classes": 10, "label_dropout": 0.1, "guidance": 2.0},
-        "cifar10": paper | {"dataset": "cifar10"},
-        "lsun256": large
-        | {
-            "dataset": "tfds:lsun/church_outdoor",
-            "test_split": "validation",
-            "flip": False,
-            "steps": 1_200_000,
-        },
-        "celebahq256": large
-        | {"dataset": "tfds:celeb_a_hq/256", "test_split": "", "steps": 500_000},
-    }
-    defaults = {
-        "train_split": "train",
-        "test_split": "test",
-        "num_timesteps": 1000,
-        "num_classes": 0,
-        "label_dropout": 0.0,
-        "guidance": 1.0,
-        "gradient_clip": 1.0,
-        "eval_draws": 10,
-    }
-    return base_config(**defaults | settings[variant])
-
-
 def build(config):
-    """The experiment that the settings describe."""
+    """Return the experiment that the settings describe."""
     classes = config.num_classes or None
     data = partial(ImageData, config.dataset, size=config.size, classes=classes)
-    train = data(config.train_split, flip=config.flip)
+    train = data(split=config.train_split, flip=config.flip)
     check_pictures(train)
-    test = data(config.test_split) if config.test_split else None
+    test = data(split=config.test_split) if config.test_split else None
     shape = train.element["image"].shape
 
     process = DiscreteProcess(linear_betas(config.num_timesteps))
-    unet = UNet(
-        **config.unet,
-        num_classes=classes,
-        null_class=config.label_dropout > 0,
-        dtype=jnp.dtype(config.dtype),
-        remat=config.remat,
+    unet = from_config(
+        UNet, config, num_classes=classes, null_class=config.label_dropout > 0, **config.unet
     )
     if (not classes and config.label_dropout) or (
         not config.label_dropout and config.guidance != 1
@@ -212,19 +205,19 @@ def build(config):
     condition = on_label if classes else unconditional
     training, guide = condition, unguided
     if config.label_dropout:
-        training = dropped(condition, config.label_dropout, label=unet.null_label)
+        training = dropped(condition, probability=config.label_dropout, label=unet.null_label)
     if config.guidance != 1:
-        guide = classifier_free(config.guidance, label=unet.null_label)
+        guide = classifier_free(scale=config.guidance, label=unet.null_label)
     error = partial(denoising_loss, process=process)
     loss = partial(error, condition=training)
-    rate = warmup_constant(config.learning_rate, config.warmup_steps)
+    rate = warmup_constant(config.learning_rate, warmup_steps=config.warmup_steps)
     optimizer = optax.chain(clip_by_norm(config.gradient_clip), optax.adam(rate))
 
     solvers = {}
     # A run that draws no samples may have fewer timesteps than DDIM has steps.
     if config.num_samples or config.ddim_steps <= config.num_timesteps:
-        timesteps = leading(config.num_timesteps, config.ddim_steps)
-        solvers["ddim"] = ddim(process, timesteps, config.ddim_eta)
+        timesteps = leading(config.num_timesteps, num_steps=config.ddim_steps)
+        solvers["ddim"] = ddim(process, timesteps, eta=config.ddim_eta)
     if config.ancestral:
         solvers["ancestral"] = ancestral(process)
     draw = partial(sample, process=process, shape=shape, guide=guide, condition=condition)
@@ -260,5 +253,5 @@ def build(config):
 
 
 def _labels(num, workdir, classes):
-    """Labels of samples: the classes take turns."""
+    """Return labels of samples: the classes take turns."""
     return {"label": np.arange(num, dtype=np.int32) % classes}

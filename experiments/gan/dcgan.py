@@ -13,29 +13,66 @@ The classifier that counts them is right on 95.6% of real test images.
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 import optax
 
-from genax.core import Experiment, Phase, Sampler, Stage, Task, base_config
+from genax.core import Experiment, Phase, Sampler, Stage, Task, Variant, from_config
 from genax.core.ranges import AMOUNT, COUNT, SHARE
 from genax.data import ImageData
 from genax.evaluation.classifier import class_coverage
 from genax.evaluation.pictures import check_pictures, image_grid
-from genax.gan.dcgan import WIDTHS, DCGANDiscriminator, DCGANGenerator
+from genax.gan.dcgan import SIZES, DCGANDiscriminator, DCGANGenerator
 from genax.gan.losses import discriminator_loss, generator_loss
 from genax.gan.networks import Networks
 from genax.gan.sampling import generate
 from genax.nn.ema import ema_warmup
 from genax.nn.optimizers import RANGES as OPTIMIZER
 
-VARIANTS = {
-    "cpu": "MNIST at 28x28 in minutes on two cores",
-    "celeba64": "CelebA at 64x64 as in PyTorch's examples; prepare it with TFDS as celeb_a",
-    "lsun64": "LSUN bedrooms at 64x64, the paper's widths and uniform latents; TFDS lsun/bedroom",
-    "digits": "8x8 digits, embedded: for tests, seconds",
+DEFAULTS = {
+    "dataset": "mnist",
+    **SIZES["mnist"],
+    "uniform_latents": False,
+    "learning_rate": 2e-4,
+    "b1": 0.5,
+    # The decay of the averaged generator that is sampled; 0, as in the paper, is no average.
+    "ema": 0.998,
+    # Samples whose classes are counted; 0 counts none.
+    "coverage_samples": 1000,
+    "steps": 5_000,
+    "log_every": 50,
+    "checkpoint_every": 1_000,
+    "num_samples": 100,
 }
-RANGES = {
-    **OPTIMIZER,
+DIGITS = {"dataset": "digits", **SIZES["digits"]}
+SHORT_RUN = {"batch_size": 32, "steps": 200, "coverage_samples": 200}
+LARGE = {
+    "coverage_samples": 0,
+    "ema": 0.0,
+    "batch_size": 128,
+    "parallel": {"topology": "v5e:2x2"},
+    "checkpoint_every": 5_000,
+    "sample_every": 2_000,
+    "num_samples": 64,
+}
+CELEBA = {"dataset": "tfds:celeb_a", **SIZES["pytorch"], "steps": 31_800}
+BEDROOMS = {
+    "dataset": "tfds:lsun/bedroom",
+    **SIZES["paper"],
+    "uniform_latents": True,
+    "steps": 120_000,
+}
+VARIANTS = {
+    "cpu": Variant("MNIST at 28x28 in minutes on two cores"),
+    "celeba64": Variant(
+        "CelebA at 64x64 as in PyTorch's examples; prepare it with TFDS as celeb_a",
+        LARGE | CELEBA,
+    ),
+    "lsun64": Variant(
+        "LSUN bedrooms at 64x64, the paper's widths and uniform latents; TFDS lsun/bedroom",
+        LARGE | BEDROOMS,
+    ),
+    "digits": Variant("8x8 digits, embedded: for tests, seconds", DIGITS | SHORT_RUN),
+}
+RANGES = OPTIMIZER | {
     "image_size": COUNT,
     "width": COUNT,
     "latent_size": COUNT,
@@ -45,80 +82,14 @@ RANGES = {
 }
 
 
-def get_config(variant="cpu"):
-    """Settings of a variant.
-
-    width: channels of the layers next to the image; they double with every halving of it.
-    ema: decay of the averaged generator that is sampled; 0, as in the paper, is no average.
-    """
-    config = base_config(
-        dataset="mnist",
-        image_size=28,
-        width=32,
-        latent_size=64,
-        uniform_latents=False,
-        learning_rate=2e-4,
-        b1=0.5,
-        ema=0.998,
-        coverage_samples=1000,
-        batch_size=64,
-        steps=5_000,
-        log_every=50,
-        checkpoint_every=1_000,
-        sample_every=500,
-        num_samples=100,
-    )
-    large = {
-        "image_size": 64,
-        "latent_size": 100,
-        "coverage_samples": 0,
-        "ema": 0.0,
-        "batch_size": 128,
-        "parallel": {"topology": "v5e:2x2"},
-        "checkpoint_every": 5_000,
-        "sample_every": 2_000,
-        "num_samples": 64,
-    }
-    settings = {
-        "cpu": {},
-        "celeba64": {
-            **large,
-            "dataset": "tfds:celeb_a",
-            "width": WIDTHS["pytorch"],
-            "steps": 31_800,
-        },
-        "lsun64": {
-            **large,
-            "dataset": "tfds:lsun/bedroom",
-            "width": WIDTHS["paper"],
-            "uniform_latents": True,
-            "steps": 120_000,
-        },
-        "digits": {
-            "dataset": "digits",
-            "image_size": 8,
-            "width": 16,
-            "latent_size": 16,
-            "batch_size": 32,
-            "steps": 200,
-            "coverage_samples": 200,
-        },
-    }
-    config.update(settings[variant])
-    return config
-
-
 def build(config):
-    """The experiment that the settings describe."""
+    """Return the experiment that the settings describe."""
     train = ImageData(config.dataset, size=config.image_size)
     check_pictures(train)
-    dtype = jnp.dtype(config.dtype)
     channels = train.element["image"].shape[-1]
     networks = Networks(
-        generator=DCGANGenerator(
-            config.image_size, channels, config.width, config.latent_size, dtype
-        ),
-        discriminator=DCGANDiscriminator(config.width, dtype),
+        generator=from_config(DCGANGenerator, config, channels=channels),
+        discriminator=from_config(DCGANDiscriminator, config),
     )
     draw = jax.random.normal
     if config.uniform_latents:
@@ -129,17 +100,15 @@ def build(config):
         adam = optax.adam(config.learning_rate, b1=config.b1)
         return Phase(player, partial(loss, draw=draw), (player,), adam)
 
-    evaluators = {}
-    if config.coverage_samples:
-        test = ImageData(config.dataset, "test", size=config.image_size)
-        evaluators["classes"] = class_coverage(images, train, test, config.coverage_samples)
+    test = ImageData(config.dataset, split="test", size=config.image_size)
+    coverage = partial(class_coverage, images, train, test, samples=config.coverage_samples)
     task = Task(
         networks=networks,
         stages=[
             Stage([phase("discriminator", discriminator_loss), phase("generator", generator_loss)])
         ],
         samplers={"images": Sampler(images, image_grid)},
-        evaluators=evaluators,
+        evaluators={"classes": coverage()} if config.coverage_samples else {},
         ema={"generator": ema_warmup(config.ema)} if config.ema else {},
     )
     return Experiment(task, train)

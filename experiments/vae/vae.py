@@ -8,6 +8,8 @@ Variant cpu on two CPU cores: 58 seconds, compilation and evaluation included. T
 nats, importance-weighted bound with 50 samples -100.5 nats.
 """
 
+from functools import partial
+
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
@@ -19,25 +21,65 @@ from genax.core import (
     Sampler,
     Stage,
     Task,
-    base_config,
+    Variant,
+    from_config,
 )
 from genax.core.data import Shard
 from genax.core.ranges import COUNT, NOT_NEGATIVE, Range
 from genax.data import ImageData
 from genax.evaluation.pictures import check_pictures, image_grid
 from genax.nn.optimizers import RANGES as OPTIMIZER
-from genax.vae.autoencoders import MNIST, PYTORCH_EXAMPLE, MLPSize
+from genax.vae.autoencoders import DIGITS, MNIST, PYTORCH_EXAMPLE, MLPSize
 from genax.vae.objectives import elbo, elbo_loss, importance_weighted_bound
 from genax.vae.sampling import reconstruct, sample_prior
 
-VARIANTS = {
-    "cpu": "MNIST in minutes on two cores: the paper's network, with Adam",
-    "mnist": "MNIST as in the paper, section 5: Adagrad, MAP, 10^8 samples seen",
-    "pytorch": "MNIST as in PyTorch's examples: 400 ReLU, Adam, 10 epochs",
-    "digits": "8x8 digits, embedded: for tests, seconds",
+DEFAULTS = {
+    **MNIST.settings,
+    "dataset": "mnist",
+    # Whether the optimizer is Adagrad, as in the paper, or Adam.
+    "adagrad": False,
+    "weight_decay": 0.0,
+    "learning_rate": 1e-3,
+    # The weight of the divergence from the prior: see `elbo_loss`.
+    "beta": 1.0,
+    # Latents that are drawn for an image, in training and in the importance-weighted bound.
+    "samples": 1,
+    "importance_samples": 50,
+    "batch_size": 100,
+    "steps": 10_000,
+    "steps_per_call": 25,
+    "log_every": 100,
+    "checkpoint_every": 5_000,
+    "sample_every": 5_000,
 }
-RANGES = {
-    **OPTIMIZER,
+EMBEDDED = {"dataset": "digits", "batch_size": 50, "steps": 3_000, "steps_per_call": 10}
+SLICE = {"topology": "v5e:2x2"}
+PAPER = {
+    "adagrad": True,
+    # The prior N(0, I) of the weights, as a share of each of 60,000 images.
+    "weight_decay": 1 / 60_000,
+    "learning_rate": 0.02,
+    "steps": 1_000_000,
+    "checkpoint_every": 50_000,
+    "sample_every": 50_000,
+    "eval_every": 50_000,
+    "parallel": SLICE,
+}
+PYTORCH = {
+    **PYTORCH_EXAMPLE.settings,
+    "batch_size": 128,
+    "steps": 4_690,
+    "steps_per_call": 10,
+    "checkpoint_every": 1_000,
+    "parallel": SLICE,
+}
+VARIANTS = {
+    "cpu": Variant("MNIST in minutes on two cores: the paper's network, with Adam"),
+    "mnist": Variant("MNIST as in the paper, section 5: Adagrad, MAP, 10^8 samples seen", PAPER),
+    "pytorch": Variant("MNIST as in PyTorch's examples: 400 ReLU, Adam, 10 epochs", PYTORCH),
+    "digits": Variant("8x8 digits, embedded: for tests, seconds", DIGITS.settings | EMBEDDED),
+}
+RANGES = OPTIMIZER | {
     "hidden": COUNT,
     "latent_size": COUNT,
     "beta": NOT_NEGATIVE,
@@ -47,92 +89,42 @@ RANGES = {
 }
 
 
-def get_config(variant="cpu"):
-    """Settings of a variant. latent_size: the paper has 3, 5, 10, 20 and 200."""
-    size = {"pytorch": PYTORCH_EXAMPLE, "digits": MLPSize((8, 8, 1), (64,), 8, nn.tanh)}
-    size = size.get(variant, MNIST)
-    config = base_config(
-        dataset="mnist",
-        hidden=size.hidden,
-        latent_size=size.latent_size,
-        relu=size.activation is nn.relu,
-        adagrad=False,
-        weight_decay=0.0,
-        learning_rate=1e-3,
-        beta=1.0,
-        samples=1,
-        importance_samples=50,
-        batch_size=100,
-        steps=10_000,
-        steps_per_call=25,
-        log_every=100,
-        checkpoint_every=5_000,
-        sample_every=5_000,
-    )
-    settings = {
-        "cpu": {},
-        "mnist": {
-            "adagrad": True,
-            # The prior N(0, I) of the weights, as a share of each of 60,000 images.
-            "weight_decay": 1 / 60_000,
-            "learning_rate": 0.02,
-            "steps": 1_000_000,
-            "checkpoint_every": 50_000,
-            "sample_every": 50_000,
-            "eval_every": 50_000,
-            "parallel": {"topology": "v5e:2x2"},
-        },
-        "pytorch": {
-            "batch_size": 128,
-            "steps": 4_690,
-            "steps_per_call": 10,
-            "checkpoint_every": 1_000,
-            "parallel": {"topology": "v5e:2x2"},
-        },
-        "digits": {"dataset": "digits", "batch_size": 50, "steps": 3_000, "steps_per_call": 10},
-    }
-    config.update(settings[variant])
-    return config
+def optimizer(config):
+    """Return Adam, or the paper's Adagrad with decayed weights."""
+    if not config.adagrad:
+        return optax.adam(config.learning_rate)
+    decay = optax.add_decayed_weights(config.weight_decay)
+    return optax.chain(decay, optax.adagrad(config.learning_rate, initial_accumulator_value=0.0))
 
 
 def build(config):
-    """The experiment that the settings describe."""
+    """Return the experiment that the settings describe."""
     train = ImageData(config.dataset, range=(0.0, 1.0))
     check_pictures(train)
-    test = ImageData(config.dataset, "test", range=(0.0, 1.0))
-    activation = nn.relu if config.relu else nn.tanh
-    size = MLPSize(train.element["image"].shape, config.hidden, config.latent_size, activation)
+    test = ImageData(config.dataset, split="test", range=(0.0, 1.0))
+    size = from_config(
+        MLPSize,
+        config,
+        shape=train.element["image"].shape,
+        activation=nn.relu if config.relu else nn.tanh,
+    )
     # The paper draws all weights from N(0, 0.01).
     weights = nn.initializers.normal(0.1) if config.adagrad else nn.initializers.lecun_normal()
 
-    def loss(nets, batch):
-        return elbo_loss(nets, batch, config.samples, config.beta)
-
-    def bound(nets, batch):
-        return importance_weighted_bound(nets, batch, config.importance_samples)
+    loss = partial(elbo_loss, samples=config.samples, beta=config.beta)
+    bound = partial(importance_weighted_bound, samples=config.importance_samples)
 
     def test_images(num, workdir):
         batch = next(iter(test.evaluate(num, Shard())))
         return {"image": batch["image"]}
 
     task = Task(
-        networks=size.networks(weights, jnp.dtype(config.dtype)),
+        networks=size.networks(kernel_init=weights, dtype=jnp.dtype(config.dtype)),
         stages=[Stage([Phase("elbo", loss, ("encoder", "decoder"), optimizer(config))])],
         samplers={
             "prior": Sampler(sample_prior, image_grid),
             "reconstruction": Sampler(reconstruct, image_grid, test_images),
         },
-        evaluators={
-            "elbo": Evaluator(elbo),
-            "importance_weighted_bound": Evaluator(bound),
-        },
+        evaluators={"elbo": Evaluator(elbo), "importance_weighted_bound": Evaluator(bound)},
     )
     return Experiment(task, train, test)
-
-
-def optimizer(config):
-    """Adam, or the paper's Adagrad with decayed weights."""
-    if not config.adagrad:
-        return optax.adam(config.learning_rate)
-    decay = optax.add_decayed_weights(config.weight_decay)
-    return optax.chain(decay, optax.adagrad(config.learning_rate, initial_accumulator_value=0.0))

@@ -14,7 +14,7 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
-from genax.core import Experiment, GenaxError, base_config
+from genax.core import Experiment, GenaxError, Variant, base_config
 from genax.core.config import RANGES, flat
 from genax.core.devices import make_strategy
 from genax.core.ranges import check_ranges
@@ -30,6 +30,25 @@ class Loaded:
     path: Path
     variant: str
     module: types.ModuleType
+
+    def config(self) -> ConfigDict:
+        """Return the settings of the variant, over the experiment's own, over the loop's.
+
+        Raises GenaxError for settings that do not fit each other.
+        """
+        where = f"{self.path}:{self.variant}"
+        try:
+            config = base_config(**self.module.DEFAULTS)
+            settings = variants_of(self.module)[self.variant].settings
+            unknown = sorted(flat(settings).keys() - flat(config).keys())
+            if unknown:
+                raise GenaxError(
+                    f"{where} sets {', '.join(unknown)}, which DEFAULTS lacks; add a default."
+                )
+            config.update(ConfigDict(settings))
+        except (TypeError, AttributeError) as error:
+            raise GenaxError(f"{where} has a setting of the wrong type: {error}") from error
+        return config
 
     def build(self, config: ConfigDict) -> Experiment:
         """The experiment that `config` describes.
@@ -67,15 +86,39 @@ def load(name: str) -> Loaded:
     if not found:
         raise GenaxError(f"no experiment file {text}; `genax list` shows those there are.")
     path = found[0].resolve()
-    module = import_file(path)
-    for needed in ("get_config", "build"):
-        if not hasattr(module, needed):
-            raise GenaxError(f"{path} has no function {needed}: it is not an experiment.")
-    variants = list(getattr(module, "VARIANTS", None) or {"cpu": ""})
+    module = import_experiment(path)
+    variants = list(variants_of(module))
     variant = variant or ("cpu" if "cpu" in variants else variants[0])
     if variant not in variants:
         raise GenaxError(f"{text} has no variant {variant!r}; it has {', '.join(variants)}.")
     return Loaded(path, variant, module)
+
+
+def import_experiment(path: Path) -> types.ModuleType:
+    """Import an experiment's file. Raises GenaxError for one that is no experiment."""
+    module = import_file(path)
+    if hasattr(module, "get_config") and not hasattr(module, "DEFAULTS"):
+        raise GenaxError(
+            f"{path} has a get_config, which genax no longer calls; write DEFAULTS = {{...}} with "
+            'its settings, and VARIANTS = {"NAME": Variant("what it is", {...})} with what each '
+            "variant changes."
+        )
+    for needed in ("DEFAULTS", "build"):
+        if not hasattr(module, needed):
+            raise GenaxError(f"{path} has no {needed}: it is not an experiment.")
+    return module
+
+
+def variants_of(module: types.ModuleType) -> Mapping[str, Variant]:
+    """Return the variants of an experiment by name; one without a table has the variant cpu."""
+    variants = getattr(module, "VARIANTS", None) or {"cpu": Variant("the defaults")}
+    for name, variant in variants.items():
+        if not isinstance(variant, Variant):
+            raise GenaxError(
+                f"VARIANTS[{name!r}] of {module.__file__} is a {type(variant).__name__}; write "
+                'genax.core.Variant("what it is", {...}) with the settings that it changes.'
+            )
+    return variants
 
 
 def import_file(path: Path) -> types.ModuleType:
@@ -94,7 +137,7 @@ def import_file(path: Path) -> types.ModuleType:
 
 
 def is_experiment(path: Path) -> bool:
-    """Whether a file's text defines or imports `get_config` and `build`; nothing of it is run."""
+    """Return whether a file's text defines or imports `DEFAULTS` and `build`; none of it is run."""
     try:
         body = ast.parse(path.read_text()).body
     except (SyntaxError, ValueError):
@@ -103,20 +146,20 @@ def is_experiment(path: Path) -> bool:
     for node in body:
         if isinstance(node, ast.ImportFrom):
             names |= {alias.asname or alias.name for alias in node.names}
-        elif isinstance(node, ast.Assign):
-            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
-    return {"get_config", "build"} <= names
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {
+                inner.id
+                for target in targets
+                for inner in ast.walk(target)
+                if isinstance(inner, ast.Name)
+            }
+    return {"DEFAULTS", "build"} <= names
 
 
 def configure(loaded: Loaded, settings: Mapping[str, str]) -> ConfigDict:
-    """The variant's settings with those of the command line."""
-    config = loaded.module.get_config(loaded.variant)
-    if not isinstance(config, ConfigDict):
-        raise GenaxError(
-            f"get_config of {loaded.path} returned {type(config).__name__}; it returns "
-            "genax.core.base_config(...) with its own settings."
-        )
-    return override(config, settings)
+    """Return the variant's settings with those of the command line."""
+    return override(loaded.config(), settings)
 
 
 def reopen(workdir: str, settings: Mapping[str, str] | None = None) -> Run:
@@ -133,10 +176,10 @@ def reopen(workdir: str, settings: Mapping[str, str] | None = None) -> Run:
     path = Path(record["experiment"])
     if not path.is_file():
         raise GenaxError(f"the run's experiment file {path} is gone; put it back.")
-    loaded = Loaded(path, record["variant"], import_file(path))
+    loaded = Loaded(path, record["variant"], import_experiment(path))
     known = _tuples(record["config"])
-    if loaded.variant in getattr(loaded.module, "VARIANTS", {}):
-        known = _completed(known, loaded.module.get_config(loaded.variant).to_dict())
+    if loaded.variant in variants_of(loaded.module):
+        known = _completed(known, loaded.config().to_dict())
     config = override(ConfigDict(known), settings or {})
     try:
         make_strategy(config.parallel)

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from genax.cli.experiments import import_file, is_experiment, roots
+from genax.cli.experiments import import_experiment, is_experiment, roots, variants_of
 from genax.core.errors import GenaxError
 from genax.core.files import to_json
 
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _describe(path: Path, root: Path) -> dict[str, Any]:
-    module = import_file(path)
+    module = import_experiment(path)
     paper = (module.__doc__ or "").partition("\n")[0]
-    variants = getattr(module, "VARIANTS", {})
-    return {"path": str(path.relative_to(root)), "paper": paper, "variants": dict(variants)}
+    variants = {name: variant.what for name, variant in variants_of(module).items()}
+    return {"path": str(path.relative_to(root)), "paper": paper, "variants": variants}

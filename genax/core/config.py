@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
+import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from genax.core.ranges import AMOUNT, COUNT, NOT_NEGATIVE, Range, Ranges
+
+T = TypeVar("T")
 
 # Of the settings of `base_config`.
 RANGES: Ranges = {
@@ -28,6 +33,33 @@ RANGES: Ranges = {
     "eval_batch_size": COUNT,
     "parallel.strategy": ("jit", "pmap"),
 }
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of an experiment's table `VARIANTS`.
+
+    what: one line that says what it is.
+    settings: the values that differ from the experiment's `DEFAULTS`.
+    """
+
+    what: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def from_config(make: Callable[..., T], config: ConfigDict, **own: Any) -> T:
+    """Call `make` with the settings that its parameters are named after.
+
+    make: a Linen module, another dataclass, or a function.
+    config: settings; "dtype" becomes the type of that name.
+    own: arguments that no setting is named after, or that differ from it.
+    """
+    # Every Linen module also has these two fields.
+    names = inspect.signature(make).parameters.keys() - {"name", "parent"}
+    arguments = {name: config[name] for name in names if name in config} | own
+    if "dtype" in arguments:
+        arguments["dtype"] = jnp.dtype(arguments["dtype"])
+    return make(**arguments)
 
 
 def base_config(**settings: Any) -> ConfigDict:

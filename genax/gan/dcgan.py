@@ -21,10 +21,16 @@ from genax.nn.norms import BatchNorm
 
 WEIGHT_STD = 0.02  # section 4: all weights from a normal distribution of this deviation
 
-# Width of the narrowest layer, for 64x64 images of three channels and a latent of 100.
-WIDTHS = {
-    "pytorch": 64,  # pytorch/examples dcgan: G 3,576,704 and D 2,765,568 parameters
-    "paper": 128,  # arXiv:1511.06434, figure 1 (1024-512-256-128): G 12,658,432, D 11,036,160
+# The width is that of the layers next to the image; it doubles with every halving of it.
+SIZES: dict[str, dict[str, int]] = {
+    # pytorch/examples, dcgan: 3,576,704 parameters of a generator of RGB, 2,765,568 of its
+    # discriminator.
+    "pytorch": {"image_size": 64, "width": 64, "latent_size": 100},
+    # arXiv:1511.06434, figure 1 (1024-512-256-128): 12,658,432 and 11,036,160 parameters.
+    "paper": {"image_size": 64, "width": 128, "latent_size": 100},
+    # This project's own.
+    "mnist": {"image_size": 28, "width": 32, "latent_size": 64},
+    "digits": {"image_size": 8, "width": 16, "latent_size": 16},
 }
 
 

@@ -148,3 +148,14 @@ def adamw(
         clip_by_norm(clip),
         optax.adamw(learning_rate, b1, b2, eps, weight_decay=weight_decay, mask=is_decayed),
     )
+
+
+def bert_adamw(
+    learning_rate: float, warmup_steps: int, decay_steps: int, weight_decay: float
+) -> optax.GradientTransformation:
+    """The AdamW of BERT: Devlin et al. 2018, appendix A.2, with the epsilon of the published code.
+
+    learning_rate, warmup_steps, decay_steps: see `warmup_linear`.
+    """
+    schedule = warmup_linear(learning_rate, warmup_steps, decay_steps)
+    return adamw(schedule, weight_decay, b2=0.999, eps=1e-6)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -113,6 +114,12 @@ class MLPSize:
     activation: Activation
     decoder: Callable[..., nn.Module] = BernoulliDecoder
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings of an experiment of this size; without `relu` the activation is tanh."""
+        relu = self.activation is nn.relu
+        return {"hidden": self.hidden, "latent_size": self.latent_size, "relu": relu}
+
     def networks(
         self,
         kernel_init: Initializer = nn.initializers.lecun_normal(),  # noqa: B008
@@ -130,3 +137,5 @@ MNIST = MLPSize((28, 28, 1), (500,), 20, nn.tanh)
 FREY_FACE = MLPSize((28, 20, 1), (200,), 2, nn.tanh, GaussianDecoder)
 # pytorch/examples, vae: 652,824 parameters.
 PYTORCH_EXAMPLE = replace(MNIST, hidden=(400,), activation=nn.relu)
+# This project's own, for tests.
+DIGITS = MLPSize((8, 8, 1), (64,), 8, nn.tanh)

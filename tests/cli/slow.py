@@ -6,8 +6,7 @@ from dataclasses import replace
 from genax.core import Evaluator
 from tests.cli import toy
 
-VARIANTS = toy.VARIANTS
-get_config = toy.get_config
+DEFAULTS, VARIANTS = toy.DEFAULTS, toy.VARIANTS
 
 
 def build(config):

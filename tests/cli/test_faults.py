@@ -265,7 +265,7 @@ def test_an_error_while_reading_data_reaches_the_user(tmp_path):
         ((f"{TOY}:huge",), "has no variant 'huge'; it has cpu, wide"),
         ((TOY, "--config.dtype=float31"), "config.dtype='float31' is none of float32, bfloat16"),
         (("nowhere.py",), "no experiment file nowhere.py"),
-        ((__file__,), "has no function get_config"),
+        ((__file__,), "has no DEFAULTS"),
         ((TOY, "--init-from", "nowhere"), "nowhere holds no checkpoints"),
         ((TOY, "--map", "params=params"), "--map says what --init-from DIR takes"),
         ((TOY, "--from-step", "3"), "has no checkpoint of step 3"),

@@ -16,7 +16,7 @@ from dataclasses import replace
 from beside import nothing
 
 toy = load({TOY!r}).module
-get_config = toy.get_config
+DEFAULTS = toy.DEFAULTS
 
 
 def build(config):
@@ -59,7 +59,22 @@ def test_a_file_of_ones_own(write, tmp_path):
         (("loss.values",), "returned DynamicJaxprTracer; it returns a genax.core.Loss"),
         (("Loss(loss.values, aux={'loss': loss.values})",), "names a term or metric 'loss'"),
         (("{'counts': loss}",), "names a term or metric 'counts'"),
-        (("loss", "get_config = lambda variant: {}"), "returned dict; it returns genax.core.base_"),
+        (("loss", "DEFAULTS = None"), "own.py:cpu has a setting of the wrong type"),
+        (("loss", "DEFAULTS = {'steps': 'many'}"), "own.py:cpu has a setting of the wrong type"),
+        (
+            ("loss", "VARIANTS = {'cpu': Variant('', {'widht': 3})}"),
+            "sets widht, which DEFAULTS la",
+        ),
+        (
+            ("loss", "VARIANTS = {'cpu': Variant('', {'width': 'wide'})}"),
+            "a setting of the wrong type",
+        ),
+        (("loss", "VARIANTS = {'cpu': 'two layers'}"), "is a str; write genax.core.Variant("),
+        (("loss", "del DEFAULTS"), "own.py has no DEFAULTS: it is not an experiment"),
+        (
+            ("loss", "del DEFAULTS", "get_config = lambda variant: toy.base_config()"),
+            "own.py has a get_config, which genax no longer calls; write DEFAULTS = {...}",
+        ),
         (("loss", "build = lambda config: None"), "returned NoneType; it returns a genax.core.Exp"),
     ],
 )
@@ -73,12 +88,13 @@ def test_list_runs_no_other_files(write, tmp_path, monkeypatch):
     folder.mkdir()
     (folder / "broken.py").write_text("def build(:")
     (folder / "script.py").write_text("raise SystemExit('was run')")
-    (folder / "mine.py").write_text("from own import build, get_config")
+    (folder / "mine.py").write_text("from own import build\nDEFAULTS, VARIANTS = {}, None")
     write()
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
     [found] = succeed("list", "--json").json["experiments"]
     assert found["path"] == "experiments/mine.py"
+    assert list(found["variants"]) == ["cpu"]
 
 
 @pytest.mark.parametrize("place", [TOY, f"{TOY}/run"])
@@ -162,10 +178,7 @@ def test_a_score_that_is_not_finite_is_never_shown_as_one(write, tmp_path):
 def test_a_setting_that_json_cannot_hold(write, tmp_path):
     """Though it is no setting of the command line, but a default."""
     lines = """
-def get_config(variant):
-    config = toy.get_config(variant)
-    config.learning_rate = float("inf")
-    return config
+DEFAULTS = toy.DEFAULTS | {"learning_rate": float("inf")}
 """
     sentence = call(*train(write("loss", lines), tmp_path / "run")).refusal()
     assert "config.learning_rate=inf is no finite number" in sentence

@@ -24,39 +24,36 @@ from genax.core import (
     Sampler,
     Stage,
     Task,
-    base_config,
+    Variant,
     per_example,
     read,
     write,
 )
 
-VARIANTS = {"cpu": "two layers on random points", "wide": "the same, four times as wide"}
+DEFAULTS = {
+    "steps": 40,
+    "batch_size": 16,
+    "checkpoint_every": 10,
+    "log_every": 1,
+    "sample_every": 0,
+    "num_samples": 4,
+    "eval_batch_size": 16,
+    "width": 16,
+    "learning_rate": 1e-2,
+    # Steps of a first stage with another optimizer; 0 is a single stage.
+    "first_stage": 0,
+    # See `Points`.
+    "data": {"records": 96},
+    "nan_record": -1,
+    "fails_at": -1,
+    "fails_in": -1,
+    "table": "",
+}
+VARIANTS = {
+    "cpu": Variant("two layers on random points"),
+    "wide": Variant("the same, four times as wide", {"width": 64}),
+}
 INPUTS = 8
-
-
-def get_config(variant="cpu"):
-    """Settings of a variant.
-
-    first_stage: steps of a first stage with another optimizer; 0 for a single stage.
-    table, nan_record, fails_at, fails_in: see `Points`.
-    """
-    return base_config(
-        steps=40,
-        batch_size=16,
-        checkpoint_every=10,
-        log_every=1,
-        sample_every=0,
-        num_samples=4,
-        eval_batch_size=16,
-        width={"cpu": 16, "wide": 64}[variant],
-        learning_rate=1e-2,
-        first_stage=0,
-        data={"records": 96},
-        nan_record=-1,
-        fails_at=-1,
-        fails_in=-1,
-        table="",
-    )
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ def experiment(
     def build(dtype):
         module = experiments.load(f"experiments/{name}")
         dtype = {"dtype": jnp.dtype(dtype).name}
-        return module.build(override(module.get_config(variant), {**settings, **dtype}))
+        return module.build(override(experiments.config_of(module, variant), {**settings, **dtype}))
 
     return Row(
         name=f"experiments/{name}{label and ':'}{label}",

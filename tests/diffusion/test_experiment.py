@@ -21,7 +21,7 @@ from genax.diffusion.solvers import euler
 from genax.diffusion.spacings import trailing
 from genax.evaluation.pictures import image_grid
 from genax.running import sampling
-from tests.experiments import ROOT, load
+from tests.experiments import ROOT, config_of, load
 
 DDPM = load("experiments/diffusion/ddpm.py")
 
@@ -36,7 +36,7 @@ DDPM = load("experiments/diffusion/ddpm.py")
     ],
 )
 def test_variants_build_and_have_their_size(variant, count):
-    experiment = DDPM.build(DDPM.get_config(variant))
+    experiment = DDPM.build(config_of(DDPM, variant))
     shapes = jax.eval_shape(lambda: init_state(experiment.task, 0, experiment.data.element))
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes.params)) == count
     assert len(shapes.ema) == len(jax.tree.leaves(shapes.params))
@@ -45,12 +45,12 @@ def test_variants_build_and_have_their_size(variant, count):
 
 def test_every_variant_is_described_and_has_settings():
     for variant in DDPM.VARIANTS:
-        assert DDPM.get_config(variant).steps > 0
+        assert config_of(DDPM, variant).steps > 0
 
 
 @pytest.mark.parametrize("steps", [0, 1001])
 def test_steps_that_the_chain_does_not_have_are_refused_before_training(steps):
-    config = DDPM.get_config("digits")
+    config = config_of(DDPM, "digits")
     config.ddim_steps = steps
     with pytest.raises(GenaxError, match=str(steps)):
         DDPM.build(config)
@@ -58,7 +58,7 @@ def test_steps_that_the_chain_does_not_have_are_refused_before_training(steps):
 
 @pytest.mark.parametrize("variant", ["digits", "digits-conditional", "cifar10"])
 def test_samplers_of_full_size_have_shapes(variant):
-    experiment = DDPM.build(DDPM.get_config(variant))
+    experiment = DDPM.build(config_of(DDPM, variant))
     task, element = experiment.task, experiment.data.element
     params = jax.eval_shape(lambda: init_state(task, 0, element)).params
     for sampler in task.samplers.values():
@@ -74,7 +74,7 @@ def test_samplers_of_full_size_have_shapes(variant):
 
 def test_guided_samples_are_of_their_class():
     """With random weights, guidance and the label decide the sample: the classes take turns."""
-    config = DDPM.get_config("digits-conditional")
+    config = config_of(DDPM, "digits-conditional")
     config.unet.channels, config.unet.num_groups, config.unet.multipliers = 8, 4, (1,)
     config.ddim_steps = 3
     task = DDPM.build(config).task
@@ -108,14 +108,14 @@ def test_guided_samples_are_of_their_class():
     ],
 )
 def test_guidance_without_what_it_needs_is_refused(settings):
-    config = DDPM.get_config("digits-conditional")
+    config = config_of(DDPM, "digits-conditional")
     config.update(settings)
     with pytest.raises(GenaxError, match="guidance other than 1 needs labels"):
         DDPM.build(config)
 
 
 def test_a_run_from_before_there_were_labels_is_read(tmp_path):
-    config = DDPM.get_config("digits").to_dict() | {"ddim_steps": 7}
+    config = config_of(DDPM, "digits").to_dict() | {"ddim_steps": 7}
     for name in ("num_classes", "label_dropout", "guidance"):
         del config[name]
     path = str(ROOT / "experiments/diffusion/ddpm.py")
@@ -128,7 +128,7 @@ def test_a_run_from_before_there_were_labels_is_read(tmp_path):
 
 
 def test_labels_beyond_the_classes_are_refused_before_training():
-    config = DDPM.get_config("digits-conditional")
+    config = config_of(DDPM, "digits-conditional")
     config.num_classes = 9
     with pytest.raises(GenaxError, match="label"):
         DDPM.build(config).data.fingerprint()

@@ -10,21 +10,21 @@ from jax import lax
 from genax.core import GenaxError, make_step
 from genax.core.data import Shard
 from genax.core.step import init_state
-from genax.gan.dcgan import WIDTHS, DCGANDiscriminator, DCGANGenerator, resolutions
+from genax.gan.dcgan import SIZES, DCGANDiscriminator, DCGANGenerator, resolutions
 from genax.gan.losses import discriminator_loss, generator_loss
 from genax.gan.networks import Networks
 from genax.gan.transposed_convolution import transposed_convolution
 from genax.running.evaluate import evaluate
 from genax.running.sampling import sample, variables
-from tests.experiments import load
+from tests.experiments import config_of, load
 
 
 @pytest.mark.parametrize(
-    ("width", "generator", "discriminator"),
-    [(WIDTHS["pytorch"], 3_576_704, 2_765_568), (WIDTHS["paper"], 12_658_432, 11_036_160)],
+    ("name", "generator", "discriminator"),
+    [("pytorch", 3_576_704, 2_765_568), ("paper", 12_658_432, 11_036_160)],
 )
-def test_published_parameter_counts(width, generator, discriminator):
-    networks = Networks(DCGANGenerator(width=width), DCGANDiscriminator(width))
+def test_published_parameter_counts(name, generator, discriminator):
+    networks = Networks(DCGANGenerator(**SIZES[name]), DCGANDiscriminator(SIZES[name]["width"]))
     batch = {
         "image": jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32),
         "index": jax.ShapeDtypeStruct((2,), jnp.int32),
@@ -123,7 +123,7 @@ def test_bfloat16_computes_over_float32_parameters():
 
 def test_experiment_runs_on_the_digits():
     module = load("experiments/gan/dcgan.py")
-    config = module.get_config("digits")
+    config = config_of(module, "digits")
     experiment = module.build(config)
     state = jax.jit(lambda: init_state(experiment.task, 0, experiment.data.element))()
     step = jax.jit(make_step(experiment.task))
@@ -147,4 +147,4 @@ def test_experiment_runs_on_the_digits():
 def test_every_variant_has_settings(variant):
     module = load("experiments/gan/dcgan.py")
     assert variant in module.VARIANTS
-    assert module.get_config(variant).steps > 0
+    assert config_of(module, variant).steps > 0

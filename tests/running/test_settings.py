@@ -2,10 +2,12 @@
 
 import re
 
+import flax.linen as nn
+import jax.numpy as jnp
 import pytest
 from ml_collections import ConfigDict
 
-from genax.core import GenaxError, base_config
+from genax.core import GenaxError, base_config, from_config
 from genax.core.config import flat
 from genax.running.settings import difference, override
 
@@ -101,3 +103,25 @@ def test_difference():
     ]
     assert difference(old, new, ["data"]) == ["data.b: 2 -> 3"]
     assert difference(old, old) == []
+
+
+class Network(nn.Module):
+    depth: int
+    width: int = 3
+    use_bias: bool = True
+    dtype: type = jnp.float32
+
+
+def test_a_network_takes_the_settings_that_its_fields_are_named_after():
+    settings = base_config(depth=2, width=8, name="adam", parent="none", dtype="bfloat16")
+    network = from_config(Network, settings, use_bias=False, width=4)
+    assert network == Network(depth=2, width=4, use_bias=False, dtype=jnp.dtype("bfloat16"))
+    assert network.name is None
+
+
+def test_a_function_takes_the_settings_that_its_parameters_are_named_after():
+    def double(steps, rest=1):
+        return 2 * steps + rest
+
+    assert from_config(double, base_config(steps=5)) == 11
+    assert from_config(double, base_config(steps=5), steps=1, rest=0) == 2

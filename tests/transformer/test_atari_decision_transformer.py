@@ -206,7 +206,7 @@ def test_outputs_gradients_and_a_step(pair):
 
     # The published optimizer, given the same gradients: Linear and Conv2d's weights decay.
     module = experiments.load("experiments/transformer/decision_transformer.py")
-    config = module.get_config("breakout")
+    config = experiments.config_of(module, "breakout")
     decayed, kept = [], []
     for name, parameter in theirs.named_parameters():
         table = name.startswith(("unread", "action", "position", "time"))

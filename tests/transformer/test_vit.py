@@ -51,6 +51,6 @@ def test_scanned_layers_show_the_same(pool):
 def test_a_picture_and_a_run_of_any_length(variant):
     """The learning rate follows its own length, so that a bounded run is a run's beginning."""
     vit = experiments.load("experiments/transformer/vit.py")
-    config = override(vit.get_config(variant), {"steps": 1})
+    config = override(experiments.config_of(vit, variant), {"steps": 1})
     assert config.decay_steps > config.warmup_steps
     assert list(vit.build(config).task.samplers) == ["attention"]

@@ -14,7 +14,7 @@ from genax.running.sampling import sample, variables
 from genax.vae.autoencoders import FREY_FACE, MNIST, PYTORCH_EXAMPLE, BernoulliDecoder, MLPSize
 from genax.vae.distributions import Bernoulli, Gaussian
 from genax.vae.objectives import elbo, elbo_loss, importance_weighted_bound
-from tests.experiments import load
+from tests.experiments import config_of, load
 
 TINY = MLPSize((4, 4, 1), (8,), 3, nn.tanh, BernoulliDecoder)
 
@@ -82,7 +82,7 @@ def test_noise_belongs_to_the_element():
 
 def test_experiment_learns_the_digits():
     module = load("experiments/vae/vae.py")
-    config = module.get_config("digits")
+    config = config_of(module, "digits")
     experiment = module.build(config)
     state = jax.jit(lambda: init_state(experiment.task, 0, experiment.data.element))()
     before = evaluate(experiment.task, variables(state), experiment.evaluation, 99, None)
@@ -108,4 +108,4 @@ def test_experiment_learns_the_digits():
 def test_every_variant_has_settings(variant):
     module = load("experiments/vae/vae.py")
     assert variant in module.VARIANTS
-    assert module.get_config(variant).steps > 0
+    assert config_of(module, variant).steps > 0

@@ -1,18 +1,83 @@
-"""The task of BERT's pretraining: masked tokens and next sentences."""
+"""What BERT is pretrained on, masked tokens and next sentences, and the settings of that."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+from ml_collections import ConfigDict
 
-from genax.core import Loss, example_keys
+from genax.core import (
+    Evaluator,
+    Experiment,
+    Loss,
+    Phase,
+    Stage,
+    Task,
+    example_keys,
+    from_config,
+)
+from genax.core.ranges import AMOUNT, COUNT, Range, Ranges
 from genax.core.task import Batch
+from genax.data.text.sentence_pairs import SentencePairs
+from genax.nn.optimizers import bert_adamw
+from genax.nn.placement import PARTITION_RULES
 from genax.transformer.bert import BERT, LinearHead, MaskedLMHead
 from genax.transformer.cross_entropy import cross_entropy
+from genax.transformer.settings import RANGES as TRANSFORMER
+from genax.transformer.settings import SHORT_RUN, SMALL_NETWORK
 from genax.transformer.tasks.masking import mask_tokens
+
+# The works of Shakespeare, for a CPU.
+DEFAULTS: dict[str, Any] = {
+    **SHORT_RUN,
+    **SMALL_NETWORK,
+    "dataset": "shakespeare",
+    "vocab_size": 4_096,
+    "dropout": 0.0,
+    # Whether there is a second loss, of what follows.
+    "next_sentence": True,
+    # The share of the tokens that are guessed, and how many at most.
+    "mask_rate": 0.15,
+    "mask_most": 10,
+    # The number of [MASK] in the WordPiece that the data makes.
+    "mask_token": 4,
+    # See `genax.nn.attention`.
+    "attention": "auto",
+    "learning_rate": 1e-3,
+    "warmup_steps": 200,
+    "decay_steps": 4_000,
+    "weight_decay": 0.01,
+    # Passages of the validation text that are scored; 0 is all.
+    "evaluated": 2_000,
+    "steps": 4_000,
+    "log_every": 100,
+    "sample_every": 0,
+    "eval_every": 500,
+}
+RANGES: Ranges = {
+    **TRANSFORMER,
+    "mask_rate": Range(above=0, most=1),
+    "mask_most": COUNT,
+    "mask_token": AMOUNT,
+}
+
+# An embedded text and a network small enough for a test.
+STDLIB: dict[str, Any] = {
+    "dataset": "stdlib",
+    "vocab_size": 1_024,
+    "context": 32,
+    "hidden_size": 32,
+    "num_layers": 1,
+    "mask_most": 5,
+    "evaluated": 64,
+    "batch_size": 16,
+    "eval_batch_size": 32,
+    "steps": 40,
+}
 
 
 class Networks(nn.Module):
@@ -26,6 +91,35 @@ class Networks(nn.Module):
     encoder: BERT
     masked_head: MaskedLMHead
     next_sentence_head: LinearHead | None
+
+
+def experiment(encoder: BERT, config: ConfigDict) -> Experiment:
+    """Return the experiment of guessing masked tokens and, if asked for, what follows.
+
+    config: settings, those of `DEFAULTS` among them.
+    """
+    dtype = jnp.dtype(config.dtype)
+    networks = Networks(
+        encoder,
+        masked_head=MaskedLMHead(dtype=dtype),
+        next_sentence_head=LinearHead(num_labels=2, dtype=dtype) if config.next_sentence else None,
+    )
+    trained: tuple[str, ...] = ("encoder", "masked_head", "next_sentence_head")
+    trained = trained if config.next_sentence else trained[:2]
+    loss = partial(
+        pretraining_loss,
+        mask_token=config.mask_token,
+        rate=config.mask_rate,
+        most=config.mask_most,
+    )
+    task = Task(
+        networks,
+        [Stage([Phase("bert", loss, trained, from_config(bert_adamw, config))])],
+        evaluators={"validation": Evaluator(partial(loss, train=False))},
+        rules=PARTITION_RULES,
+    )
+    data = partial(from_config, SentencePairs, config, name=config.dataset)
+    return Experiment(task, data(), data(split="validation", limit=config.evaluated or None))
 
 
 def pretraining_loss(

@@ -1,7 +1,8 @@
-"""The task of naming an image's class."""
+"""The task of naming an image's class, and the settings of such experiments."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -9,11 +10,61 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from ml_collections import ConfigDict
 
-from genax.core import Loss
+from genax.core import Evaluator, Experiment, Loss, Phase, Sampler, Stage, Task, from_config
+from genax.core.ranges import COUNT, Ranges
 from genax.core.task import Batch
+from genax.data import ImageData
+from genax.evaluation.pictures import check_pictures, image_grid
+from genax.nn.optimizers import adamw, warmup_cosine
+from genax.nn.placement import PARTITION_RULES
 from genax.transformer.cross_entropy import cross_entropy
-from genax.transformer.vit import attention_maps
+from genax.transformer.settings import RANGES as TRANSFORMER
+from genax.transformer.settings import SHORT_RUN
+from genax.transformer.vit import ViT, attention_maps
+
+# Fashion-MNIST, for a CPU.
+DEFAULTS: dict[str, Any] = {
+    **SHORT_RUN,
+    "dataset": "fashion_mnist",
+    "train_split": "train",
+    "test_split": "test",
+    "num_classes": 10,
+    # Height and width of the images, and whether half of the training images are mirrored.
+    "size": 28,
+    "flip": False,
+    # The learning rate rises for warmup_steps and falls to 0 at decay_steps. It does not depend on
+    # config.steps, so that a run may be stopped and prolonged.
+    "learning_rate": 2e-3,
+    "warmup_steps": 100,
+    "decay_steps": 4_000,
+    "weight_decay": 0.05,
+    "clip": 1.0,
+    "steps": 4_000,
+    "num_samples": 16,
+}
+RANGES: Ranges = {**TRANSFORMER, "num_classes": COUNT, "size": COUNT}
+
+# Embedded images, for tests.
+DIGITS: dict[str, Any] = {
+    "dataset": "digits",
+    "size": 8,
+    "learning_rate": 1e-3,
+    "decay_steps": 300,
+    "steps": 300,
+}
+
+IMAGENET: dict[str, Any] = {
+    "dataset": "tfds:imagenet2012",
+    "test_split": "validation",
+    "num_classes": 1000,
+    "size": 224,
+    "flip": True,
+    "checkpoint_every": 500,
+    "sample_every": 500,
+    "eval_every": 5_000,
+}
 
 
 class Networks(nn.Module):
@@ -23,6 +74,26 @@ class Networks(nn.Module):
     """
 
     classifier: nn.Module
+
+
+def experiment(classifier: ViT, config: ConfigDict) -> Experiment:
+    """Return the experiment of naming classes with AdamW, a warm-up and a cosine.
+
+    config: settings, those of `DEFAULTS` among them.
+    """
+    data = partial(ImageData, config.dataset, size=config.size, classes=config.num_classes)
+    test = data(split=config.test_split)
+    check_pictures(test)
+    schedule = from_config(warmup_cosine, config, peak=config.learning_rate, final=0.0)
+    optimizer = from_config(adamw, config, learning_rate=schedule, b2=0.999)
+    task = Task(
+        networks=Networks(classifier),
+        stages=[Stage([Phase("classifier", class_loss, ("classifier",), optimizer)])],
+        samplers={"attention": Sampler(show_attention, image_grid, partial(first_images, test))},
+        evaluators={"test": Evaluator(partial(class_loss, train=False))},
+        rules=PARTITION_RULES,
+    )
+    return Experiment(task, data(split=config.train_split, flip=config.flip), test)
 
 
 def class_loss(nets: Any, batch: Batch, train: bool = True) -> Loss:

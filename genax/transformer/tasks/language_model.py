@@ -1,19 +1,109 @@
-"""The task of predicting the next token: a decoder with its loss, samples and scores."""
+"""A decoder, its loss, samples and scores, put together, and the settings of such experiments."""
 
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import optax
+from ml_collections import ConfigDict
 
-from genax.core import Phase, Sampler, Stage, Task
+from genax.core import Experiment, Phase, Sampler, Stage, Task, from_config
+from genax.core.ranges import Ranges
+from genax.data import TextData
+from genax.data.text.tokenizers import KINDS
+from genax.nn.optimizers import adamw, warmup_cosine
 from genax.nn.placement import PARTITION_RULES
 from genax.transformer.decoder import Decoder
 from genax.transformer.decoding import check_settings, check_token
 from genax.transformer.networks import Networks
+from genax.transformer.settings import RANGES as TRANSFORMER
+from genax.transformer.settings import SHORT_RUN, SMALL_NETWORK
 from genax.transformer.tasks.losses import next_token_loss
 from genax.transformer.tasks.scores import next_token_scores
 from genax.transformer.tasks.text_sampling import as_text, encode_prompt, sample_tokens
+
+# The sizes and the optimizer that nanoGPT publishes for training on a CPU.
+DEFAULTS: dict[str, Any] = {
+    **SHORT_RUN,
+    **SMALL_NETWORK,
+    "dataset": "shakespeare",
+    "tokenizer": "characters",
+    "vocab_size": 84,
+    "num_layers": 4,
+    # "auto", "xla", "ring", "cudnn" (GPU) or "splash" (TPU): see `genax.nn.attention`.
+    "attention": "auto",
+    # Tokens of the vocabulary whose logits exist at a time; 0 is all.
+    "chunk": 0,
+    # The learning rate rises for warmup_steps, falls to final_learning_rate at decay_steps and
+    # stays. It does not depend on config.steps, so that a run may be stopped and prolonged.
+    "learning_rate": 1e-3,
+    "final_learning_rate": 1e-4,
+    "warmup_steps": 100,
+    "decay_steps": 2_000,
+    "weight_decay": 0.1,
+    "clip": 1.0,
+    # How samples are drawn: see `genax.transformer.decoding`. A top_k of 0 is all tokens.
+    "temperature": 0.8,
+    "top_k": 0,
+    "top_p": 1.0,
+    "repetition_penalty": 1.0,
+    # What samples begin with. The newline is character 0 of Shakespeare, and byte 10.
+    "start_token": 0,
+    # Windows of the validation text that are scored; 0 is all.
+    "evaluation_windows": 0,
+    "batch_size": 12,
+    "steps": 2_000,
+    "log_every": 100,
+    "num_samples": 4,
+}
+RANGES: Ranges = {**TRANSFORMER, "tokenizer": KINDS}
+
+# An embedded text and a network small enough for a test.
+STDLIB: dict[str, Any] = {
+    "dataset": "stdlib",
+    "tokenizer": "bytes",
+    "vocab_size": 256,
+    "start_token": 10,
+    "hidden_size": 64,
+    "num_layers": 2,
+    "evaluation_windows": 1_000,
+    "warmup_steps": 20,
+    "decay_steps": 300,
+    "steps": 300,
+}
+
+# The data and the loop of the papers' sizes.
+PUBLISHED: dict[str, Any] = {
+    "dataset": "tfds:wiki40b/en",
+    "tokenizer": "bpe",
+    "chunk": 8_192,
+    "eval_batch_size": 64,
+    "eval_every": 5_000,
+    "sample_every": 5_000,
+}
+
+
+def experiment(decoder: Decoder, config: ConfigDict) -> Experiment:
+    """Return the experiment of predicting the next token with AdamW, a warm-up and a cosine.
+
+    config: settings, those of `DEFAULTS` among them, and b1 and b2 if they are not `adamw`'s own.
+    """
+    data = partial(from_config, TextData, config, name=config.dataset)
+    schedule = from_config(
+        warmup_cosine, config, peak=config.learning_rate, final=config.final_learning_rate
+    )
+    task = from_config(
+        language_model,
+        config,
+        decoder=decoder,
+        optimizer=from_config(adamw, config, learning_rate=schedule),
+        top_k=config.top_k or None,
+        chunk=config.chunk or None,
+    )
+    return Experiment(
+        task, data(), data(split="validation", limit=config.evaluation_windows or None)
+    )
 
 
 def language_model(
@@ -26,9 +116,9 @@ def language_model(
     repetition_penalty: float = 1.0,
     chunk: int | None = None,
 ) -> Task:
-    """Task of predicting the next token. Its samples have as much text as fits the context.
+    """Return the task of predicting the next token, which samples as much text as fits the context.
 
-    start_token: token that samples without a prompt continue.
+    start_token: what samples without a prompt follow.
     temperature, top_k, top_p, repetition_penalty: see `generate`.
     chunk: see `next_token_loss`.
     Raises GenaxError for a start_token that the decoder does not have, and for settings of samples

@@ -1,4 +1,4 @@
-"""The task of writing a target from a source: translation, summarisation."""
+"""The task of writing a target from a source, and the settings of such experiments."""
 
 from __future__ import annotations
 
@@ -11,13 +11,91 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Int
+from ml_collections import ConfigDict
 
-from genax.core import Evaluator, GenaxError, Loss, Phase, Sampler, Stage, Task
+from genax.core import (
+    Evaluator,
+    Experiment,
+    GenaxError,
+    Loss,
+    Phase,
+    Sampler,
+    Stage,
+    Task,
+    from_config,
+)
 from genax.core.task import Batch
 from genax.data.text.text_pairs import END, PAD, START, TextPairs
 from genax.nn.placement import PARTITION_RULES
 from genax.transformer.beam_search import beam_search, check_beams
 from genax.transformer.cross_entropy import cross_entropy, smoothed_cross_entropy
+from genax.transformer.settings import SHORT_RUN, SMALL_NETWORK
+
+# Verses of the Bible in English and Spanish, and a network for a CPU.
+DEFAULTS: dict[str, Any] = {
+    **SHORT_RUN,
+    **SMALL_NETWORK,
+    "dataset": "verses",
+    # The names of the two texts in an example.
+    "source": "en",
+    "target": "es",
+    "test_split": "test",
+    "vocab_size": 4_000,
+    # Tokens of a target; 0 is as many as of a source.
+    "target_context": 0,
+    "mlp_size": 512,
+    "dropout": 0.1,
+    # Multiplies the learning rate of the paper.
+    "rate_scale": 1.0,
+    # How targets are written: see `genax.transformer.beam_search`.
+    "num_beams": 4,
+    "length_penalty": 0.6,
+    # Examples whose loss is measured, and whose written targets are scored; 0 is all.
+    "evaluated": 500,
+    "scored": 500,
+    "log_every": 100,
+    "num_samples": 8,
+    "eval_batch_size": 50,
+}
+
+# Functions of the standard library, embedded, and the words of their names.
+FUNCTION_NAMES: dict[str, Any] = {
+    "dataset": "stdlib_names",
+    "source": "code",
+    "target": "name",
+    "test_split": "validation",
+    "vocab_size": 1_000,
+    "context": 96,
+    "target_context": 16,
+    "num_layers": 2,
+    "scored": 200,
+    "batch_size": 32,
+}
+
+# The sizes of a run of seconds.
+SMOKE: dict[str, Any] = {
+    "vocab_size": 512,
+    "hidden_size": 32,
+    "num_layers": 1,
+    "num_heads": 2,
+    "mlp_size": 64,
+    "context": 32,
+    "evaluated": 8,
+    "scored": 4,
+    "eval_batch_size": 4,
+    "batch_size": 8,
+    "num_samples": 2,
+    "steps": 20,
+}
+
+# The loop of the papers' sizes: whole test sets are scored, targets may be as long as sources.
+PUBLISHED: dict[str, Any] = {
+    "target_context": 0,
+    "evaluated": 0,
+    "scored": 0,
+    "eval_every": 10_000,
+    "sample_every": 10_000,
+}
 
 
 class Networks(nn.Module):
@@ -73,6 +151,34 @@ def write_targets(
     return beam_search(
         net, starts, num_tokens, num_beams, END, length_penalty, None, PAD, forbidden, **memory
     )[0]
+
+
+def experiment(
+    transformer: nn.Module,
+    config: ConfigDict,
+    optimizer: optax.GradientTransformation,
+    scores: Callable[..., Evaluator],
+    smoothing: float = 0.0,
+) -> Experiment:
+    """Return the experiment of writing targets.
+
+    config: settings, those of `DEFAULTS` among them.
+    scores: see `translation`.
+    smoothing: see `target_loss`.
+    """
+    data = partial(from_config, TextPairs, config, name=config.dataset)
+    test = data(split=config.test_split, limit=config.evaluated or None)
+    task = from_config(
+        translation,
+        config,
+        transformer=transformer,
+        optimizer=optimizer,
+        data=test,
+        smoothing=smoothing,
+        scores=scores,
+        scored=config.scored or None,
+    )
+    return Experiment(task, data(), test)
 
 
 def translation(
