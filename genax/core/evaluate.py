@@ -21,12 +21,13 @@ from genax.core.data import Data, Shard
 from genax.core.devices import Strategy
 from genax.core.errors import GenaxError
 from genax.core.gradients import keys_of, parts_of, sums_of
+from genax.core.nets import linen_variables
 from genax.core.task import Evaluator, Experiment, Loss, Rendered, Sampler, Task, TrainState
 
 
 def variables(state: TrainState, averaged: bool = True) -> dict[str, Any]:
     """Linen variables of a state; averaged: with averages in place of what is averaged."""
-    found = {"params": state.params, **state.collections}
+    found = linen_variables(state.params, state.collections, state.fixed)
     return ema.averaged(found, state.ema) if averaged else found
 
 

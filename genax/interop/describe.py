@@ -42,7 +42,7 @@ def describe(networks: nn.Module, params: Mapping[str, Any]) -> tuple[Config, di
     config = _KINDS[name][1](networks, leaves)
     if getattr(network, "scan_layers", False):
         for stack, layers in _stacks(network).items():
-            leaves = unstack(leaves, f"{name}/{stack}", layers)
+            leaves = tree.unstack(leaves, f"{name}/{stack}", layers)
     if isinstance(network, GPT) and not network.use_bias:
         leaves |= _zero_biases(leaves)
     if isinstance(network, ViT):
@@ -58,18 +58,6 @@ def _stacks(network: Any) -> dict[str, int]:
     """Layers under nn.scan, by the name of their stack."""
     both = {"encoder_blocks": network.encoder_layers} if isinstance(network, T5) else {}
     return {"blocks": network.num_layers, **both}
-
-
-def unstack(leaves: Mapping[str, Any], prefix: str, num_layers: int) -> dict[str, Any]:
-    """Parameters below "<prefix>/" with an axis of layers, as "<prefix>_<number>/" without."""
-    found: dict[str, Any] = {}
-    for path, leaf in leaves.items():
-        if path.startswith(f"{prefix}/"):
-            rest = path.removeprefix(prefix)
-            found |= {f"{prefix}_{number}{rest}": leaf[number] for number in range(num_layers)}
-        else:
-            found[path] = leaf
-    return found
 
 
 def _zero_biases(leaves: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,10 +15,14 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from genax.core import tree
-from genax.core.errors import GenaxError
+from genax.core.errors import GenaxError, reason
 from genax.core.task import TrainState
-from genax.running import checksums
+from genax.running import checksums, fixed
 from genax.running.policy import Keep
+
+
+# Where a state holds what is fixed.
+_FIXED = "fixed/"
 
 
 class Checkpoints:
@@ -49,13 +53,14 @@ class Checkpoints:
     ) -> None:
         """Start saving; returns as soon as the state may change. A save before must have ended.
 
+        What is fixed is left out; the record names it: {"run": {"fixed": digest of `fixed.keep`}}.
         metrics: by which a policy compares it with others.
         Raises GenaxError if the one before failed, or this one could not start.
         """
         self.wait()
         if step in self.steps:
             return
-        leaves = tree.nest(tree.flatten(state))
+        leaves = tree.nest(tree.flatten(state.replace(fixed={})))
         try:
             response = self._checkpointer.save_async(
                 step, leaves, metrics=metrics, custom_metadata=dict(record)
@@ -85,7 +90,7 @@ class Checkpoints:
         kept = f"the newest intact one is of step {intact[-1]}" if intact else "there is none yet"
         return GenaxError(
             f"checkpoint of step {step} could not be saved in {self.directory} "
-            f"({_reason(error)}); {kept}. Make room or fix the folder, then run the same command."
+            f"({reason(error)}); {kept}. Make room or fix the folder, then run the same command."
         )
 
     def record(self, step: int) -> dict[str, Any]:
@@ -100,7 +105,7 @@ class Checkpoints:
             try:
                 found = self._checkpointer.metadata(step).custom_metadata
             except Exception as error:
-                raise self._damaged(step, _reason(error)) from error
+                raise self._damaged(step, reason(error)) from error
             # Orbax reads a missing file as an empty record.
             if not isinstance(found, Mapping) or not {"run", "position"} <= set(found):
                 raise self._damaged(step, "its record is missing")
@@ -125,29 +130,37 @@ class Checkpoints:
         return tree.unflatten(self._load(step, wanted), like)
 
     def arrays(self, step: int) -> dict[str, jax.Array]:
-        """Path to array, as saved, on this process's first device."""
+        """Path to array, as saved, on this process's first device; what is fixed among them."""
         place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         wanted = {
             path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
             for path, leaf in self._shapes(step).items()
         }
-        return self._load(step, wanted)
+        found = self._load(step, wanted)
+        return {path.removeprefix(_FIXED): array for path, array in found.items()}
 
     def _shapes(self, step: int) -> dict[str, Any]:
-        self.record(step)
+        digest = self.record(step)["run"].get("fixed")
         try:
-            return tree.flatten(self._checkpointer.metadata(step).metadata)
+            found = tree.flatten(self._checkpointer.metadata(step).metadata)
         except Exception as error:
-            raise self._damaged(step, _reason(error)) from error
+            raise self._damaged(step, reason(error)) from error
+        kept = fixed.shapes(self.directory.parent) if digest else {}
+        return found | {_FIXED + path: shape for path, shape in kept.items()}
 
     def _load(self, step: int, wanted: Mapping[str, Any]) -> dict[str, jax.Array]:
+        saved = {path: leaf for path, leaf in wanted.items() if not path.startswith(_FIXED)}
+        kept = {path.removeprefix(_FIXED): wanted[path] for path in wanted if path not in saved}
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                loaded = self._checkpointer.load(step, tree.nest(wanted))
+                found = tree.flatten(self._checkpointer.load(step, tree.nest(saved)))
         except Exception as error:
-            raise self._damaged(step, _reason(error)) from error
-        return tree.flatten(loaded)
+            raise self._damaged(step, reason(error)) from error
+        if kept:
+            loaded = fixed.load(self.directory.parent, kept, self.record(step)["run"]["fixed"])
+            found |= {_FIXED + path: array for path, array in loaded.items()}
+        return found
 
     def _damaged(self, step: int, reason: str) -> GenaxError:
         before = [kept for kept in self.steps if kept < step]
@@ -196,11 +209,6 @@ class Checkpoints:
             # `wait` has raised a failure of the save, and Orbax raises it again.
             with contextlib.suppress(Exception):
                 self._checkpointer.close()
-
-
-def _reason(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
 
 
 def compare(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
@@ -254,35 +262,41 @@ def load_partial(
 ) -> tuple[TrainState, PartialLoad]:
     """Replace parameters of `state`, and their averages, by those of a source that a map names.
 
-    source: path to array, such as `Checkpoints.arrays`. names: old path to new path, each a
-    parameter or a folder of them: {"params/decoder": "params/language_model"}.
-    Raises GenaxError if a name matches nothing or a shape differs.
+    source: path to array, such as `Checkpoints.arrays`. names: old path patterns to new ones, each
+    of which takes all below it: {"params/decoder": "params/language_model"}; see `tree.renamed`.
+    Layers are stacked, or taken out of a stack, as the state has them.
+    Raises GenaxError if a name matches nothing, a layer is missing or a shape differs.
     """
     leaves = tree.flatten(state)
-    taken: dict[str, str] = {}
+    places = {path.removeprefix(_FIXED): path for path in leaves}
+    origins: dict[str, str] = {}
     for old, new in names.items():
-        found = {path: new + path[len(old) :] for path in source if tree.matches(old, path)}
+        found = {tree.renamed(path, old, new): path for path in source if tree.matches(old, path)}
         if not found:
             raise GenaxError(f"partial load: the source has nothing under {old!r}.")
-        for path, target in found.items():
-            if target not in leaves:
-                raise GenaxError(f"partial load: {path} would go to {target}, which is not there.")
-            if tuple(source[path].shape) != tuple(leaves[target].shape):
-                raise GenaxError(
-                    f"partial load: {path} has shape {tuple(source[path].shape)}, {target} has "
-                    f"{tuple(leaves[target].shape)}."
-                )
-            taken[target] = path
-    for target, path in list(taken.items()):
-        leaf = leaves[target]
-        leaves[target] = jax.device_put(source[path].astype(leaf.dtype), leaf.sharding)
+        origins |= found
+    arrays = {target: source[path] for target, path in origins.items()}
+    taken = tree.with_layers_of(places, arrays)
+    for target, array in taken.items():
+        origin = origins.get(target, "what is made of the source's layers")
+        if target not in places:
+            raise GenaxError(f"partial load: {origin} would go to {target}, which is not there.")
+        leaf = leaves[places[target]]
+        if tuple(array.shape) != tuple(leaf.shape):
+            raise GenaxError(
+                f"partial load: {origin} has shape {tuple(array.shape)}, {target} has "
+                f"{tuple(leaf.shape)}."
+            )
+    for target, array in taken.items():
+        leaf = leaves[places[target]]
+        leaves[places[target]] = jax.device_put(array.astype(leaf.dtype), leaf.sharding)
         part, _, inside = target.partition("/")
         averaged = f"ema/{inside}"
         if part in ("params", "collections") and averaged in leaves and averaged not in taken:
             leaves[averaged] = jax.numpy.copy(leaves[target])
     report = PartialLoad(
         taken=tuple(sorted(taken)),
-        left=tuple(sorted(set(source) - set(taken.values()))),
-        kept=tuple(p for p in leaves if p.startswith("params/") and p not in taken),
+        left=tuple(sorted(set(source) - set(origins.values()))),
+        kept=tuple(sorted(p for p in places if p.startswith("params/") and p not in taken)),
     )
     return tree.unflatten(leaves, state), report

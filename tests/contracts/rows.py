@@ -20,6 +20,7 @@ from tests.contracts import (
     denoiser,
     flamingo,
     language_model,
+    latent,
     llava,
     progan,
     stylegan2_ada,
@@ -111,6 +112,7 @@ ROWS = (
     Row("batch_norm_gan", batch_norm_gan.make, batch_norm_gan.ELEMENT, exceptions=BATCH_NORM),
     Row("clip", clip.make, clip.ELEMENT),
     Row("denoiser", denoiser.make, denoiser.ELEMENT),
+    Row("latent", latent.make, latent.ELEMENT),
     Row(
         "language_model",
         language_model.make,
