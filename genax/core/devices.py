@@ -67,10 +67,10 @@ class Strategy(Protocol):
 class Jit:
     """One program over a mesh (see `genax.core.mesh`); XLA partitions it.
 
-    A batch is split over data and fsdp. Parameters, fixed or not, their averages and their optimizer
-    statistics are placed by the first matching rule, or else split along their largest divisible axis over
-    fsdp and along the next over tensor. A rule is (path pattern, one axis name or None per
-    dimension).
+    A batch is split over data and fsdp. Parameters, fixed or not, their averages and their
+    optimizer statistics are placed by the first matching rule, or else split along their largest
+    divisible axis over fsdp and along the next over tensor. A rule is (path pattern, one axis name
+    or None per dimension).
     """
 
     mesh: Mesh

@@ -20,7 +20,6 @@ from genax.core.task import TrainState
 from genax.running import checksums, fixed
 from genax.running.policy import Keep
 
-
 # Where a state holds what is fixed.
 _FIXED = "fixed/"
 

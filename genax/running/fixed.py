@@ -12,6 +12,7 @@ from orbax.checkpoint import v1 as ocp
 
 from genax.core import tree
 from genax.core.errors import GenaxError, reason
+from genax.running import checksums
 
 FOLDER = "fixed"
 
@@ -24,23 +25,32 @@ def keep(fixed: Mapping[str, Any], workdir: epath.PathLike) -> str:
     folder, digest = _folder(workdir), tree.digest(fixed)
     if folder.exists():
         try:
+            shapes(workdir)
             load(workdir, tree.flatten(_shapes_of(fixed)), digest)
         except GenaxError:
             raise GenaxError(
                 f"{folder} is not what this run keeps there, the networks that never change; "
                 "remove it or choose another --workdir."
             ) from None
-        return digest
-    if jax.process_index() == 0:
-        for path in folder.parent.glob(f"{FOLDER}.orbax-checkpoint-tmp*"):
-            path.rmtree()  # of a run that was killed
-    ocp.save(folder, tree.nest(tree.flatten(fixed)))
+    else:
+        if jax.process_index() == 0:
+            for path in folder.parent.glob(f"{FOLDER}.orbax-checkpoint-tmp*"):
+                path.rmtree()  # of a run that was killed
+        ocp.save(folder, tree.nest(tree.flatten(fixed)))
+    checksums.seal(folder)
     return digest
 
 
 def shapes(workdir: epath.PathLike) -> dict[str, Any]:
-    """Path to shape and dtype of what a run keeps fixed; raises GenaxError if it is missing."""
+    """Path to shape and dtype of what a run keeps fixed.
+
+    Raises GenaxError if a file is missing or is not what was written.
+    """
     folder = _folder(workdir)
+    if not folder.is_dir():
+        raise _lost(folder, "there is no such folder")
+    if lines := checksums.damage(folder):
+        raise _lost(folder, "; ".join(lines))
     try:
         return tree.flatten(ocp.metadata(folder).metadata)
     except Exception as error:
@@ -60,7 +70,7 @@ def load(workdir: epath.PathLike, wanted: Mapping[str, Any], digest: str) -> dic
     except Exception as error:
         raise _lost(folder, reason(error)) from error
     if tree.digest(found) != digest:
-        raise _lost(folder, "another content than was written")
+        raise _lost(folder, "it has another content than was written")
     return found
 
 
