@@ -16,7 +16,7 @@ from genax.core import ema, tree
 from genax.core.errors import GenaxError
 from genax.core.gradients import Turn, parts_of, rows_of, slope_of
 from genax.core.nets import batch_axis
-from genax.core.task import Batch, Phase, PyTree, Stage, Task, TrainState
+from genax.core.task import Batch, PyTree, Stage, Task, TrainState
 
 Metrics = dict[str, jax.Array]
 Element = Mapping[str, jax.ShapeDtypeStruct]
@@ -46,7 +46,7 @@ def init_state(
     streams = ("params", "example", *task.streams)
     keys = jax.random.split(jax.random.fold_in(rng, 0xFFFF), len(streams))
     collections = dict(nn.init(losses, task.networks)(dict(zip(streams, keys, strict=True))))
-    params, fixed = collections.pop("params"), {}
+    params, fixed = collections.pop("params"), dict[str, Any]()
     if task.fixed:
         params, collections, fixed = _split(task, params, collections)
     for one in task.stages:
@@ -127,8 +127,8 @@ def make_step(
         for number, phase in enumerate(task.stages[stage].phases):
             params = before if task.stages[stage].together else state.params
             key = jax.random.fold_in(jax.random.fold_in(rng, state.step), number)
-            frozen = (params, state.fixed)
-            moves = partial(_minimise, task, phase, accumulate, frozen, batch, key, local_step)
+            turn = partial(Turn, task, phase, accumulate, params, state.fixed, step=local_step)
+            moves = partial(_minimise, turn, batch, key)
             old = PhaseState(
                 tree.select(params, phase.trains),
                 state.collections,
@@ -180,11 +180,11 @@ def _global_index(batch: Batch) -> jax.Array:
     return jnp.arange(size) + (0 if axis is None else size * lax.axis_index(axis))
 
 
-def _minimise(task: Task, phase: Phase, accumulate, frozen, batch, key, local_step, old):
+def _minimise(make_turn: Callable[..., Turn], batch, key, old: PhaseState):
     """One optimizer step of one phase, on the mean of its loss over the global batch."""
-    turn = Turn(task, phase, accumulate, *frozen, old.params, old.collections, local_step)
+    turn = make_turn(old.params, old.collections)
     gradient, sums, weights, collections = slope_of(turn, batch, key)
-    updates, opt_state = phase.optimizer.update(gradient, old.opt_state, old.params)
+    updates, opt_state = turn.phase.optimizer.update(gradient, old.opt_state, old.params)
     metrics: dict[str, Any] = {name: sum_.total / sum_.weight for name, sum_ in sums.items()}
     metrics["loss"] = sum(metrics[part] for part in weights)
     metrics["counts"] = jnp.stack(list(weights.values())).all()

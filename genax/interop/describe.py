@@ -13,6 +13,7 @@ from genax.core.errors import GenaxError
 from genax.data.text.text_pairs import END, PAD, START
 from genax.interop.fields import ACTIVATIONS
 from genax.nn.gelu import gelu_tanh
+from genax.nn.stack import unstack
 from genax.transformer.bert import BERT
 from genax.transformer.gpt import GPT
 from genax.transformer.llama import LLaMA
@@ -42,7 +43,7 @@ def describe(networks: nn.Module, params: Mapping[str, Any]) -> tuple[Config, di
     config = _KINDS[name][1](networks, leaves)
     if getattr(network, "scan_layers", False):
         for stack, layers in _stacks(network).items():
-            leaves = tree.unstack(leaves, f"{name}/{stack}", layers)
+            leaves = unstack(leaves, f"{name}/{stack}", layers)
     if isinstance(network, GPT) and not network.use_bias:
         leaves |= _zero_biases(leaves)
     if isinstance(network, ViT):

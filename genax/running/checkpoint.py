@@ -6,7 +6,6 @@ import contextlib
 import warnings
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -21,7 +20,7 @@ from genax.running import checksums, fixed
 from genax.running.policy import Keep
 
 # Where a state holds what is fixed.
-_FIXED = "fixed/"
+FIXED = "fixed/"
 
 
 class Checkpoints:
@@ -136,7 +135,7 @@ class Checkpoints:
             for path, leaf in self._shapes(step).items()
         }
         found = self._load(step, wanted)
-        return {path.removeprefix(_FIXED): array for path, array in found.items()}
+        return {path.removeprefix(FIXED): array for path, array in found.items()}
 
     def _shapes(self, step: int) -> dict[str, Any]:
         digest = self.record(step)["run"].get("fixed")
@@ -145,11 +144,11 @@ class Checkpoints:
         except Exception as error:
             raise self._damaged(step, reason(error)) from error
         kept = fixed.shapes(self.directory.parent) if digest else {}
-        return found | {_FIXED + path: shape for path, shape in kept.items()}
+        return found | {FIXED + path: shape for path, shape in kept.items()}
 
     def _load(self, step: int, wanted: Mapping[str, Any]) -> dict[str, jax.Array]:
-        saved = {path: leaf for path, leaf in wanted.items() if not path.startswith(_FIXED)}
-        kept = {path.removeprefix(_FIXED): wanted[path] for path in wanted if path not in saved}
+        saved = {path: leaf for path, leaf in wanted.items() if not path.startswith(FIXED)}
+        kept = {path.removeprefix(FIXED): wanted[path] for path in wanted if path not in saved}
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -158,7 +157,7 @@ class Checkpoints:
             raise self._damaged(step, reason(error)) from error
         if kept:
             loaded = fixed.load(self.directory.parent, kept, self.record(step)["run"]["fixed"])
-            found |= {_FIXED + path: array for path, array in loaded.items()}
+            found |= {FIXED + path: array for path, array in loaded.items()}
         return found
 
     def _damaged(self, step: int, reason: str) -> GenaxError:
@@ -222,80 +221,3 @@ def compare(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
                     f"{path} is {old.dtype}{list(old.shape)}, not {new.dtype}{list(new.shape)}"
                 )
     return lines
-
-
-@dataclass(frozen=True)
-class PartialLoad:
-    """What a partial load did, by path: taken from the source, left in it, kept in the state."""
-
-    taken: tuple[str, ...]
-    left: tuple[str, ...]
-    kept: tuple[str, ...]
-
-    def __str__(self) -> str:
-        parts = [
-            f"{name} {len(paths)}: {', '.join(paths) or 'none'}"
-            for name, paths in (
-                ("taken", self.taken),
-                ("left in the source", self.left),
-                ("kept as initialised", self.kept),
-            )
-        ]
-        return "\n".join(parts)
-
-
-def load_from(
-    folder: Any, state: TrainState, names: Mapping[str, str]
-) -> tuple[TrainState, PartialLoad]:
-    """`load_partial` of a folder's newest checkpoint; raises GenaxError if it has none."""
-    checkpoints = (
-        Checkpoints(folder, keep=None) if (epath.Path(folder) / "checkpoints").is_dir() else None
-    )
-    if checkpoints is None or not checkpoints.steps:
-        raise GenaxError(f"{folder} holds no checkpoints to start from.")
-    return load_partial(state, checkpoints.arrays(checkpoints.steps[-1]), names)
-
-
-def load_partial(
-    state: TrainState, source: Mapping[str, Any], names: Mapping[str, str]
-) -> tuple[TrainState, PartialLoad]:
-    """Replace parameters of `state`, and their averages, by those of a source that a map names.
-
-    source: path to array, such as `Checkpoints.arrays`. names: old path patterns to new ones, each
-    of which takes all below it: {"params/decoder": "params/language_model"}; see `tree.renamed`.
-    Layers are stacked, or taken out of a stack, as the state has them.
-    Raises GenaxError if a name matches nothing, a layer is missing or a shape differs.
-    """
-    leaves = tree.flatten(state)
-    places = {path.removeprefix(_FIXED): path for path in leaves}
-    origins: dict[str, str] = {}
-    for old, new in names.items():
-        found = {tree.renamed(path, old, new): path for path in source if tree.matches(old, path)}
-        if not found:
-            raise GenaxError(f"partial load: the source has nothing under {old!r}.")
-        origins |= found
-    arrays = {target: source[path] for target, path in origins.items()}
-    taken = tree.with_layers_of(places, arrays)
-    for target, array in taken.items():
-        origin = origins.get(target, "what is made of the source's layers")
-        if target not in places:
-            raise GenaxError(f"partial load: {origin} would go to {target}, which is not there.")
-        leaf = leaves[places[target]]
-        if tuple(array.shape) != tuple(leaf.shape):
-            raise GenaxError(
-                f"partial load: {origin} has shape {tuple(array.shape)}, {target} has "
-                f"{tuple(leaf.shape)}."
-            )
-    for target, array in taken.items():
-        leaf = leaves[places[target]]
-        leaves[places[target]] = jax.device_put(array.astype(leaf.dtype), leaf.sharding)
-        part, _, inside = target.partition("/")
-        averaged = f"ema/{inside}"
-        if part in ("params", "collections") and averaged in leaves and averaged not in taken:
-            leaves[averaged] = jax.numpy.copy(leaves[target])
-    report = PartialLoad(
-        taken=tuple(sorted(taken)),
-        left=tuple(sorted(set(source) - set(origins.values()))),
-        kept=tuple(sorted(p for p in places if p.startswith("params/") and p not in taken)),
-    )
-    return tree.unflatten(leaves, state), report

@@ -52,9 +52,12 @@ def shapes(workdir: epath.PathLike) -> dict[str, Any]:
     if lines := checksums.damage(folder):
         raise _lost(folder, "; ".join(lines))
     try:
-        return tree.flatten(ocp.metadata(folder).metadata)
+        found = tree.flatten(ocp.metadata(folder).metadata)
     except Exception as error:
         raise _lost(folder, reason(error)) from error
+    if not found:
+        raise _lost(folder, "it holds no array")
+    return found
 
 
 def load(workdir: epath.PathLike, wanted: Mapping[str, Any], digest: str) -> dict[str, jax.Array]:

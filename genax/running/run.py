@@ -24,10 +24,11 @@ from genax.core.ranges import check_ranges
 from genax.core.step import init_optimizers, init_state, make_step
 from genax.core.task import Experiment, Task, TrainState
 from genax.running import fixed, processes
-from genax.running.checkpoint import Checkpoints, load_from
+from genax.running.checkpoint import Checkpoints
 from genax.running.policy import Keep, parse_best
 from genax.running.profile import parse_steps
 from genax.running.record import check_same_run, make_record, read_run
+from genax.running.transfer import load_from
 
 # By folder, old paths to new ones.
 Pretrained = Mapping[str, Mapping[str, str]]

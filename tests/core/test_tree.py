@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genax.core import GenaxError, tree
+from genax.core import tree
 
 
 @pytest.mark.parametrize(
@@ -77,52 +77,3 @@ def test_parts_are_joined_to_the_whole():
     assert some == {"a": {"x": 1}, "b": {"x": 4}}
     assert rest == {"a": {"y": {"z": (2, 3)}}}
     assert tree.joined(some, rest) == tree.joined(rest, some) == whole
-
-
-@pytest.mark.parametrize(
-    ("path", "old", "new", "expected"),
-    [
-        ("params/decoder/a/kernel", "params/decoder", "params/model", "params/model/a/kernel"),
-        ("params/decoder_2/a", "params/decoder", "params/model", None),
-        ("params/a_3/norm/scale", "params/a_*/norm", "params/b/c_*/ln", "params/b/c_3/ln/scale"),
-        ("params/a/b/c/kernel", "params/**/kernel", "params/x/**/kernel", "params/x/a/b/c/kernel"),
-        ("params/a/b", "*/*/b", "*/*/c", "params/a/c"),
-    ],
-)
-def test_renamed(path, old, new, expected):
-    assert tree.renamed(path, old, new) == expected
-
-
-@pytest.mark.parametrize(("old", "new"), [("a/*", "a"), ("a", "a/*"), ("a_*/**", "a/*")])
-def test_wildcards_that_nothing_stands_for(old, new):
-    with pytest.raises(GenaxError, match="different numbers of wildcards"):
-        tree.renamed("a/b", old, new)
-
-
-SINGLE = {
-    "net/blocks_0/Dense_0/kernel": np.float32([[1, 2]]),
-    "net/blocks_1/Dense_0/kernel": np.float32([[3, 4]]),
-    "net/blocks_2/Dense_0/kernel": np.float32([[5, 6]]),
-    "net/head/Dense_0/kernel": np.float32([[7]]),
-}
-STACKED = {
-    "net/blocks/Dense_0/kernel": np.float32([[[1, 2]], [[3, 4]], [[5, 6]]]),
-    "net/head/Dense_0/kernel": np.float32([[7]]),
-}
-
-
-@pytest.mark.parametrize("wanted", [SINGLE, STACKED])
-@pytest.mark.parametrize("given", [SINGLE, STACKED])
-def test_layers_are_stacked_and_single_as_wanted(given, wanted):
-    assert tree.digest(tree.with_layers_of(wanted, given)) == tree.digest(wanted)
-
-
-def test_a_stack_needs_all_its_layers():
-    given = {path: leaf for path, leaf in SINGLE.items() if "blocks_1" not in path}
-    with pytest.raises(GenaxError, match=r"layers \[1\] of net/blocks/Dense_0/kernel are missing"):
-        tree.with_layers_of(STACKED, given)
-
-
-def test_what_is_no_layer_stays_where_it_is():
-    given = {"net/other_0/kernel": 1, "net/blocks/scale": np.float32(1)}
-    assert tree.with_layers_of({"net/blocks_0/scale"}, given) == given
