@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+import numpy as np
 from etils import epath
 
 from genax.core import tree
@@ -86,7 +87,7 @@ def load_partial(
             )
     for target, array in taken.items():
         leaf = leaves[places[target]]
-        leaves[places[target]] = jax.device_put(array.astype(leaf.dtype), leaf.sharding)
+        leaves[places[target]] = _placed(np.array(array).astype(leaf.dtype), leaf.sharding)
         part, _, inside = target.partition("/")
         averaged = f"ema/{inside}"
         if part in ("params", "collections") and averaged in leaves and averaged not in taken:
@@ -98,6 +99,11 @@ def load_partial(
         cast=tuple(p for p in sorted(taken) if taken[p].dtype != leaves[places[p]].dtype),
     )
     return tree.unflatten(leaves, state), report
+
+
+def _placed(array: np.ndarray, sharding: jax.sharding.Sharding) -> jax.Array:
+    """An array that each process holds, on the devices of all."""
+    return jax.make_array_from_callback(array.shape, sharding, lambda part: array[part])
 
 
 def renamed(path: str, old: str, new: str) -> str | None:

@@ -46,6 +46,7 @@ def test_game_changes_what_it_trains_and_nothing_else(row):
     for step, (old, new) in enumerate(pairwise(states)):
         stage, _ = task.stage_at(step)
         assert changed(old.params, new.params) <= trained(old.params, task.stages[stage].phases)
+        assert changed(old.fixed, new.fixed) == set()
     first = 0
     for stage in task.stages:
         last = len(states) - 1 if stage.steps is None else first + stage.steps
