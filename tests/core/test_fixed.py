@@ -1,5 +1,7 @@
 """Networks that never change, and networks that no loss calls."""
 
+from dataclasses import replace
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -151,6 +153,15 @@ def test_what_no_loss_calls_gets_parameters():
     drawn = [evaluate.variables(state_of(t))["params"] for t in (task(), one)]
     drawn[1].pop("decoder")
     assert tree.digest(drawn[0]) == tree.digest(drawn[1])
+
+
+def test_what_is_given_reads_a_batch_of_the_first_stage():
+    phases = [Phase("fit", loss, ("head",), optax.sgd(0.1))]
+    one = task(given=lambda nets, batch: nets.decoder(batch["y"]))
+    one = replace(one, stages=[Stage(phases, 1), Stage(phases)])
+    other = jax.ShapeDtypeStruct((5,), jnp.float32)
+    state = init_state(one, 0, ({**ELEMENT, "y": other}, ELEMENT))
+    assert state.params["decoder"]["kernel"].shape == (5, 3)
 
 
 def test_what_is_given_may_be_fixed():
