@@ -13,7 +13,7 @@ from tests.experiments import ROOT
 # A folder imports itself and these.
 BELOW = {
     "core": (),
-    "running": ("core",),
+    "running": ("core", "nn"),
     "ahead": ("core", "running"),
     "nn": ("core",),
     "data": ("core",),

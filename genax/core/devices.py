@@ -67,10 +67,10 @@ class Strategy(Protocol):
 class Jit:
     """One program over a mesh (see `genax.core.mesh`); XLA partitions it.
 
-    A batch is split over data and fsdp. Parameters, their averages and their optimizer statistics
-    are placed by the first matching rule, or else split along their largest divisible axis over
-    fsdp and along the next over tensor. A rule is (path pattern, one axis name or None per
-    dimension).
+    A batch is split over data and fsdp. Parameters, fixed or not, their averages and their
+    optimizer statistics are placed by the first matching rule, or else split along their largest
+    divisible axis over fsdp and along the next over tensor. A rule is (path pattern, one axis name
+    or None per dimension).
     """
 
     mesh: Mesh
@@ -108,7 +108,7 @@ class Jit:
         return tree.map_by_path(place, state)
 
     def _spec(self, path: str, shape: tuple[int, ...], ruled: bool) -> PartitionSpec:
-        if not path.startswith(("params/", "ema/", "opt_state/")) or not shape:
+        if not path.startswith(("params/", "ema/", "opt_state/", "fixed/params/")) or not shape:
             return PartitionSpec()
         for pattern, axes in self.rules if ruled else ():
             if len(axes) == len(shape) and tree.matches(f"**/{pattern}", path):

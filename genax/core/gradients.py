@@ -15,7 +15,7 @@ from jax import lax
 
 from genax.core import tree
 from genax.core.errors import GenaxError
-from genax.core.nets import Part, batch_axis, seeing
+from genax.core.nets import Part, batch_axis, linen_variables, seeing
 from genax.core.task import Batch, Loss, Losses, Phase, PyTree, Task
 
 # Metrics that the step makes itself.
@@ -45,13 +45,15 @@ def slope_of(turn: Turn, batch: Batch, key: jax.Array) -> Slope:
 class Turn:
     """What a phase computes with in one step.
 
-    params: all of them. trained: those that the phase trains, by path. step: of this stage.
+    params: all that may change. fixed: see `TrainState`. trained: those that the phase trains, by
+    path. step: of this stage.
     """
 
     task: Task
     phase: Phase
     accumulate: int
     params: PyTree
+    fixed: PyTree
     trained: dict[str, jax.Array]
     collections: PyTree
     step: jax.Array
@@ -69,13 +71,16 @@ class Turn:
 
     def call(self, function, trained, collections, part: Part, batch, key, shard, *rows):
         """function(nets, batch, *rows) and the collections after it."""
-        variables = {"params": tree.unflatten(tree.flatten(self.params) | trained, self.params)}
-        variables |= collections
+        params = tree.unflatten(tree.flatten(self.params) | trained, self.params)
+        variables = linen_variables(params, collections, self.fixed)
         apply = nn.apply(function, self.task.networks, mutable=DenyList("params"))
         with seeing(part):
             keys = keys_of(self.task, key, shard)
             found, new = apply(variables, dict(batch, step=self.step), *rows, rngs=keys)
-        return found, {name: new[name] for name in collections}
+        new = {name: new[name] for name in collections}
+        if self.fixed:
+            new = tree.part(new, lambda path: not self.task.is_fixed(f"collections/{path}"))
+        return found, new
 
     def microbatches(self, batch):
         """The microbatches and their numbers in the global batch."""

@@ -12,8 +12,9 @@ import jax
 from jax import lax
 from jaxtyping import Array, Key
 
+from genax.core import tree
 from genax.core.errors import GenaxError
-from genax.core.task import Batch
+from genax.core.task import Batch, PyTree
 
 BATCH_AXIS = "batch_shard"
 # Which part of the batch the function being traced sees; "shard" is all of it under jit.
@@ -48,6 +49,12 @@ def gather(x: Array) -> Array:
         )
     axis = batch_axis()
     return x if axis is None else lax.all_gather(x, axis, axis=0, tiled=True)
+
+
+def linen_variables(params: PyTree, collections: PyTree, fixed: PyTree) -> dict[str, Any]:
+    """What Linen's `apply` takes, of the parts of a `TrainState`."""
+    both = tree.joined({"params": params, "collections": collections}, fixed)
+    return {"params": both["params"], **both["collections"]}
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from genax.core import ema, tree
 from genax.core.errors import GenaxError
 from genax.core.gradients import Turn, parts_of, rows_of, slope_of
 from genax.core.nets import batch_axis
-from genax.core.task import Batch, Phase, PyTree, Stage, Task, TrainState
+from genax.core.task import Batch, PyTree, Stage, Task, TrainState
 
 Metrics = dict[str, jax.Array]
 Element = Mapping[str, jax.ShapeDtypeStruct]
@@ -28,23 +28,27 @@ def init_state(
     """The state before step 0; under jax.eval_shape, its shapes.
 
     element: shapes of one example, as `Data.element`, for all stages or one a stage. Parameters
-    are initialised by tracing every loss of every stage on a batch of zeros; no shape is written
-    by hand. stage: whose optimizers the state holds.
+    are initialised by tracing every loss of every stage, and `Task.given`, on a batch of zeros; no
+    shape is written by hand. stage: whose optimizers the state holds.
     """
     rng = jax.random.key(seed)
     elements = element if isinstance(element, tuple) else (element,) * len(task.stages)
 
     def losses(nets):
-        for one, shapes in zip(task.stages, elements, strict=True):
+        for number, (one, shapes) in enumerate(zip(task.stages, elements, strict=True)):
             batch = {name: jnp.zeros((2, *s.shape), s.dtype) for name, s in shapes.items()}
             batch |= {"index": jnp.arange(2), "step": jnp.zeros((), jnp.int32)}
             for phase in one.phases:
                 parts_of(phase.loss(nets, batch, *rows_of(phase, nets, batch)))
+            if task.given is not None and number == 0:
+                task.given(nets, batch)
 
     streams = ("params", "example", *task.streams)
     keys = jax.random.split(jax.random.fold_in(rng, 0xFFFF), len(streams))
     collections = dict(nn.init(losses, task.networks)(dict(zip(streams, keys, strict=True))))
-    params = collections.pop("params")
+    params, fixed = collections.pop("params"), dict[str, Any]()
+    if task.fixed:
+        params, collections, fixed = _split(task, params, collections)
     for one in task.stages:
         _check_together(one, params)
     return TrainState(
@@ -54,7 +58,27 @@ def init_state(
         collections=collections,
         opt_state=init_optimizers(task, stage, params),
         ema=ema.start(task.ema, params, collections),
+        fixed=fixed,
     )
+
+
+def _split(task: Task, params: PyTree, collections: PyTree) -> tuple[PyTree, PyTree, PyTree]:
+    """Parameters and collections that may change, and both of what is fixed in its dtype.
+
+    Raises GenaxError if a phase trains what is fixed.
+    """
+    task.check_fixed(tree.select(params, tuple(task.fixed)))
+    both = {"params": params, "collections": collections}
+    dtypes = task.fixed if isinstance(task.fixed, Mapping) else {}
+
+    def cast(path, leaf):
+        dtype = dtypes.get(task.fixed_by(path))
+        floating = jnp.issubdtype(leaf.dtype, jnp.floating)
+        return leaf if dtype is None or not floating else leaf.astype(dtype)
+
+    fixed = tree.map_by_path(cast, tree.part(both, task.is_fixed))
+    free = tree.part(both, lambda path: not task.is_fixed(path))
+    return free.get("params", {}), free.get("collections", {}), fixed
 
 
 def _check_together(stage: Stage, params: PyTree) -> None:
@@ -103,7 +127,8 @@ def make_step(
         for number, phase in enumerate(task.stages[stage].phases):
             params = before if task.stages[stage].together else state.params
             key = jax.random.fold_in(jax.random.fold_in(rng, state.step), number)
-            moves = partial(_minimise, task, phase, accumulate, params, batch, key, local_step)
+            turn = partial(Turn, task, phase, accumulate, params, state.fixed, step=local_step)
+            moves = partial(_minimise, turn, batch, key)
             old = PhaseState(
                 tree.select(params, phase.trains),
                 state.collections,
@@ -155,11 +180,11 @@ def _global_index(batch: Batch) -> jax.Array:
     return jnp.arange(size) + (0 if axis is None else size * lax.axis_index(axis))
 
 
-def _minimise(task: Task, phase: Phase, accumulate, params, batch, key, local_step, old):
+def _minimise(make_turn: Callable[..., Turn], batch, key, old: PhaseState):
     """One optimizer step of one phase, on the mean of its loss over the global batch."""
-    turn = Turn(task, phase, accumulate, params, old.params, old.collections, local_step)
+    turn = make_turn(old.params, old.collections)
     gradient, sums, weights, collections = slope_of(turn, batch, key)
-    updates, opt_state = phase.optimizer.update(gradient, old.opt_state, old.params)
+    updates, opt_state = turn.phase.optimizer.update(gradient, old.opt_state, old.params)
     metrics: dict[str, Any] = {name: sum_.total / sum_.weight for name, sum_ in sums.items()}
     metrics["loss"] = sum(metrics[part] for part in weights)
     metrics["counts"] = jnp.stack(list(weights.values())).all()

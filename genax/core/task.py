@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ import jax
 import optax
 from flax import struct
 
+from genax.core import tree
 from genax.core.errors import GenaxError
 
 Batch = Mapping[str, Any]
@@ -185,6 +186,11 @@ class Task:
     summed: collections whose updates add up over the shards of a batch (an image pool, a
       counter); the updates of all others are averaged.
     rules: partition rules, (path pattern, axes) pairs, first match wins: see `devices`.
+    fixed: path patterns of networks that never change, neither in parameters nor in collections. A
+      run keeps them once and not in its checkpoints. A mapping says of each pattern in which dtype
+      they are kept, or None for that of the module.
+    given: given(nets, batch) calls what no loss calls, such as a decoder that only samples need, so
+      that it gets parameters too. batch: zeros of the first stage's shapes.
     """
 
     networks: nn.Module
@@ -195,6 +201,8 @@ class Task:
     streams: Sequence[str] = ("dropout", "noise")
     summed: Sequence[str] = ()
     rules: Sequence[tuple[str, tuple]] = ()
+    fixed: Mapping[str, Any] | Sequence[str] = ()
+    given: Callable[[Any, Batch], Any] | None = None
 
     def __post_init__(self):
         if not self.stages:
@@ -202,6 +210,37 @@ class Task:
         for stage in self.stages[:-1]:
             if stage.steps is None:
                 raise ValueError("Only the last stage may leave its number of steps open.")
+        if isinstance(self.fixed, str):
+            raise TypeError("Task.fixed is a tuple or a mapping of patterns, not a string.")
+        self.check_fixed(self.fixed)
+        for pattern in self.ema:
+            if any(self.is_fixed(f"{at}/{pattern}") for at in ("params", "collections")):
+                raise GenaxError(
+                    f"Task.ema names {pattern!r}, which Task.fixed says never changes; an average "
+                    "of it would be itself: leave it out of one of them."
+                )
+
+    def check_fixed(self, paths: Iterable[str]) -> None:
+        """Raise GenaxError if a phase trains one of these paths or patterns of what is fixed."""
+        for phase in (phase for stage in self.stages for phase in stage.phases):
+            for pattern in phase.trains:
+                for path in paths:
+                    if tree.matches(pattern, path) or tree.matches(path, pattern):
+                        raise GenaxError(
+                            f"phase {phase.name!r} trains {pattern!r}, but Task.fixed says that "
+                            f"{path!r} never changes; leave it out of one of them."
+                        )
+
+    def is_fixed(self, path: str) -> bool:
+        """Whether Task.fixed names a path of a state, such as "params/vae/kernel"."""
+        return self.fixed_by(path) is not None
+
+    def fixed_by(self, path: str) -> str | None:
+        """The first pattern of Task.fixed that names a path of a state."""
+        for pattern in self.fixed:
+            if any(tree.matches(f"{at}/{pattern}", path) for at in ("params", "collections/*")):
+                return pattern
+        return None
 
     def stage_at(self, step: int) -> tuple[int, int]:
         """Number of the stage that plays global step `step`, and the step where it started."""
@@ -221,11 +260,12 @@ class Task:
 
 
 class TrainState(struct.PyTreeNode):
-    """Everything that changes during training, and nothing that is a hyperparameter.
+    """Everything that a step reads and changes, and nothing that is a hyperparameter.
 
     step: int32, optimizer steps taken. rng: uint32[2], the seed's key, from which every key is
     derived. params, collections: as Linen names them. opt_state: by phase of the present stage.
-    ema: averages of parameters and collections, by path.
+    ema: averages of parameters and collections, by path. fixed: "params" and "collections" that
+    never change, and are not in those above.
     """
 
     step: jax.Array
@@ -234,6 +274,7 @@ class TrainState(struct.PyTreeNode):
     collections: PyTree
     opt_state: PyTree
     ema: PyTree
+    fixed: PyTree = struct.field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -245,7 +286,9 @@ class Experiment:
     evaluation: data of the evaluators that have none of their own; None if they need none but
       batch["index"].
     pretrained: runs, or what `genax import` wrote, whose parameters a new run starts with: by
-      folder, old paths to new ones, such as {"params/encoder": "params/encoder"}.
+      folder, old path patterns to new ones, such as {"params/encoder": "params/text_encoder"} or
+      {"params/*/attention": "params/*/self_attention"}. Layers are stacked, or taken out of a
+      stack, as the new network has them.
     """
 
     task: Task

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 PyTree = Any
 
@@ -47,13 +48,40 @@ def nest(leaves: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
+def part(tree: Mapping[str, Any], chosen: Callable[[str], bool], above: str = "") -> dict[str, Any]:
+    """The part of nested dicts whose paths are chosen, without folders that hold none.
+
+    above: path of the tree, with a slash at its end.
+    """
+    found = {}
+    for name, node in tree.items():
+        path = f"{above}{name}"
+        if isinstance(node, Mapping):
+            if below := part(node, chosen, f"{path}/"):
+                found[name] = below
+        elif chosen(path):
+            found[name] = node
+    return found
+
+
+def joined(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Two nested dicts without a common leaf as one."""
+    both = {name: joined(first[name], second[name]) for name in first if name in second}
+    return {**first, **second, **both}
+
+
 def matches(pattern: str, path: str) -> bool:
     """Whether the pattern names this path or a folder above it ("*": one component, "**": any)."""
+    return expression(pattern).fullmatch(path) is not None
+
+
+def expression(pattern: str) -> re.Pattern[str]:
+    """The pattern's regular expression: a group for each wildcard, and one for what lies below."""
     parts = (
-        ".*" if part == "**" else re.escape(part).replace(r"\*", "[^/]*")
+        "(.*)" if part == "**" else re.escape(part).replace(r"\*", "([^/]*)")
         for part in pattern.split("/")
     )
-    return re.fullmatch("/".join(parts) + "(/.*)?", path) is not None
+    return re.compile("/".join(parts) + "(/.*)?")
 
 
 def select(tree: PyTree, patterns: Sequence[str]) -> dict[str, Any]:
@@ -73,7 +101,14 @@ def digest(tree: PyTree) -> str:
     """SHA-256 over path, dtype, shape and bytes of every leaf, in path order."""
     sha = hashlib.sha256()
     for path, leaf in flatten(tree).items():
-        array = np.ascontiguousarray(jax.device_get(leaf))
+        array = np.ascontiguousarray(_on_host(leaf))
         sha.update(f"{path}|{array.dtype}|{array.shape}|".encode())
         sha.update(array.tobytes())
     return sha.hexdigest()
+
+
+def _on_host(leaf: Any) -> np.ndarray:
+    """The whole array, also if other processes hold parts of it."""
+    if getattr(leaf, "is_fully_addressable", True):
+        return jax.device_get(leaf)
+    return multihost_utils.process_allgather(leaf, tiled=True)

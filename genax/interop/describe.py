@@ -13,6 +13,7 @@ from genax.core.errors import GenaxError
 from genax.data.text.text_pairs import END, PAD, START
 from genax.interop.fields import ACTIVATIONS
 from genax.nn.gelu import gelu_tanh
+from genax.nn.stack import unstack
 from genax.transformer.bert import BERT
 from genax.transformer.gpt import GPT
 from genax.transformer.llama import LLaMA
@@ -58,18 +59,6 @@ def _stacks(network: Any) -> dict[str, int]:
     """Layers under nn.scan, by the name of their stack."""
     both = {"encoder_blocks": network.encoder_layers} if isinstance(network, T5) else {}
     return {"blocks": network.num_layers, **both}
-
-
-def unstack(leaves: Mapping[str, Any], prefix: str, num_layers: int) -> dict[str, Any]:
-    """Parameters below "<prefix>/" with an axis of layers, as "<prefix>_<number>/" without."""
-    found: dict[str, Any] = {}
-    for path, leaf in leaves.items():
-        if path.startswith(f"{prefix}/"):
-            rest = path.removeprefix(prefix)
-            found |= {f"{prefix}_{number}{rest}": leaf[number] for number in range(num_layers)}
-        else:
-            found[path] = leaf
-    return found
 
 
 def _zero_biases(leaves: Mapping[str, Any]) -> dict[str, Any]:

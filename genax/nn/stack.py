@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from genax.core.errors import GenaxError
@@ -64,3 +68,57 @@ def run_blocks(
         x, cache = block(x, cache, context, train)
         written.append(cache)
     return x, tuple(written)
+
+
+def unstack(leaves: Mapping[str, Any], prefix: str, num_layers: int) -> dict[str, Any]:
+    """Leaves below "<prefix>/" with an axis of layers, as "<prefix>_<number>/" without."""
+    found: dict[str, Any] = {}
+    for path, leaf in leaves.items():
+        if path.startswith(f"{prefix}/"):
+            rest = path.removeprefix(prefix)
+            found |= {f"{prefix}_{number}{rest}": leaf[number] for number in range(num_layers)}
+        else:
+            found[path] = leaf
+    return found
+
+
+def with_layers_of(wanted: Collection[str], leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """Leaves by path, whose layers are stacked or single as the wanted paths have them.
+
+    Single layers lie below "<prefix>_<number>/", stacked ones below "<prefix>/" with an axis of
+    layers. A leaf that neither form makes a wanted one stays as it is.
+    Raises GenaxError if a stack misses a layer.
+    """
+    found: dict[str, Any] = {}
+    stacks: dict[str, dict[int, Any]] = defaultdict(dict)
+    for path, leaf in leaves.items():
+        if path in wanted:
+            found[path] = leaf
+        elif layer := _layer_of(path, wanted):
+            stack, number = layer
+            stacks[stack][number] = leaf
+        elif np.ndim(leaf) and (prefix := _prefix_of(path, wanted)):
+            found |= unstack({path: leaf}, prefix, len(leaf))
+        else:
+            found[path] = leaf
+    for stack, layers in stacks.items():
+        missing = sorted(set(range(max(layers) + 1)) - set(layers))
+        if missing:
+            raise GenaxError(f"layers {missing} of {stack} are missing; a stack needs all of them.")
+        found[stack] = jnp.stack([layers[number] for number in sorted(layers)])
+    return found
+
+
+def _layer_of(path: str, wanted: Collection[str]) -> tuple[str, int] | None:
+    """The wanted stack that the leaf of a single layer belongs to, and the layer's number."""
+    for number in re.finditer(r"_(\d+)(?=/)", path):
+        stack = path[: number.start()] + path[number.end() :]
+        if stack in wanted:
+            return stack, int(number[1])
+    return None
+
+
+def _prefix_of(path: str, wanted: Collection[str]) -> str | None:
+    """The prefix of a stacked leaf whose layers are wanted one by one."""
+    prefixes = (path[: slash.start()] for slash in re.finditer("/", path))
+    return next((one for one in prefixes if f"{one}_0{path[len(one) :]}" in wanted), None)

@@ -6,7 +6,6 @@ import contextlib
 import warnings
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -15,10 +14,13 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from genax.core import tree
-from genax.core.errors import GenaxError
+from genax.core.errors import GenaxError, reason
 from genax.core.task import TrainState
-from genax.running import checksums
+from genax.running import checksums, fixed
 from genax.running.policy import Keep
+
+# Where a state holds what is fixed.
+FIXED = "fixed/"
 
 
 class Checkpoints:
@@ -49,13 +51,14 @@ class Checkpoints:
     ) -> None:
         """Start saving; returns as soon as the state may change. A save before must have ended.
 
+        What is fixed is left out; the record names it: {"run": {"fixed": digest of `fixed.keep`}}.
         metrics: by which a policy compares it with others.
         Raises GenaxError if the one before failed, or this one could not start.
         """
         self.wait()
         if step in self.steps:
             return
-        leaves = tree.nest(tree.flatten(state))
+        leaves = tree.nest(tree.flatten(state.replace(fixed={})))
         try:
             response = self._checkpointer.save_async(
                 step, leaves, metrics=metrics, custom_metadata=dict(record)
@@ -85,7 +88,7 @@ class Checkpoints:
         kept = f"the newest intact one is of step {intact[-1]}" if intact else "there is none yet"
         return GenaxError(
             f"checkpoint of step {step} could not be saved in {self.directory} "
-            f"({_reason(error)}); {kept}. Make room or fix the folder, then run the same command."
+            f"({reason(error)}); {kept}. Make room or fix the folder, then run the same command."
         )
 
     def record(self, step: int) -> dict[str, Any]:
@@ -100,7 +103,7 @@ class Checkpoints:
             try:
                 found = self._checkpointer.metadata(step).custom_metadata
             except Exception as error:
-                raise self._damaged(step, _reason(error)) from error
+                raise self._damaged(step, reason(error)) from error
             # Orbax reads a missing file as an empty record.
             if not isinstance(found, Mapping) or not {"run", "position"} <= set(found):
                 raise self._damaged(step, "its record is missing")
@@ -125,29 +128,37 @@ class Checkpoints:
         return tree.unflatten(self._load(step, wanted), like)
 
     def arrays(self, step: int) -> dict[str, jax.Array]:
-        """Path to array, as saved, on this process's first device."""
+        """Path to array, as saved, on this process's first device; what is fixed among them."""
         place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         wanted = {
             path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
             for path, leaf in self._shapes(step).items()
         }
-        return self._load(step, wanted)
+        found = self._load(step, wanted)
+        return {path.removeprefix(FIXED): array for path, array in found.items()}
 
     def _shapes(self, step: int) -> dict[str, Any]:
-        self.record(step)
+        digest = self.record(step)["run"].get("fixed")
         try:
-            return tree.flatten(self._checkpointer.metadata(step).metadata)
+            found = tree.flatten(self._checkpointer.metadata(step).metadata)
         except Exception as error:
-            raise self._damaged(step, _reason(error)) from error
+            raise self._damaged(step, reason(error)) from error
+        kept = fixed.shapes(self.directory.parent) if digest else {}
+        return found | {FIXED + path: shape for path, shape in kept.items()}
 
     def _load(self, step: int, wanted: Mapping[str, Any]) -> dict[str, jax.Array]:
+        saved = {path: leaf for path, leaf in wanted.items() if not path.startswith(FIXED)}
+        kept = {path.removeprefix(FIXED): wanted[path] for path in wanted if path not in saved}
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                loaded = self._checkpointer.load(step, tree.nest(wanted))
+                found = tree.flatten(self._checkpointer.load(step, tree.nest(saved)))
         except Exception as error:
-            raise self._damaged(step, _reason(error)) from error
-        return tree.flatten(loaded)
+            raise self._damaged(step, reason(error)) from error
+        if kept:
+            loaded = fixed.load(self.directory.parent, kept, self.record(step)["run"]["fixed"])
+            found |= {FIXED + path: array for path, array in loaded.items()}
+        return found
 
     def _damaged(self, step: int, reason: str) -> GenaxError:
         before = [kept for kept in self.steps if kept < step]
@@ -198,11 +209,6 @@ class Checkpoints:
                 self._checkpointer.close()
 
 
-def _reason(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
-
-
 def compare(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     """What differs between two sets of leaves (path to something with shape and dtype)."""
     lines = [f"{path} is missing" for path in wanted if path not in saved]
@@ -215,74 +221,3 @@ def compare(saved: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
                     f"{path} is {old.dtype}{list(old.shape)}, not {new.dtype}{list(new.shape)}"
                 )
     return lines
-
-
-@dataclass(frozen=True)
-class PartialLoad:
-    """What a partial load did, by path: taken from the source, left in it, kept in the state."""
-
-    taken: tuple[str, ...]
-    left: tuple[str, ...]
-    kept: tuple[str, ...]
-
-    def __str__(self) -> str:
-        parts = [
-            f"{name} {len(paths)}: {', '.join(paths) or 'none'}"
-            for name, paths in (
-                ("taken", self.taken),
-                ("left in the source", self.left),
-                ("kept as initialised", self.kept),
-            )
-        ]
-        return "\n".join(parts)
-
-
-def load_from(
-    folder: Any, state: TrainState, names: Mapping[str, str]
-) -> tuple[TrainState, PartialLoad]:
-    """`load_partial` of a folder's newest checkpoint; raises GenaxError if it has none."""
-    checkpoints = (
-        Checkpoints(folder, keep=None) if (epath.Path(folder) / "checkpoints").is_dir() else None
-    )
-    if checkpoints is None or not checkpoints.steps:
-        raise GenaxError(f"{folder} holds no checkpoints to start from.")
-    return load_partial(state, checkpoints.arrays(checkpoints.steps[-1]), names)
-
-
-def load_partial(
-    state: TrainState, source: Mapping[str, Any], names: Mapping[str, str]
-) -> tuple[TrainState, PartialLoad]:
-    """Replace parameters of `state`, and their averages, by those of a source that a map names.
-
-    source: path to array, such as `Checkpoints.arrays`. names: old path to new path, each a
-    parameter or a folder of them: {"params/decoder": "params/language_model"}.
-    Raises GenaxError if a name matches nothing or a shape differs.
-    """
-    leaves = tree.flatten(state)
-    taken: dict[str, str] = {}
-    for old, new in names.items():
-        found = {path: new + path[len(old) :] for path in source if tree.matches(old, path)}
-        if not found:
-            raise GenaxError(f"partial load: the source has nothing under {old!r}.")
-        for path, target in found.items():
-            if target not in leaves:
-                raise GenaxError(f"partial load: {path} would go to {target}, which is not there.")
-            if tuple(source[path].shape) != tuple(leaves[target].shape):
-                raise GenaxError(
-                    f"partial load: {path} has shape {tuple(source[path].shape)}, {target} has "
-                    f"{tuple(leaves[target].shape)}."
-                )
-            taken[target] = path
-    for target, path in list(taken.items()):
-        leaf = leaves[target]
-        leaves[target] = jax.device_put(source[path].astype(leaf.dtype), leaf.sharding)
-        part, _, inside = target.partition("/")
-        averaged = f"ema/{inside}"
-        if part in ("params", "collections") and averaged in leaves and averaged not in taken:
-            leaves[averaged] = jax.numpy.copy(leaves[target])
-    report = PartialLoad(
-        taken=tuple(sorted(taken)),
-        left=tuple(sorted(set(source) - set(taken.values()))),
-        kept=tuple(p for p in leaves if p.startswith("params/") and p not in taken),
-    )
-    return tree.unflatten(leaves, state), report

@@ -13,6 +13,7 @@ import filelock
 import jax
 from etils import epath
 
+from genax.core import tree
 from genax.core.config import RANGES, flat
 from genax.core.data import Data
 from genax.core.devices import Strategy, abstract, create, make_strategy
@@ -21,12 +22,13 @@ from genax.core.files import write_json
 from genax.core.ranges import check_ranges
 from genax.core.step import init_optimizers, init_state, make_step
 from genax.core.task import Experiment, Task, TrainState
-from genax.running import processes
-from genax.running.checkpoint import Checkpoints, load_from
+from genax.running import fixed, processes
+from genax.running.checkpoint import Checkpoints
 from genax.running.evaluate import evaluation_data
 from genax.running.policy import Keep, parse_best
 from genax.running.profile import parse_steps
 from genax.running.record import check_same_run, make_record, read_run
+from genax.running.transfer import load_from
 
 # By folder, old paths to new ones.
 Pretrained = Mapping[str, Mapping[str, str]]
@@ -189,7 +191,7 @@ class Run:
         for data in evaluation_data(self.experiment):
             data.fingerprint()
         prints = [data.fingerprint() for data in dict.fromkeys(self.datas)]
-        counts = count_parameters(self.experiment)
+        counts, _ = count_parameters(self.experiment)
         sizes = [self.batch_size(stage) for stage in range(len(self.task.stages))]
         return make_record(*self.source, self.config, prints, counts) | {"batch_sizes": sizes}
 
@@ -200,12 +202,13 @@ class Run:
     def begin(
         self,
         checkpoints: Checkpoints,
-        record: Mapping[str, Any],
+        record: dict[str, Any],
         from_step: int | None = None,
         init_from: Pretrained | None = None,
     ) -> tuple[TrainState, Any, list[str]]:
         """The state to train from, the position in its data (None: the start), and what to say.
 
+        record: of this run; the digest of what is fixed is added to it.
         from_step: continue from this checkpoint and set later ones aside; None is the newest.
         init_from: what a new run takes besides `Experiment.pretrained`, in its form.
         Raises GenaxError if the folder holds another run, or a damaged checkpoint.
@@ -221,6 +224,8 @@ class Run:
             for folder, names in self.pretrained(init_from).items():
                 state, report = load_from(folder, state, names)
                 says.append(f"from {folder}: {report}")
+            if state.fixed:
+                record["fixed"] = fixed.keep(state.fixed, self.workdir)
             self._write(record)
             return state, None, says
         step = steps[-1] if from_step is None else from_step
@@ -242,6 +247,8 @@ class Run:
                 f"left; {math.gcd(k, end - step)} does."
             )
         state = checkpoints.restore(step, self.abstract(stage))
+        if state.fixed:
+            record["fixed"] = saved["run"]["fixed"]
         says = [f"resuming at step {step}"] + [f"changed setting {line}" for line in changed]
         if self.primary:
             checkpoints.clean()
@@ -271,8 +278,13 @@ def stage_data(experiment: Experiment) -> tuple[Data, ...]:
     return datas
 
 
-def count_parameters(experiment: Experiment) -> dict[str, int]:
-    """Number of parameters by network; nothing is allocated."""
+def count_parameters(experiment: Experiment) -> tuple[dict[str, int], dict[str, int]]:
+    """Number of parameters by network, and how many of them are fixed; nothing is allocated."""
     elements = tuple(data.element for data in stage_data(experiment))
-    params = jax.eval_shape(lambda: init_state(experiment.task, 0, elements)).params
-    return {name: sum(x.size for x in jax.tree.leaves(net)) for name, net in params.items()}
+    state = jax.eval_shape(lambda: init_state(experiment.task, 0, elements))
+    kept = state.fixed.get("params", {})
+    everything, some = (
+        {name: sum(x.size for x in jax.tree.leaves(net)) for name, net in params.items()}
+        for params in (tree.joined(state.params, kept), kept)
+    )
+    return everything, some

@@ -14,12 +14,13 @@ from jax.experimental import multihost_utils
 from genax.core import ema
 from genax.core.errors import GenaxError
 from genax.core.gradients import keys_of
+from genax.core.nets import linen_variables
 from genax.core.task import Rendered, Sampler, Task, TrainState
 
 
 def variables(state: TrainState, averaged: bool = True) -> dict[str, Any]:
     """Linen variables of a state; averaged: with averages in place of what is averaged."""
-    found = {"params": state.params, **state.collections}
+    found = linen_variables(state.params, state.collections, state.fixed)
     return ema.averaged(found, state.ema) if averaged else found
 
 

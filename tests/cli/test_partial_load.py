@@ -56,6 +56,20 @@ def test_one_layer_by_name(source, tmp_path):
     )
 
 
+def test_layers_by_a_pattern(source, tmp_path):
+    """What each wildcard matches stands in its place."""
+    result = start_from(source, tmp_path, "params/regressor/Dense_*/bias=params/*/Dense_1/bias")
+    assert "would go to params/0/Dense_1/bias, which is not there" in result.refusal()
+    result = start_from(source, tmp_path, "*/regressor/Dense_*/bias=*/regressor/Dense_*/bias")
+    assert result.code == 0, result.err
+    taken, _, kept = result.out.splitlines()[:3]
+    layers = [f"params/regressor/Dense_{number}" for number in range(2)]
+    # Averages have such paths too.
+    averages = [f"ema/regressor/Dense_{number}" for number in range(2)]
+    assert taken.endswith(", ".join(f"{layer}/bias" for layer in (*averages, *layers)))
+    assert kept.endswith("2: " + ", ".join(f"{layer}/kernel" for layer in layers))
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -63,6 +77,7 @@ def test_one_layer_by_name(source, tmp_path):
         (f"{LAYER}=params/other", "would go to params/other/bias, which is not there"),
         (f"{LAYER}=params/regressor/Dense_1", "has shape (16,), params/regressor/Dense_1/bias has"),
         ("params", "--map params is not OLD=NEW"),
+        ("params/*=params", "'params/*' and 'params' have different numbers of wildcards"),
     ],
 )
 def test_what_does_not_fit_is_refused(text, said, source, tmp_path):

@@ -24,6 +24,7 @@ from tests.cli.command import (
 from tests.cli.processes import close, ended_well, finish_all, same_metrics, start_many
 
 VAE = "experiments/vae/vae.py:digits"
+LATENT = str(Path(__file__).with_name("latent.py"))
 SLOW = str(Path(__file__).with_name("slow.py"))
 QUIET = {"log_every": 1, "sample_every": 0, "num_samples": 4, "batch_size": 16}
 
@@ -276,3 +277,22 @@ def test_an_error_in_one_ends_both(tmp_path):
     assert failed.code == 1
     assert "another process of this run ended" in whole.refusal()
     assert inspect(tmp_path)["step"] == 20
+
+
+def test_two_processes_keep_what_is_fixed_in_parts(tmp_path):
+    """Each has a half of it; one process reads the whole, and both go on from there."""
+    settings = QUIET | {"checkpoint_every": 4, "parallel__mesh": "fsdp=4", "eval_batch_size": 100}
+    source = {"hidden": "(16,)", "latent_size": 4, "importance_samples": 1, "steps_per_call": 1}
+    succeed(*train(VAE, tmp_path / "vae", **QUIET | source, steps=1))
+    settings |= {"autoencoder": tmp_path / "vae"}
+    ended_well(finish_all(start_many(2, *train(LATENT, tmp_path / "two", **settings, steps=4))))
+    succeed(*train(LATENT, tmp_path / "one", **settings, steps=4))
+    assert inspect(tmp_path / "two")["fixed"] == inspect(tmp_path / "one")["fixed"]
+    written = tmp_path / "two" / "fixed" / "checksums.process_1.json"
+    assert '"state/' in written.read_text()
+
+    rest = train(LATENT, tmp_path / "two", **settings, steps=8)
+    ended_well(finish_all(start_many(2, *rest)))
+    succeed(*train(LATENT, tmp_path / "one", **settings, steps=8))
+    close(tmp_path / "two", tmp_path / "one")
+    succeed("eval", tmp_path / "two")

@@ -21,6 +21,7 @@ from tests.contracts import (
     denoiser,
     flamingo,
     language_model,
+    latent,
     llava,
     progan,
     stylegan2_ada,
@@ -114,6 +115,7 @@ ROWS = (
     Row("batch_norm_gan", batch_norm_gan.make, batch_norm_gan.ELEMENT, exceptions=BATCH_NORM),
     Row("clip", clip.make, clip.ELEMENT, daily=True),
     Row("denoiser", denoiser.make, denoiser.ELEMENT, daily=True),
+    Row("latent", latent.make, latent.ELEMENT),
     Row(
         "language_model",
         language_model.make,

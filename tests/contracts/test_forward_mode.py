@@ -11,6 +11,7 @@ from flax.core import DenyList
 
 from genax.core import tree
 from genax.core.gradients import keys_of, parts_of, rows_of, sums_of
+from genax.core.nets import linen_variables
 from tests.contracts import harness
 from tests.contracts.rows import BY_NAME, ROWS
 
@@ -24,7 +25,7 @@ STEP = 3e-3
 def losses_of(row):
     """Yield the loss of each phase, as a function of the parameters it trains, and these."""
     task, state = harness.task_of(row.name), harness.initial(row.name)
-    collections, rng = jax.tree.map(jnp.asarray, state.collections), np.random.default_rng(0)
+    state, rng = jax.tree.map(jnp.asarray, state), np.random.default_rng(0)
     params = {
         path: jnp.asarray(x + NOISE * rng.normal(size=x.shape), x.dtype)
         for path, x in tree.flatten(state.params).items()
@@ -40,9 +41,10 @@ def losses_of(row):
             apply = nn.apply(measure, task.networks, mutable=DenyList("params"))
 
             def loss_of(trained, apply=apply, batch=batch):
-                values = {"params": tree.unflatten(params | trained, state.params)}
+                values = tree.unflatten(params | trained, state.params)
+                values = linen_variables(values, state.collections, state.fixed)
                 keys = keys_of(task, jax.random.key(0), 0)
-                loss = apply(values | collections, batch, rngs=keys)[0]
+                loss = apply(values, batch, rngs=keys)[0]
                 sums = sums_of(loss)
                 return sum(sums[part].total / sums[part].weight for part in parts_of(loss))
 

@@ -24,7 +24,7 @@ TOLERANCE = 1e-5
 def test_layout_does_not_change_a_run(name, layout):
     states, measured = harness.history(name)
     reference, (other, metrics) = states[harness.STEPS], harness.last_of(name, layout)
-    for part in ("params", "ema", "collections"):
+    for part in ("params", "ema", "collections", "fixed"):
         old, new = tree.flatten(getattr(reference, part)), tree.flatten(getattr(other, part))
         assert old.keys() == new.keys()
         for path in old:

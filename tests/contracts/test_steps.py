@@ -13,6 +13,7 @@ import pytest
 from genax.core import Stage, make_step, tree
 from genax.core.devices import abstract
 from genax.core.step import make_steps
+from genax.running import fixed
 from genax.running.checkpoint import Checkpoints
 from genax.running.policy import Keep
 from tests.contracts import harness
@@ -45,6 +46,7 @@ def test_game_changes_what_it_trains_and_nothing_else(row):
     for step, (old, new) in enumerate(pairwise(states)):
         stage, _ = task.stage_at(step)
         assert changed(old.params, new.params) <= trained(old.params, task.stages[stage].phases)
+        assert changed(old.fixed, new.fixed) == set()
     first = 0
     for stage in task.stages:
         last = len(states) - 1 if stage.steps is None else first + stage.steps
@@ -109,8 +111,9 @@ def test_resumed_run_is_the_same_run(row, tmp_path):
     task, states = harness.task_of(row.name), harness.history(row.name)[0]
     stop = 4 if len(task.stages) > 1 else 2
     strategy, _ = harness.compiled(row.name, harness.REFERENCE)
-    saving = Checkpoints(tmp_path, Keep(1))
-    saving.save(harness.placed(states[stop], strategy), stop, {"run": {}, "position": None})
+    saving, state = Checkpoints(tmp_path, Keep(1)), harness.placed(states[stop], strategy)
+    record = {"fixed": fixed.keep(state.fixed, tmp_path)} if state.fixed else {}
+    saving.save(state, stop, {"run": record, "position": None})
     saving.close()
 
     checkpoints = Checkpoints(tmp_path, Keep(1))

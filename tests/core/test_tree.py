@@ -68,3 +68,12 @@ def test_digest_is_of_content_alone():
         == tree.digest({"c": jnp.asarray(x), "a": {"b": jnp.asarray(x)}})
         == tree.digest({"a/b": x, "c": np.asfortranarray(x)})
     )
+
+
+def test_parts_are_joined_to_the_whole():
+    whole = {"a": {"x": 1, "y": {"z": (2, 3)}}, "b": {"x": 4}}
+    chosen = lambda path: tree.matches("*/x", path)  # noqa: E731
+    some, rest = tree.part(whole, chosen), tree.part(whole, lambda path: not chosen(path))
+    assert some == {"a": {"x": 1}, "b": {"x": 4}}
+    assert rest == {"a": {"y": {"z": (2, 3)}}}
+    assert tree.joined(some, rest) == tree.joined(rest, some) == whole

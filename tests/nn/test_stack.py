@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genax.nn.stack import make_blocks, run_blocks
+from genax.core import GenaxError, tree
+from genax.nn.stack import make_blocks, run_blocks, with_layers_of
 
 
 class Layer(nn.Module):
@@ -62,3 +63,32 @@ def test_each_layer_has_a_cache(params):
     written = Stack(False).apply({"params": params[0]}, X, CONTEXT, caches)[1]
     scanned = Stack(True).apply({"params": params[1]}, X, CONTEXT, jnp.stack(caches))[1]
     assert [int(x) for x in written] == scanned.tolist() == [1, 11, 21]
+
+
+SINGLE = {
+    "net/blocks_0/Dense_0/kernel": np.float32([[1, 2]]),
+    "net/blocks_1/Dense_0/kernel": np.float32([[3, 4]]),
+    "net/blocks_2/Dense_0/kernel": np.float32([[5, 6]]),
+    "net/head/Dense_0/kernel": np.float32([[7]]),
+}
+STACKED = {
+    "net/blocks/Dense_0/kernel": np.float32([[[1, 2]], [[3, 4]], [[5, 6]]]),
+    "net/head/Dense_0/kernel": np.float32([[7]]),
+}
+
+
+@pytest.mark.parametrize("wanted", [SINGLE, STACKED])
+@pytest.mark.parametrize("given", [SINGLE, STACKED])
+def test_layers_are_stacked_and_single_as_wanted(given, wanted):
+    assert tree.digest(with_layers_of(wanted, given)) == tree.digest(wanted)
+
+
+def test_a_stack_needs_all_its_layers():
+    given = {path: leaf for path, leaf in SINGLE.items() if "blocks_1" not in path}
+    with pytest.raises(GenaxError, match=r"layers \[1\] of net/blocks/Dense_0/kernel are missing"):
+        with_layers_of(STACKED, given)
+
+
+def test_what_is_no_layer_stays_where_it_is():
+    given = {"net/other_0/kernel": 1, "net/blocks/scale": np.float32(1)}
+    assert with_layers_of({"net/blocks_0/scale"}, given) == given

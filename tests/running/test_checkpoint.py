@@ -2,15 +2,13 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 import pytest
 
 from genax.core import GenaxError, Phase, tree
 from genax.core.devices import abstract, create, make_strategy
-from genax.running.checkpoint import Checkpoints, compare, load_partial
+from genax.running.checkpoint import Checkpoints, compare
 from genax.running.policy import Keep
-from tests.contracts import harness
 from tests.core.toys import line_state, line_task, noisy_error
 
 WHOLE = make_strategy({"strategy": "jit", "mesh": "data=-1"})
@@ -130,33 +128,3 @@ def test_compare():
         "c is float32[3], not float32[3, 1]",
     ]
     assert compare(saved, saved) == []
-
-
-def test_a_partial_load_moves_averages_of_statistics_along():
-    state = harness.initial("batch_norm_gan")
-    paths = [path for path in state.ema if path.startswith("batch_stats/")]
-    source = {"old": np.full(state.ema[paths[0]].shape, 7.0)}
-    with pytest.raises(GenaxError, match="nothing under 'new'"):
-        load_partial(state, source, {"new": f"collections/{paths[0]}"})
-    state = jax.tree.map(jax.numpy.asarray, state)
-    loaded = tree.flatten(load_partial(state, source, {"old": f"collections/{paths[0]}"})[0])
-    for part in ("collections", "ema"):
-        np.testing.assert_array_equal(loaded[f"{part}/{paths[0]}"], source["old"])
-
-
-def test_a_partial_load_moves_averages_along():
-    state = create(lambda: line_state(adam_task()), SPLIT)
-    kernel = np.arange(4, dtype=np.float64).reshape(4, 1)
-    source = {"old/weights": kernel, "old/more": np.zeros(3)}
-    loaded, report = load_partial(state, source, {"old/weights": "params/line/Dense_0/kernel"})
-    before, after = tree.flatten(state), tree.flatten(loaded)
-    for path in ("params/line/Dense_0/kernel", "ema/line/Dense_0/kernel"):
-        np.testing.assert_array_equal(after[path], kernel)
-        assert after[path].dtype == before[path].dtype
-        assert after[path].sharding == before[path].sharding
-    for path in set(before) - {"params/line/Dense_0/kernel", "ema/line/Dense_0/kernel"}:
-        np.testing.assert_array_equal(after[path], before[path], err_msg=path)
-    assert report.taken == ("params/line/Dense_0/kernel",)
-    assert report.left == ("old/more",)
-    assert report.kept == ("params/line/Dense_0/bias",)
-    assert str(report).splitlines()[0] == "taken 1: params/line/Dense_0/kernel"
