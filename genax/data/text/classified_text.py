@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 import jax
 import numpy as np
 
-from genax.data.features import CLASS, TEXT, check_features, check_labels
+from genax.data.features import check_features, check_labels
+from genax.data.fields import Label, Text
 from genax.data.text.token_data import Example, TokenData, padded, spec
 from genax.data.text.tokenizers import Subwords
 
@@ -37,7 +38,7 @@ class ClassifiedText(TokenData):
 
     def check(self, examples: Sequence[Example]) -> None:
         """Raise GenaxError for examples without a text, or whose label is no class."""
-        check_features(examples, {self.text: TEXT, self.label: CLASS}, self.origin)
+        check_features(examples, {self.text: Text(), self.label: Label()}, self.origin)
         labels = [example[self.label] for example in examples]
         check_labels(labels, self.classes, self.origin, self.label)
 

@@ -9,7 +9,8 @@ import jax
 import numpy as np
 
 from genax.core.errors import GenaxError
-from genax.data.features import REAL, TEXT, check_features
+from genax.data.features import check_features
+from genax.data.fields import Field, Real, Text
 from genax.data.text.token_data import Example, TokenData, padded, spec
 from genax.data.text.tokenizers import Subwords
 
@@ -48,7 +49,8 @@ class ScoredText(TokenData):
         least = 1 + 2 * len(self.sides)
         if self.context < least:
             raise GenaxError(f"a context of {self.context} holds no text; choose {least} or more.")
-        check_features(examples, dict.fromkeys(self.sides, TEXT) | {self.label: REAL}, self.origin)
+        needed: dict[str, Field] = {**dict.fromkeys(self.sides, Text()), self.label: Real()}
+        check_features(examples, needed, self.origin)
         labels = {example[self.label] for example in examples}
         if len(examples) > 1 and len(labels) == 1:
             raise GenaxError(

@@ -9,7 +9,8 @@ import jax
 import numpy as np
 
 from genax.core.errors import GenaxError
-from genax.data.features import TEXTS, WHOLES, check_features, check_labels
+from genax.data.features import check_features, check_labels
+from genax.data.fields import Labels, Texts
 from genax.data.text.token_data import Example, TokenData, padded, spec
 from genax.data.text.tokenizers import Subwords
 
@@ -45,7 +46,7 @@ class TaggedText(TokenData):
 
     def check(self, examples: Sequence[Example]) -> None:
         """Raise GenaxError for examples without a label for each word, or one that is no class."""
-        check_features(examples, {self.words: TEXTS, self.labels: WHOLES}, self.origin)
+        check_features(examples, {self.words: Texts(), self.labels: Labels()}, self.origin)
         for example in examples:
             words, labels = len(example[self.words]), len(example[self.labels])
             if words != labels:

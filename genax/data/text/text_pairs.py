@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from genax.data.features import TEXT, check_features
+from genax.data.features import check_features
+from genax.data.fields import Text
 from genax.data.text.token_data import Example, TokenData, padded, spec
 from genax.data.text.tokenizers import Subwords
 
@@ -49,7 +50,7 @@ class TextPairs(TokenData):
 
     def check(self, examples: Sequence[Example]) -> None:
         """Raise GenaxError for examples without both texts."""
-        check_features(examples, {self.source: TEXT, self.target: TEXT}, self.origin)
+        check_features(examples, {self.source: Text(), self.target: Text()}, self.origin)
 
     def texts(self, examples: Sequence[Example]) -> Iterable[str]:
         """What a new tokenizer is trained on."""
