@@ -27,15 +27,15 @@ class BatchIterator(Protocol):
 
     def __next__(self) -> Mapping[str, np.ndarray]: ...
 
-    def get_state(self) -> Any:
-        """The position after the last batch given out: a JSON value.
+    def get_state(self) -> Mapping[str, int]:
+        """Return {"examples": those of all global batches given out}, the same on every process.
 
         It counts examples, since a stage may go on from it with batches of another size.
         """
         ...
 
-    def set_state(self, state: Any) -> None:
-        """Continue from a saved position."""
+    def set_state(self, state: Mapping[str, int]) -> None:
+        """Continue on the next example after a saved position, of whatever batch size."""
         ...
 
 
@@ -53,7 +53,7 @@ class Data(Protocol):
         ...
 
     def train(self, batch_size: int, seed: int, shard: Shard, workdir: Any) -> BatchIterator:
-        """batch_size: global. Its state is a JSON value, the same on every process."""
+        """Return this process's part of shuffled global batches of `batch_size` examples."""
         ...
 
     def evaluate(
