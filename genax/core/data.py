@@ -18,6 +18,16 @@ class Shard:
     count: int = 1
 
 
+def global_index(size: int, part: Any = 0, first: int = 0, numpy: Any = np) -> Any:
+    """Return the position in the global batch of each of a part's `size` elements, int32 [size].
+
+    part: the number of the part, among parts of one size; it may be traced.
+    first: the position of the first element of part 0.
+    numpy: jax.numpy in a program, so that the program makes the positions itself.
+    """
+    return (first + part * size + numpy.arange(size)).astype(np.int32)
+
+
 @runtime_checkable
 class BatchIterator(Protocol):
     """An endless iterator over process-local batches of numpy arrays, leading axis first.

@@ -17,7 +17,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from genax.core import ema
-from genax.core.data import Data, Shard
+from genax.core.data import Data, Shard, global_index
 from genax.core.devices import Strategy
 from genax.core.errors import GenaxError
 from genax.core.gradients import keys_of, parts_of, sums_of
@@ -64,7 +64,7 @@ def sampling_batch(
     step: steps taken when samples are drawn. It adds "stage", the number of the stage that plays
       then, and "step", the steps taken in that stage, which a loss has too.
     """
-    batch = {"index": np.arange(num)} | _moment(task, step) | dict(condition or {})
+    batch = {"index": global_index(num)} | _moment(task, step) | dict(condition or {})
     if condition is None and sampler.condition is not None:
         batch |= sampler.condition(num, workdir)
     return batch
@@ -208,7 +208,7 @@ def _work_through(
         elif data is not None:
             # What draws gets the last batch again, of which nothing counts.
             batch["mask"] = np.zeros(local, np.float32)
-        index = (first + shard.number * local + np.arange(local)).astype(np.int32)
+        index = global_index(local, shard.number, first)
         with contextlib.nullcontext() if strategy is None else strategy.traced():
             ready = place({**batch, "index": index})
             for run in active:
