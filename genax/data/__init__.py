@@ -2,7 +2,8 @@
 
 from genax.data.images import ImageData
 from genax.data.joined import Joined
+from genax.data.latents import Latents
 from genax.data.text.text import TextData
 from genax.data.text.tokenizers import load_tokenizer
 
-__all__ = ["ImageData", "Joined", "TextData", "load_tokenizer"]
+__all__ = ["ImageData", "Joined", "Latents", "TextData", "load_tokenizer"]

@@ -86,6 +86,11 @@ class ImageData:
         label = self._fields.get("label")
         return label.classes if isinstance(label, Label) else None
 
+    @property
+    def is_augmented(self) -> bool:
+        """Whether training changes images at random."""
+        return self.flip or self.transform is not None
+
     @cached_property
     def num_examples(self) -> int:
         """Records in use; opens the data set."""
