@@ -9,8 +9,9 @@ from typing import Any
 from genax.core.errors import GenaxError
 from genax.core.files import to_json
 from genax.data.fields import Image, Label, label_of
+from genax.data.sets import catalogue
 from genax.data.sets.cache import cache_folder, is_prepared, set_folder
-from genax.data.sets.catalogue import KNOWN, KnownSet, known_set, used_by
+from genax.data.sets.catalogue import KnownSet, known_set, used_by
 
 
 def add_parser(verbs: argparse._SubParsersAction) -> None:
@@ -64,11 +65,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
-    found = [_describe(known) for known in KNOWN.values()]
+    sets = catalogue.KNOWN.values()
+    found = [_describe(known) for known in sets]
     if args.json:
         print(to_json({"cache": str(cache_folder()), "sets": found}))
         return 0
-    for known, facts in zip(KNOWN.values(), found, strict=True):
+    for known, facts in zip(sets, found, strict=True):
         counts = " + ".join(f"{count:,} {split}" for split, count in known.counts.items())
         state = "ready" if facts["prepared"] else f"run: genax data prepare {known.name}"
         print(f"{known.name:<17} {state}")

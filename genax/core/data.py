@@ -28,11 +28,17 @@ def global_index(size: int, part: Any = 0, first: int = 0, numpy: Any = np) -> A
     return (first + part * size + numpy.arange(size)).astype(np.int32)
 
 
+def numeric(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return what goes to the device of a batch: all but the record numbers and texts."""
+    return {n: array for n, array in batch.items() if n != "id" and array.dtype != object}
+
+
 @runtime_checkable
 class BatchIterator(Protocol):
     """An endless iterator over process-local batches of numpy arrays, leading axis first.
 
-    Each batch also holds "id": int64, the record numbers, which never reach the device.
+    Each batch also holds "id": int64, the record numbers. It may hold texts as arrays of objects,
+    such as captions. Neither reaches the device; see `numeric`.
     """
 
     def __next__(self) -> Mapping[str, np.ndarray]: ...

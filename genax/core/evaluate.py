@@ -17,7 +17,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from genax.core import ema
-from genax.core.data import Data, Shard, global_index
+from genax.core.data import Data, Shard, global_index, numeric
 from genax.core.devices import Strategy
 from genax.core.errors import GenaxError
 from genax.core.gradients import keys_of, parts_of, sums_of
@@ -204,7 +204,7 @@ def _work_through(
         if not active:
             return
         if found is not None:
-            batch |= {name: array for name, array in found.items() if name != "id"}
+            batch |= numeric(found)
         elif data is not None:
             # What draws gets the last batch again, of which nothing counts.
             batch["mask"] = np.zeros(local, np.float32)

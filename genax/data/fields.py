@@ -75,6 +75,12 @@ class Image(Field):
         """Return the picture itself."""
         return array
 
+    def fits(self, value: Any) -> bool:
+        """Return whether a value is a picture of these sides."""
+        sides = zip(np.shape(value), self.shape, strict=False)
+        same = all(wanted in (None, found) for found, wanted in sides)
+        return same and np.ndim(value) == 3 and value.dtype == np.uint8
+
     def column(self, values: Sequence[np.ndarray]) -> np.ndarray:
         """Return uint8 [n, height, width, channels]."""
         return np.stack(values)

@@ -18,7 +18,7 @@ from genax.core.ranges import AMOUNT, COUNT, check_fields
 from genax.data import pipeline, shuffling
 from genax.data.code_fingerprint import fingerprint_value
 from genax.data.features import check_labels
-from genax.data.fields import Field, Image, Label, image_of, label_of, listed
+from genax.data.fields import Field, Image, Label, Text, image_of, label_of, listed
 from genax.data.pipeline import Batch
 from genax.data.sets.catalogue import used_by
 from genax.data.sets.records import Records, open_records, set_fields
@@ -36,13 +36,18 @@ class ImageData:
 
     name: a set of `genax data list`, or "tfds:NAME" for a prepared set of TensorFlow Datasets.
     split: "train", or another of the set's, or a slice such as "train[:1000]" or "train[10%:]".
-    size: resize to size x size (bicubic, after a centre crop to a square). pad: pixels of black
-    added on every side, after resizing. flip: mirror half of the training images.
-    range: what black and white become. limit: use the first `limit` records only.
-    classes: of what reads the labels, which are refused from there on; None is any, or no labels.
-    transform: (example, rng) -> example, for training; rng belongs to this example of this epoch,
-    whatever the number of processes. It must keep shapes and dtypes; see `fingerprint_value` for
-    what it may hold.
+    size: images are resized to size x size (bicubic, after a centre crop to a square).
+    pad: pixels of black that are added on every side, after resizing.
+    flip: whether half of the training images are mirrored.
+    range: what black and white become.
+    limit: only the first `limit` records are used.
+    transform: (example, rng) -> example, for training. rng belongs to this example of this epoch,
+      whatever the number of processes. It must keep shapes and dtypes; see `fingerprint_value` for
+      what it may hold.
+    classes: how many classes the reader of the labels has; a label beyond them is refused. None is
+      any number of classes, or no labels.
+    caption: the set's text that belongs to an image; batches then hold it as "caption", an array of
+      str, which stays on the host.
     """
 
     name: str
@@ -54,6 +59,7 @@ class ImageData:
     limit: int | None = None
     transform: Callable[[Example, np.random.Generator], Example] | None = None
     classes: int | None = None
+    caption: str | None = None
 
     def __post_init__(self):
         check_fields(self, size=COUNT, pad=AMOUNT, limit=COUNT)
@@ -66,7 +72,7 @@ class ImageData:
 
     @property
     def element(self) -> Mapping[str, jax.ShapeDtypeStruct]:
-        """Shapes and dtypes of one example; reads no data."""
+        """Shapes and dtypes of one example's arrays of numbers; reads no data."""
         image, label = self._fields["image"], self._fields.get("label")
         assert isinstance(image, Image)
         height, width, channels = image.height, image.width, image.channels
@@ -107,7 +113,8 @@ class ImageData:
             self._check_labels(self.classes)
         how = (self.name, self.split, self.size, self.pad, self.flip, tuple(self.range), self.limit)
         transform = "None" if self.transform is None else fingerprint_value(self.transform)
-        text = repr((self._records.fingerprint(), self.num_examples, how, transform))
+        caption = () if self.caption is None else (self.caption,)
+        text = repr((self._records.fingerprint(), self.num_examples, how, transform, *caption))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def train(self, batch_size: int, seed: int, shard: Shard, workdir: Any = None) -> BatchIterator:
@@ -149,7 +156,13 @@ class ImageData:
                 f"{self.name} has no 'label' that is a class or a whole number, nor a single class "
                 f"of another name; it has {listed(fields)}; choose a labelled set."
             )
-        return {"image": image} if label is None else {"image": image, "label": label}
+        if self.caption is not None and not isinstance(fields.get(self.caption), Text):
+            raise GenaxError(
+                f"{self.name} has no text {self.caption!r}; it has {listed(fields)}; choose "
+                "another text, or a set with captions."
+            )
+        chosen = {"image": image, "label": label, "caption": self.caption}
+        return {name: key for name, key in chosen.items() if key is not None}
 
     @cached_property
     def _fields(self) -> Mapping[str, Field]:
@@ -193,7 +206,10 @@ class ImageData:
         for number, position in enumerate(positions):
             example = {name: array[number] for name, array in batch.items()}
             examples.append(self.transform(example, shuffling.generator(int(position), seed)))
-        changed = {name: np.stack([example[name] for example in examples]) for name in batch}
+        changed = {}
+        for name, array in batch.items():
+            values = [example[name] for example in examples]
+            changed[name] = Text().column(values) if array.dtype.hasobject else np.stack(values)
         for name, array in changed.items():
             if array.shape != batch[name].shape or array.dtype != batch[name].dtype:
                 raise GenaxError(
