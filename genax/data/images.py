@@ -26,7 +26,7 @@ from genax.data.sets.tfds_sets import PREFIX
 
 Example = dict[str, np.ndarray]
 
-# Records that are read to check labels before the first step, of a set that memory does not hold.
+# How many labels are checked before the first step if memory does not hold the set.
 _PROBED = 64
 
 
@@ -99,15 +99,15 @@ class ImageData:
 
     @cached_property
     def num_examples(self) -> int:
-        """Records in use; opens the data set."""
+        """The number of records in use; opens the data set."""
         records = len(self._records)
         return records if self.limit is None else min(self.limit, records)
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over the records and everything that changes an example or the order.
+        """SHA-256 (hex) over the records and all settings that change an example.
 
-        Raises GenaxError for labels that are none of the classes: of all records in memory, and
-        of some of a larger set, whose others are checked as they are read.
+        Raises GenaxError for labels that are none of the classes. Those of a set in memory are all
+        checked; of a larger set some are checked here and the others as they are read.
         """
         if self.classes is not None:
             self._check_labels(self.classes)

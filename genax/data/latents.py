@@ -143,7 +143,7 @@ class Latents:
             if folder.is_dir():
                 return
             prefix = f".incomplete-{folder.name}-"
-            # Whoever left these behind was killed: the lock is ours.
+            # The process that left these behind was killed, since the lock is ours.
             for left in folder.parent.glob(f"{prefix}*"):
                 shutil.rmtree(left, ignore_errors=True)
             with tempfile.TemporaryDirectory(prefix=prefix, dir=folder.parent) as work:

@@ -14,7 +14,7 @@ _SKIPPED = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__p
 
 
 def load_digits(split: str) -> dict[str, np.ndarray]:
-    """scikit-learn's 8x8 digits: "image" uint8 [n, 8, 8, 1] in 0..255, "label" int32 [n].
+    """Return scikit-learn's digits: "image" uint8 [n, 8, 8, 1] in 0..255, "label" int32 [n].
 
     split: "train" (the first 1,500) or "test" (the last 297).
     """
@@ -47,11 +47,11 @@ def read_stdlib() -> dict[str, list[dict[str, Any]]]:
 
 
 def load_stdlib() -> dict[str, list[str]]:
-    """Source files of this Python's standard library, by split ("train", "validation").
+    """Return source files of this Python's standard library, by split ("train", "validation").
 
-    Every *.py below the standard library's folder, sorted by path, without installed packages,
-    test folders and what the build generated for this machine. A file is held out if the
-    SHA-256 of its relative path divides by 20: 5% of the files, the same on every machine.
+    They are all *.py files below the standard library's folder, sorted by path, without installed
+    packages, test folders and what the build generated for this machine. A file is held out if 20
+    divides the SHA-256 of its relative path: 5% of the files, the same on every machine.
     """
     root = Path(sysconfig.get_path("stdlib"))
     documents: dict[str, list[str]] = {"train": [], "validation": []}

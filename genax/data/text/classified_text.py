@@ -16,10 +16,12 @@ from genax.data.text.tokenizers import Subwords
 
 @dataclass(frozen=True)
 class ClassifiedText(TokenData):
-    """One text a row, as BERT reads it: [CLS] text [SEP], of a longer text its beginning.
+    """One text a row, as BERT reads it: [CLS] text [SEP]; a longer text is cut at its end.
 
-    "tokens" int32 [context], "real" bool [context], "label" int32 []. text, label: names in the
-    examples. classes: of what reads the labels, which are refused from there on; None is any.
+    "tokens" int32 [context], "real" bool [context], "label" int32 [].
+
+    text, label: names in the examples.
+    classes: how many the reader of the labels has; a label beyond them is refused. None is any.
     """
 
     text: str = "text"
@@ -43,11 +45,11 @@ class ClassifiedText(TokenData):
         check_labels(labels, self.classes, self.origin, self.label)
 
     def texts(self, examples: Sequence[Example]) -> Iterable[str]:
-        """What a new tokenizer is trained on."""
+        """Return what a new tokenizer is trained on."""
         return (example[self.text] for example in examples)
 
     def encode(self, tokenizer: Subwords, examples: Sequence[Example]) -> Mapping[str, np.ndarray]:
-        """Rows [n, ...]."""
+        """Return rows [n, ...]."""
         first, last = tokenizer.special("[CLS]"), tokenizer.special("[SEP]")
         found = tokenizer.encode_all(list(self.texts(examples)))
         rows = [[first, *row[: self.context - 2], last] for row in found]

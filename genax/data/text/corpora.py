@@ -1,4 +1,4 @@
-"""Text sets as documents, by split; a whole set is held in memory."""
+"""Text sets as documents by split, held in memory."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from genax.data.sets.tfds_sets import PREFIX, tfds_builder
 
 
 def load_corpus(name: str) -> Mapping[str, list[str]]:
-    """All documents of a text set, by split ("train", "validation").
+    """Return all documents of a text set, by split ("train", "validation").
 
     A set that has no split of its own (Shakespeare) is split by position, as nanoGPT does: the
     first 90% of the characters train, wherever a document is cut. If a set has a test split but
@@ -42,14 +42,14 @@ def load_corpus(name: str) -> Mapping[str, list[str]]:
 
 
 def load_splits(name: str, needed: str) -> Mapping[str, list[str]]:
-    """The documents of `load_corpus`. Raises GenaxError if it has no split or slice `needed`."""
+    """Return what `load_corpus` does. Raises GenaxError if it has no split or slice `needed`."""
     corpus = load_corpus(name)
     take_split(name, needed, corpus)
     return corpus
 
 
 def training_documents(name: str, corpus: Mapping[str, list[str]]) -> list[str]:
-    """The documents that a tokenizer is trained on. Raises GenaxError if there is no "train"."""
+    """Return what a tokenizer is trained on. Raises GenaxError if there is no split "train"."""
     if "train" not in corpus:
         raise GenaxError(
             f'{name} has no split "train", on which a tokenizer is trained; it has '
@@ -59,7 +59,7 @@ def training_documents(name: str, corpus: Mapping[str, list[str]]) -> list[str]:
 
 
 def fingerprint_corpus(corpus: Mapping[str, Sequence[str]]) -> str:
-    """SHA-256 (hex) over all documents of a text set."""
+    """Return the SHA-256 (hex) of all documents of a text set."""
     digest = hashlib.sha256()
     for split, documents in sorted(corpus.items()):
         digest.update(f"{split} {len(documents)}".encode())
@@ -69,7 +69,7 @@ def fingerprint_corpus(corpus: Mapping[str, Sequence[str]]) -> str:
 
 
 def split_by_position(documents: Sequence[str], fraction: float = 0.9) -> dict[str, list[str]]:
-    """The first `fraction` of all characters as "train", the rest as "validation"."""
+    """Return the first `fraction` of all characters as "train", the rest as "validation"."""
     left = int(fraction * sum(len(document) for document in documents))
     splits: dict[str, list[str]] = {"train": [], "validation": []}
     for document in documents:
