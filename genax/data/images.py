@@ -73,7 +73,7 @@ class ImageData:
     @property
     def element(self) -> Mapping[str, jax.ShapeDtypeStruct]:
         """Shapes and dtypes of one example's arrays of numbers; reads no data."""
-        image, label = self._fields["image"], self._fields.get("label")
+        image = self._fields[self._names["image"]]
         assert isinstance(image, Image)
         height, width, channels = image.height, image.width, image.channels
         if self.size is not None:
@@ -82,14 +82,14 @@ class ImageData:
             raise GenaxError(f"images of {self.name} differ in size: choose one with size=.")
         shape = (height + 2 * self.pad, width + 2 * self.pad, channels)
         element = {"image": jax.ShapeDtypeStruct(shape, np.float32)}
-        if label is not None:
+        if "label" in self._names:
             element["label"] = jax.ShapeDtypeStruct((), np.int32)
         return element
 
     @property
     def num_classes(self) -> int | None:
         """Labels are in [0, num_classes); None for a set without labels, or of plain numbers."""
-        label = self._fields.get("label")
+        label = self._fields.get(self._names.get("label", ""))
         return label.classes if isinstance(label, Label) else None
 
     @property
@@ -141,9 +141,14 @@ class ImageData:
         )
 
     @cached_property
+    def _fields(self) -> Mapping[str, Field]:
+        """What an example of the set holds."""
+        return set_fields(self.name)
+
+    @cached_property
     def _names(self) -> Mapping[str, str]:
-        """The set's field of each name that a batch has."""
-        fields = set_fields(self.name)
+        """The set's name of what a batch has."""
+        fields = self._fields
         image, label = image_of(fields), label_of(fields)
         if image is None and self.name.startswith(PREFIX):
             raise GenaxError(
@@ -165,14 +170,8 @@ class ImageData:
         return {name: key for name, key in chosen.items() if key is not None}
 
     @cached_property
-    def _fields(self) -> Mapping[str, Field]:
-        """What a batch holds of the set."""
-        fields = set_fields(self.name)
-        return {name: fields[key] for name, key in self._names.items()}
-
-    @cached_property
     def _records(self) -> Records:
-        fields = {key: self._fields[name] for name, key in self._names.items()}
+        fields = {key: self._fields[key] for key in self._names.values()}
         return open_records(self.name, self.split, fields, self.size)
 
     def _check_labels(self, classes: int) -> None:
