@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import flax.linen as nn
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from etils import epath
 
 from genax.cli.experiments import configure, load
 from genax.cli.trained import TrainedNetwork
+from genax.core import Experiment, GenaxError, Loss, Phase, Stage, Task, base_config
 from genax.core.data import Shard
-from genax.core.errors import GenaxError
-from genax.data import ImageData, Latents
+from genax.data import ImageData, Joined, Latents
+from genax.running.checkpoint import Checkpoints
 from genax.running.loop import train
+from genax.running.run import Run
 
 DIGITS = ImageData("digits", "test[:20]", range=(0.0, 1.0))
 SMALL = {
@@ -88,3 +94,43 @@ def test_refusals(run, tmp_path, cache):
         Latents(DIGITS, TrainedNetwork(str(tmp_path), "encoder")).element  # noqa: B018
     with pytest.raises(GenaxError, match="has no checkpoint of step 7, but"):
         Latents(DIGITS, TrainedNetwork(run, "encoder", step=7)).fingerprint()
+
+
+class Networks(nn.Module):
+    """The networks of `resumable`."""
+
+    linear: nn.Module
+
+
+def resumable(data, folder, steps):
+    """Train a linear map of latents and pixels for so many steps in all."""
+
+    def loss(nets, batch):
+        both = [batch["z_latent"], batch["x_image"].reshape(len(batch["x_image"]), -1)]
+        made = nets.linear(jnp.concatenate(both, -1))
+        return Loss(jnp.square(made - batch["z_latent"]).sum(-1))
+
+    task = Task(Networks(nn.Dense(8)), [Stage([Phase("fit", loss, ("linear",), optax.adam(1e-2))])])
+    config = base_config(steps=steps, batch_size=8, log_every=1, checkpoint_every=2, keep=9)
+    experiment = Experiment(task, data, None)
+    train(Run(experiment, config.to_dict(), epath.Path(folder), ("linear.py", "cpu")))
+    state = Checkpoints(folder, keep=None)
+    return state.record(steps)["position"], state.arrays(steps)
+
+
+def test_a_run_on_latents_and_pixels_resumes_to_the_bit(run, cache, tmp_path):
+    """Two sources of different lengths, one of them drawn anew at each reading."""
+
+    def data(step=None):
+        latents = Latents(DIGITS, TrainedNetwork(run, "encoder", step=step))
+        return Joined(z=latents, x=ImageData("digits", "train[:9]"))
+
+    position, whole = resumable(data(), tmp_path / "whole", 4)
+    assert position == {"examples": 32}
+    resumable(data(), tmp_path / "parts", 2)
+    _, parts = resumable(data(), tmp_path / "parts", 4)
+    assert whole.keys() == parts.keys()
+    for path, array in whole.items():
+        np.testing.assert_array_equal(array, parts[path], err_msg=path)
+    with pytest.raises(GenaxError, match=r"the data of the run in .* has changed"):
+        resumable(data(step=1), tmp_path / "parts", 6)

@@ -83,7 +83,7 @@ def load_records(name: str, split: str) -> Sequence[Example]:
 
 
 def fingerprint_records(name: str, split: str) -> str:
-    """Return a SHA-256 (hex) that changes with the examples of a split, whatever is read of them.
+    """Return a SHA-256 (hex) that changes with the texts and numbers of a split.
 
     Raises GenaxError as `open_records` does.
     """
