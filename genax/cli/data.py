@@ -8,7 +8,7 @@ from typing import Any
 
 from genax.core.errors import GenaxError
 from genax.core.files import to_json
-from genax.data.fields import Image, Label, label_of
+from genax.data.fields import Image, Label, label_of, listed
 from genax.data.sets import catalogue
 from genax.data.sets.cache import cache_folder, is_prepared, set_folder
 from genax.data.sets.catalogue import KnownSet, known_set, used_by
@@ -76,7 +76,7 @@ def _list(args: argparse.Namespace) -> int:
         print(f"{known.name:<17} {state}")
         print(f"  {known.about}")
         print(f"  {counts} {_unit(known)}; licence: {known.licence}; {known.cite}")
-        print(f"  {_source(known)}")
+        print(f"  each has {listed(known.fields)}; {_source(known)}")
     return 0
 
 
