@@ -22,6 +22,7 @@ from genax.core.data import BatchIterator, Data, Shard
 from genax.core.errors import GenaxError
 from genax.core.files import read_json, to_json
 from genax.data import pipeline, shuffling
+from genax.data.fields import Text
 from genax.data.pipeline import Batch
 from genax.data.sets.cache import cache_folder
 
@@ -165,9 +166,26 @@ class Latents:
                     if name not in files:
                         files[name] = stack.enter_context((folder / name).open("wb"))
                         facts[name] = {"dtype": array.dtype.str, "shape": array.shape[1:]}
-                    files[name].write(np.ascontiguousarray(array[real]).tobytes())
+                    files[name].write(_content(array[real]))
                 count += int(real.sum())
         (folder / _FACTS).write_text(to_json({"examples": count, "arrays": facts}))
+
+
+def _content(array: np.ndarray) -> bytes:
+    """Return the bytes of an array; a text is a line of JSON."""
+    if array.dtype == object:
+        return "".join(f"{json.dumps(text)}\n" for text in array).encode()
+    return np.ascontiguousarray(array).tobytes()
+
+
+def _array(path: Path, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+    """Return numbers mapped from disk, or texts."""
+    if np.dtype(dtype) == object:
+        texts = [json.loads(line) for line in path.read_text().splitlines()]
+        if len(texts) != shape[0]:
+            raise ValueError(f"{path.name} holds {len(texts)} texts, not {shape[0]}")
+        return Text().column(texts)
+    return np.memmap(path, dtype, "r", shape=shape)
 
 
 def _opened(folder: Path) -> tuple[Rows, int]:
@@ -176,10 +194,10 @@ def _opened(folder: Path) -> tuple[Rows, int]:
         facts = read_json(folder / _FACTS)
         size = facts["examples"]
         return {
-            name: np.memmap(folder / name, array["dtype"], "r", shape=(size, *array["shape"]))
+            name: _array(folder / name, array["dtype"], (size, *array["shape"]))
             for name, array in facts["arrays"].items()
         }, size
-    except (GenaxError, KeyError, ValueError, json.JSONDecodeError) as error:
+    except (GenaxError, KeyError, ValueError) as error:
         raise GenaxError(
             f"the latents in {folder} are damaged ({error}); delete that folder and start again."
         ) from error

@@ -12,6 +12,7 @@ import pytest
 from genax.core.data import Shard
 from genax.core.errors import GenaxError
 from genax.data import ImageData, Latents
+from genax.data.fields import Text
 from genax.data.sets.embedded import load_digits
 
 DIGITS = ImageData("digits", "test", range=(0, 1))
@@ -125,6 +126,23 @@ def test_an_interruption_leaves_nothing(cache):
     left.mkdir()
     next(Latents(DIGITS, Halves()).train(4, 0, Shard()))
     assert not left.exists()
+
+
+def test_texts_are_kept_beside_latents(cache):
+    """Also lone surrogates, line ends of Unicode and no text at all."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Captioned(ImageData):
+        def evaluate(self, batch_size, shard, workdir=None):
+            for batch in super().evaluate(batch_size, shard):
+                texts = [f"é\u2028\n\ud800 {number}" * (number % 2) for number in batch["id"]]
+                yield {**batch, "caption": Text().column(texts)}
+
+    data = Latents(Captioned("digits", "test[:9]"), Halves(), batch_size=4)
+    for _ in range(2):
+        batch = next(Latents(data.data, Halves()).train(9, 0, Shard()))
+        expected = [f"é\u2028\n\ud800 {number}" * (number % 2) for number in batch["id"]]
+        assert batch["caption"].tolist() == expected
 
 
 def test_a_damaged_cache_is_named(cache):
