@@ -8,8 +8,10 @@ from typing import Any
 
 from genax.core.errors import GenaxError
 from genax.core.files import to_json
+from genax.data.fields import Image, Label, label_of, listed
+from genax.data.sets import catalogue
 from genax.data.sets.cache import cache_folder, is_prepared, set_folder
-from genax.data.sets.catalogue import KNOWN, KnownSet, known_set
+from genax.data.sets.catalogue import KnownSet, known_set, used_by
 
 
 def add_parser(verbs: argparse._SubParsersAction) -> None:
@@ -63,35 +65,37 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _list(args: argparse.Namespace) -> int:
-    found = [_describe(known) for known in KNOWN.values()]
+    sets = catalogue.KNOWN.values()
+    found = [_describe(known) for known in sets]
     if args.json:
         print(to_json({"cache": str(cache_folder()), "sets": found}))
         return 0
-    for known, facts in zip(KNOWN.values(), found, strict=True):
+    for known, facts in zip(sets, found, strict=True):
         counts = " + ".join(f"{count:,} {split}" for split, count in known.counts.items())
         state = "ready" if facts["prepared"] else f"run: genax data prepare {known.name}"
         print(f"{known.name:<17} {state}")
         print(f"  {known.about}")
-        unit = {"image": "", "text": " documents", "examples": " examples"}[known.kind]
-        print(f"  {counts}{unit}; licence: {known.licence}; {known.cite}")
-        print(f"  {_source(known)}")
+        print(f"  {counts} {_unit(known)}; licence: {known.licence}; {known.cite}")
+        print(f"  each has {listed(known.fields)}; {_source(known)}")
     return 0
 
 
 def _describe(known: KnownSet) -> dict[str, Any]:
     prepared = is_prepared(known)
+    shapes = [field.shape for field in known.fields.values() if isinstance(field, Image)]
+    label = known.fields.get(label_of(known.fields) or "")
     return {
         "name": known.name,
-        "kind": known.kind,
+        "kind": {"images": "image", "documents": "text"}.get(_unit(known), _unit(known)),
         "about": known.about,
         "cite": known.cite,
         "licence": known.licence,
         "counts": dict(known.counts),
-        "shape": known.shape,
-        "num_classes": known.num_classes,
+        "shape": shapes[0] if shapes else None,
+        "num_classes": label.classes if isinstance(label, Label) else None,
         "prepared": prepared,
         "folder": str(set_folder(known)) if known.packages and prepared else None,
-        "fields": {name: kind.__name__ for name, kind in known.fields.items()},
+        "fields": {name: field.python.__name__ for name, field in known.fields.items()},
         "packages": [
             {
                 "client": package.client,
@@ -103,6 +107,10 @@ def _describe(known: KnownSet) -> dict[str, Any]:
             for package in known.packages
         ],
     }
+
+
+def _unit(known: KnownSet) -> str:
+    return used_by(known.fields).partition(";")[0]
 
 
 def _source(known: KnownSet) -> str:

@@ -18,24 +18,40 @@ class Shard:
     count: int = 1
 
 
+def global_index(size: int, part: Any = 0, first: int = 0, numpy: Any = np) -> Any:
+    """Return the position in the global batch of each of a part's `size` elements, int32 [size].
+
+    part: the number of the part, among parts of one size; it may be traced.
+    first: the position of the first element of part 0.
+    numpy: jax.numpy in a program, so that the program makes the positions itself.
+    """
+    return (first + part * size + numpy.arange(size)).astype(np.int32)
+
+
+def numeric(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return what goes to the device of a batch: all but the record numbers and texts."""
+    return {n: array for n, array in batch.items() if n != "id" and array.dtype != object}
+
+
 @runtime_checkable
 class BatchIterator(Protocol):
     """An endless iterator over process-local batches of numpy arrays, leading axis first.
 
-    Each batch also holds "id": int64, the record numbers, which never reach the device.
+    Each batch also holds "id": int64, the record numbers. It may hold texts as arrays of objects,
+    such as captions. Neither reaches the device; see `numeric`.
     """
 
     def __next__(self) -> Mapping[str, np.ndarray]: ...
 
-    def get_state(self) -> Any:
-        """The position after the last batch given out: a JSON value.
+    def get_state(self) -> Mapping[str, int]:
+        """Return {"examples": those of all global batches given out}, the same on every process.
 
         It counts examples, since a stage may go on from it with batches of another size.
         """
         ...
 
-    def set_state(self, state: Any) -> None:
-        """Continue from a saved position."""
+    def set_state(self, state: Mapping[str, int]) -> None:
+        """Continue on the next example after a saved position, of whatever batch size."""
         ...
 
 
@@ -53,10 +69,7 @@ class Data(Protocol):
         ...
 
     def train(self, batch_size: int, seed: int, shard: Shard) -> BatchIterator:
-        """Endless batches of this process; the iterator's state is the same on every process.
-
-        batch_size: of the global batch.
-        """
+        """Return this process's part of shuffled global batches of `batch_size` examples."""
         ...
 
     def evaluate(self, batch_size: int, shard: Shard) -> Iterator[Mapping[str, np.ndarray]]:

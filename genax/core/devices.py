@@ -16,7 +16,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from genax.core import tree
 from genax.core.compilation import compiler_options
-from genax.core.data import Shard
+from genax.core.data import Shard, global_index
 from genax.core.errors import GenaxError
 from genax.core.mesh import BATCH, make_mesh
 from genax.core.nets import BATCH_AXIS
@@ -141,7 +141,8 @@ class Jit:
             # What is made of the index alone, such as a generator's latents, is split like the
             # batch: left to itself, XLA computes the whole of it on every device.
             shape = jax.tree.leaves(dict(batch))[0].shape[: 2 if stacked else 1]
-            index = jnp.broadcast_to(batch.get("index", jnp.arange(shape[-1])), shape)
+            index = batch.get("index", global_index(shape[-1], numpy=jnp))
+            index = jnp.broadcast_to(index, shape)
             index = jax.lax.with_sharding_constraint(index, split)
             with self.traced():
                 return step(state, {**batch, "index": index})
@@ -161,7 +162,7 @@ class Jit:
             return jax.device_put(dict(batch), sharding)
         # A slice of TPUs scatters a process's examples over the batch; each keeps its number.
         shape = next(iter(batch.values())).shape[: 2 if stacked else 1]
-        index = (self.part.number * shape[-1] + np.arange(shape[-1])).astype(np.int32)
+        index = global_index(shape[-1], self.part.number)
         return {
             name: jax.make_array_from_process_local_data(sharding, array)
             for name, array in {"index": np.broadcast_to(index, shape), **batch}.items()

@@ -13,6 +13,7 @@ import optax
 from jax import lax
 
 from genax.core import ema, tree
+from genax.core.data import global_index
 from genax.core.errors import GenaxError
 from genax.core.gradients import Turn, parts_of, rows_of, slope_of
 from genax.core.nets import batch_axis
@@ -37,7 +38,7 @@ def init_state(
     def losses(nets):
         for number, (one, shapes) in enumerate(zip(task.stages, elements, strict=True)):
             batch = {name: jnp.zeros((2, *s.shape), s.dtype) for name, s in shapes.items()}
-            batch |= {"index": jnp.arange(2), "step": jnp.zeros((), jnp.int32)}
+            batch |= {"index": global_index(2, numpy=jnp), "step": jnp.zeros((), jnp.int32)}
             for phase in one.phases:
                 parts_of(phase.loss(nets, batch, *rows_of(phase, nets, batch)))
             if task.given is not None and number == 0:
@@ -120,7 +121,9 @@ def make_step(
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         local_step = state.step - start
         if "index" not in batch:
-            batch = dict(batch, index=_global_index(batch))
+            size, axis = len(jax.tree.leaves(dict(batch))[0]), batch_axis()
+            part = 0 if axis is None else lax.axis_index(axis)
+            batch = dict(batch, index=global_index(size, part, numpy=jnp))
         rng = jax.random.wrap_key_data(state.rng)
         metrics: Metrics = {}
         before = state.params
@@ -172,12 +175,6 @@ def _every(every: int, local_step, moves, old: PhaseState):
         return old, jax.tree.map(lambda s: jnp.full(s.shape, fill(s), s.dtype), shapes)
 
     return lax.cond(local_step % every == 0, moves, rest, old)
-
-
-def _global_index(batch: Batch) -> jax.Array:
-    size = len(jax.tree.leaves(dict(batch))[0])
-    axis = batch_axis()
-    return jnp.arange(size) + (0 if axis is None else size * lax.axis_index(axis))
 
 
 def _minimise(make_turn: Callable[..., Turn], batch, key, old: PhaseState):

@@ -1,7 +1,9 @@
 """Data sets as frozen descriptions: TensorFlow Datasets stores them, Grain reads them."""
 
 from genax.data.images import ImageData
+from genax.data.joined import Joined
+from genax.data.latents import Latents
 from genax.data.text.text import TextData
 from genax.data.text.tokenizers import load_tokenizer
 
-__all__ = ["ImageData", "TextData", "load_tokenizer"]
+__all__ = ["ImageData", "Joined", "Latents", "TextData", "load_tokenizer"]

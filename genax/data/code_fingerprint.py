@@ -1,4 +1,4 @@
-"""A fingerprint of a function that follows its code and its values, the same at every start."""
+"""Fingerprints of functions that follow their code and values, the same at every start."""
 
 from __future__ import annotations
 
@@ -26,12 +26,14 @@ _PLAIN = (type(None), type(...), bool, int, float, complex, str, bytes)
 
 
 def fingerprint_value(value: Any) -> str:
-    """SHA-256 (hex) of a value, such as a function, a `functools.partial` or a callable object.
+    """Return the SHA-256 (hex) of a value: a function, a `functools.partial`, a callable object.
 
-    Of a function count its bytecode, defaults, closure, and what it names among the globals of its
-    module; functions of Python and of installed packages count by their names. Names of files,
-    numbers of lines and addresses in memory do not count. Another version of Python may compile to
-    another bytecode. Raises GenaxError for a value whose content cannot be told, such as a lock.
+    A function counts by its bytecode, defaults, closure, and what it names among the globals of its
+    module and in other modules, such as `helpers.shift`. Functions of Python and of installed
+    packages count by their names. Names of files, numbers of lines and addresses in memory do not
+    count. Another version of Python may compile to another bytecode.
+
+    Raises GenaxError for a value whose content cannot be told, such as a lock.
     """
     digest = hashlib.sha256()
     for part in _Walk().parts(value):
@@ -40,7 +42,7 @@ def fingerprint_value(value: Any) -> str:
 
 
 class _Walk:
-    """Flattens a value into bytes; what was met before is told by its number."""
+    """Flattens a value into bytes; a value that was met before is told by its number."""
 
     def __init__(self):
         # Objects are kept, since the address of one that is gone may come again.
@@ -111,6 +113,17 @@ class _Walk:
         for name in sorted(set(_global_names(function.__code__))):
             if name in scope:
                 yield from self._named("global", name, scope[name])
+                yield from self._members(scope[name], set(_all_names(function.__code__)))
+
+    def _members(self, value: Any, names: set[str]) -> Iterator[bytes]:
+        """Flatten what a function may name in a module that is not installed."""
+        file = getattr(value, "__file__", None)
+        if not isinstance(value, ModuleType) or not file or _is_installed(file):
+            return
+        for name in sorted(names & vars(value).keys()):
+            yield from self._named("member", name, vars(value)[name])
+            # The names that lead to a module below do not lead back.
+            yield from self._members(vars(value)[name], names - {name})
 
     def _code(self, code: CodeType) -> Iterator[bytes]:
         flags = code.co_flags & (inspect.CO_VARARGS | inspect.CO_VARKEYWORDS)
@@ -177,6 +190,14 @@ def _content(cell: Any) -> Any:
     except ValueError:
         # A name that its function has not bound yet.
         return ...
+
+
+def _all_names(code: CodeType) -> Iterator[str]:
+    """Yield the names of globals and attributes, those of functions inside too."""
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _all_names(constant)
 
 
 def _global_names(code: CodeType) -> Iterator[str]:

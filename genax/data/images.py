@@ -17,12 +17,15 @@ from genax.core.ranges import AMOUNT, COUNT, check_fields
 from genax.data import pipeline, shuffling
 from genax.data.code_fingerprint import fingerprint_value
 from genax.data.features import check_labels
+from genax.data.fields import Field, Image, Label, Text, image_of, label_of, listed
 from genax.data.pipeline import Batch
-from genax.data.sets.records import ImageFacts, Records, image_facts, open_images
+from genax.data.sets.catalogue import used_by
+from genax.data.sets.records import Records, open_records, set_fields
+from genax.data.sets.tfds_sets import PREFIX
 
 Example = dict[str, np.ndarray]
 
-# Records that are read to check labels before the first step, of a set that memory does not hold.
+# How many labels are checked before the first step if memory does not hold the set.
 _PROBED = 64
 
 
@@ -32,13 +35,18 @@ class ImageData:
 
     name: a set of `genax data list`, or "tfds:NAME" for a prepared set of TensorFlow Datasets.
     split: "train", or another of the set's, or a slice such as "train[:1000]" or "train[10%:]".
-    size: resize to size x size (bicubic, after a centre crop to a square). pad: pixels of black
-    added on every side, after resizing. flip: mirror half of the training images.
-    range: what black and white become. limit: use the first `limit` records only.
-    classes: of what reads the labels, which are refused from there on; None is any, or no labels.
-    transform: (example, rng) -> example, for training; rng belongs to this example of this epoch,
-    whatever the number of processes. It must keep shapes and dtypes; see `fingerprint_value` for
-    what it may hold.
+    size: images are resized to size x size (bicubic, after a centre crop to a square).
+    pad: pixels of black that are added on every side, after resizing.
+    flip: whether half of the training images are mirrored.
+    range: what black and white become.
+    limit: only the first `limit` records are used.
+    transform: (example, rng) -> example, for training. rng belongs to this example of this epoch,
+      whatever the number of processes. It must keep shapes and dtypes; see `fingerprint_value` for
+      what it may hold.
+    classes: how many classes the reader of the labels has; a label beyond them is refused. None is
+      any number of classes, or no labels.
+    caption: the set's text that belongs to an image; batches then hold it as "caption", an array of
+      str, which stays on the host.
     """
 
     name: str
@@ -50,6 +58,7 @@ class ImageData:
     limit: int | None = None
     transform: Callable[[Example, np.random.Generator], Example] | None = None
     classes: int | None = None
+    caption: str | None = None
 
     def __post_init__(self):
         check_fields(self, size=COUNT, pad=AMOUNT, limit=COUNT)
@@ -62,40 +71,49 @@ class ImageData:
 
     @property
     def element(self) -> Mapping[str, jax.ShapeDtypeStruct]:
-        """Shapes and dtypes of one example; reads no data."""
-        height, width, channels = self._facts.shape
+        """Shapes and dtypes of one example's arrays of numbers; reads no data."""
+        image = self._fields[self._names["image"]]
+        assert isinstance(image, Image)
+        height, width, channels = image.height, image.width, image.channels
         if self.size is not None:
             height = width = self.size
         elif height is None or width is None:
             raise GenaxError(f"images of {self.name} differ in size: choose one with size=.")
         shape = (height + 2 * self.pad, width + 2 * self.pad, channels)
         element = {"image": jax.ShapeDtypeStruct(shape, np.float32)}
-        if self._facts.label is not None:
+        if "label" in self._names:
             element["label"] = jax.ShapeDtypeStruct((), np.int32)
         return element
 
     @property
     def num_classes(self) -> int | None:
         """Labels are in [0, num_classes); None for a set without labels, or of plain numbers."""
-        return self._facts.num_classes
+        label = self._fields.get(self._names.get("label", ""))
+        return label.classes if isinstance(label, Label) else None
+
+    @property
+    def is_augmented(self) -> bool:
+        """Whether training changes images at random."""
+        return self.flip or self.transform is not None
 
     @cached_property
     def num_examples(self) -> int:
-        """Records in use; opens the data set."""
+        """The number of records in use; opens the data set."""
         records = len(self._records)
         return records if self.limit is None else min(self.limit, records)
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over the records and everything that changes an example or the order.
+        """SHA-256 (hex) over the records and all settings that change an example.
 
-        Raises GenaxError for labels that are none of the classes: of all records in memory, and
-        of some of a larger set, whose others are checked as they are read.
+        Raises GenaxError for labels that are none of the classes. Those of a set in memory are all
+        checked; of a larger set some are checked here and the others as they are read.
         """
         if self.classes is not None:
             self._check_labels(self.classes)
         how = (self.name, self.split, self.size, self.pad, self.flip, tuple(self.range), self.limit)
         transform = "None" if self.transform is None else fingerprint_value(self.transform)
-        text = repr((self._records.fingerprint(), self.num_examples, how, transform))
+        caption = () if self.caption is None else (self.caption,)
+        text = repr((self._records.fingerprint(), self.num_examples, how, transform, *caption))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def train(self, batch_size: int, seed: int, shard: Shard) -> BatchIterator:
@@ -120,34 +138,55 @@ class ImageData:
         )
 
     @cached_property
-    def _facts(self) -> ImageFacts:
-        facts = image_facts(self.name)
-        if self.classes is not None and facts.label is None:
+    def _fields(self) -> Mapping[str, Field]:
+        """What an example of the set holds."""
+        return set_fields(self.name)
+
+    @cached_property
+    def _names(self) -> Mapping[str, str]:
+        """The set's name of what a batch has."""
+        fields = self._fields
+        image, label = image_of(fields), label_of(fields)
+        if image is None and self.name.startswith(PREFIX):
+            raise GenaxError(
+                f"{self.name} has no feature that is a uint8 image; it has {listed(fields)}."
+            )
+        if image is None:
+            raise GenaxError(f"{self.name} is a set of {used_by(fields)}.")
+        if self.classes is not None and label is None:
             raise GenaxError(
                 f"{self.name} has no 'label' that is a class or a whole number, nor a single class "
-                f"of another name; it has {facts.features or facts.image}; choose a labelled set."
+                f"of another name; it has {listed(fields)}; choose a labelled set."
             )
-        return facts
+        if self.caption is not None and not isinstance(fields.get(self.caption), Text):
+            raise GenaxError(
+                f"{self.name} has no text {self.caption!r}; it has {listed(fields)}; choose "
+                "another text, or a set with captions."
+            )
+        chosen = {"image": image, "label": label, "caption": self.caption}
+        return {name: key for name, key in chosen.items() if key is not None}
 
     @cached_property
     def _records(self) -> Records:
-        return open_images(self.name, self.split, self.size)
+        fields = {key: self._fields[key] for key in self._names.values()}
+        return open_records(self.name, self.split, fields, self.size)
 
     def _check_labels(self, classes: int) -> None:
-        known = self._facts.num_classes
-        if known is not None:
-            self._check([known - 1], classes)
+        if self.num_classes is not None:
+            self._check([self.num_classes - 1], classes)
         records, size = self._records, self.num_examples
         probed = size if records.threads == 1 else min(size, _PROBED)
         for start in range(0, probed, 1000):
             places = np.arange(start, min(start + 1000, probed), dtype=np.int64)
-            self._check(records.read(places * size // probed)["label"].tolist(), classes)
+            found = records.read(places * size // probed)[self._names["label"]]
+            self._check(found.tolist(), classes)
 
     def _check(self, labels: list[int], classes: int) -> None:
         check_labels(labels, classes, f"split {self.split!r} of {self.name}")
 
     def _read(self, ids: np.ndarray) -> Batch:
-        batch = self._records.read(ids)
+        found = self._records.read(ids)
+        batch = {name: found[key] for name, key in self._names.items()}
         if self.classes is not None:
             self._check(batch["label"].tolist(), self.classes)
         black, white = self.range
@@ -163,7 +202,10 @@ class ImageData:
         for number, position in enumerate(positions):
             example = {name: array[number] for name, array in batch.items()}
             examples.append(self.transform(example, shuffling.generator(int(position), seed)))
-        changed = {name: np.stack([example[name] for example in examples]) for name in batch}
+        changed = {}
+        for name, array in batch.items():
+            values = [example[name] for example in examples]
+            changed[name] = Text().column(values) if array.dtype.hasobject else np.stack(values)
         for name, array in changed.items():
             if array.shape != batch[name].shape or array.dtype != batch[name].dtype:
                 raise GenaxError(

@@ -27,13 +27,17 @@ def train_batches(
     change: Change | None = None,
     threads: int = 1,
 ) -> BatchIterator:
-    """Endless shuffled batches of this process, read ahead by threads.
+    """Return endless shuffled batches of this process, read ahead by threads.
 
-    read: record numbers, int64 [b] -> arrays [b, ...]. size: number of records. batch_size: global.
+    The position is {"examples": those that all processes have taken}, so a run resumes on the next
+    example on any number of processes and with any batch size.
+
+    read: record numbers, int64 [b] -> arrays [b, ...].
+    size: number of records.
+    batch_size: of the global batch.
     change: (batch, positions int64 [b]) -> batch; random changes are drawn from the positions.
-    Its state is {"examples": taken by all processes}, so a run resumes on the next example on any
-    number of processes and with any batch size. Raises GenaxError if batch_size does not divide by
-    the shards.
+    threads: how many read ahead.
+    Raises GenaxError if batch_size does not divide by the shards.
     """
     local = _local_batch_size(batch_size, size, shard)
     if seed < 0:
@@ -67,7 +71,7 @@ class _Endless:
         return batch
 
     def get_state(self) -> dict[str, int]:
-        """The examples of the global batches given out."""
+        """Return the number of examples of the global batches given out."""
         return {"examples": self._taken}
 
     def set_state(self, state: Mapping[str, int]) -> None:
@@ -83,10 +87,10 @@ class _Endless:
 def evaluation_batches(
     read: Read, size: int, batch_size: int, shard: Shard, threads: int = 1
 ) -> Iterator[Batch]:
-    """Every record once, in order, as this process's part of each global batch.
+    """Return every record once, in order, as this process's part of each global batch.
 
-    The last global batch is filled up with copies of the last record. "mask" (float32 [b]) is 0 on
-    copies and 1 elsewhere. Every process gets the same number of batches.
+    Copies of the last record fill up the last global batch. "mask" (float32 [b]) is 0 on copies and
+    1 elsewhere. Every process gets the same number of batches.
     """
     local = _local_batch_size(batch_size, size, shard)
 

@@ -1,4 +1,4 @@
-"""The order of training examples: a pure function of (seed, position), without state or memory.
+"""Shuffled orders of training examples: a pure function of (seed, position), without state.
 
 A Feistel network over the record numbers, walked until it lands inside them, is a permutation that
 costs nothing to set up and handles any number of records. Grain's own `index_shuffle` uses four
@@ -29,9 +29,12 @@ def _keys(*entropy: int, count: int) -> np.ndarray:
 
 
 def permute(numbers: np.ndarray, size: int, *entropy: int) -> np.ndarray:
-    """The images of numbers under a pseudo-random permutation of range(size), chosen by `entropy`.
+    """Return where a pseudo-random permutation of range(size) takes numbers, int64 [n].
 
-    numbers: int64 [n] in [0, size). Returns int64 [n]. Needs no memory beyond that.
+    It needs no memory beyond that.
+
+    numbers: int64 [n] in [0, size).
+    entropy: which permutation.
     """
     if size == 1:
         return np.zeros_like(numbers)
@@ -46,7 +49,7 @@ def permute(numbers: np.ndarray, size: int, *entropy: int) -> np.ndarray:
 
 
 def _feistel(x: np.ndarray, bits: int, keys: np.ndarray) -> np.ndarray:
-    """A permutation of range(2**bits). The halves differ by a bit if `bits` is odd."""
+    """Permute range(2**bits). The halves differ by a bit if `bits` is odd."""
     low, high = (bits + 1) // 2, bits // 2
     left, right = x >> np.uint64(low), x & np.uint64((1 << low) - 1)
     for key in keys:
@@ -57,10 +60,12 @@ def _feistel(x: np.ndarray, bits: int, keys: np.ndarray) -> np.ndarray:
 
 
 def record_numbers(positions: np.ndarray, size: int, seed: int) -> np.ndarray:
-    """The record at each position of an endless reading, in a new order in every epoch.
+    """Return the record at each position of an endless reading, int64 [n], shuffled every epoch.
 
-    positions: int64 [n], examples since the start of training. size: records in the set.
-    Returns int64 [n] in [0, size); each stretch [k * size, (k + 1) * size) holds every record once.
+    Each stretch [k * size, (k + 1) * size) of positions holds every record once.
+
+    positions: int64 [n], examples since the start of training.
+    size: records in the set.
     """
     epochs, numbers = np.divmod(positions, size)
     result = np.empty_like(numbers)
@@ -71,10 +76,10 @@ def record_numbers(positions: np.ndarray, size: int, seed: int) -> np.ndarray:
 
 
 def consecutive_numbers(start: int, count: int, size: int, seed: int) -> np.ndarray:
-    """`record_numbers` of `count` positions from `start` on, int64 [count].
+    """Return `record_numbers` of `count` positions from `start` on, int64 [count].
 
-    Worked out in blocks, of which the latest are kept: a batch at a time, the calls to NumPy would
-    cost more than the numbers.
+    They are computed in blocks, and the latest blocks are kept. One batch at a time, the calls to
+    NumPy would cost more than the numbers.
     """
     first, last = start // _BLOCK, (start + count - 1) // _BLOCK
     blocks = np.concatenate([_block(number, size, seed) for number in range(first, last + 1)])
@@ -87,12 +92,17 @@ def _block(number: int, size: int, seed: int) -> np.ndarray:
 
 
 def coin_flips(positions: np.ndarray, seed: int) -> np.ndarray:
-    """One fair coin per position: bool [n], whatever the process or batch that holds it."""
+    """Return one fair coin per position, bool [n], whatever process or batch holds it."""
     key = _keys(seed, 1, 2, count=1)
     return (_mix(_mix(positions.astype(np.uint64)) ^ key) >> np.uint64(63)).astype(bool)
 
 
+def named_seed(seed: int, name: str) -> int:
+    """Return a seed that belongs to a name, so that sources of one run differ in their orders."""
+    return int(_keys(seed, 1, 4, *name.encode(), count=1)[0])
+
+
 def generator(position: int, seed: int) -> np.random.Generator:
-    """A random generator that belongs to one example of one reading."""
+    """Return a random generator that belongs to one example of one reading."""
     key = _keys(seed, 1, 3, count=2)
     return np.random.Generator(np.random.Philox(key=key, counter=[0, 0, 0, position]))

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genax.core.data import Data, Shard, open_data
+from genax.core.data import Data, Shard, global_index, numeric, open_data
 from genax.core.devices import Strategy
 from genax.core.errors import GenaxError
 from genax.core.gradients import parts_of, sums_of
@@ -103,11 +103,11 @@ def _work_through(
         if not active:
             return
         if found is not None:
-            batch |= {name: array for name, array in found.items() if name != "id"}
+            batch |= numeric(found)
         elif data is not None:
             # What draws gets the last batch again, of which nothing counts.
             batch["mask"] = np.zeros(local, np.float32)
-        index = (first + shard.number * local + np.arange(local)).astype(np.int32)
+        index = global_index(local, shard.number, first)
         with contextlib.nullcontext() if strategy is None else strategy.traced():
             ready = place({**batch, "index": index})
             for reader in active:

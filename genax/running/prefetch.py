@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
-from genax.core.data import BatchIterator
+from genax.core.data import BatchIterator, numeric
 from genax.core.devices import Strategy
 
 
@@ -62,11 +62,7 @@ class Prefetch:
 
 
 def _place(batches: BatchIterator, strategy: Strategy, steps: int) -> Placed:
-    read: list[Mapping[str, np.ndarray]] = [next(batches) for _ in range(steps)]
-    stacked = steps > 1
-    arrays = {
-        name: np.stack([batch[name] for batch in read]) if stacked else read[0][name]
-        for name in read[0]
-    }
-    ids = arrays.pop("id")
-    return Placed(strategy.put(arrays, stacked), ids, batches.get_state())
+    read = [next(batches) for _ in range(steps)]
+    pairs = [(numeric(batch), batch["id"]) for batch in read]
+    arrays, ids = pairs[0] if steps == 1 else jax.tree.map(lambda *x: np.stack(x), *pairs)
+    return Placed(strategy.put(arrays, steps > 1), ids, batches.get_state())

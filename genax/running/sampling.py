@@ -12,6 +12,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from genax.core import ema
+from genax.core.data import global_index
 from genax.core.errors import GenaxError
 from genax.core.gradients import keys_of
 from genax.core.nets import linen_variables
@@ -58,7 +59,7 @@ def sampling_batch(
     step: steps taken when samples are drawn. It adds "stage", the number of the stage that plays
       then, and "step", the steps taken in that stage, which a loss has too.
     """
-    batch = {"index": np.arange(num)} | moment_of(task, step) | dict(condition or {})
+    batch = {"index": global_index(num)} | moment_of(task, step) | dict(condition or {})
     if condition is None and sampler.condition is not None:
         batch |= sampler.condition(num, workdir)
     return batch

@@ -112,28 +112,29 @@ class Batches:
     """The iterator; its position is the number of examples given out by all processes."""
 
     def __init__(self, data, batch_size, shard):
-        self.data, self.x, self.number = data, data.load(), 0
+        self.data, self.x, self.taken = data, data.load(), 0
         self.size, self.shard = batch_size, shard
 
     def __iter__(self):
         return self
 
     def __next__(self):
-        if self.number == self.data.fails_at and self.data.fails_in in (-1, self.shard.number):
+        number = self.taken // self.size
+        if number == self.data.fails_at and self.data.fails_in in (-1, self.shard.number):
             raise OSError("the disk with the points went away")
         local = self.size // self.shard.count
-        start = self.number * self.size + self.shard.number * local
+        start = self.taken + self.shard.number * local
         ids = np.arange(start, start + local) % len(self.x)
-        self.number += 1
+        self.taken += self.size
         return {"x": self.x[ids], "y": self.x[ids].sum(-1), "id": ids}
 
     def get_state(self):
-        """The position."""
-        return {"next": self.number * self.size}
+        """Return the position."""
+        return {"examples": self.taken}
 
     def set_state(self, state):
         """Continue from there."""
-        self.number = state["next"] // self.size
+        self.taken = state["examples"]
 
 
 class Regressor(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import json
 import os
 import subprocess
@@ -61,6 +62,21 @@ class Shift:
         return np.roll(image, self.amount)
 
 
+class Table:
+    def __init__(self, values):
+        self.values = values
+
+    def __call__(self, example, rng):
+        return {**example, "image": example["image"] + self.values}
+
+
+def outer(example, rng):
+    def inner(image):
+        return [pixel * 2 for pixel in image]
+
+    return {**example, "image": inner(example["image"])}
+
+
 def recursive(example, rng, depth=2):
     return example if not depth else recursive(example, rng, depth - 1)
 
@@ -73,6 +89,8 @@ VALUES = {
     "object": Shift(1),
     "method": Shift(1).change,
     "recursive": recursive,
+    "array": Table(np.arange(4.0)),
+    "nested": outer,
     "set": functools.partial(noise, table={"a", "b", "c", (1, "d")}),
     "others": (re.compile("a+"), np.clip, len, np.add, "".join, str.upper, np.float32(1), slice(3)),
 }
@@ -126,6 +144,11 @@ def test_the_same_at_every_start_wherever_the_code_stands(tmp_path):
         ("limit = 3", "limit = 4", {"object", "method"}),
         ("np.roll(image, self", "np.roll(image, -self", {"object", "method"}),
         ("depth=2", "depth=3", {"recursive"}),
+        ("np.arange(4.0)", "np.arange(5.0)", {"array"}),
+        ("np.arange(4.0)", "np.arange(4)", {"array"}),
+        ("+ self.values", "- self.values", {"array"}),
+        ("pixel * 2", "pixel * 3", {"nested"}),
+        ("inner(example", "list(example", {"nested"}),
         ("np.clip", "np.mean", {"others"}),
         ("# none", "# none", set()),
     ],
@@ -143,9 +166,43 @@ def test_using_a_value_does_not_change_it():
                 try:
                     value({"image": np.zeros((2, 2))}, np.random.default_rng(0))
                 except (TypeError, ValueError):
-                    assert name in ("partial", "set", "method")
+                    assert name in ("partial", "set", "method", "array")
         _ = getattr(value, "table", None)
         assert fingerprint_value(value) == before, name
+
+
+def test_functions_of_a_module_beside_it_count(tmp_path, monkeypatch):
+    """`helpers.shift` is followed as `from helpers import shift` is; what is not named is not."""
+    monkeypatch.syspath_prepend(tmp_path)
+    # Files that are written within a second would share their bytecode.
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    folder = tmp_path / "helpers"
+    folder.mkdir()
+    found = []
+    for amount, other in ((1, 1), (2, 1), (1, 2)):
+        (folder / "__init__.py").write_text("from helpers import deep\nhelpers = deep.helpers\n")
+        (folder / "deep.py").write_text(
+            f"import helpers\nAMOUNT = {amount}\n"
+            f"def shift(x):\n    return x + AMOUNT\ndef unused(x):\n    return {other}\n"
+        )
+        for name in ("helpers", "helpers.deep"):
+            sys.modules.pop(name, None)
+        importlib.invalidate_caches()
+        scope = {"helpers": importlib.import_module("helpers")}
+        exec("def transform(example, rng): return helpers.deep.shift(example)", scope)
+        found.append(fingerprint_value(scope["transform"]))
+    for name in ("helpers", "helpers.deep"):
+        sys.modules.pop(name, None)
+    assert found[0] != found[1]
+    assert found[0] == found[2]
+
+
+def test_arrays_of_jax_count_by_their_content():
+    def make(values):
+        return functools.partial(max, jax.numpy.array(values))
+
+    assert fingerprint_value(make([1, 2])) == fingerprint_value(make([1, 2]))
+    assert fingerprint_value(make([1, 2])) != fingerprint_value(make([1, 3]))
 
 
 def test_what_wraps_a_function_leads_to_it():

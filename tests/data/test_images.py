@@ -259,11 +259,11 @@ def test_a_label_is_a_class_or_a_whole_number(others, labelled):
 @pytest.mark.parametrize(
     ("others", "has"),
     [
-        ({}, "it has image .Tensor."),
-        ({"label": (tfds.features.Scalar(np.float32), [0.5] * 5)}, "label .float32."),
-        ({"label": (tfds.features.Text(), ["a"] * 5)}, "label .Text."),
-        ({"label": (tfds.features.Sequence(CLASS), [[1]] * 5)}, "label .Sequence."),
-        ({"a": (CLASS, NUMBERS), "b": (CLASS, NUMBERS)}, "a .ClassLabel., b .ClassLabel."),
+        ({}, "it has image .Image.;"),
+        ({"label": (tfds.features.Scalar(np.float32), [0.5] * 5)}, "label .Real.;"),
+        ({"label": (tfds.features.Text(), ["a"] * 5)}, "label .Text.;"),
+        ({"label": (tfds.features.Sequence(CLASS), [[1]] * 5)}, "label .Labels.;"),
+        ({"a": (CLASS, NUMBERS), "b": (CLASS, NUMBERS)}, "a .Label., b .Label., image"),
     ],
 )
 def test_other_features_are_no_label(others, has, labelled):

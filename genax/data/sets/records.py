@@ -1,21 +1,23 @@
-"""Records of image sets, read by number."""
+"""Records of a data set, read by number: images, texts and numbers alike."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
-from PIL import Image
+from PIL import Image as Picture
 
 from genax.core.errors import GenaxError
+from genax.data.fields import Field, Image
 from genax.data.sets.cache import fingerprint_folder
-from genax.data.sets.catalogue import known_set
-from genax.data.sets.embedded import load_digits
-from genax.data.sets.split_slices import check_split_names, memory_parts
+from genax.data.sets.catalogue import Example, KnownSet, known_set
+from genax.data.sets.split_slices import check_split_names, take_split
+from genax.data.sets.tfds_fields import example_of, fields_of
 from genax.data.sets.tfds_sets import (
     PREFIX,
     Source,
@@ -23,6 +25,7 @@ from genax.data.sets.tfds_sets import (
     folder_of,
     known_builder,
     open_split,
+    read_split,
     tfds_builder,
 )
 
@@ -30,7 +33,7 @@ _MEMORY = 1 << 30
 
 
 class Records(Protocol):
-    """A split of an image set: "image" uint8 [h, w, c] and, if there are any, "label" int32."""
+    """A split of a set: arrays [n, ...] by field; those of texts and lists hold objects."""
 
     @property
     def threads(self) -> int:
@@ -48,6 +51,51 @@ class Records(Protocol):
         ...
 
 
+def set_fields(name: str) -> Mapping[str, Field]:
+    """Return what an example of a set holds; reads no data. Raises GenaxError for other names."""
+    if name.startswith(PREFIX):
+        return fields_of(tfds_builder(name).info.features)
+    return known_set(name).fields
+
+
+def open_records(
+    name: str, split: str, fields: Mapping[str, Field], size: int | None = None
+) -> Records:
+    """Return a split of a set, or a slice of one.
+
+    fields: which of `set_fields` are read.
+    size: images are resized to size x size; None is as they are.
+    Raises GenaxError for an unknown name, split or slice, or a set that is not prepared.
+    """
+    stored = _opened(name, split)
+    if stored is not None:
+        source = open_split(stored.builder, name, split)
+        return StoredRecords(name, stored, source, fields, size)
+    return MemoryRecords(_columns(name, load_records(name, split), fields, size))
+
+
+def load_records(name: str, split: str) -> Sequence[Example]:
+    """Return all examples of a split, or of a slice of one. Raises GenaxError as `open_records`."""
+    stored = _opened(name, split)
+    if stored is None:
+        return take_split(name, split, known_set(name).read())
+    return [stored.example(record) for record in read_split(stored.builder, name, split)]
+
+
+def fingerprint_records(name: str, split: str) -> str:
+    """Return a SHA-256 (hex) that changes with the texts and numbers of a split.
+
+    Raises GenaxError as `open_records` does.
+    """
+    stored = _opened(name, split)
+    if stored is None:
+        content = json.dumps(load_records(name, split), allow_nan=False)
+    else:
+        open_split(stored.builder, name, split)
+        content = repr((stored.fingerprint(), split))
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
 @dataclass(frozen=True)
 class MemoryRecords:
     """Records held as stacked arrays: a batch is one indexing."""
@@ -56,7 +104,7 @@ class MemoryRecords:
     threads = 1
 
     def __len__(self) -> int:
-        return len(self.arrays["image"])
+        return len(next(iter(self.arrays.values())))
 
     def read(self, ids: np.ndarray) -> dict[str, np.ndarray]:
         """ids: int64 [b]. Returns arrays [b, ...]."""
@@ -67,33 +115,39 @@ class MemoryRecords:
         digest = hashlib.sha256()
         for name, array in sorted(self.arrays.items()):
             digest.update(repr((name, array.dtype.str, array.shape)).encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
+            if array.dtype.hasobject:
+                digest.update(json.dumps(array.tolist(), allow_nan=False).encode())
+            else:
+                digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
 
 @dataclass(frozen=True)
-class ImageFacts:
-    """What is known of an image set before it is opened. shape: (h, w, c), None if it varies.
+class Stored:
+    """A prepared set: one of genax's own if `known` is there, or any other of TFDS."""
 
-    num_classes: None if there are no labels or they are plain numbers. image, label: names of the
-    features; label is None for a set without labels. features: all of them, with their kinds.
-    """
+    builder: Any
+    known: KnownSet | None
 
-    shape: tuple[int | None, int | None, int]
-    num_classes: int | None
-    image: str = "image"
-    label: str | None = "label"
-    features: str = ""
+    def example(self, record: Mapping[str, Any]) -> Example:
+        """Return the example that a record holds."""
+        if self.known is None:
+            return example_of(record)
+        return {name: field.restored(record[name]) for name, field in self.known.fields.items()}
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) of the prepared files, see `fingerprint_folder`."""
+        return fingerprint_folder(folder_of(self.builder))
 
 
 @dataclass(frozen=True)
-class TfdsRecords:
-    """Records of a TFDS set; sets under 1 GiB of pixels are read into memory at the first batch."""
+class StoredRecords:
+    """Records of a prepared set; those under 1 GiB are read into memory at the first batch."""
 
     name: str
-    builder: Any
+    stored: Stored
     source: Source
-    facts: ImageFacts
+    fields: Mapping[str, Field]
     size: int | None
 
     @property
@@ -110,13 +164,21 @@ class TfdsRecords:
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) of the prepared files, see `fingerprint_folder`."""
-        return fingerprint_folder(folder_of(self.builder))
+        return self.stored.fingerprint()
 
     @property
     def _fits_memory(self) -> bool:
-        height, width, channels = self.facts.shape
-        height, width = self.size or height or 1 << 20, self.size or width or 1 << 20
-        return len(self) * height * width * channels < _MEMORY
+        images = [field for field in self.fields.values() if isinstance(field, Image)]
+        if not images:
+            return self.stored.builder.info.dataset_size < _MEMORY
+        sides = (
+            (self.size or i.height or 1 << 20, self.size or i.width or 1 << 20) for i in images
+        )
+        pixels = sum(
+            height * width * image.channels
+            for (height, width), image in zip(sides, images, strict=True)
+        )
+        return len(self) * pixels < _MEMORY
 
     @cached_property
     def _memory(self) -> MemoryRecords:
@@ -128,102 +190,51 @@ class TfdsRecords:
 
     def _decode(self, numbers: Sequence[int]) -> dict[str, np.ndarray]:
         try:
-            examples = self.source.__getitems__(list(numbers))
+            records = self.source.__getitems__(list(numbers))
         except Exception as error:  # the reader and the parser raise kinds of their own
-            raise damaged(self.builder, self.name, error) from error
-        images = [example[self.facts.image] for example in examples]
-        if self.size is not None:
-            images = [resize(image, self.size) for image in images]
-        batch = {"image": np.stack(images)}
-        if self.facts.label is not None:
-            labels = np.asarray([example[self.facts.label] for example in examples])
-            batch["label"] = labels.astype(np.int32)
-            wrong = labels[batch["label"] != labels]
-            if len(wrong):
-                raise GenaxError(
-                    f"{self.name} has the {self.facts.label} {wrong[0]}, which exceeds 32 bits; "
-                    "choose another set."
-                )
-        return batch
+            raise damaged(self.stored.builder, self.name, error) from error
+        examples = [self.stored.example(record) for record in records]
+        return _columns(self.name, examples, self.fields, self.size)
+
+
+def _columns(
+    name: str, examples: Sequence[Example], fields: Mapping[str, Field], size: int | None
+) -> dict[str, np.ndarray]:
+    """Return each field of the examples as one array [n, ...]."""
+    columns = {}
+    for key, field in fields.items():
+        values = [example[key] for example in examples]
+        if size is not None and isinstance(field, Image):
+            values = [resize(image, size) for image in values]
+        try:
+            columns[key] = field.column(values)
+        except OverflowError as error:
+            largest = max(values, key=abs)
+            raise GenaxError(
+                f"{name} has the {key} {largest}, which exceeds 32 bits; choose another set."
+            ) from error
+    return columns
 
 
 def resize(image: np.ndarray, size: int) -> np.ndarray:
-    """The centre square of uint8 [h, w, c], resized (bicubic) to [size, size, c]."""
+    """Return the centre square of uint8 [h, w, c], resized (bicubic) to [size, size, c]."""
     height, width, channels = image.shape
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
     square = image[top : top + side, left : left + side]
     planes = [
-        np.asarray(Image.fromarray(square[..., c]).resize((size, size), Image.Resampling.BICUBIC))
+        np.asarray(
+            Picture.fromarray(square[..., c]).resize((size, size), Picture.Resampling.BICUBIC)
+        )
         for c in range(channels)
     ]
     return np.stack(planes, axis=-1)
 
 
-def image_facts(name: str) -> ImageFacts:
-    """Shape, classes and features of an image set; reads no data.
-
-    Raises GenaxError for an unknown name or a set without images.
-    """
+def _opened(name: str, split: str) -> Stored | None:
+    """Return a prepared set, None for an embedded one. Raises GenaxError for an unknown split."""
     if name.startswith(PREFIX):
-        return _tfds_facts(name, tfds_builder(name).info.features)
-    known = known_set(name)
-    if known.shape is None:
-        use = "texts; use TextData" if known.kind == "text" else "examples; use load_examples"
-        raise GenaxError(f"{name} is a set of {use}.")
-    label = None if known.num_classes is None else "label"
-    return ImageFacts(known.shape, known.num_classes, label=label)
-
-
-def _tfds_facts(name: str, features: Any) -> ImageFacts:
-    for key, feature in features.items():
-        shape: tuple[Any, ...] = getattr(feature, "shape", ())
-        if len(shape) == 3 and shape[2] and getattr(feature, "np_dtype", None) == np.uint8:
-            label = _label(features)
-            classes = getattr(features[label], "num_classes", None) if label else None
-            kinds = ", ".join(
-                f"{name} ({_kind(other)})" for name, other in sorted(features.items())
-            )
-            return ImageFacts((shape[0], shape[1], shape[2]), classes, key, label, kinds)
-    raise GenaxError(f"{name} has no feature that is a uint8 image; it has {', '.join(features)}.")
-
-
-def _kind(feature: Any) -> str:
-    name = type(feature).__name__
-    return np.dtype(feature.np_dtype).name if name == "Scalar" else name
-
-
-def _label(features: Any) -> str | None:
-    """The feature "label" if it is a class or a whole number, or else the only class there is."""
-    from tensorflow_datasets.core.features import ClassLabel, Tensor
-
-    found = dict(features.items())
-    label = found.get("label")
-    if isinstance(label, Tensor) and label.shape == () and np.dtype(label.np_dtype).kind in "iub":
-        return "label"
-    classes = [key for key, feature in found.items() if isinstance(feature, ClassLabel)]
-    return classes[0] if len(classes) == 1 else None
-
-
-def open_images(name: str, split: str, size: int | None) -> Records:
-    """A split of an image set, or a slice of one, its images resized to size x size if given.
-
-    Raises GenaxError for an unknown name, split or slice, or a set that is not prepared.
-    """
-    facts = image_facts(name)
-    if name.startswith(PREFIX):
-        builder = tfds_builder(name)
-        return TfdsRecords(name, builder, open_split(builder, name, split), facts, size)
+        return Stored(tfds_builder(name), None)
     known = known_set(name)
     check_split_names(name, split, known.counts)
-    if known.packages:
-        builder = known_builder(known)
-        return TfdsRecords(name, builder, open_split(builder, name, split), facts, size)
-    chunks = [
-        {key: array[part.start : part.stop] for key, array in load_digits(part.split).items()}
-        for part in memory_parts(name, split, known.counts)
-    ]
-    arrays = {key: np.concatenate([chunk[key] for chunk in chunks]) for key in chunks[0]}
-    if size is not None:
-        arrays["image"] = np.stack([resize(image, size) for image in arrays["image"]])
-    return MemoryRecords(arrays)
+    return Stored(known_builder(known), known) if known.packages else None

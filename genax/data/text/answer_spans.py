@@ -9,19 +9,21 @@ import jax
 import numpy as np
 
 from genax.core.errors import GenaxError
-from genax.data.features import TEXT, TEXTS, WHOLE, WHOLES, check_features
+from genax.data.features import check_features
+from genax.data.fields import Number, Numbers, Text, Texts
 from genax.data.text.token_data import Example, TokenData, padded, spec
 from genax.data.text.tokenizers import Subwords
 
-# Names and kinds of the answers and of where they begin: as SQuAD has them, and as genax's sets do.
-_SEVERAL = {"answers/text": TEXTS, "answers/answer_start": WHOLES}
-_SINGLE = {"answer": TEXT, "start": WHOLE}
+# The answers and where they begin, as SQuAD has them, and as genax's own sets do.
+_SEVERAL = {"answers/text": Texts(), "answers/answer_start": Numbers()}
+_SINGLE = {"answer": Text(), "start": Number()}
 
 
 def right_answers(example: Example) -> Sequence[tuple[str, int]]:
-    """The right answers and where they begin: in genax's sets one, in SQuAD more, in 2.0 or none.
+    """Return the right answers of an example and where they begin.
 
-    An answer without a letter is none.
+    There is one in genax's own sets, one or more in SQuAD, and any number in SQuAD 2.0. An answer
+    without a letter does not count.
     """
     if _SEVERAL.keys() <= example.keys():
         texts, starts = (example[name] for name in _SEVERAL)
@@ -32,16 +34,17 @@ def right_answers(example: Example) -> Sequence[tuple[str, int]]:
 
 @dataclass(frozen=True)
 class AnswerSpans(TokenData):
-    """[CLS] question [SEP] context [SEP], and where the answer is: Devlin et al. 2018, section 4.2.
+    """Rows [CLS] question [SEP] context [SEP] with the answer's span: Devlin et al. 2018, 4.2.
 
     A question without an answer has the span [CLS], 0 to 0, in every window: section 4.3.
 
-    A context that does not fit makes several rows, windows that begin `stride` tokens apart; if
-    a window lacks the answer, its span is [CLS], 0 to 0. "tokens", "segments" int32 [context]
-    (1 is the context and its [SEP]), "real" bool [context], "start", "end" int32 [] (both inside),
-    "row" int32 []: the row's number. In training, windows are left out if they lack an answer that
-    there is.
-    question_length: longer questions are cut.
+    A context that does not fit makes several rows, windows that begin `stride` tokens apart. If a
+    window lacks the answer, its span is [CLS], 0 to 0; in training such a window is left out.
+    "tokens", "segments" int32 [context] (1 is the context and its [SEP]), "real" bool [context],
+    "start", "end" int32 [] (both inside), "row" int32 [], the row's number.
+
+    question_length: tokens of a question; a longer one is cut.
+    stride: tokens between the beginnings of two windows.
     Raises GenaxError if a question leaves no room for a context, or no row holds its answer.
     """
 
@@ -57,21 +60,19 @@ class AnswerSpans(TokenData):
 
     def check(self, examples: Sequence[Example]) -> None:
         """Raise GenaxError for examples without a question, or an answer outside its context."""
-        check_features(examples, {"question": TEXT, "context": TEXT}, self.origin)
+        check_features(examples, {"question": Text(), "context": Text()}, self.origin)
         for example in examples:
             self._check_answers(example)
 
     def _check_answers(self, example: Example) -> None:
-        kinds = next(
-            (kinds for kinds in (_SEVERAL, _SINGLE) if kinds.keys() & example.keys()), None
-        )
-        if kinds is None:
+        held = next((held for held in (_SEVERAL, _SINGLE) if held.keys() & example.keys()), None)
+        if held is None:
             raise GenaxError(
                 f"{self.origin} has no feature 'answers/text' with 'answers/answer_start', nor "
                 "'answer' with 'start'; choose another split or another set."
             )
-        check_features([example], kinds, self.origin)
-        counts = {name: len(example[name]) for name in _SEVERAL if kinds is _SEVERAL}
+        check_features([example], held, self.origin)
+        counts = {name: len(example[name]) for name in _SEVERAL if held is _SEVERAL}
         if len(set(counts.values())) > 1:
             raise GenaxError(
                 f"{self.origin} has an example with {counts}, which must be of one length; choose "
@@ -86,11 +87,11 @@ class AnswerSpans(TokenData):
                 )
 
     def texts(self, examples: Sequence[Example]) -> Iterable[str]:
-        """What a new tokenizer is trained on."""
+        """Return what a new tokenizer is trained on."""
         return (example[part] for example in examples for part in ("question", "context"))
 
     def encode(self, tokenizer: Subwords, examples: Sequence[Example]) -> Mapping[str, np.ndarray]:
-        """Rows [n, ...]; what they come from is kept for `text_of`."""
+        """Return rows [n, ...]; keep for `text_of` what they come from."""
         first, last = tokenizer.special("[CLS]"), tokenizer.special("[SEP]")
         questions = tokenizer.encode_all([example["question"] for example in examples])
         contexts = tokenizer.encode_places([example["context"] for example in examples])
@@ -142,7 +143,7 @@ class AnswerSpans(TokenData):
         }
 
     def text_of(self, row: int, start: int, end: int) -> tuple[int, str]:
-        """The example that a row is of, and the text of its tokens from start to end, inclusive."""
+        """Return a row's example and the text of its tokens from start to end, inclusive."""
         number, context, offset, places = self._kept["origins"][row]
         if start < offset or end - offset >= len(places):
             return number, ""
@@ -150,7 +151,7 @@ class AnswerSpans(TokenData):
         return number, context[begin:stop]
 
     def answers(self, number: int) -> Sequence[str]:
-        """The right answers of an example; there may be none."""
+        """Return the right answers of an example; there may be none."""
         return [text for text, _ in right_answers(self.examples[number])]
 
     @property

@@ -8,17 +8,20 @@ from dataclasses import dataclass, field
 import jax
 import numpy as np
 
-from genax.data.features import CLASS, TEXT, check_features, check_labels
+from genax.data.features import check_features, check_labels
+from genax.data.fields import Label, Text
 from genax.data.text.token_data import Example, TokenData, padded, spec
 from genax.data.text.tokenizers import Subwords
 
 
 @dataclass(frozen=True)
 class ClassifiedText(TokenData):
-    """One text a row, as BERT reads it: [CLS] text [SEP], of a longer text its beginning.
+    """One text a row, as BERT reads it: [CLS] text [SEP]; a longer text is cut at its end.
 
-    "tokens" int32 [context], "real" bool [context], "label" int32 []. text, label: names in the
-    examples. classes: of what reads the labels, which are refused from there on; None is any.
+    "tokens" int32 [context], "real" bool [context], "label" int32 [].
+
+    text, label: names in the examples.
+    classes: how many the reader of the labels has; a label beyond them is refused. None is any.
     """
 
     text: str = "text"
@@ -37,16 +40,16 @@ class ClassifiedText(TokenData):
 
     def check(self, examples: Sequence[Example]) -> None:
         """Raise GenaxError for examples without a text, or whose label is no class."""
-        check_features(examples, {self.text: TEXT, self.label: CLASS}, self.origin)
+        check_features(examples, {self.text: Text(), self.label: Label()}, self.origin)
         labels = [example[self.label] for example in examples]
         check_labels(labels, self.classes, self.origin, self.label)
 
     def texts(self, examples: Sequence[Example]) -> Iterable[str]:
-        """What a new tokenizer is trained on."""
+        """Return what a new tokenizer is trained on."""
         return (example[self.text] for example in examples)
 
     def encode(self, tokenizer: Subwords, examples: Sequence[Example]) -> Mapping[str, np.ndarray]:
-        """Rows [n, ...]."""
+        """Return rows [n, ...]."""
         first, last = tokenizer.special("[CLS]"), tokenizer.special("[SEP]")
         found = tokenizer.encode_all(list(self.texts(examples)))
         rows = [[first, *row[: self.context - 2], last] for row in found]

@@ -1,4 +1,4 @@
-"""Text sets as documents, by split; a whole set is held in memory."""
+"""Text sets as documents by split, held in memory."""
 
 from __future__ import annotations
 
@@ -6,50 +6,50 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from genax.core.errors import GenaxError
-from genax.data.sets.catalogue import known_set
-from genax.data.sets.embedded import load_stdlib
+from genax.data.fields import Text
+from genax.data.sets.catalogue import known_set, used_by
+from genax.data.sets.records import load_records
 from genax.data.sets.split_slices import take_split
-from genax.data.sets.tfds_sets import PREFIX, known_builder, read_split, tfds_builder
-from genax.data.text.examples import load_examples
+from genax.data.sets.tfds_fields import fields_of
+from genax.data.sets.tfds_sets import PREFIX, tfds_builder
 
 
 def load_corpus(name: str) -> Mapping[str, list[str]]:
-    """All documents of a text set, by split ("train", "validation").
+    """Return all documents of a text set, by split ("train", "validation").
 
     A set that has no split of its own (Shakespeare) is split by position, as nanoGPT does: the
-    first 90% of the characters train, wherever a document is cut. The test split of labelled
-    texts (IMDB) validates. "tfds:NAME" keeps its splits.
+    first 90% of the characters train, wherever a document is cut. If a set has a test split but
+    none to validate (IMDB), its test split validates. "tfds:NAME" keeps its splits.
     Raises GenaxError for an unknown name, a set of another kind, or a set that is not prepared.
     """
     if name.startswith(PREFIX):
         builder = tfds_builder(name)
         _check_text(name, builder.info.features)
         splits = builder.info.splits if builder.is_prepared() else ["train"]
-        return {split: _read(builder, name, split) for split in splits}
+        return {s: [example["text"] for example in load_records(name, s)] for s in splits}
     known = known_set(name)
-    if "text" in known.fields:
-        splits = (("train", "train"), ("validation", "test"))
-        return {ours: [e["text"] for e in load_examples(name, split)] for ours, split in splits}
-    if known.kind != "text":
-        use = "images; use ImageData" if known.kind == "image" else "examples; use load_examples"
-        raise GenaxError(f"{name} is a set of {use}.")
-    if not known.packages:
-        return load_stdlib()
-    return split_by_position(_read(known_builder(known), name, "train"))
+    if not isinstance(known.fields.get("text"), Text):
+        raise GenaxError(f"{name} is a set of {used_by(known.fields)}.")
+    stored = {split: load_records(name, split) for split in known.counts if known.packages}
+    examples = stored or known.read()
+    found = {split: [one["text"] for one in examples[split]] for split in examples}
+    if "validation" in found:
+        return found
+    if "test" in found:
+        return {"train": found["train"], "validation": found["test"]}
+    return split_by_position(found["train"])
 
 
 def load_splits(name: str, needed: str) -> Mapping[str, list[str]]:
-    """The documents of `load_corpus`. Raises GenaxError if it has no split or slice `needed`."""
+    """Return what `load_corpus` does. Raises GenaxError if it has no split or slice `needed`."""
     corpus = load_corpus(name)
     take_split(name, needed, corpus)
     return corpus
 
 
 def training_documents(name: str, corpus: Mapping[str, list[str]]) -> list[str]:
-    """The documents that a tokenizer is trained on. Raises GenaxError if there is no "train"."""
+    """Return what a tokenizer is trained on. Raises GenaxError if there is no split "train"."""
     if "train" not in corpus:
         raise GenaxError(
             f'{name} has no split "train", on which a tokenizer is trained; it has '
@@ -59,7 +59,7 @@ def training_documents(name: str, corpus: Mapping[str, list[str]]) -> list[str]:
 
 
 def fingerprint_corpus(corpus: Mapping[str, Sequence[str]]) -> str:
-    """SHA-256 (hex) over all documents of a text set."""
+    """Return the SHA-256 (hex) of all documents of a text set."""
     digest = hashlib.sha256()
     for split, documents in sorted(corpus.items()):
         digest.update(f"{split} {len(documents)}".encode())
@@ -69,7 +69,7 @@ def fingerprint_corpus(corpus: Mapping[str, Sequence[str]]) -> str:
 
 
 def split_by_position(documents: Sequence[str], fraction: float = 0.9) -> dict[str, list[str]]:
-    """The first `fraction` of all characters as "train", the rest as "validation"."""
+    """Return the first `fraction` of all characters as "train", the rest as "validation"."""
     left = int(fraction * sum(len(document) for document in documents))
     splits: dict[str, list[str]] = {"train": [], "validation": []}
     for document in documents:
@@ -83,18 +83,5 @@ def split_by_position(documents: Sequence[str], fraction: float = 0.9) -> dict[s
 def _check_text(name: str, features: Mapping[str, Any]) -> None:
     if "text" not in features:
         raise GenaxError(f'{name} has no feature "text"; it has {", ".join(features)}.')
-    feature = features["text"]
-    dtype, shape = getattr(feature, "np_dtype", None), getattr(feature, "shape", None)
-    # TFDS stores one text as an object, genax as an array of bytes.
-    if not ((shape == () and dtype == np.object_) or (shape == (None,) and dtype == np.uint8)):
-        raise GenaxError(f'the feature "text" of {name} is no text but {feature!r}.')
-
-
-def _read(builder: Any, name: str, split: str) -> list[str]:
-    return [_text(example["text"]) for example in read_split(builder, name, split)]
-
-
-def _text(value: Any) -> str:
-    # TFDS gives its own Text features as bytes, and genax's as arrays of bytes.
-    content = value if isinstance(value, bytes) else value.tobytes()
-    return content.decode("utf-8", errors="replace")
+    if not isinstance(fields_of(features).get("text"), Text):
+        raise GenaxError(f'the feature "text" of {name} is no text but {features["text"]!r}.')

@@ -9,18 +9,21 @@ import jax
 import numpy as np
 
 from genax.core.errors import GenaxError
-from genax.data.features import REAL, TEXT, check_features
+from genax.data.features import check_features
+from genax.data.fields import Field, Real, Text
 from genax.data.text.token_data import Example, TokenData, padded, spec
 from genax.data.text.tokenizers import Subwords
 
 
 @dataclass(frozen=True)
 class ScoredText(TokenData):
-    """[CLS] text [SEP] or, of pairs, [CLS] text [SEP] second [SEP]: Devlin et al. 2018, figure 4.
+    """Rows [CLS] text [SEP], or [CLS] text [SEP] second [SEP]: Devlin et al. 2018, figure 4.
 
     "tokens", "segments" int32 [context] (1 is the second text and its [SEP]), "real" bool
-    [context], "label" float32 []. The longer text of a pair is cut until both fit. text, second,
-    label: names in the examples; second: "" for single texts.
+    [context], "label" float32 []. The longer text of a pair is cut until both fit.
+
+    text, label: names in the examples.
+    second: name of the second text; "" is single texts.
     """
 
     text: str = "text"
@@ -48,7 +51,8 @@ class ScoredText(TokenData):
         least = 1 + 2 * len(self.sides)
         if self.context < least:
             raise GenaxError(f"a context of {self.context} holds no text; choose {least} or more.")
-        check_features(examples, dict.fromkeys(self.sides, TEXT) | {self.label: REAL}, self.origin)
+        needed: dict[str, Field] = {**dict.fromkeys(self.sides, Text()), self.label: Real()}
+        check_features(examples, needed, self.origin)
         labels = {example[self.label] for example in examples}
         if len(examples) > 1 and len(labels) == 1:
             raise GenaxError(
@@ -58,11 +62,11 @@ class ScoredText(TokenData):
             )
 
     def texts(self, examples: Sequence[Example]) -> Iterable[str]:
-        """What a new tokenizer is trained on."""
+        """Return what a new tokenizer is trained on."""
         return (example[side] for example in examples for side in self.sides)
 
     def encode(self, tokenizer: Subwords, examples: Sequence[Example]) -> Mapping[str, np.ndarray]:
-        """Rows [n, ...]."""
+        """Return rows [n, ...]."""
         first, last = tokenizer.special("[CLS]"), tokenizer.special("[SEP]")
         sides = [tokenizer.encode_all([e[side] for e in examples]) for side in self.sides]
         rows: list[list[int]] = []
@@ -86,7 +90,7 @@ class ScoredText(TokenData):
 
 
 def shares(lengths: Sequence[int], room: int) -> list[int]:
-    """How much of each text stays if the longest, of equals the last, is cut until all fit."""
+    """Return the length of each text if the longest (the last of equals) is cut until all fit."""
     found = list(lengths)
     while sum(found) > room:
         longest = max(range(len(found)), key=lambda number: (found[number], number))

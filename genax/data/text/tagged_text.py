@@ -9,7 +9,8 @@ import jax
 import numpy as np
 
 from genax.core.errors import GenaxError
-from genax.data.features import TEXTS, WHOLES, check_features, check_labels
+from genax.data.features import check_features, check_labels
+from genax.data.fields import Labels, Texts
 from genax.data.text.token_data import Example, TokenData, padded, spec
 from genax.data.text.tokenizers import Subwords
 
@@ -20,11 +21,12 @@ UNLABELLED = -1
 class TaggedText(TokenData):
     """Words of a sentence as BERT reads them; a word's label stands at its first subword.
 
-    Devlin et al. 2018, section 5.3. A sentence that is longer than the context makes several rows,
-    cut between words. "tokens" int32 [context], "real" bool [context], "labels" int32 [context],
-    -1 if there is none, "sentence" int32 []: which example the row is of. words, labels: names
-    in the examples. classes: of what reads the labels, which are refused from there on; None is
-    any.
+    See Devlin et al. 2018, section 5.3. A sentence that is longer than the context makes several
+    rows, cut between words. "tokens" int32 [context], "real" bool [context], "labels" int32
+    [context], -1 if there is none, "sentence" int32 [], the number of the row's example.
+
+    words, labels: names in the examples.
+    classes: how many the reader of the labels has; a label beyond them is refused. None is any.
     """
 
     words: str = "words"
@@ -45,7 +47,7 @@ class TaggedText(TokenData):
 
     def check(self, examples: Sequence[Example]) -> None:
         """Raise GenaxError for examples without a label for each word, or one that is no class."""
-        check_features(examples, {self.words: TEXTS, self.labels: WHOLES}, self.origin)
+        check_features(examples, {self.words: Texts(), self.labels: Labels()}, self.origin)
         for example in examples:
             words, labels = len(example[self.words]), len(example[self.labels])
             if words != labels:
@@ -57,11 +59,11 @@ class TaggedText(TokenData):
         check_labels(found, self.classes, self.origin, self.labels)
 
     def texts(self, examples: Sequence[Example]) -> Iterable[str]:
-        """What a new tokenizer is trained on."""
+        """Return what a new tokenizer is trained on."""
         return (" ".join(example[self.words]) for example in examples)
 
     def encode(self, tokenizer: Subwords, examples: Sequence[Example]) -> Mapping[str, np.ndarray]:
-        """Rows [n, ...]; raises GenaxError for a word that exceeds the context by itself."""
+        """Return rows [n, ...]; raises GenaxError for a word that exceeds the context by itself."""
         words = [word for example in examples for word in example[self.words]]
         pieces = iter(tokenizer.encode_all(words))
         unknown = np.array([tokenizer.special("[UNK]")])
@@ -85,7 +87,7 @@ class TaggedText(TokenData):
         }
 
     def _parts(self, words, labels) -> Iterator[tuple[list[int], list[int]]]:
-        """Tokens and labels of as many words as fit a row, and so on."""
+        """Yield tokens and labels row by row, each of as many words as fit."""
         room = self.context - 2
         tokens: list[int] = []
         tags: list[int] = []

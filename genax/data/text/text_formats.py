@@ -1,6 +1,6 @@
-"""Packages of labelled, tagged and paired texts: each function turns unpacked ones into examples.
+"""Readers of packages of labelled, tagged and paired texts: from a folder to examples by split.
 
-`folder` holds one folder for each package of the set. All give {split: [example]}.
+The folder holds one folder for each package of the set.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 Example = dict[str, Any]
 
@@ -32,32 +30,6 @@ _NUMBERED_OTHERWISE = frozenset(
     ]
 )
 _HELD_OUT = 1_000
-
-
-def stored(example: Mapping[str, Any]) -> Example:
-    """An example as arrays: text as UTF-8 bytes, a tuple as JSON in such bytes."""
-    return {name: _stored(value) for name, value in example.items()}
-
-
-def _stored(value: Any) -> Any:
-    if isinstance(value, int):
-        return np.int32(value)
-    text = (
-        value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, allow_nan=False)
-    )
-    return np.frombuffer(text.encode(errors="surrogatepass"), np.uint8)
-
-
-def restored(record: Mapping[str, Any], fields: Mapping[str, type]) -> Example:
-    """What `stored` was given. fields: the type of each."""
-    return {name: _restored(record[name], kind) for name, kind in fields.items()}
-
-
-def _restored(value: Any, kind: type) -> Any:
-    if kind is int:
-        return int(value)
-    text = value.tobytes().decode(errors="surrogatepass")
-    return text if kind is str else tuple(json.loads(text))
 
 
 def read_imdb(folder: Path) -> dict[str, list[Example]]:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from genax.data.features import TEXT, check_features
+from genax.data.features import check_features
+from genax.data.fields import Text
 from genax.data.text.token_data import Example, TokenData, padded, spec
 from genax.data.text.tokenizers import Subwords
 
@@ -21,10 +22,12 @@ PAD, START, END = 0, 1, 2
 class TextPairs(TokenData):
     """Pairs of texts in one vocabulary: Vaswani et al. 2017, section 5.1.
 
-    "source" int32 [context]: text, end. "target" int32 [target_length + 1]: start, text, end. What
-    is beyond is padding, of number 0. In training, pairs that do not fit are left out, with a
-    warning that counts them; in evaluation they are cut. source, target: names in the examples.
-    target_context: of targets that are shorter than sources; 0 is as for these.
+    "source" int32 [context]: text, end. "target" int32 [target_length + 1]: start, text, end. The
+    number 0 pads both. In training, pairs that do not fit are left out, with a warning that counts
+    them; in evaluation they are cut.
+
+    source, target: names in the examples.
+    target_context: tokens of a target; 0 is as many as a source has.
     """
 
     tokenizer: str = "bpe"
@@ -34,7 +37,7 @@ class TextPairs(TokenData):
 
     @property
     def target_length(self) -> int:
-        """Tokens of a target, its end included."""
+        """The number of tokens of a target, its end included."""
         return self.target_context or self.context
 
     @property
@@ -49,19 +52,19 @@ class TextPairs(TokenData):
 
     def check(self, examples: Sequence[Example]) -> None:
         """Raise GenaxError for examples without both texts."""
-        check_features(examples, {self.source: TEXT, self.target: TEXT}, self.origin)
+        check_features(examples, {self.source: Text(), self.target: Text()}, self.origin)
 
     def texts(self, examples: Sequence[Example]) -> Iterable[str]:
-        """What a new tokenizer is trained on."""
+        """Return what a new tokenizer is trained on."""
         return (example[side] for example in examples for side in (self.source, self.target))
 
     def encode_sources(self, tokenizer: Subwords, texts: Sequence[str]) -> np.ndarray:
-        """Rows "source" of texts, cut if they are too long."""
+        """Return rows "source" of texts, cut if they are too long."""
         rows = [[*row[: self.context - 1], END] for row in tokenizer.encode_all(texts)]
         return padded(rows, self.context, PAD)
 
     def encode(self, tokenizer: Subwords, examples: Sequence[Example]) -> Mapping[str, np.ndarray]:
-        """Rows [n, ...]."""
+        """Return rows [n, ...]."""
         sources = tokenizer.encode_all([example[self.source] for example in examples])
         targets = tokenizer.encode_all([example[self.target] for example in examples])
         length, size = self.context, self.target_length

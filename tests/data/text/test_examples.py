@@ -5,11 +5,11 @@ import pytest
 import tensorflow_datasets as tfds
 
 from genax.core.errors import GenaxError
+from genax.data import ImageData
 from genax.data.sets.catalogue import KNOWN
 from genax.data.sets.embedded import load_stdlib
-from genax.data.sets.records import image_facts
 from genax.data.text import functions
-from genax.data.text.examples import EXAMPLE_FIELDS, fingerprint_examples, load_examples
+from genax.data.text.examples import fingerprint_examples, load_examples
 from genax.data.text.functions import names, signatures, summaries
 
 EMBEDDED = ("stdlib_summaries", "stdlib_names", "stdlib_signatures")
@@ -111,7 +111,8 @@ def test_what_trains_is_not_held_out(name, small_library):
     assert held_out
     assert all(example not in train for example in held_out)
     for example in [*train, *held_out]:
-        assert {key: type(value) for key, value in example.items()} == EXAMPLE_FIELDS[name]
+        assert example.keys() == KNOWN[name].fields.keys()
+        assert all(field.fits(example[key]) for key, field in KNOWN[name].fields.items())
     before = fingerprint_examples(name, "train")
     assert before != fingerprint_examples(name, "validation")
     functions.stdlib_examples.cache_clear()
@@ -158,12 +159,7 @@ def test_clear_errors(cache):
     with pytest.raises(GenaxError, match="run: genax data prepare imdb"):
         load_examples("imdb", "train")
     with pytest.raises(GenaxError, match="verses is a set of examples; use load_examples"):
-        image_facts("verses")
-
-
-def test_every_set_of_examples_says_its_fields():
-    kinds = {name: known.kind for name, known in KNOWN.items()}
-    assert set(EXAMPLE_FIELDS) == {name for name, kind in kinds.items() if kind == "examples"}
+        ImageData("verses").element  # noqa: B018
 
 
 class Questions(tfds.core.GeneratorBasedBuilder, skip_registration=True):

@@ -1,0 +1,72 @@
+"""Fields: what they take, keep and give back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from genax.data.fields import (
+    Image,
+    Label,
+    Labels,
+    Number,
+    Numbers,
+    Other,
+    Real,
+    Text,
+    Texts,
+    image_of,
+    label_of,
+    listed,
+)
+
+PICTURE = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "wrong"),
+    [
+        (Image(2, 4, 3), PICTURE, PICTURE[1:]),
+        (Image(None, None, 3), PICTURE, PICTURE.astype(np.float32)),
+        (Number(), -7, 0.5),
+        (Label(3), 2, "2"),
+        (Real(), 0.25, float("nan")),
+        (Text(), "É \ud800 \N{SNOWMAN}", b"bytes"),
+        (Texts(), ("a", "ö"), ("a", 1)),
+        (Numbers(), (1, 2), (1, "2")),
+        (Labels(3), (), 1),
+    ],
+)
+def test_what_is_stored_comes_back(field, value, wrong):
+    assert field.fits(value)
+    assert not field.fits(wrong)
+    kept = np.asarray(field.stored(value))
+    assert kept.dtype == field.dtype
+    assert len(kept.shape) == len(field.shape)
+    back = field.restored(kept)
+    assert field.fits(back)
+    np.testing.assert_array_equal(back, value)
+
+
+def test_texts_that_others_wrote():
+    assert Text().restored(Text().stored(b"\xff \xc3\xa9")) == "\N{REPLACEMENT CHARACTER} é"
+
+
+def test_columns():
+    assert Label().column([1, 2]).dtype == np.int32
+    assert Real().column([1, 2]).dtype == np.float32
+    assert Image(2, 4, 3).column([PICTURE] * 5).shape == (5, 2, 4, 3)
+    assert Texts().column([("a",), ("b",)]).tolist() == [("a",), ("b",)]
+    with pytest.raises(OverflowError):
+        Number().column([2**40])
+
+
+def test_what_an_example_is_asked_for():
+    fields = {"kind": Label(3), "image": Image(8, 8, 1), "depth": Image(8, 8, 1), "n": Number()}
+    assert image_of(fields) == "image"
+    assert image_of({"text": Text()}) is None
+    assert label_of(fields) == "kind"
+    assert label_of({**fields, "label": Number()}) == "label"
+    assert label_of({**fields, "label": Real()}) == "kind"
+    assert label_of({**fields, "other": Label(2)}) is None
+    assert listed({"b": Text(), "a": Other("Audio")}) == "a (Audio), b (Text)"
