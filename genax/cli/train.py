@@ -39,7 +39,8 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
         action="append",
         default=[],
         metavar="OLD=NEW",
-        help="which of its parameters become which, such as params/encoder=params/encoder",
+        help="which of its parameters become which, such as params/encoder=params/text_encoder or "
+        "params/*=params/vae/*; layers are stacked or taken out of a stack as needed",
     )
     several = parser.add_argument_group("several processes")
     several.add_argument(

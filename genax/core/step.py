@@ -66,11 +66,14 @@ def init_state(
 def _split(task: Task, params: PyTree, collections: PyTree) -> tuple[PyTree, PyTree, PyTree]:
     """Parameters and collections that may change, and both of what is fixed in its dtype.
 
-    Raises GenaxError if a phase trains what is fixed.
+    Raises GenaxError if a phase trains what is fixed, and for a dtype that cannot keep it.
     """
     task.check_fixed(tree.select(params, tuple(task.fixed)))
     both = {"params": params, "collections": collections}
     dtypes = task.fixed if isinstance(task.fixed, Mapping) else {}
+    for pattern, dtype in dtypes.items():
+        if dtype is not None and not jnp.issubdtype(dtype, jnp.floating):
+            raise GenaxError(f"Task.fixed would keep {pattern!r} in {dtype}, which is no float.")
 
     def cast(path, leaf):
         dtype = dtypes.get(task.fixed_by(path))

@@ -140,6 +140,11 @@ def test_an_average_of_it_is_refused(pattern):
         task(ema={pattern: 0.9})
 
 
+def test_a_dtype_that_cannot_keep_it_is_refused():
+    with pytest.raises(GenaxError, match="would keep 'encoder' in int8, which is no float"):
+        state_of(task(fixed={"encoder": "int8"}))
+
+
 def test_names_that_are_no_names():
     with pytest.raises(TypeError, match="not a string"):
         task(fixed="encoder")
