@@ -13,7 +13,7 @@ from genax.core import tree
 from genax.core.files import read_json
 from genax.data.text.tokenizers import FILE, Subwords, read_tokenizer
 from genax.interop import export_pretrained
-from genax.interop.describe import describe
+from genax.interop.export import describe
 
 
 def add_parser(verbs: argparse._SubParsersAction) -> None:

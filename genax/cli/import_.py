@@ -14,7 +14,7 @@ from genax.core.errors import GenaxError
 from genax.core.files import to_json
 from genax.core.task import TrainState
 from genax.interop import load_pretrained
-from genax.interop.describe import describe
+from genax.interop.export import describe
 from genax.interop.llama2c import load_llama2c
 from genax.running.checkpoint import Checkpoints
 from genax.running.policy import Keep

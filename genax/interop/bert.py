@@ -6,8 +6,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Num
 
-from genax.interop.fields import Fields
-from genax.interop.links import Link, attention, dense, flat, norm
+from genax.interop.configuration import Fields
+from genax.interop.conversion import Link, attention, dense, flat, norm
 from genax.interop.outputs import (
     BaseModelOutput,
     LMOutput,

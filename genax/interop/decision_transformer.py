@@ -5,9 +5,9 @@ from __future__ import annotations
 import flax.linen as nn
 from jaxtyping import Array, Float, Int
 
-from genax.interop.decoders import gpt_block, require_plain_gpt2
-from genax.interop.fields import Fields
-from genax.interop.links import Link, dense, flat, norm
+from genax.interop.configuration import Fields
+from genax.interop.conversion import Link, dense, flat, norm
+from genax.interop.gpt import gpt_block, require_plain_gpt2
 from genax.interop.outputs import DecisionTransformerOutput
 from genax.transformer.decision_transformer import DecisionTransformer
 from genax.transformer.token_range import check_range

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from genax.core.errors import GenaxError
-from genax.interop.decoders import LlamaForCausalLM
+from genax.interop.gpt import LlamaForCausalLM
 from genax.transformer.llama import LLaMA
 
 HEADER = 7

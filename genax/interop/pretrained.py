@@ -18,8 +18,8 @@ from safetensors.numpy import save_file
 from genax.core import tree
 from genax.core.errors import GenaxError
 from genax.core.files import read_json, to_json
-from genax.interop.architectures import ARCHITECTURES, Architecture
-from genax.interop.fields import Fields
+from genax.interop.configuration import Fields
+from genax.interop.families import ARCHITECTURES, Architecture
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 FLOATS = ("F32", "F16", "BF16", "F64")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import flax.linen as nn
 from jaxtyping import Array, Float, Num
 
-from genax.interop.fields import Fields
-from genax.interop.links import Link, attention, dense, flat, norm, patches
+from genax.interop.configuration import Fields
+from genax.interop.conversion import Link, attention, dense, flat, norm, patches
 from genax.interop.outputs import LMOutput, classification_loss
 from genax.transformer.vit import ViT
 

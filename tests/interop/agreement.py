@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from genax.interop import load_pretrained
-from genax.interop.architectures import ARCHITECTURES
+from genax.interop.families import ARCHITECTURES
 from tests.parity import compare, require
 from tests.transformer import encoder_decoder_reference as torch_layers
 

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from genax.core import GenaxError, tree
 from genax.interop import export_pretrained, load_pretrained
-from genax.interop.describe import describe
+from genax.interop.export import describe
 from genax.transformer.bert import BERT, LinearHead, MaskedLMHead
 from genax.transformer.t5 import T5
 from genax.transformer.tasks import bert_pretraining, classification, fine_tuning, translation

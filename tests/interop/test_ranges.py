@@ -9,7 +9,7 @@ import pytest
 
 from genax.core import GenaxError
 from genax.interop import load_pretrained
-from genax.interop.fields import Fields
+from genax.interop.configuration import Fields
 from tests.interop.agreement import CASES, as_torch, make_reference, outputs_of, real
 from tests.parity import require
 

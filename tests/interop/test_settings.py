@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from genax.core import GenaxError
 from genax.interop import export_pretrained, load_pretrained
-from genax.interop.describe import describe
+from genax.interop.export import describe
 from genax.interop.outputs import classification_loss, label_loss, span_loss
 from genax.nn.gelu import gelu
 from genax.transformer import networks

@@ -13,7 +13,7 @@ import numpy as np
 from genax.core import tree
 from genax.core.gradients import sums_of
 from genax.data.text.text_pairs import PAD, START
-from genax.interop.links import Link, dense, flat, norm
+from genax.interop.conversion import Link, dense, flat, norm
 from genax.nn.sinusoids import sinusoids
 from genax.transformer.encoder_decoder import EncoderDecoder
 from genax.transformer.tasks.translation import Networks, target_loss

@@ -8,12 +8,12 @@ import pytest
 
 from genax.core.gradients import sums_of
 from genax.interop import load_pretrained
-from genax.interop.architectures import ARCHITECTURES
 from genax.interop.bert import (
     BertForQuestionAnswering,
     BertForSequenceClassification,
     BertForTokenClassification,
 )
+from genax.interop.families import ARCHITECTURES
 from genax.transformer.bert import BERT, LinearHead
 from genax.transformer.tasks import fine_tuning
 from tests.interop.agreement import CASES, make_reference

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from genax.core.errors import GenaxError
-from genax.interop.fields import Fields
-from genax.interop.links import Link, attention, dense, flat, norm
+from genax.interop.configuration import Fields
+from genax.interop.conversion import Link, attention, dense, flat, norm
 from genax.interop.outputs import LMOutput, shifted_loss
 from genax.nn.rotary import LongContext
 from genax.transformer.decoder import Decoder

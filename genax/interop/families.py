@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genax.interop import bert, decision_transformer, decoders, seq2seq, vit
-from genax.interop.fields import Fields
-from genax.interop.links import Link
+from genax.interop import bert, decision_transformer, gpt, t5, vit
+from genax.interop.configuration import Fields
+from genax.interop.conversion import Link
 
 
 @dataclass(frozen=True)
@@ -83,42 +83,42 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     "BertForTokenClassification": replace(_BERT, unread=(_POOLER,)),
     "BertForQuestionAnswering": replace(_BERT, unread=(_POOLER,)),
     "OpenAIGPTLMHeadModel": Architecture(
-        decoders.build_gpt1,
-        decoders.gpt_links,
+        gpt.build_gpt1,
+        gpt.gpt_links,
         _tokens,
         copies={"lm_head.weight": "transformer.tokens_embed.weight"},
         buffers=(r"transformer\.h\.\d+\.attn\.bias", r"transformer\.position_ids"),
         renames=((r"^(h|tokens_embed|positions_embed|position_ids)\b", r"transformer.\1"),),
     ),
     "GPT2LMHeadModel": Architecture(
-        decoders.build_gpt2,
-        decoders.gpt_links,
+        gpt.build_gpt2,
+        gpt.gpt_links,
         _tokens,
         copies={"lm_head.weight": "transformer.wte.weight"},
         buffers=(r"transformer\.h\.\d+\.attn\.(masked_)?bias",),
         renames=((r"^(h|wte|wpe|ln_f)\.", r"transformer.\1."),),
     ),
     "LlamaForCausalLM": Architecture(
-        decoders.build_llama,
-        decoders.llama_links,
+        gpt.build_llama,
+        gpt.llama_links,
         _tokens,
         copies={"lm_head.weight": "model.embed_tokens.weight"},
         buffers=(r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq",),
     ),
     "MarianMTModel": Architecture(
-        seq2seq.build_marian,
-        seq2seq.marian_links,
+        t5.build_marian,
+        t5.marian_links,
         _both_sides,
         copies={
             "model.encoder.embed_tokens.weight": "model.shared.weight",
             "model.decoder.embed_tokens.weight": "model.shared.weight",
             "lm_head.weight": "model.shared.weight",
         },
-        fixed=seq2seq.marian_positions,
+        fixed=t5.marian_positions,
     ),
     "T5ForConditionalGeneration": Architecture(
-        seq2seq.build_t5,
-        seq2seq.t5_links,
+        t5.build_t5,
+        t5.t5_links,
         _both_sides,
         copies={
             "encoder.embed_tokens.weight": "shared.weight",

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from genax.core import tree
 from genax.core.errors import GenaxError
 from genax.data.text.text_pairs import END, PAD, START
-from genax.interop.fields import ACTIVATIONS
+from genax.interop.configuration import ACTIVATIONS
 from genax.nn.gelu import gelu_tanh
 from genax.transformer.bert import BERT
 from genax.transformer.gpt import GPT

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from genax.core.errors import GenaxError
-from genax.interop.fields import ACTIVATIONS, MOST_LAYERS, Fields
-from genax.interop.links import Link, attention, dense, flat, norm
+from genax.interop.configuration import ACTIVATIONS, MOST_LAYERS, Fields
+from genax.interop.conversion import Link, attention, dense, flat, norm
 from genax.interop.outputs import IGNORED, LMOutput, label_loss
 from genax.nn.sinusoids import sinusoids
 from genax.transformer.encoder_decoder import EncoderDecoder
