@@ -1,4 +1,4 @@
-"""genax export."""
+"""The verb `genax export`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from genax.core import tree
 from genax.core.files import read_json
 from genax.data.text.tokenizers import FILE, Subwords, read_tokenizer
 from genax.interop import export_pretrained
-from genax.interop.export import describe
+from genax.interop.export import to_pretrained
 
 
 def add_parser(verbs: argparse._SubParsersAction) -> None:
@@ -38,12 +38,13 @@ def run(args: argparse.Namespace) -> int:
     if kept.is_dir():
         config = read_json(kept / "config.json")
         checkpoints, step = open_checkpoints(args.workdir, args.step)
-        params = tree.nest(checkpoints.arrays(step))["params"]
+        state = tree.nest(checkpoints.arrays(step))
+        variables = {"params": state["params"], **state.get("collections", {})}
     else:
         opened = reopen(args.workdir)
         variables, step = restore_variables(opened, args.step, averaged=not args.raw)
-        config, params = describe(opened.task.networks, variables["params"])
-    export_pretrained(config, {"params": params}, args.out)
+        config, variables = to_pretrained(opened.task.networks, variables)
+    export_pretrained(config, variables, args.out)
     out = Path(args.out)
     if kept.is_dir():
         for path in kept.iterdir():

@@ -260,10 +260,12 @@ class Attention(nn.Module):
         cache: LayerCache | None = None,
         start: Int[Array, ""] | int = 0,
         train: bool = False,
+        query_scale: Float[Array, ""] | None = None,
     ) -> tuple[Float[Array, "b t d"], LayerCache | None]:
         """Attend from x to x itself or, cross, to memory (None: to what the cache holds of it).
 
         rotation: turns queries and keys (see `genax.nn.rotary`).
+        query_scale: a factor of the queries besides `scale`, such as one that differs by layer.
         cache, start: keys and values of x are written to the slots from `start` on, and x attends
         to all slots that `mask` [b, t, slots] allows; causality is then the mask's business.
         Returns the new values of x and the cache; a cross-attention's is that of its memory.
@@ -299,6 +301,8 @@ class Attention(nn.Module):
                 key, value = unstack(key_value)
         if rotation is not None:
             query, key = rotate(query, rotation), rotate(key, rotation)
+        if query_scale is not None:
+            query = query * query_scale.astype(query.dtype)
         if self.cross and key is not None:
             cache = LayerCache.of(key, value)
         elif cache is not None:

@@ -26,13 +26,16 @@ from genax.transformer.token_range import check_tokens
 class EncoderDecoder(Decoder):
     """Post-norm stacks, sinusoidal positions, one embedding: Vaswani et al. 2017, section 3.
 
-    As a `Decoder`, it reads the target; `encode` makes the memory of the source. num_layers: of the
-    decoder; num_encoder_layers: None is as many. use_bias: in attention, which the paper's
+    As a `Decoder`, it reads the target; `encode` makes the memory of the source. num_layers,
+    num_heads, mlp_size: of the decoder. num_encoder_layers, num_encoder_heads, encoder_mlp_size:
+    None is as in the decoder. use_bias: in attention, which the paper's
     published code does not have. halves: see `sinusoids`. logits_bias: a bias of each token's
     score, as Marian's. mlp_size: None is 4 * hidden_size.
     """
 
     num_encoder_layers: int | None = None
+    num_encoder_heads: int | None = None
+    encoder_mlp_size: int | None = None
     activation: Callable[[jax.Array], jax.Array] = nn.relu
     halves: bool = False
     logits_bias: bool = False
@@ -44,12 +47,12 @@ class EncoderDecoder(Decoder):
         layer = {"kernel_init": dense, "output_init": dense, "dtype": self.dtype}
         attention = partial(
             Attention,
-            self.num_heads,
             use_bias=self.use_bias,
             dropout=self.dropout,
             attention=self.attention,
             **layer,
         )
+        feed_forward = partial(FeedForward, activation=self.activation, **layer)
         mlp_size = self.mlp_size or 4 * self.hidden_size
         make = partial(
             make_blocks,
@@ -57,7 +60,6 @@ class EncoderDecoder(Decoder):
             scan_layers=self.scan_layers,
             remat=self.remat,
             norm=partial(LayerNorm, self.epsilon),
-            feed_forward=partial(FeedForward, mlp_size, self.activation, **layer),
             post_norm=True,
             dropout=self.dropout,
         )
@@ -65,11 +67,16 @@ class EncoderDecoder(Decoder):
             self.vocab_size, self.hidden_size, dtype=self.dtype, embedding_init=init
         )
         self.drop = nn.Dropout(self.dropout)
-        self.encoder_blocks = make(self.encoder_layers, attention=attention)
+        self.encoder_blocks = make(
+            self.encoder_layers,
+            attention=partial(attention, self.num_encoder_heads or self.num_heads),
+            feed_forward=partial(feed_forward, self.encoder_mlp_size or mlp_size),
+        )
         self.blocks = make(
             self.num_layers,
-            attention=partial(attention, causal=True),
-            cross_attention=partial(attention, cross=True),
+            attention=partial(attention, self.num_heads, causal=True),
+            cross_attention=partial(attention, self.num_heads, cross=True),
+            feed_forward=partial(feed_forward, mlp_size),
         )
         self.final_norm = None
         if self.logits_bias:

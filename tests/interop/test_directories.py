@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from genax.core import GenaxError, tree
 from genax.interop import export_pretrained, load_pretrained
-from genax.interop.export import describe
+from genax.interop.export import to_pretrained
 from genax.transformer.bert import BERT, LinearHead, MaskedLMHead
 from genax.transformer.t5 import T5
 from genax.transformer.tasks import bert_pretraining, classification, fine_tuning, translation
@@ -99,7 +99,7 @@ def change_tensors(directory, change):
     [
         ({"architectures": ["GPTJForCausalLM"]}, "of architecture GPTJForCausalLM; the supported"),
         ({"architectures": None}, 'add a field "architectures" .* among BertModel'),
-        ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx=True, but"),
+        ({"reorder_and_upcast_attn": True}, "reorder_and_upcast_attn=True, but"),
         ({"activation_function": "mish"}, "activation_function='mish'; the known ones are gelu"),
         ({"sliding_window": 4}, "not supported and may change the result: sliding_window=4"),
         ({"n_embd": None}, "has no field 'n_embd'"),
@@ -231,12 +231,12 @@ def test_trained_networks_are_exported(case, tmp_path):
     (transformers,) = require("transformers")
     networks, (name, _, problem) = TRAINED[case], case.partition(", ")
     params = jax.jit(nn.init(visit, networks))(jax.random.key(0))["params"]
-    config, exported = describe(networks, params)
+    config, exported = to_pretrained(networks, {"params": params})
     assert config["architectures"] == [name]
-    export_pretrained(config, {"params": exported}, tmp_path / "out")
+    export_pretrained(config, exported, tmp_path / "out")
     module, variables = load_pretrained(tmp_path / "out")
     assert type(module).__name__ == name
-    assert digest(variables) == tree.digest(exported)
+    assert digest(variables) == digest(exported)
     model, report = getattr(transformers, name).from_pretrained(
         tmp_path / "out", output_loading_info=True
     )
