@@ -20,7 +20,7 @@ from genax.transformer.gpt import GPT
 from genax.transformer.t5 import T5
 from genax.transformer.tasks import translation
 from genax.transformer.token_range import check_range
-from tests.interop.agreement import CASES, errors, make_reference
+from tests.interop.agreement import CASES, as_torch, errors, make_reference
 from tests.parity import require
 
 BY_NAME = {case.name: case for case in CASES}
@@ -190,6 +190,18 @@ def test_numbers_of_other_types(kind, saved, tmp_path):
     files.save_file(tensors | {name: tensors[name].to(getattr(torch, kind))}, path)
     with pytest.raises(GenaxError, match=rf"{name} is of type .*, none of F32, F16, BF16"):
         load_pretrained(found)
+
+
+def test_the_loss_of_two_towers(saved):
+    torch, transformers = require("torch", "transformers")
+    case = BY_NAME["VisionTextDualEncoderModel"]
+    folder = saved(case.name)
+    module, variables = load_pretrained(folder)
+    model = transformers.VisionTextDualEncoderModel.from_pretrained(folder).eval()
+    inputs = case.inputs(np.random.default_rng(1), model.config)
+    found = module.apply(variables, **inputs, return_loss=True).loss
+    expected = model(**as_torch(torch, inputs, model), return_loss=True).loss
+    np.testing.assert_allclose(found, expected.detach().numpy(), rtol=1e-5)
 
 
 def test_labels_that_are_no_class():
