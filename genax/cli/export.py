@@ -14,6 +14,7 @@ from genax.core.files import read_json
 from genax.data.text.tokenizers import FILE, Subwords, read_tokenizer
 from genax.interop import export_pretrained
 from genax.interop.export import to_pretrained
+from genax.interop.pretrained import find_architecture
 
 
 def add_parser(verbs: argparse._SubParsersAction) -> None:
@@ -53,5 +54,6 @@ def run(args: argparse.Namespace) -> int:
         tokenizer = opened.workdir / FILE
         if tokenizer.exists() and isinstance(read_tokenizer(tokenizer), Subwords):
             (out / FILE).write_text(tokenizer.read_text())
-    print(f"{config['architectures'][0]} of step {step} in {args.out}")
+    name, _ = find_architecture(config, args.out)
+    print(f"{name} of step {step} in {args.out}")
     return 0

@@ -80,7 +80,7 @@ class Configuration:
         Raises GenaxError if the name holds anything but settings.
         """
         if name not in self._sections:
-            self._sections[name] = Configuration(self.get(name, {}), f"{self.source}, {name},")
+            self._sections[name] = Configuration(self.get(name, {}), f"{name} of {self.source}")
         return self._sections[name]
 
     def get(self, name: str, default: Any = None) -> Any:

@@ -46,11 +46,12 @@ def read_config(directory: Path) -> Config:
     """
     path = directory / CONFIG
     if not path.is_file():
-        several = (directory / PIPELINE).is_file()
-        what = "holds several models, which load_pipeline reads" if several else None
-        raise GenaxError(
-            f"{path} is missing: {directory} {what or 'is no Hugging Face directory'}."
-        )
+        if (directory / PIPELINE).is_file():
+            raise GenaxError(
+                f"{path} is missing: {directory} holds several models; name the folder of one of "
+                "them, or read all with load_pipeline."
+            )
+        raise GenaxError(f"{path} is missing: {directory} is no Hugging Face directory.")
     return read_json(path)
 
 

@@ -28,16 +28,16 @@ def test_sections_are_read():
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"vision_config": None}, "config.json, vision_config, has no field 'hidden_size'"),
-        ({"vision_config": {"hidden_size": 0}}, "config.json, vision_config, has hidden_size=0"),
+        ({"vision_config": None}, "vision_config of config.json has no field 'hidden_size'"),
+        ({"vision_config": {"hidden_size": 0}}, "vision_config of config.json has hidden_size=0"),
         ({"vision_config": 3}, "config.json has vision_config=3"),
         (
             {"vision_config": {"hidden_size": 4, "window": 2}},
-            "config.json, vision_config, has fields that are not supported .* window=2",
+            "vision_config of config.json has fields that are not supported .* window=2",
         ),
         (
             {"text_config": {"hidden_size": 8, "rope": {"theta": 10, "factor": 2}}},
-            "config.json, text_config, rope, has fields that are not supported .* factor=2",
+            "rope of text_config of config.json has fields that are not supported .* factor=2",
         ),
         ({"audio_config": {"hidden_size": 2}}, "config.json has fields .* audio_config="),
     ],
