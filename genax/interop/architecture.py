@@ -8,6 +8,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from genax.interop.configuration import Configuration
@@ -41,6 +42,11 @@ class Architecture:
     renames: tuple[tuple[str, str], ...] = ()
     fixed: Callable[[Any], Mapping[str, np.ndarray]] = lambda model: {}
     unread: tuple[str, ...] = ()
+
+
+def token_inputs(model: Any) -> dict[str, jax.Array]:
+    """Return example inputs of a model that reads tokens."""
+    return {"input_ids": jnp.zeros((1, 2), jnp.int32)}
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int, Num
 
-from genax.interop.architecture import Architecture, Config, Exporter, Family, Leaves
+from genax.interop.architecture import Architecture, Config, Exporter, Family, Leaves, token_inputs
 from genax.interop.configuration import Configuration, label_names
 from genax.interop.conversion import Conversion, attention, dense, embedding, flat, norm
 from genax.interop.outputs import (
@@ -195,11 +194,6 @@ def _sum(losses):
     return None if any(loss is None for loss in losses) else sum(losses)
 
 
-def inputs(model: _Bert) -> dict[str, jax.Array]:
-    """Return example inputs."""
-    return {"input_ids": jnp.zeros((1, 2), jnp.int32)}
-
-
 WITHOUT_POOLER = ("BertForMaskedLM", "BertForTokenClassification", "BertForQuestionAnswering")
 
 
@@ -342,7 +336,7 @@ _NEXT_SENTENCE = r"cls\.seq_relationship\.(weight|bias)"
 _BERT = Architecture(
     build,
     conversions,
-    inputs,
+    token_inputs,
     copies={
         "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
         "cls.predictions.decoder.bias": "cls.predictions.bias",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
@@ -39,8 +38,3 @@ class CausalLM(nn.Module):
             positions = check_range("position_ids", positions, self.decoder.context)
         logits = self.decoder(input_ids, mask, train, positions=positions)
         return LMOutput(logits, shifted_loss(logits, labels))
-
-
-def inputs(model: CausalLM) -> dict[str, jax.Array]:
-    """Return example inputs."""
-    return {"input_ids": jnp.zeros((1, 2), jnp.int32)}

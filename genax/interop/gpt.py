@@ -8,8 +8,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from genax.core.errors import GenaxError
-from genax.interop.architecture import Architecture, Config, Exporter, Family, Leaves
-from genax.interop.causal_lm import CausalLM, inputs
+from genax.interop.architecture import Architecture, Config, Exporter, Family, Leaves, token_inputs
+from genax.interop.causal_lm import CausalLM
 from genax.interop.configuration import Configuration, activation_name
 from genax.interop.conversion import Conversion, embedding, flat, norm
 from genax.nn.gelu import gelu_tanh
@@ -172,7 +172,7 @@ FAMILY = Family(
         "OpenAIGPTLMHeadModel": Architecture(
             build_gpt1,
             conversions,
-            inputs,
+            token_inputs,
             copies={"lm_head.weight": "transformer.tokens_embed.weight"},
             buffers=(r"transformer\.h\.\d+\.attn\.bias", r"transformer\.position_ids"),
             renames=((r"^(h|tokens_embed|positions_embed|position_ids)\b", r"transformer.\1"),),
@@ -180,7 +180,7 @@ FAMILY = Family(
         "GPT2LMHeadModel": Architecture(
             build_gpt2,
             conversions,
-            inputs,
+            token_inputs,
             copies={"lm_head.weight": "transformer.wte.weight"},
             buffers=(r"transformer\.h\.\d+\.attn\.(masked_)?bias",),
             renames=((r"^(h|wte|wpe|ln_f)\.", r"transformer.\1."),),

@@ -7,8 +7,8 @@ from typing import Any
 import flax.linen as nn
 
 from genax.core.errors import GenaxError
-from genax.interop.architecture import Architecture, Config, Exporter, Family, Leaves
-from genax.interop.causal_lm import CausalLM, inputs
+from genax.interop.architecture import Architecture, Config, Exporter, Family, Leaves, token_inputs
+from genax.interop.causal_lm import CausalLM
 from genax.interop.configuration import Configuration
 from genax.interop.conversion import Conversion, attention, dense, embedding, norm
 from genax.nn.rotary import LongContext
@@ -144,7 +144,7 @@ FAMILY = Family(
         "LlamaForCausalLM": Architecture(
             build,
             conversions,
-            inputs,
+            token_inputs,
             copies={"lm_head.weight": "model.embed_tokens.weight"},
             buffers=(r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq",),
         ),

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from genax.core.errors import GenaxError
+from genax.interop.architecture import token_inputs
 from genax.interop.outputs import IGNORED, LMOutput, label_loss
 from genax.transformer.encoder_decoder import EncoderDecoder
 from genax.transformer.t5 import T5
@@ -57,5 +58,5 @@ class Seq2SeqLM(nn.Module):
 
 def inputs(model: Seq2SeqLM) -> dict[str, jax.Array]:
     """Return example inputs."""
-    tokens = jnp.zeros((1, 2), jnp.int32)
-    return {"input_ids": tokens, "decoder_input_ids": tokens}
+    tokens = token_inputs(model)
+    return {**tokens, "decoder_input_ids": tokens["input_ids"]}

@@ -9,7 +9,7 @@ from flax import struct
 from jaxtyping import Array, Float, Int
 
 from genax.interop import bert, vit
-from genax.interop.architecture import Architecture, Family
+from genax.interop.architecture import Architecture, Family, token_inputs
 from genax.interop.configuration import Configuration
 from genax.interop.conversion import Conversion, dense, flat
 from genax.interop.outputs import label_loss
@@ -78,7 +78,7 @@ def inputs(model: VisionTextDualEncoderModel) -> dict[str, jax.Array]:
     """Return example inputs."""
     size = model.vision_model.image_size
     pixels = jnp.zeros((1, size, size, model.num_channels))
-    return {**bert.inputs(model.text_model), "pixel_values": pixels}
+    return {**token_inputs(model), "pixel_values": pixels}
 
 
 def build(architecture: str, config: Configuration, names: set[str]) -> nn.Module:

@@ -285,6 +285,18 @@ CASES = (
         base={"vocab_size": 41, "decoder_start_token_id": 0},
     ),
     Case(
+        "T5EncoderModel",
+        "T5Config",
+        (
+            {"d_model": 24, "d_kv": 8, "num_heads": 3, "num_layers": 2, "d_ff": 40},
+            {"d_model": 20, "d_kv": 6, "num_heads": 5, "num_layers": 1, "d_ff": 30}
+            | {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
+        ),
+        lambda rng, config: {"input_ids": tokens(rng, config), "attention_mask": padding()},
+        ("last_hidden_state",),
+        {"vocab_size": 41},
+    ),
+    Case(
         "ViTForImageClassification",
         "ViTConfig",
         VIT_SIZES,
