@@ -12,8 +12,8 @@ from genax.interop import bert, vit
 from genax.interop.architecture import Architecture, Family, token_inputs
 from genax.interop.configuration import Configuration
 from genax.interop.conversion import Conversion, dense, flat
-from genax.interop.outputs import label_loss
 from genax.nn.projection import Projection
+from genax.transformer.cross_entropy import cross_entropy
 from genax.transformer.vit import ViT
 
 Tokens = Int[Array, "b t"]
@@ -57,16 +57,18 @@ class VisionTextDualEncoderModel(nn.Module):
         return_loss: also return the contrastive loss of images and texts of the same number.
         """
         first = self.vision_model.hidden(pixel_values, train)[:, 0]
-        image = jnp.tanh(Projection((first.shape[-1],), name="vision_pooler")(first))
-        text = self.text_model(input_ids, attention_mask, token_type_ids, position_ids, train)
-        image = self._embed(image, "visual_projection")
-        text = self._embed(text.pooler_output, "text_projection")
+        seen = jnp.tanh(Projection((first.shape[-1],), name="vision_pooler")(first))
+        read = self.text_model(input_ids, attention_mask, token_type_ids, position_ids, train)
+        assert read.pooler_output is not None
+        image = self._embed(seen, "visual_projection")
+        text = self._embed(read.pooler_output, "text_projection")
         scale = self.param("logit_scale", nn.initializers.constant(LOGIT_SCALE), ())
         per_text = jnp.exp(scale) * text @ image.T
         loss = None
         if return_loss:
             pairs = jnp.arange(len(per_text))
-            loss = (label_loss(per_text, pairs) + label_loss(per_text.T, pairs)) / 2
+            both = cross_entropy(per_text, pairs), cross_entropy(per_text.T, pairs)
+            loss = jnp.stack(both).mean()
         return CLIPOutput(per_text.T, per_text, text, image, loss)
 
     def _embed(self, pooled: Array, name: str) -> Array:
