@@ -89,7 +89,7 @@ def build(architecture: str, config: Configuration, names: set[str]) -> nn.Modul
     config.get("logit_scale_init_value")  # The file holds the scale itself.
     text, vision = config.section("text_config"), config.section("vision_config")
     text.get("tie_word_embeddings")  # The tower has no head.
-    vision.require(pooler_act="tanh", pooler_output_size=vision.need("hidden_size"))
+    vision.require(pooler_act="tanh")
     return VisionTextDualEncoderModel(
         bert.BertModel(bert.build_encoder(text, with_pooler=True)),
         vit.build_network(vision, num_classes=0),

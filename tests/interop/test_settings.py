@@ -199,7 +199,8 @@ def test_the_loss_of_two_towers(saved):
     module, variables = load_pretrained(folder)
     model = transformers.VisionTextDualEncoderModel.from_pretrained(folder).eval()
     inputs = case.inputs(np.random.default_rng(1), model.config)
-    found = module.apply(variables, **inputs, return_loss=True).loss
+    arrays = jax.tree.map(jnp.asarray, inputs)
+    found = module.apply(variables, **arrays, return_loss=True).loss
     expected = model(**as_torch(torch, inputs, model), return_loss=True).loss
     np.testing.assert_allclose(found, expected.detach().numpy(), rtol=1e-5)
 
