@@ -41,16 +41,22 @@ class Directory:
         self.config = json.loads((folder / "config.json").read_text())
 
     def change(self, **fields):
-        """Write the settings with these fields, also those inside of others."""
+        """Write the settings with these fields, also those inside of others.
+
+        A field that is nowhere is written outside of all others.
+        """
+        new = dict(fields)
 
         def merge(settings):
+            for name in settings:
+                new.pop(name, None)
             kept = {name: fields.get(name, value) for name, value in settings.items()}
             return {
                 name: merge(value) if isinstance(value, Mapping) else value
                 for name, value in kept.items()
             }
 
-        config = fields | merge(self.config)
+        config = merge(self.config) | new
         (self.folder / "config.json").write_text(json.dumps(config))
 
     def refuses(self, field, value):
