@@ -42,13 +42,13 @@ def stepped(optimizer: optax.GradientTransformation, gradient, params):
 
 
 def compare(
-    ours, params, links, model, loss, outputs, kept=lambda output: output
+    ours, params, conversions, model, loss, outputs, kept=lambda output: output
 ) -> dict[str, float]:
     """Largest differences, relative to the largest number of each array: outputs, loss, gradients,
     parameters after a step of AdamW.
 
     ours: params -> (loss, outputs). loss, outputs: what the model in PyTorch found, whose tensors
-    `links` join to the parameters. kept: of an output, what is compared.
+    `conversions` turn into parameters. kept: of an output, what is compared.
     """
     [torch] = require("torch")
     (found_loss, found), gradient = jax.jit(jax.value_and_grad(ours, has_aux=True))(params)
@@ -67,25 +67,31 @@ def compare(
     # Where a softmax cancels a bias, its exact gradient is zero and what is computed is rounding.
     worst["gradients"] = max(
         difference(gradient[path], theirs, floor=1e-2 * largest)
-        for path, theirs in linked(links, grads, gradient).items()
+        for path, theirs in converted(conversions, grads, gradient).items()
     )
     optimizer.step()
     adamw = optax.adamw(RATE, eps=EPSILON, weight_decay=DECAY)
     moved = tree.flatten(stepped(adamw, tree.unflatten(gradient, params), params))
     worst["AdamW step"] = max(
-        difference(moved[path], theirs) for path, theirs in linked(links, trained, moved).items()
+        difference(moved[path], theirs)
+        for path, theirs in converted(conversions, trained, moved).items()
     )
     return worst
 
 
-def linked(links, tensors, like) -> dict[str, np.ndarray]:
-    """Named tensors of theirs (those that are trained) as parameters of ours."""
+def converted(conversions, tensors, like) -> dict[str, np.ndarray]:
+    """Named tensors of theirs (those that are trained) as parameters of ours, by their paths.
+
+    like: the parameters or their gradient, by path below "params".
+    """
     arrays = {name: tensor.detach().numpy() for name, tensor in tensors.items()}
-    return {
-        link.path: link.read([arrays[name] for name in link.names], like[link.path].shape)
-        for link in links
-        if all(name in arrays for name in link.names)
-    }
+    found = {}
+    for conversion in conversions:
+        path = conversion.path.removeprefix("params/")
+        if all(name in arrays for name in conversion.names):
+            tensors = [arrays[name] for name in conversion.names]
+            found[path] = conversion.read(tensors, like[path].shape)
+    return found
 
 
 def difference(ours, theirs, floor=0.0) -> float:

@@ -1,4 +1,4 @@
-"""genax export."""
+"""The verb `genax export`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from genax.core import tree
 from genax.core.files import read_json
 from genax.data.text.tokenizers import FILE, Subwords, read_tokenizer
 from genax.interop import export_pretrained
-from genax.interop.describe import describe
+from genax.interop.export import to_pretrained
+from genax.interop.pretrained import find_architecture
 
 
 def add_parser(verbs: argparse._SubParsersAction) -> None:
@@ -38,12 +39,13 @@ def run(args: argparse.Namespace) -> int:
     if kept.is_dir():
         config = read_json(kept / "config.json")
         checkpoints, step = open_checkpoints(args.workdir, args.step)
-        params = tree.nest(checkpoints.arrays(step))["params"]
+        state = tree.nest(checkpoints.arrays(step))
+        variables = {"params": state["params"], **state.get("collections", {})}
     else:
         opened = reopen(args.workdir)
         variables, step = restore_variables(opened, args.step, averaged=not args.raw)
-        config, params = describe(opened.task.networks, variables["params"])
-    export_pretrained(config, {"params": params}, args.out)
+        config, variables = to_pretrained(opened.task.networks, variables)
+    export_pretrained(config, variables, args.out)
     out = Path(args.out)
     if kept.is_dir():
         for path in kept.iterdir():
@@ -52,5 +54,6 @@ def run(args: argparse.Namespace) -> int:
         tokenizer = opened.workdir / FILE
         if tokenizer.exists() and isinstance(read_tokenizer(tokenizer), Subwords):
             (out / FILE).write_text(tokenizer.read_text())
-    print(f"{config['architectures'][0]} of step {step} in {args.out}")
+    name, _ = find_architecture(config, args.out)
+    print(f"{name} of step {step} in {args.out}")
     return 0

@@ -1,4 +1,4 @@
-"""genax import."""
+"""The verb `genax import`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from genax.core.errors import GenaxError
 from genax.core.files import to_json
 from genax.core.task import TrainState
 from genax.interop import load_pretrained
-from genax.interop.describe import describe
+from genax.interop.export import to_pretrained
 from genax.interop.llama2c import load_llama2c
 from genax.running.checkpoint import Checkpoints
 from genax.running.policy import Keep
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     module: nn.Module
     if source.is_file():
         module, variables = load_llama2c(source)
-        config, _ = describe(module, variables["params"])
+        config, _ = to_pretrained(module, variables)
         folder.mkdir(parents=True)
         (folder / "config.json").write_text(to_json(config, indent=2) + "\n")
     else:
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         step=jnp.zeros((), jnp.int32),
         rng=jax.random.key_data(jax.random.key(0)),
         params=variables["params"],
-        collections={},
+        collections={name: tree for name, tree in variables.items() if name != "params"},
         opt_state={},
         ema={},
     )

@@ -1,5 +1,6 @@
 """Weights in the layout of Hugging Face directories, in and out."""
 
+from genax.interop.pipeline import load_pipeline
 from genax.interop.pretrained import export_pretrained, load_pretrained
 
-__all__ = ["export_pretrained", "load_pretrained"]
+__all__ = ["export_pretrained", "load_pipeline", "load_pretrained"]

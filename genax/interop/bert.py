@@ -2,34 +2,56 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import flax.linen as nn
 import jax.numpy as jnp
-from jaxtyping import Array, Int, Num
+from flax import struct
+from jaxtyping import Array, Float, Int, Num
 
-from genax.interop.fields import Fields
-from genax.interop.links import Link, attention, dense, flat, norm
+from genax.interop.architecture import Architecture, Config, Exporter, Family, Leaves, token_inputs
+from genax.interop.configuration import Configuration, label_names
+from genax.interop.conversion import Conversion, attention, dense, embedding, flat, norm
 from genax.interop.outputs import (
     BaseModelOutput,
     LMOutput,
-    PreTrainingOutput,
-    QuestionAnsweringOutput,
     classification_loss,
     label_loss,
     span_loss,
 )
 from genax.transformer.bert import BERT, LinearHead, MaskedLMHead
+from genax.transformer.tasks.fine_tuning import RegressionNetworks, SpanNetworks
 from genax.transformer.token_range import check_range
 
 Tokens = Int[Array, "b t"]
 
 
+@struct.dataclass
+class PreTrainingOutput:
+    """Logits of both heads of pretraining, and their loss if labels were given."""
+
+    prediction_logits: Float[Array, "b t vocab"]
+    seq_relationship_logits: Float[Array, "b 2"]
+    loss: Float[Array, ""] | None = None
+
+
+@struct.dataclass
+class QuestionAnsweringOutput:
+    """Logits of each place as the start and as the end of an answer."""
+
+    start_logits: Float[Array, "b t"]
+    end_logits: Float[Array, "b t"]
+    loss: Float[Array, ""] | None = None
+
+
 class _Bert(nn.Module):
-    """What all of them share: hidden states from the inputs' Hugging Face names."""
+    """What all classes share: the encoder under the names of its inputs."""
 
     encoder: BERT
 
     def hidden(self, input_ids, attention_mask, token_type_ids, position_ids, train):
-        """The last hidden states."""
+        """Return the last hidden states."""
         mask = None if attention_mask is None else attention_mask > 0
         if token_type_ids is not None:
             kinds = self.encoder.num_segments
@@ -40,7 +62,7 @@ class _Bert(nn.Module):
 
     @property
     def table(self):
-        """The token embeddings."""
+        """Return the token embeddings."""
         return self.encoder.token_embedding.embedding
 
 
@@ -55,14 +77,14 @@ class BertModel(_Bert):
         position_ids: Tokens | None = None,
         train: bool = False,
     ) -> BaseModelOutput:
-        """Hidden states and, with a pooler, the pooled one."""
+        """Return the hidden states, and the pooled one if there is a pooler."""
         hidden = self.hidden(input_ids, attention_mask, token_type_ids, position_ids, train)
         pooled = self.encoder.pool(hidden) if self.encoder.with_pooler else None
         return BaseModelOutput(hidden, pooled)
 
 
 class BertForPreTraining(_Bert):
-    """Masked tokens and next sentences."""
+    """The heads for masked tokens and next sentences."""
 
     masked_head: MaskedLMHead
     next_sentence_head: LinearHead
@@ -77,7 +99,7 @@ class BertForPreTraining(_Bert):
         next_sentence_label: Int[Array, "b ..."] | None = None,
         train: bool = False,
     ) -> PreTrainingOutput:
-        """Logits of both heads; the sum of both losses where both labels are given."""
+        """Return the logits of both heads, and the sum of both losses if both labels are given."""
         hidden = self.hidden(input_ids, attention_mask, token_type_ids, position_ids, train)
         tokens = self.masked_head(hidden, self.table)
         follows = self.next_sentence_head(self.encoder.pool(hidden))
@@ -86,7 +108,7 @@ class BertForPreTraining(_Bert):
 
 
 class BertForMaskedLM(_Bert):
-    """Masked tokens."""
+    """The head for masked tokens."""
 
     masked_head: MaskedLMHead
 
@@ -99,14 +121,14 @@ class BertForMaskedLM(_Bert):
         labels: Tokens | None = None,
         train: bool = False,
     ) -> LMOutput:
-        """Logits of every token."""
+        """Return the logits of every token."""
         hidden = self.hidden(input_ids, attention_mask, token_type_ids, position_ids, train)
         logits = self.masked_head(hidden, self.table)
         return LMOutput(logits, label_loss(logits, labels))
 
 
 class BertForSequenceClassification(_Bert):
-    """Classes of whole sequences."""
+    """A head for classes of whole sequences."""
 
     classifier: LinearHead
     problem_type: str | None = None
@@ -120,14 +142,14 @@ class BertForSequenceClassification(_Bert):
         labels: Num[Array, "b ..."] | None = None,
         train: bool = False,
     ) -> LMOutput:
-        """Logits of the classes."""
+        """Return the logits of the classes."""
         hidden = self.hidden(input_ids, attention_mask, token_type_ids, position_ids, train)
         logits = self.classifier(self.encoder.pool(hidden), train)
         return LMOutput(logits, classification_loss(logits, labels, self.problem_type))
 
 
 class BertForTokenClassification(_Bert):
-    """Labels of tokens."""
+    """A head for labels of tokens."""
 
     classifier: LinearHead
 
@@ -140,14 +162,14 @@ class BertForTokenClassification(_Bert):
         labels: Tokens | None = None,
         train: bool = False,
     ) -> LMOutput:
-        """Logits of each token's labels."""
+        """Return the logits of the labels of each token."""
         hidden = self.hidden(input_ids, attention_mask, token_type_ids, position_ids, train)
         logits = self.classifier(hidden, train)
         return LMOutput(logits, label_loss(logits, labels))
 
 
 class BertForQuestionAnswering(_Bert):
-    """Spans that answer."""
+    """A head for spans that answer a question."""
 
     classifier: LinearHead
 
@@ -161,7 +183,7 @@ class BertForQuestionAnswering(_Bert):
         end_positions: Int[Array, "b ..."] | None = None,
         train: bool = False,
     ) -> QuestionAnsweringOutput:
-        """Logits of each place as start and as end; the mean of both losses."""
+        """Return the logits of each place as start and as end, and the mean of both losses."""
         hidden = self.hidden(input_ids, attention_mask, token_type_ids, position_ids, train)
         start, end = jnp.unstack(self.classifier(hidden, train), axis=-1)
         loss = _sum((span_loss(start, start_positions), span_loss(end, end_positions)))
@@ -175,35 +197,15 @@ def _sum(losses):
 WITHOUT_POOLER = ("BertForMaskedLM", "BertForTokenClassification", "BertForQuestionAnswering")
 
 
-def build(architecture: str, fields: Fields, names: set[str]) -> nn.Module:
-    """The model that a directory describes. names: of its tensors, or of parameters."""
-    fields.require(
-        model_type="bert",
-        add_cross_attention=False,
-        is_decoder=False,
-        is_encoder_decoder=False,
-        tie_word_embeddings=True,
-        position_embedding_type="absolute",
-        hidden_act="gelu",
-        embedding_size=fields.need("hidden_size"),
-    )
-    fields.get("pad_token_id")
-    epsilon = fields.real("layer_norm_eps", 1e-12)
-    encoder = BERT(
-        vocab_size=fields.need("vocab_size"),
-        context=fields.need("max_position_embeddings"),
-        hidden_size=fields.need("hidden_size"),
-        num_layers=fields.layers("num_hidden_layers"),
-        num_heads=fields.need("num_attention_heads"),
-        mlp_size=fields.need("intermediate_size"),
-        num_segments=fields.size("type_vocab_size", 2),
-        with_pooler=architecture not in WITHOUT_POOLER
-        and (architecture != "BertModel" or any("pooler" in name for name in names)),
-        dropout=fields.real("hidden_dropout_prob", 0.1),
-        epsilon=epsilon,
-    )
-    rate = fields.real("classifier_dropout", encoder.dropout)
-    labels, masked, problem = fields.labels(), MaskedLMHead(epsilon), fields.problem()
+def build(architecture: str, config: Configuration, names: set[str]) -> nn.Module:
+    """Build one of the classes."""
+    with_pooler = architecture not in WITHOUT_POOLER
+    if architecture == "BertModel":
+        with_pooler = any("pooler" in name for name in names)
+    encoder = build_encoder(config, with_pooler)
+    config.require(tie_word_embeddings=True)
+    rate = config.real("classifier_dropout", encoder.dropout)
+    labels, masked, problem = config.labels(), MaskedLMHead(encoder.epsilon), config.problem()
     models = {
         "BertModel": lambda: BertModel(encoder),
         "BertForPreTraining": lambda: BertForPreTraining(encoder, masked, LinearHead(2)),
@@ -219,38 +221,41 @@ def build(architecture: str, fields: Fields, names: set[str]) -> nn.Module:
     return models[architecture]()
 
 
-def links(model: _Bert) -> list[Link]:
-    """Parameters and tensors."""
+def build_encoder(config: Configuration, with_pooler: bool) -> BERT:
+    """Build the encoder that a configuration or a section of it describes."""
+    config.require(
+        model_type="bert",
+        add_cross_attention=False,
+        is_decoder=False,
+        is_encoder_decoder=False,
+        position_embedding_type="absolute",
+        hidden_act="gelu",
+        embedding_size=config.need("hidden_size"),
+    )
+    config.get("pad_token_id")
+    return BERT(
+        vocab_size=config.need("vocab_size"),
+        context=config.need("max_position_embeddings"),
+        hidden_size=config.need("hidden_size"),
+        num_layers=config.layers("num_hidden_layers"),
+        num_heads=config.need("num_attention_heads"),
+        mlp_size=config.need("intermediate_size"),
+        num_segments=config.size("type_vocab_size", 2),
+        with_pooler=with_pooler,
+        dropout=config.real("hidden_dropout_prob", 0.1),
+        epsilon=config.real("layer_norm_eps", 1e-12),
+    )
+
+
+def conversions(model: _Bert) -> list[Conversion]:
+    """Return the tensors of each variable."""
     prefix = "" if isinstance(model, BertModel) else "bert."
-    found = [
-        flat("encoder/token_embedding/embedding", f"{prefix}embeddings.word_embeddings.weight"),
-        flat(
-            "encoder/position_embedding/embedding",
-            f"{prefix}embeddings.position_embeddings.weight",
-        ),
-        flat(
-            "encoder/segment_embedding/embedding",
-            f"{prefix}embeddings.token_type_embeddings.weight",
-        ),
-        *norm("encoder/embedding_norm", f"{prefix}embeddings.LayerNorm"),
-    ]
-    for number in range(model.encoder.num_layers):
-        ours, theirs = f"encoder/blocks_{number}", f"{prefix}encoder.layer.{number}"
-        names = [f"{theirs}.attention.self.{part}" for part in ("query", "key", "value")]
-        found += [
-            *attention(f"{ours}/attention", [*names, f"{theirs}.attention.output.dense"]),
-            *norm(f"{ours}/attention_norm", f"{theirs}.attention.output.LayerNorm"),
-            *dense(f"{ours}/feed_forward/expand", f"{theirs}.intermediate.dense"),
-            *dense(f"{ours}/feed_forward/output", f"{theirs}.output.dense"),
-            *norm(f"{ours}/feed_forward_norm", f"{theirs}.output.LayerNorm"),
-        ]
-    if model.encoder.with_pooler:
-        found += dense("encoder/pooler", f"{prefix}pooler.dense")
+    found = encoder_conversions("encoder", prefix, model.encoder)
     if isinstance(model, BertForPreTraining | BertForMaskedLM):
         found += [
             *dense("masked_head/transform", "cls.predictions.transform.dense"),
             *norm("masked_head/norm", "cls.predictions.transform.LayerNorm"),
-            flat("masked_head/bias", "cls.predictions.bias"),
+            flat("params/masked_head/bias", "cls.predictions.bias"),
         ]
     if isinstance(model, BertForPreTraining):
         found += dense("next_sentence_head/projection", "cls.seq_relationship")
@@ -259,3 +264,94 @@ def links(model: _Bert) -> list[Link]:
     elif hasattr(model, "classifier"):
         found += dense("classifier/projection", "classifier")
     return found
+
+
+def encoder_conversions(path: str, prefix: str, encoder: BERT) -> list[Conversion]:
+    """Return the tensors of each variable of an encoder.
+
+    path: the encoder's path.
+    prefix: the beginning of the tensors' names, with its dot.
+    """
+    inside = f"{prefix}embeddings"
+    found = [
+        embedding(f"{path}/token_embedding", f"{inside}.word_embeddings"),
+        embedding(f"{path}/position_embedding", f"{inside}.position_embeddings"),
+        embedding(f"{path}/segment_embedding", f"{inside}.token_type_embeddings"),
+        *norm(f"{path}/embedding_norm", f"{inside}.LayerNorm"),
+    ]
+    for number in range(encoder.num_layers):
+        ours, theirs = f"{path}/blocks_{number}", f"{prefix}encoder.layer.{number}"
+        names = [f"{theirs}.attention.self.{part}" for part in ("query", "key", "value")]
+        found += [
+            *attention(f"{ours}/attention", [*names, f"{theirs}.attention.output.dense"]),
+            *norm(f"{ours}/attention_norm", f"{theirs}.attention.output.LayerNorm"),
+            *dense(f"{ours}/feed_forward/expand", f"{theirs}.intermediate.dense"),
+            *dense(f"{ours}/feed_forward/output", f"{theirs}.output.dense"),
+            *norm(f"{ours}/feed_forward_norm", f"{theirs}.output.LayerNorm"),
+        ]
+    if encoder.with_pooler:
+        found += dense(f"{path}/pooler", f"{prefix}pooler.dense")
+    return found
+
+
+def _config(networks: Any, leaves: Leaves) -> Config:
+    encoder: BERT = networks.encoder
+    config: Config = {
+        "architectures": [_architecture(networks)],
+        "model_type": "bert",
+        "vocab_size": encoder.vocab_size,
+        "max_position_embeddings": encoder.context,
+        "hidden_size": encoder.hidden_size,
+        "num_hidden_layers": encoder.num_layers,
+        "num_attention_heads": encoder.num_heads,
+        "intermediate_size": encoder.mlp_size or 4 * encoder.hidden_size,
+        "type_vocab_size": encoder.num_segments,
+        "hidden_dropout_prob": encoder.dropout,
+        "attention_probs_dropout_prob": encoder.dropout,
+        "layer_norm_eps": encoder.epsilon,
+        "pad_token_id": 0,
+    }
+    if hasattr(networks, "classifier"):
+        config |= label_names(networks.classifier.num_labels)
+    if isinstance(networks, RegressionNetworks):
+        config["problem_type"] = "regression"
+    return config
+
+
+def _architecture(networks: Any) -> str:
+    if hasattr(networks, "masked_head"):
+        both = networks.next_sentence_head is not None
+        return "BertForPreTraining" if both else "BertForMaskedLM"
+    if isinstance(networks, SpanNetworks):
+        return "BertForQuestionAnswering"
+    if not hasattr(networks, "classifier"):
+        return "BertModel"
+    whole = networks.encoder.with_pooler
+    return "BertForSequenceClassification" if whole else "BertForTokenClassification"
+
+
+_GAMMA = ((r"LayerNorm\.gamma$", "LayerNorm.weight"), (r"LayerNorm\.beta$", "LayerNorm.bias"))
+_POOLER = r"bert\.pooler\.dense\.(weight|bias)"
+_NEXT_SENTENCE = r"cls\.seq_relationship\.(weight|bias)"
+_BERT = Architecture(
+    build,
+    conversions,
+    token_inputs,
+    copies={
+        "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+        "cls.predictions.decoder.bias": "cls.predictions.bias",
+    },
+    buffers=(r"(bert\.)?embeddings\.(position|token_type)_ids",),
+    renames=(*_GAMMA, (r"^(embeddings|encoder|pooler)\.", r"bert.\1.")),
+)
+FAMILY = Family(
+    {
+        "BertModel": replace(_BERT, renames=(*_GAMMA, (r"^bert\.", ""))),
+        "BertForPreTraining": _BERT,
+        "BertForMaskedLM": replace(_BERT, unread=(_POOLER, _NEXT_SENTENCE)),
+        "BertForSequenceClassification": _BERT,
+        "BertForTokenClassification": replace(_BERT, unread=(_POOLER,)),
+        "BertForQuestionAnswering": replace(_BERT, unread=(_POOLER,)),
+    },
+    Exporter("encoder", BERT, _config),
+)

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax import struct
 from jaxtyping import Array, Float, Int
 
-from genax.interop.decoders import gpt_block, require_plain_gpt2
-from genax.interop.fields import Fields
-from genax.interop.links import Link, dense, flat, norm
-from genax.interop.outputs import DecisionTransformerOutput
+from genax.interop.architecture import Architecture, Family
+from genax.interop.configuration import Configuration
+from genax.interop.conversion import Conversion, dense, embedding, flat, norm
+from genax.interop.gpt import block_conversions, inverse_layer_scaling
 from genax.transformer.decision_transformer import DecisionTransformer
 from genax.transformer.token_range import check_range
 
 
+@struct.dataclass
+class DecisionTransformerOutput:
+    """Actions predicted from states, and states and returns predicted from actions."""
+
+    state_preds: Float[Array, "b k s"]
+    action_preds: Float[Array, "b k a"]
+    return_preds: Float[Array, "b k 1"]
+
+
 class DecisionTransformerModel(nn.Module):
-    """Predictions under the inputs' Hugging Face names."""
+    """A Decision Transformer under the names that Hugging Face gives its inputs and outputs."""
 
     transformer: DecisionTransformer
 
@@ -28,40 +40,54 @@ class DecisionTransformerModel(nn.Module):
         rewards: Float[Array, "b k 1"] | None = None,
         train: bool = False,
     ) -> DecisionTransformerOutput:
-        """Predicted states, actions and returns; rewards are taken and not read, as there."""
+        """Return the predicted states, actions and returns.
+
+        rewards: not read, as in transformers.
+        """
         mask = None if attention_mask is None else attention_mask > 0
         timesteps = check_range("timesteps", timesteps, self.transformer.max_steps)
         found = self.transformer(returns_to_go, states, actions, timesteps, mask, train)
         return DecisionTransformerOutput(*found)
 
 
-def build(architecture: str, fields: Fields, names: set[str]) -> nn.Module:
-    """The model that a directory describes, with its trunk's own tables."""
-    require_plain_gpt2(fields, "decision_transformer")
+def inputs(model: DecisionTransformerModel) -> dict[str, jax.Array]:
+    """Return example inputs."""
+    net = model.transformer
+    return {
+        "states": jnp.zeros((1, 1, net.state_size)),
+        "actions": jnp.zeros((1, 1, net.action_size)),
+        "returns_to_go": jnp.zeros((1, 1, 1)),
+        "timesteps": jnp.zeros((1, 1), jnp.int32),
+    }
+
+
+def build(architecture: str, config: Configuration, names: set[str]) -> nn.Module:
+    """Build the model, with the tables of tokens and positions that its GPT-2 trunk has."""
     return DecisionTransformerModel(
         DecisionTransformer(
-            state_size=fields.need("state_dim"),
-            action_size=fields.need("act_dim"),
-            hidden_size=fields.need("hidden_size"),
-            num_layers=fields.layers("n_layer"),
-            num_heads=fields.need("n_head"),
-            max_steps=fields.need("max_ep_len"),
-            mlp_size=fields.optional("n_inner"),
-            activation=fields.activation("activation_function", "relu"),
-            tanh_actions=fields.get("action_tanh", True),
-            trunk_tables=(fields.size("vocab_size", 1), fields.size("n_positions", 1024)),
-            dropout=fields.real("resid_pdrop", 0.1),
-            epsilon=fields.real("layer_norm_epsilon", 1e-5),
+            state_size=config.need("state_dim"),
+            action_size=config.need("act_dim"),
+            hidden_size=config.need("hidden_size"),
+            num_layers=config.layers("n_layer"),
+            num_heads=config.need("n_head"),
+            max_steps=config.need("max_ep_len"),
+            mlp_size=config.optional("n_inner"),
+            activation=config.activation("activation_function", "relu"),
+            tanh_actions=config.get("action_tanh", True),
+            trunk_tables=(config.size("vocab_size", 1), config.size("n_positions", 1024)),
+            dropout=config.real("resid_pdrop", 0.1),
+            epsilon=config.real("layer_norm_epsilon", 1e-5),
+            inverse_layer_scaling=inverse_layer_scaling(config, "decision_transformer"),
         )
     )
 
 
-def links(model: DecisionTransformerModel) -> list[Link]:
-    """Parameters and tensors."""
+def conversions(model: DecisionTransformerModel) -> list[Conversion]:
+    """Return the tensors of each variable."""
     found = [
-        flat("transformer/time_embedding/embedding", "embed_timestep.weight"),
-        flat("transformer/trunk_tokens", "encoder.wte.weight"),
-        flat("transformer/trunk_positions", "encoder.wpe.weight"),
+        embedding("transformer/time_embedding", "embed_timestep"),
+        flat("params/transformer/trunk_tokens", "encoder.wte.weight"),
+        flat("params/transformer/trunk_positions", "encoder.wpe.weight"),
         *dense("transformer/embed_return", "embed_return"),
         *dense("transformer/embed_state", "embed_state"),
         *dense("transformer/embed_action", "embed_action"),
@@ -72,5 +98,17 @@ def links(model: DecisionTransformerModel) -> list[Link]:
         *dense("transformer/predict_action", "predict_action.0"),
     ]
     for number in range(model.transformer.num_layers):
-        found += gpt_block(f"transformer/blocks_{number}", f"encoder.h.{number}")
+        found += block_conversions(f"transformer/blocks_{number}", f"encoder.h.{number}")
     return found
+
+
+FAMILY = Family(
+    {
+        "DecisionTransformerModel": Architecture(
+            build,
+            conversions,
+            inputs,
+            buffers=(r"encoder\.h\.\d+\.attn\.(masked_)?bias",),
+        )
+    }
+)

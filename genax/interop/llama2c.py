@@ -11,16 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from genax.core.errors import GenaxError
-from genax.interop.decoders import LlamaForCausalLM
+from genax.interop.llama import LlamaForCausalLM
 from genax.transformer.llama import LLaMA
 
 HEADER = 7
 
 
 def load_llama2c(path: str | Path) -> tuple[LlamaForCausalLM, dict[str, Any]]:
-    """The model of a version-0 file and its variables; what follows the weights is not read.
+    """Return the model of a version-0 file and its variables.
 
-    Its rotary positions turn neighbours, ours halves: query and key rows are reordered.
+    The file's rotary positions turn neighbours and genax's turn halves, so rows of queries and keys
+    are reordered. What follows the weights is not read.
     Raises GenaxError for a header that makes no model and for a file that is too short.
     """
     content = Path(path).read_bytes()

@@ -1,4 +1,4 @@
-"""What imported models return: the fields of their Hugging Face namesakes."""
+"""What imported models of several families return: the fields of their Hugging Face namesakes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ IGNORED = -100
 
 @struct.dataclass
 class BaseModelOutput:
-    """Hidden states, and the pooled one where there is a pooler."""
+    """Hidden states, and the pooled one if there is a pooler."""
 
     last_hidden_state: Float[Array, "b t d"]
     pooler_output: Float[Array, "b d"] | None = None
@@ -23,38 +23,11 @@ class BaseModelOutput:
 
 @struct.dataclass
 class LMOutput:
-    """Logits of tokens or of classes; the loss where labels were given."""
+    """Logits of tokens or of classes, and the loss if labels were given."""
 
     logits: Float[Array, "*b classes"]
     loss: Float[Array, ""] | None = None
     encoder_last_hidden_state: Float[Array, "b s d"] | None = None
-
-
-@struct.dataclass
-class PreTrainingOutput:
-    """Both heads of BERT's pretraining."""
-
-    prediction_logits: Float[Array, "b t vocab"]
-    seq_relationship_logits: Float[Array, "b 2"]
-    loss: Float[Array, ""] | None = None
-
-
-@struct.dataclass
-class QuestionAnsweringOutput:
-    """Where an answer starts and ends."""
-
-    start_logits: Float[Array, "b t"]
-    end_logits: Float[Array, "b t"]
-    loss: Float[Array, ""] | None = None
-
-
-@struct.dataclass
-class DecisionTransformerOutput:
-    """Predictions from states (actions) and from actions (states, returns)."""
-
-    state_preds: Float[Array, "b k s"]
-    action_preds: Float[Array, "b k a"]
-    return_preds: Float[Array, "b k 1"]
 
 
 def label_loss(
@@ -62,10 +35,12 @@ def label_loss(
     labels: Int[Array, "..."] | None,
     ignored: int = IGNORED,
 ) -> Float[Array, ""] | None:
-    """Mean cross-entropy over labels that are not `ignored`, in nats; NaN where all are.
+    """Return the mean cross-entropy over labels that are not ignored, in nats.
 
-    labels: of any shape that has one for each row of the logits. Raises GenaxError, or is NaN in a
-    compiled function, for one that is no class.
+    The mean is NaN if all are ignored.
+    labels: any shape with one label for each row of the logits.
+    ignored: the label that does not count.
+    Raises GenaxError for a label that is no class. In a compiled function the mean is then NaN.
     """
     if labels is None:
         return None
@@ -78,15 +53,20 @@ def label_loss(
 def shifted_loss(
     logits: Float[Array, "b t vocab"], labels: Int[Array, "b t"] | None
 ) -> Float[Array, ""] | None:
-    """`label_loss` of each token from those before it; the labels are the tokens themselves."""
+    """Return the `label_loss` of each token from those before it.
+
+    labels: the tokens themselves.
+    """
     return None if labels is None else label_loss(logits[:, :-1], labels[:, 1:])
 
 
 def classification_loss(
     logits: Float[Array, "b classes"], labels: Num[Array, "b ..."] | None, problem: str | None
 ) -> Float[Array, ""] | None:
-    """Of whole sequences. problem: "regression", "single_label_classification" or
-    "multi_label_classification"; None goes by the number of classes and the labels' type.
+    """Return the loss of classes of whole sequences.
+
+    problem: "regression", "single_label_classification" or "multi_label_classification". None
+      follows from the number of classes and the labels' type.
     """
     if labels is None:
         return None
@@ -105,7 +85,10 @@ def classification_loss(
 def span_loss(
     logits: Float[Array, "b t"], places: Int[Array, "b ..."] | None
 ) -> Float[Array, ""] | None:
-    """Mean cross-entropy of places in the sequence; those beyond its end do not count."""
+    """Return the mean cross-entropy of places in the sequence.
+
+    Places beyond its end do not count.
+    """
     if places is None:
         return None
     return label_loss(logits, jnp.clip(places, 0, logits.shape[-1]), logits.shape[-1])

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
-from genax.interop.fields import Fields
-from genax.interop.links import Link, attention, dense, flat, norm, patches
+from genax.core.errors import GenaxError
+from genax.interop.architecture import Architecture, Config, Exporter, Family, Leaves
+from genax.interop.configuration import Configuration, label_names
+from genax.interop.conversion import Conversion, attention, dense, flat, norm, patches
 from genax.interop.outputs import LMOutput, classification_loss
 from genax.transformer.vit import ViT
 
 
 class ViTForImageClassification(nn.Module):
-    """Classes of images."""
+    """A Vision Transformer with a head for classes of images."""
 
     vit: ViT
     num_channels: int = 3
@@ -24,48 +30,65 @@ class ViTForImageClassification(nn.Module):
         labels: Num[Array, "b ..."] | None = None,
         train: bool = False,
     ) -> LMOutput:
-        """Logits of the classes. pixel_values: channels last."""
+        """Return the logits of the classes.
+
+        pixel_values: images with their channels last.
+        """
         logits = self.vit(pixel_values, train)
         return LMOutput(logits, classification_loss(logits, labels, self.problem_type))
 
 
-def build(architecture: str, fields: Fields, names: set[str]) -> nn.Module:
-    """The model that a directory describes."""
-    fields.require(model_type="vit", qkv_bias=True, hidden_act="gelu")
+def inputs(model: ViTForImageClassification) -> dict[str, jax.Array]:
+    """Return example inputs."""
+    size = model.vit.image_size
+    return {"pixel_values": jnp.zeros((1, size, size, model.num_channels))}
+
+
+def build(architecture: str, config: Configuration, names: set[str]) -> nn.Module:
+    """Build the classifier."""
     return ViTForImageClassification(
-        ViT(
-            image_size=fields.side("image_size"),
-            patch_size=fields.side("patch_size"),
-            hidden_size=fields.need("hidden_size"),
-            num_layers=fields.layers("num_hidden_layers"),
-            num_heads=fields.need("num_attention_heads"),
-            num_classes=fields.labels(),
-            mlp_size=fields.need("intermediate_size"),
-            dropout=fields.real("hidden_dropout_prob", 0.0),
-            epsilon=fields.real("layer_norm_eps", 1e-12),
-        ),
-        fields.size("num_channels", 3),
-        fields.problem(),
+        build_network(config, config.labels()), config.size("num_channels", 3), config.problem()
     )
 
 
-def links(model: ViTForImageClassification) -> list[Link]:
-    """Parameters and tensors."""
-    vit, inside = model.vit, "vit.embeddings"
+def build_network(config: Configuration, num_classes: int) -> ViT:
+    """Build the network that a configuration or a section of it describes."""
+    config.require(model_type="vit", qkv_bias=True, hidden_act="gelu")
+    return ViT(
+        image_size=config.side("image_size"),
+        patch_size=config.side("patch_size"),
+        hidden_size=config.need("hidden_size"),
+        num_layers=config.layers("num_hidden_layers"),
+        num_heads=config.need("num_attention_heads"),
+        num_classes=num_classes,
+        mlp_size=config.need("intermediate_size"),
+        dropout=config.real("hidden_dropout_prob", 0.0),
+        epsilon=config.real("layer_norm_eps", 1e-12),
+    )
+
+
+def conversions(model: ViTForImageClassification) -> list[Conversion]:
+    """Return the tensors of each variable."""
+    return [*network_conversions("vit", "vit.", model.vit), *dense("vit/head", "classifier")]
+
+
+def network_conversions(path: str, prefix: str, vit: ViT) -> list[Conversion]:
+    """Return the tensors of each variable of a network without its head.
+
+    path: the network's path.
+    prefix: the beginning of the tensors' names, with its dot.
+    """
+    inside = f"{prefix}embeddings"
+    projection = f"{inside}.patch_embeddings.projection"
     found = [
-        flat("vit/class_token", f"{inside}.cls_token"),
-        flat("vit/position_embedding", f"{inside}.position_embeddings"),
-        patches(
-            "vit/patch_embedding/kernel",
-            f"{inside}.patch_embeddings.projection.weight",
-            vit.patch_size,
-        ),
-        flat("vit/patch_embedding/bias", f"{inside}.patch_embeddings.projection.bias"),
-        *norm("vit/final_norm", "vit.layernorm"),
-        *dense("vit/head", "classifier"),
+        flat(f"params/{path}/class_token", f"{inside}.cls_token"),
+        flat(f"params/{path}/position_embedding", f"{inside}.position_embeddings"),
+        patches(f"params/{path}/patch_embedding/kernel", f"{projection}.weight", vit.patch_size),
+        flat(f"params/{path}/patch_embedding/bias", f"{projection}.bias"),
+        *norm(f"{path}/final_norm", f"{prefix}layernorm"),
     ]
     for number in range(vit.num_layers):
-        ours, theirs = f"vit/blocks_{number}", f"vit.encoder.layer.{number}"
+        ours, theirs = f"{path}/blocks_{number}", f"{prefix}encoder.layer.{number}"
         names = [f"{theirs}.attention.attention.{part}" for part in ("query", "key", "value")]
         found += [
             *attention(f"{ours}/attention", [*names, f"{theirs}.attention.output.dense"]),
@@ -75,3 +98,34 @@ def links(model: ViTForImageClassification) -> list[Link]:
             *dense(f"{ours}/feed_forward/output", f"{theirs}.output.dense"),
         ]
     return found
+
+
+def _config(networks: Any, leaves: Leaves) -> Config:
+    vit: ViT = networks.classifier
+    if vit.pool != "token":
+        raise GenaxError("a ViT that pools by the mean cannot be exported: transformers has none.")
+    inputs = len(leaves["params/classifier/patch_embedding/kernel"])
+    return {
+        "architectures": ["ViTForImageClassification"],
+        "model_type": "vit",
+        "image_size": vit.image_size,
+        "patch_size": vit.patch_size,
+        "num_channels": inputs // vit.patch_size**2,
+        "hidden_size": vit.hidden_size,
+        "num_hidden_layers": vit.num_layers,
+        "num_attention_heads": vit.num_heads,
+        "intermediate_size": vit.mlp_size or 4 * vit.hidden_size,
+        "hidden_dropout_prob": vit.dropout,
+        "layer_norm_eps": vit.epsilon,
+        **label_names(vit.num_classes),
+    }
+
+
+def _renamed(vit: ViT, leaves: Leaves) -> Leaves:
+    return {path.replace("/classifier/", "/vit/", 1): leaf for path, leaf in leaves.items()}
+
+
+FAMILY = Family(
+    {"ViTForImageClassification": Architecture(build, conversions, inputs)},
+    Exporter("classifier", ViT, _config, _renamed),
+)

@@ -279,6 +279,7 @@ class Attention(nn.Module):
         cache: LayerCache | None = None,
         start: Int[Array, ""] | int = 0,
         train: bool = False,
+        query_scale: Float[Array, ""] | None = None,
     ) -> tuple[Float[Array, "b t d"], LayerCache | None]:
         """Attend from x to x itself or, with cross, to the memory.
 
@@ -287,6 +288,7 @@ class Attention(nn.Module):
           the causality.
         bias: added to the scores, see `attend`.
         rotation: rotation of queries and keys, see `genax.nn.rotary`.
+        query_scale: factor of the queries besides `scale`, such as one that differs by layer.
         cache: cache to which the keys and values of x are written. x attends to all its slots that
           `mask` allows.
         start: slot of the cache at which x begins.
@@ -324,6 +326,8 @@ class Attention(nn.Module):
                 key, value = unstack(key_value)
         if rotation is not None:
             query, key = rotate(query, rotation), rotate(key, rotation)
+        if query_scale is not None:
+            query = query * query_scale.astype(query.dtype)
         if self.cross and key is not None:
             cache = LayerCache.of(key, value)
         elif cache is not None:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -17,7 +18,12 @@ from genax.nn.rematerialise import rematerialise
 
 
 def make_blocks(
-    block: type[nn.Module], num_layers: int, scan_layers: bool, remat: str, **fields: Any
+    block: type[nn.Module],
+    num_layers: int,
+    scan_layers: bool,
+    remat: str,
+    per_layer: bool = False,
+    **fields: Any,
 ) -> Any:
     """Return the layers of a stack, to be assigned in a module's setup.
 
@@ -25,6 +31,8 @@ def make_blocks(
       read the same context.
     scan_layers: compile one layer and loop over it. Parameters then have a leading axis of layers.
     remat: policy of what the backward pass computes again, see `rematerialise`.
+    per_layer: call block(x, cache, context, train, row), where the row is what the layer reads
+      alone.
     fields: fields of each layer.
     Raises GenaxError for fewer than one layer.
     """
@@ -38,7 +46,7 @@ def make_blocks(
         layer,
         variable_axes={"params": 0},
         split_rngs={"params": True, "dropout": True},
-        in_axes=(0, nn.broadcast, nn.broadcast),
+        in_axes=(0, nn.broadcast, nn.broadcast) + (0,) * per_layer,
         out_axes=0,
         length=num_layers,
     )(**fields)
@@ -50,6 +58,7 @@ def run_blocks(
     context: Any,
     caches: Any = None,
     train: bool = False,
+    per_layer: Any = None,
 ) -> tuple[Float[Array, "b t d"], Any]:
     """Run all layers in turn.
 
@@ -58,14 +67,19 @@ def run_blocks(
     context: input that all layers read.
     caches: caches of the layers, in the form in which they are returned. None means no caches.
     train: whether dropout is on.
+    per_layer: arrays with a leading axis of layers, for blocks that were made with `per_layer`.
+      Each layer reads its row.
     Returns the last layer's values and the caches: a tuple, or one cache with a leading axis of
     layers if they are scanned.
     """
     if not isinstance(blocks, Sequence):
-        return blocks(x, caches, context, train)
+        return blocks(x, caches, context, train, *_given(per_layer))
     written = []
-    for block, cache in zip(blocks, caches or [None] * len(blocks), strict=True):
-        x, cache = block(x, cache, context, train)
+    for number, (block, cache) in enumerate(
+        zip(blocks, caches or [None] * len(blocks), strict=True)
+    ):
+        row = jax.tree.map(lambda rows, number=number: rows[number], per_layer)
+        x, cache = block(x, cache, context, train, *_given(row))
         written.append(cache)
     return x, tuple(written)
 
@@ -122,3 +136,7 @@ def _prefix_of(path: str, wanted: Collection[str]) -> str | None:
     """The prefix of a stacked leaf whose layers are wanted one by one."""
     prefixes = (path[: slash.start()] for slash in re.finditer("/", path))
     return next((one for one in prefixes if f"{one}_0{path[len(one) :]}" in wanted), None)
+
+
+def _given(row: Any) -> tuple[Any, ...]:
+    return () if row is None else (row,)

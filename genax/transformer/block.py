@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import flax.linen as nn
+import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
@@ -34,6 +35,14 @@ class Context:
     start: Int[Array, ""] | int = 0
 
 
+def inverse_layer_scales(num_layers: int) -> Float[Array, " layers"]:
+    """Return 1 / i for the queries of layer i, counted from 1.
+
+    Karamcheti et al. 2021 (Mistral) scale GPT-2's scores so, against overflow in float16.
+    """
+    return 1 / jnp.arange(1, num_layers + 1, dtype=jnp.float32)
+
+
 class Block(nn.Module):
     """Self-attention, cross-attention if there is one, feed-forward: Vaswani et al. 2017, fig. 1.
 
@@ -56,9 +65,17 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "b t d"], cache: BlockCache | None, context: Context, train: bool
+        self,
+        x: Float[Array, "b t d"],
+        cache: BlockCache | None,
+        context: Context,
+        train: bool,
+        query_scale: Float[Array, ""] | None = None,
     ) -> tuple[Float[Array, "b t d"], BlockCache | None]:
-        """Return the new values of x, and the cache with the keys and values of x."""
+        """Return the new values of x, and the cache with the keys and values of x.
+
+        query_scale: factor of the queries of self-attention.
+        """
         x = split_tokens(x)
         drop = nn.Dropout(self.dropout, deterministic=not train)
         own, memory = (None, None) if cache is None else (cache.own, cache.memory)
@@ -73,6 +90,7 @@ class Block(nn.Module):
             cache=own,
             start=context.start,
             train=train,
+            query_scale=query_scale,
         )
         x = self._after(name, x + drop(y))
 

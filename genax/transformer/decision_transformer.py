@@ -18,7 +18,7 @@ from genax.nn.feed_forward import FeedForward
 from genax.nn.layer_norm import LayerNorm
 from genax.nn.projection import Projection
 from genax.nn.stack import make_blocks, run_blocks
-from genax.transformer.block import Block, Context
+from genax.transformer.block import Block, Context, inverse_layer_scales
 
 
 class DecisionTransformer(nn.Module):
@@ -29,6 +29,7 @@ class DecisionTransformer(nn.Module):
     tanh_actions: whether actions lie in [-1, 1].
     trunk_tables: rows of the trunk's own token and position tables, as a GPT-2 trunk carries them.
       Only the first position is ever used. 0 leaves a table out.
+    inverse_layer_scaling: see `inverse_layer_scales`.
     """
 
     state_size: int
@@ -44,6 +45,7 @@ class DecisionTransformer(nn.Module):
     dropout: float = 0.0
     epsilon: float = 1e-5
     init_scale: float = 0.02
+    inverse_layer_scaling: bool = False
     dtype: Any = jnp.float32
 
     def setup(self):
@@ -81,6 +83,7 @@ class DecisionTransformer(nn.Module):
                 FeedForward, self.mlp_size or 4 * self.hidden_size, self.activation, **blocks
             ),
             dropout=self.dropout,
+            per_layer=self.inverse_layer_scaling,
         )
         self.final_norm = norm()
         self.predict_return = project((1,))
@@ -119,7 +122,8 @@ class DecisionTransformer(nn.Module):
             x = x + self.trunk_positions[0].astype(x.dtype)
         x = self.drop(x, deterministic=not train)
         context = Context(mask=None if mask is None else jnp.repeat(mask, 3, axis=1)[:, None])
-        x = self.final_norm(run_blocks(self.blocks, x, context, None, train)[0])
+        scales = inverse_layer_scales(self.num_layers) if self.inverse_layer_scaling else None
+        x = self.final_norm(run_blocks(self.blocks, x, context, None, train, scales)[0])
         _, at_state, at_action = jnp.unstack(x.reshape(b, k, 3, -1), axis=2)
         action = self.predict_action(at_state)
         action = jnp.tanh(action) if self.tanh_actions else action

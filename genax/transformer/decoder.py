@@ -75,6 +75,11 @@ class Decoder(nn.Module):
         """Return the rotation of queries and keys, or None if the positions are not rotary."""
         return None
 
+    @property
+    def query_scales(self) -> Float[Array, " layers"] | None:
+        """The factor of the queries in each layer, if there is one."""
+        return None
+
     def score_bias(
         self, length: int, slots: int, start: Int[Array, ""] | int
     ) -> Float[Array, "1 n t s"] | None:
@@ -204,5 +209,5 @@ class Decoder(nn.Module):
 
     def _run(self, tokens, positions, context, layers, train):
         x = self.embed(tokens, positions, train)
-        x, layers = run_blocks(self.blocks, x, context, layers, train)
+        x, layers = run_blocks(self.blocks, x, context, layers, train, self.query_scales)
         return (x if self.final_norm is None else self.final_norm(x)), layers

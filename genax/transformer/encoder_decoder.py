@@ -29,14 +29,18 @@ class EncoderDecoder(Decoder):
     As a `Decoder`, it reads the target. `encode` makes the memory of the source.
 
     num_layers: layers of the decoder.
-    mlp_size: width of the feed-forward network. None means 4 * hidden_size.
+    num_heads: heads of the decoder.
+    mlp_size: width of the decoder's feed-forward network. None means 4 * hidden_size.
     use_bias: biases in attention. The paper's published code has none.
-    num_encoder_layers: layers of the encoder. None means num_layers.
+    num_encoder_layers, num_encoder_heads, encoder_mlp_size: those of the encoder. None means as in
+      the decoder.
     halves: see `sinusoids`.
     logits_bias: add a bias to each token's score, as Marian does.
     """
 
     num_encoder_layers: int | None = None
+    num_encoder_heads: int | None = None
+    encoder_mlp_size: int | None = None
     activation: Callable[[jax.Array], jax.Array] = nn.relu
     halves: bool = False
     logits_bias: bool = False
@@ -48,12 +52,12 @@ class EncoderDecoder(Decoder):
         layer = {"kernel_init": dense, "output_init": dense, "dtype": self.dtype}
         attention = partial(
             Attention,
-            self.num_heads,
             use_bias=self.use_bias,
             dropout=self.dropout,
             attention=self.attention,
             **layer,
         )
+        feed_forward = partial(FeedForward, activation=self.activation, **layer)
         mlp_size = self.mlp_size or 4 * self.hidden_size
         make = partial(
             make_blocks,
@@ -61,7 +65,6 @@ class EncoderDecoder(Decoder):
             scan_layers=self.scan_layers,
             remat=self.remat,
             norm=partial(LayerNorm, self.epsilon),
-            feed_forward=partial(FeedForward, mlp_size, self.activation, **layer),
             post_norm=True,
             dropout=self.dropout,
         )
@@ -69,11 +72,16 @@ class EncoderDecoder(Decoder):
             self.vocab_size, self.hidden_size, dtype=self.dtype, embedding_init=init
         )
         self.drop = nn.Dropout(self.dropout)
-        self.encoder_blocks = make(self.encoder_layers, attention=attention)
+        self.encoder_blocks = make(
+            self.encoder_layers,
+            attention=partial(attention, self.num_encoder_heads or self.num_heads),
+            feed_forward=partial(feed_forward, self.encoder_mlp_size or mlp_size),
+        )
         self.blocks = make(
             self.num_layers,
-            attention=partial(attention, causal=True),
-            cross_attention=partial(attention, cross=True),
+            attention=partial(attention, self.num_heads, causal=True),
+            cross_attention=partial(attention, self.num_heads, cross=True),
+            feed_forward=partial(feed_forward, mlp_size),
         )
         self.final_norm = None
         if self.logits_bias:

@@ -16,7 +16,7 @@ from genax.nn.feed_forward import FeedForward
 from genax.nn.gelu import gelu_tanh
 from genax.nn.layer_norm import LayerNorm
 from genax.nn.stack import make_blocks
-from genax.transformer.block import Block
+from genax.transformer.block import Block, inverse_layer_scales
 from genax.transformer.decoder import Decoder
 
 
@@ -30,10 +30,12 @@ class GPT(Decoder):
     mlp_size: width of the feed-forward network. None means 4 * hidden_size.
     post_norm: build GPT-1's decoder (Radford et al. 2018, section 4.1): norms after the sums, none
       at the end, and initial weights that do not shrink with depth.
+    inverse_layer_scaling: see `inverse_layer_scales`.
     """
 
     post_norm: bool = False
     activation: Callable[[jax.Array], jax.Array] = gelu_tanh
+    inverse_layer_scaling: bool = False
 
     def setup(self):
         """Make the embeddings, blocks and final norm."""
@@ -69,10 +71,16 @@ class GPT(Decoder):
             ),
             post_norm=self.post_norm,
             dropout=self.dropout,
+            per_layer=self.inverse_layer_scaling,
         )
         self.final_norm = None if self.post_norm else norm()
         if not self.tied_head:
             self.head = table(self.vocab_size)
+
+    @property
+    def query_scales(self) -> Float[Array, " layers"] | None:
+        """The factor of the queries in each layer, if there is one."""
+        return inverse_layer_scales(self.num_layers) if self.inverse_layer_scaling else None
 
     def embed(
         self, tokens: Int[Array, "b t"], positions: Int[Array, "#b t"], train: bool

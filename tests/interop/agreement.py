@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from genax.interop import load_pretrained
-from genax.interop.architectures import ARCHITECTURES
+from genax.interop.families import ARCHITECTURES
 from tests.parity import compare, require
 from tests.transformer import encoder_decoder_reference as torch_layers
 
@@ -123,6 +123,11 @@ def images(rng, config):
     return {"pixel_values": rng.normal(size=shape).astype(np.float32), "labels": labels}
 
 
+def pairs(rng, config):
+    pixels = images(rng, config.vision_config)["pixel_values"]
+    return bert_inputs(rng, config.text_config) | {"pixel_values": pixels}
+
+
 def triples(rng, config):
     draw = lambda size: rng.normal(size=(BATCH, LENGTH, size)).astype(np.float32)  # noqa: E731
     return {
@@ -167,6 +172,23 @@ def marian_size(width, layers, heads, mlp_size, **more):
     }
 
 
+def towers(text, vision, **more):
+    """Settings of a text tower and a vision tower, each with its type."""
+    return {
+        "text_config": BERT_BASE | text | {"model_type": "bert"},
+        "vision_config": vision | {"model_type": "vit"},
+        **more,
+    }
+
+
+VIT_SIZES = (
+    {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3}
+    | {"image_size": 12, "patch_size": 4, "intermediate_size": 40, "num_labels": 5},
+    {"hidden_size": 20, "num_hidden_layers": 1, "num_attention_heads": 5}
+    | {"image_size": 8, "patch_size": 2, "intermediate_size": 20, "num_channels": 1},
+    {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 1}
+    | {"image_size": 15, "patch_size": 5, "intermediate_size": 64, "num_labels": 7},
+)
 CASES = (
     Case(
         "BertModel",
@@ -209,6 +231,7 @@ CASES = (
             GPT_SIZES[0],
             GPT_SIZES[1] | {"n_inner": 30, "tie_word_embeddings": False},
             GPT_SIZES[2] | {"activation_function": "relu"},
+            GPT_SIZES[2] | {"scale_attn_by_inverse_layer_idx": True},
         ),
         positioned,
         base={"vocab_size": 41, "n_positions": 12, "bos_token_id": 0, "eos_token_id": 0},
@@ -243,6 +266,7 @@ CASES = (
             marian_size(24, (2, 1), 3, 40, activation_function="swish"),
             marian_size(20, (1, 2), 5, 20, activation_function="relu"),
             marian_size(16, (1, 1), 1, 64),
+            marian_size(24, (1, 1), 3, 40, decoder_attention_heads=4, decoder_ffn_dim=28),
         ),
         translation,
         base=MARIAN,
@@ -261,17 +285,33 @@ CASES = (
         base={"vocab_size": 41, "decoder_start_token_id": 0},
     ),
     Case(
+        "T5EncoderModel",
+        "T5Config",
+        (
+            {"d_model": 24, "d_kv": 8, "num_heads": 3, "num_layers": 2, "d_ff": 40},
+            {"d_model": 20, "d_kv": 6, "num_heads": 5, "num_layers": 1, "d_ff": 30}
+            | {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
+        ),
+        lambda rng, config: {"input_ids": tokens(rng, config), "attention_mask": padding()},
+        ("last_hidden_state",),
+        {"vocab_size": 41},
+    ),
+    Case(
         "ViTForImageClassification",
         "ViTConfig",
-        (
-            {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3}
-            | {"image_size": 12, "patch_size": 4, "intermediate_size": 40, "num_labels": 5},
-            {"hidden_size": 20, "num_hidden_layers": 1, "num_attention_heads": 5}
-            | {"image_size": 8, "patch_size": 2, "intermediate_size": 20, "num_channels": 1},
-            {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 1}
-            | {"image_size": 15, "patch_size": 5, "intermediate_size": 64, "num_labels": 7},
-        ),
+        VIT_SIZES,
         images,
+    ),
+    Case(
+        "VisionTextDualEncoderModel",
+        "VisionTextDualEncoderConfig",
+        (
+            towers(BERT_SIZES[0], VIT_SIZES[1], projection_dim=12),
+            towers(BERT_SIZES[1], VIT_SIZES[2], projection_dim=7),
+            towers(BERT_SIZES[2], VIT_SIZES[0], projection_dim=24, logit_scale_init_value=1.0),
+        ),
+        pairs,
+        ("logits_per_image", "logits_per_text", "text_embeds", "image_embeds"),
     ),
     Case(
         "DecisionTransformerModel",
@@ -281,7 +321,8 @@ CASES = (
             {"hidden_size": 20, "n_layer": 1, "n_head": 5, "state_dim": 3, "act_dim": 1}
             | {"action_tanh": False},
             {"hidden_size": 16, "n_layer": 3, "n_head": 1, "state_dim": 4, "act_dim": 3}
-            | {"activation_function": "gelu", "n_inner": 20},
+            | {"activation_function": "gelu", "n_inner": 20}
+            | {"scale_attn_by_inverse_layer_idx": True},
         ),
         triples,
         ("state_preds", "action_preds", "return_preds"),
@@ -312,7 +353,7 @@ def errors(case: Case, size: Mapping[str, Any]) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         module, variables = load_pretrained(folder)
-    links = ARCHITECTURES[case.name].links(module)
+    conversions = ARCHITECTURES[case.name].conversions(module)
 
     def total(params):
         found = module.apply({"params": params}, **jax.tree.map(jnp.asarray, inputs))
@@ -322,7 +363,7 @@ def errors(case: Case, size: Mapping[str, Any]) -> dict[str, float]:
     return compare(
         total,
         variables["params"],
-        links,
+        conversions,
         model,
         loss_of(reference, case, inputs),
         outputs_of(reference, case),

@@ -12,8 +12,9 @@ from safetensors.numpy import load_file, save_file
 
 from genax.core import GenaxError, tree
 from genax.interop import export_pretrained, load_pretrained
-from genax.interop.describe import describe
+from genax.interop.export import to_pretrained
 from genax.transformer.bert import BERT, LinearHead, MaskedLMHead
+from genax.transformer.networks import Networks
 from genax.transformer.t5 import T5
 from genax.transformer.tasks import bert_pretraining, classification, fine_tuning, translation
 from genax.transformer.vit import ViT
@@ -99,7 +100,7 @@ def change_tensors(directory, change):
     [
         ({"architectures": ["GPTJForCausalLM"]}, "of architecture GPTJForCausalLM; the supported"),
         ({"architectures": None}, 'add a field "architectures" .* among BertModel'),
-        ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx=True, but"),
+        ({"reorder_and_upcast_attn": True}, "reorder_and_upcast_attn=True, but"),
         ({"activation_function": "mish"}, "activation_function='mish'; the known ones are gelu"),
         ({"sliding_window": 4}, "not supported and may change the result: sliding_window=4"),
         ({"n_embd": None}, "has no field 'n_embd'"),
@@ -186,6 +187,49 @@ def test_a_trained_gpt_is_exported(settings, tmp_path):
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
+SCALED = GPT2.sizes[-1]
+MARIAN = next(case for case in CASES if case.name == "MarianMTModel")
+
+
+@pytest.mark.parametrize(("case", "size"), [(GPT2, SCALED), (MARIAN, MARIAN.sizes[-1])])
+def test_the_same_bytes_come_out(case, size, tmp_path):
+    require("torch")
+    make_reference(case, size).save_pretrained(tmp_path / "theirs")
+    succeed("import", tmp_path / "theirs", tmp_path / "run")
+    succeed("export", tmp_path / "run", tmp_path / "ours")
+    found, expected = (
+        load_file(tmp_path / side / "model.safetensors") for side in ("ours", "theirs")
+    )
+    assert {name: array.tobytes() for name, array in found.items()} == {
+        name: array.tobytes() for name, array in expected.items()
+    }
+    configs = [(tmp_path / side / "config.json").read_text() for side in ("ours", "theirs")]
+    assert configs[0] == configs[1]
+
+
+def test_a_scanned_gpt_that_scales_by_layer(tmp_path):
+    """Its logits are those of the directory that it came from, and so are its bytes."""
+    make_reference(GPT2, SCALED).save_pretrained(tmp_path / "theirs")
+    module, variables = load_pretrained(tmp_path / "theirs")
+    decoder, params = module.decoder, variables["params"]["decoder"]
+    layers = [params[f"blocks_{number}"] for number in range(decoder.num_layers)]
+    scanned = {name: leaf for name, leaf in params.items() if not name.startswith("blocks_")}
+    scanned |= {"blocks": jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers)}
+    networks = Networks(decoder.clone(scan_layers=True))
+    tokens = jnp.asarray(np.random.default_rng(0).integers(0, 41, (2, 12)))
+    found = jax.jit(networks.decoder.apply)({"params": scanned}, tokens)
+    expected = jax.jit(module.apply)(variables, tokens).logits
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+    plain = decoder.clone(inverse_layer_scaling=False).apply({"params": params}, tokens)
+    assert not np.allclose(plain, expected, atol=1e-3)
+
+    config, exported = to_pretrained(networks, {"params": {"decoder": scanned}})
+    assert config["scale_attn_by_inverse_layer_idx"] is True
+    export_pretrained(config, exported, tmp_path / "ours")
+    assert digest(load_pretrained(tmp_path / "ours")[1]) == digest(variables)
+    assert load_pretrained(tmp_path / "ours")[0] == module
+
+
 BERT_SIZES = {"vocab_size": 30, "context": 8, "hidden_size": 16, "num_layers": 2, "num_heads": 2}
 TRAINED = {
     "BertForPreTraining": bert_pretraining.Networks(
@@ -231,12 +275,12 @@ def test_trained_networks_are_exported(case, tmp_path):
     (transformers,) = require("transformers")
     networks, (name, _, problem) = TRAINED[case], case.partition(", ")
     params = jax.jit(nn.init(visit, networks))(jax.random.key(0))["params"]
-    config, exported = describe(networks, params)
+    config, exported = to_pretrained(networks, {"params": params})
     assert config["architectures"] == [name]
-    export_pretrained(config, {"params": exported}, tmp_path / "out")
+    export_pretrained(config, exported, tmp_path / "out")
     module, variables = load_pretrained(tmp_path / "out")
     assert type(module).__name__ == name
-    assert digest(variables) == tree.digest(exported)
+    assert digest(variables) == digest(exported)
     model, report = getattr(transformers, name).from_pretrained(
         tmp_path / "out", output_loading_info=True
     )

@@ -14,7 +14,7 @@ from tests.parity import require
 
 BY_NAME = {case.name: case for case in CASES}
 DECODERS = [("GPT2LMHeadModel", 0), ("GPT2LMHeadModel", 1), ("LlamaForCausalLM", 0)]
-DECODERS += [("LlamaForCausalLM", 1), ("LlamaForCausalLM", 2)]
+DECODERS += [("LlamaForCausalLM", 1), ("LlamaForCausalLM", 2), ("GPT2LMHeadModel", 3)]
 PROMPT, NEW = 5, 7
 
 
@@ -125,7 +125,7 @@ def test_penalise():
     np.testing.assert_allclose(penalise(logits, seen, 2.0), [[1.0, -4.0, 1.0]])
 
 
-@pytest.mark.parametrize("number", [0, 1, 2])
+@pytest.mark.parametrize("number", [0, 1, 2, 3])
 @pytest.mark.parametrize(("num_beams", "length_penalty"), [(1, 1.0), (3, 1.0), (4, 0.4), (2, 2.0)])
 def test_beam_search(number, num_beams, length_penalty, tmp_path):
     [torch] = require("torch")

@@ -9,7 +9,7 @@ import pytest
 
 from genax.core import GenaxError
 from genax.interop import load_pretrained
-from genax.interop.fields import Fields
+from genax.interop.configuration import Configuration
 from tests.interop.agreement import CASES, as_torch, make_reference, outputs_of, real
 from tests.parity import require
 
@@ -24,9 +24,10 @@ FAMILIES = {
     "T5ForConditionalGeneration": 2,
     "ViTForImageClassification": 1,
     "DecisionTransformerModel": 2,
+    "VisionTextDualEncoderModel": 0,
 }
-# Sizes of Marian's decoder, which may be those of its encoder only.
-REPEATED = {"decoder_attention_heads", "decoder_ffn_dim", "decoder_vocab_size"}
+# Marian's decoder may have the vocabulary of its encoder only.
+REPEATED = {"decoder_vocab_size"}
 
 
 class Directory:
@@ -40,16 +41,22 @@ class Directory:
         self.config = json.loads((folder / "config.json").read_text())
 
     def change(self, **fields):
-        """Write the settings with these fields, also those inside of others."""
+        """Write the settings with these fields, also those inside of others.
+
+        A field that is nowhere is written outside of all others.
+        """
+        new = dict(fields)
 
         def merge(settings):
+            for name in settings:
+                new.pop(name, None)
             kept = {name: fields.get(name, value) for name, value in settings.items()}
             return {
                 name: merge(value) if isinstance(value, Mapping) else value
                 for name, value in kept.items()
             }
 
-        config = fields | merge(self.config)
+        config = merge(self.config) | new
         (self.folder / "config.json").write_text(json.dumps(config))
 
     def refuses(self, field, value):
@@ -90,8 +97,8 @@ def directory(request, tmp_path_factory):
 
 
 def read_as(kind, directory, monkeypatch):
-    """The fields that are read as numbers of a kind: "optional" of `Fields`, or "real"."""
-    read, original = set(), getattr(Fields, kind)
+    """The fields that are read as numbers of a kind: "optional" of `Configuration`, or "real"."""
+    read, original = set(), getattr(Configuration, kind)
 
     def record(self, name, *args, **settings):
         read.add(name)
@@ -99,7 +106,7 @@ def read_as(kind, directory, monkeypatch):
 
     directory.change()
     with monkeypatch.context() as patched:
-        patched.setattr(Fields, kind, record)
+        patched.setattr(Configuration, kind, record)
         load_pretrained(directory.folder)
     return read
 

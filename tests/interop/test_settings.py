@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from genax.core import GenaxError
 from genax.interop import export_pretrained, load_pretrained
-from genax.interop.describe import describe
+from genax.interop.export import to_pretrained
 from genax.interop.outputs import classification_loss, label_loss, span_loss
 from genax.nn.gelu import gelu
 from genax.transformer import networks
@@ -20,7 +20,7 @@ from genax.transformer.gpt import GPT
 from genax.transformer.t5 import T5
 from genax.transformer.tasks import translation
 from genax.transformer.token_range import check_range
-from tests.interop.agreement import CASES, errors, make_reference
+from tests.interop.agreement import CASES, as_torch, errors, make_reference
 from tests.parity import require
 
 BY_NAME = {case.name: case for case in CASES}
@@ -192,6 +192,19 @@ def test_numbers_of_other_types(kind, saved, tmp_path):
         load_pretrained(found)
 
 
+def test_the_loss_of_two_towers(saved):
+    torch, transformers = require("torch", "transformers")
+    case = BY_NAME["VisionTextDualEncoderModel"]
+    folder = saved(case.name)
+    module, variables = load_pretrained(folder)
+    model = transformers.VisionTextDualEncoderModel.from_pretrained(folder).eval()
+    inputs = case.inputs(np.random.default_rng(1), model.config)
+    arrays = jax.tree.map(jnp.asarray, inputs)
+    found = module.apply(variables, **arrays, return_loss=True).loss
+    expected = model(**as_torch(torch, inputs, model), return_loss=True).loss
+    np.testing.assert_allclose(found, expected.detach().numpy(), rtol=1e-5)
+
+
 def test_labels_that_are_no_class():
     logits = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4)), jnp.float32)
     for wrong in (4, -1):
@@ -228,9 +241,9 @@ def test_numbers_that_no_table_has(saved):
 
 def exported(nets, visit, out):
     params = nn.init(visit, nets)(jax.random.key(0))["params"]
-    config, params = describe(nets, params)
-    export_pretrained(config, {"params": params}, out)
-    return params
+    config, variables = to_pretrained(nets, {"params": params})
+    export_pretrained(config, variables, out)
+    return variables
 
 
 SIZES = {"vocab_size": 30, "context": 8, "hidden_size": 16, "num_layers": 1, "num_heads": 2}
@@ -244,8 +257,8 @@ def test_an_untied_scaled_t5_is_exported(tmp_path):
     def run(nets):
         return nets.transformer(tokens, memory=nets.transformer.encode(tokens))
 
-    params = exported(translation.Networks(net), run, tmp_path / "out")
-    expected = nn.apply(run, translation.Networks(net))({"params": params})
+    variables = exported(translation.Networks(net), run, tmp_path / "out")
+    expected = nn.apply(run, translation.Networks(net))(variables)
     module, variables = load_pretrained(tmp_path / "out")
     found = jax.jit(module.apply)(variables, tokens, decoder_input_ids=tokens).logits
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
@@ -265,4 +278,4 @@ def test_an_untied_scaled_t5_is_exported(tmp_path):
 )
 def test_activations_that_cannot_be_exported(nets):
     with pytest.raises(GenaxError, match="cannot be exported"):
-        describe(nets, {})
+        to_pretrained(nets, {})

@@ -58,6 +58,38 @@ def test_scanned_layers_are_the_plain_ones(params, remat):
         np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+class Scaled(Layer):
+    """Also scales what it makes by a number of its own."""
+
+    def __call__(self, x, cache, context, train, row):
+        y, cache = super().__call__(x, cache, context, train)
+        return x + row["scale"] * (y - x), cache
+
+
+class ScaledStack(Stack):
+    """Layers that read what is theirs alone."""
+
+    def setup(self):
+        self.blocks = make_blocks(Scaled, 3, self.scan_layers, self.remat, True, width=4)
+
+    def __call__(self, x, scales):
+        return run_blocks(self.blocks, x, CONTEXT, per_layer={"scale": scales})[0]
+
+
+@pytest.mark.parametrize("remat", ["none", "full"])
+def test_each_layer_reads_its_row(params, remat):
+    ones, scales = jnp.ones(3), jnp.array([1.0, 0.5, 0.0])
+    for scan_layers in (False, True):
+        variables = {"params": params[scan_layers]}
+        stack = ScaledStack(scan_layers, remat)
+        plain = Stack(scan_layers).apply(variables, X, CONTEXT)[0]
+        np.testing.assert_allclose(stack.apply(variables, X, ones), plain, rtol=1e-6)
+        found = stack.apply(variables, X, scales)
+        expected = ScaledStack(False, remat).apply({"params": params[0]}, X, scales)
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+        assert not np.allclose(found, stack.apply(variables, X, scales[::-1]))
+
+
 def test_each_layer_has_a_cache(params):
     caches = (jnp.int32(0), jnp.int32(10), jnp.int32(20))
     written = Stack(False).apply({"params": params[0]}, X, CONTEXT, caches)[1]

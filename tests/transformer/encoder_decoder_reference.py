@@ -13,11 +13,11 @@ import numpy as np
 from genax.core import tree
 from genax.core.gradients import sums_of
 from genax.data.text.text_pairs import PAD, START
-from genax.interop.links import Link, dense, flat, norm
+from genax.interop.conversion import Conversion, dense, embedding, norm
 from genax.nn.sinusoids import sinusoids
 from genax.transformer.encoder_decoder import EncoderDecoder
 from genax.transformer.tasks.translation import Networks, target_loss
-from tests.parity import compare, linked, require
+from tests.parity import compare, converted, require
 
 CONTEXT, SMOOTHING = 9, 0.1
 
@@ -80,27 +80,29 @@ def make_reference(size: Size):
     return model
 
 
-def make_links(size: Size) -> list[Link]:
-    links = [flat("transformer/token_embedding/embedding", "embedding.weight")]
+def make_conversions(size: Size) -> list[Conversion]:
+    conversions = [embedding("transformer/token_embedding", "embedding")]
     for side, ours, number in zip(
         ("encoder", "decoder"), ("encoder_blocks", "blocks"), size.num_layers, strict=True
     ):
         for layer in range(number):
             path, name = f"transformer/{ours}_{layer}", f"{side}.layers.{layer}"
-            links += _attention(f"{path}/attention", f"{name}.self_attn", {"qkv": (0, 3)})
+            conversions += _attention(f"{path}/attention", f"{name}.self_attn", {"qkv": (0, 3)})
             if side == "decoder":
                 split = {"query": (0, 1), "key_value": (1, 3)}
-                links += _attention(f"{path}/cross_attention", f"{name}.multihead_attn", split)
-            links += dense(f"{path}/feed_forward/expand", f"{name}.linear1")
-            links += dense(f"{path}/feed_forward/output", f"{name}.linear2")
+                conversions += _attention(
+                    f"{path}/cross_attention", f"{name}.multihead_attn", split
+                )
+            conversions += dense(f"{path}/feed_forward/expand", f"{name}.linear1")
+            conversions += dense(f"{path}/feed_forward/output", f"{name}.linear2")
             norms = ("attention", "cross_attention", "feed_forward")
             norms = norms if side == "decoder" else norms[::2]
             for place, part in enumerate(norms, start=1):
-                links += norm(f"{path}/{part}_norm", f"{name}.norm{place}")
-    return links
+                conversions += norm(f"{path}/{part}_norm", f"{name}.norm{place}")
+    return conversions
 
 
-def _attention(path: str, name: str, split: dict[str, tuple[int, int]]) -> list[Link]:
+def _attention(path: str, name: str, split: dict[str, tuple[int, int]]) -> list[Conversion]:
     """split: which of query, key and value, stacked there, each projection of ours holds."""
 
     def kernel(first, last):
@@ -113,13 +115,20 @@ def _attention(path: str, name: str, split: dict[str, tuple[int, int]]) -> list[
     def bias(first, last):
         return lambda found, shape: np.stack(np.split(found[0], 3)[first:last]).reshape(shape)
 
-    links = dense(f"{path}/output", f"{name}.out_proj", num_in=2)
+    conversions = dense(f"{path}/output", f"{name}.out_proj", num_in=2)
     for part, places in split.items():
-        links += [
-            Link(f"{path}/{part}/kernel", (f"{name}.in_proj_weight",), kernel(*places), _only_read),
-            Link(f"{path}/{part}/bias", (f"{name}.in_proj_bias",), bias(*places), _only_read),
+        conversions += [
+            Conversion(
+                f"params/{path}/{part}/kernel",
+                (f"{name}.in_proj_weight",),
+                kernel(*places),
+                _only_read,
+            ),
+            Conversion(
+                f"params/{path}/{part}/bias", (f"{name}.in_proj_bias",), bias(*places), _only_read
+            ),
         ]
-    return links
+    return conversions
 
 
 def _only_read(ours):
@@ -142,7 +151,7 @@ def make_batch(size: Size) -> dict[str, np.ndarray]:
 def errors(size: Size) -> dict[str, float]:
     """Of the Transformer, with smoothed labels: see `compare`."""
     [torch] = require("torch")
-    model, batch, links = make_reference(size), make_batch(size), make_links(size)
+    model, batch, conversions = make_reference(size), make_batch(size), make_conversions(size)
     transformer = EncoderDecoder(
         size.vocab_size,
         CONTEXT,
@@ -163,7 +172,7 @@ def errors(size: Size) -> dict[str, float]:
         return loss.total / loss.weight, (logits,)
 
     shapes = jax.eval_shape(nn.init(outputs, networks), jax.random.key(0), arrays)["params"]
-    params = linked(links, dict(model.named_parameters()), tree.flatten(shapes))
+    params = converted(conversions, dict(model.named_parameters()), tree.flatten(shapes))
     assert sorted(params) == sorted(tree.flatten(shapes))
     apply = nn.apply(outputs, networks)
     logits = model(torch.from_numpy(source), torch.from_numpy(fed))
@@ -178,7 +187,7 @@ def errors(size: Size) -> dict[str, float]:
         lambda params: apply({"params": params}, arrays),
         # A copy, as PyTorch's step writes over its tensors.
         jax.tree.map(jnp.array, tree.unflatten(params, shapes)),
-        links,
+        conversions,
         model,
         loss,
         (logits.detach().numpy(),),

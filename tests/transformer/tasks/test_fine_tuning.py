@@ -8,12 +8,12 @@ import pytest
 
 from genax.core.gradients import sums_of
 from genax.interop import load_pretrained
-from genax.interop.architectures import ARCHITECTURES
 from genax.interop.bert import (
     BertForQuestionAnswering,
     BertForSequenceClassification,
     BertForTokenClassification,
 )
+from genax.interop.families import ARCHITECTURES
 from genax.transformer.bert import BERT, LinearHead
 from genax.transformer.tasks import fine_tuning
 from tests.interop.agreement import CASES, make_reference
@@ -100,7 +100,9 @@ def test_a_regression_as_transformers_has_it(tmp_path):
     names = {"input_ids": "tokens", "attention_mask": "real", "token_type_ids": "segments"}
     inputs = {name: torch.from_numpy(np.array(batch[ours])).long() for name, ours in names.items()}
     theirs = model(**inputs, labels=torch.from_numpy(np.array(batch["label"])))
-    links = ARCHITECTURES[case.name].links(module)
-    found = compare(ours, variables["params"], links, model, theirs.loss, (theirs.logits[:, 0],))
+    conversions = ARCHITECTURES[case.name].conversions(module)
+    found = compare(
+        ours, variables["params"], conversions, model, theirs.loss, (theirs.logits[:, 0],)
+    )
     limits = {"outputs": 1e-5, "loss": 1e-5, "gradients": 1e-4, "AdamW step": 1e-5}
     assert all(found[what] < limit for what, limit in limits.items()), found

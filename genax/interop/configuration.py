@@ -1,4 +1,4 @@
-"""The fields of a config.json, none of which may be overlooked."""
+"""The settings of a config.json, none of which may be overlooked."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
 
 PROBLEMS = (None, "regression", "single_label_classification", "multi_label_classification")
 
-# What says nothing about the function that a network in evaluation computes.
+# Settings that do not change the function that a network computes in evaluation.
 _HARMLESS = {
     *("_name_or_path", "architectures", "chunk_size_feed_forward", "dtype", "torch_dtype"),
+    *("_class_name", "_diffusers_version"),
     *("gradient_checkpointing", "id2label", "label2id", "name_or_path", "num_labels"),
     *("output_attentions", "output_hidden_states", "output_past", "problem_type", "return_dict"),
     *("task_specific_params", "tokenizer_class", "transformers_version", "use_cache"),
@@ -33,7 +34,7 @@ _HARMLESS = {
     *("attn_implementation", "_attn_implementation", "_attn_implementation_autoset"),
     *("finetuning_task", "language", "name", "torchscript", "use_bfloat16", "tf_legacy_loss"),
     *("xla_device", "max_sequence_length", "_commit_hash", "_num_labels"),
-    # Of generation.
+    # Settings of generation.
     *("bad_words_ids", "bos_token_id", "eos_token_id", "forced_bos_token_id", "max_length"),
     *("forced_eos_token_id", "min_length", "no_repeat_ngram_size", "num_beams", "length_penalty"),
     *("early_stopping", "temperature", "top_k", "top_p", "do_sample", "decoder_start_token_id"),
@@ -43,37 +44,50 @@ _HARMLESS = {
     *("eta_cutoff", "penalty_alpha", "suppress_tokens", "begin_suppress_tokens", "output_scores"),
     *("remove_invalid_values", "renormalize_logits", "return_dict_in_generate", "sep_token_id"),
     *("guidance_scale", "cache_implementation", "output_logits", "forced_decoder_ids"),
-    # Of training.
+    # Settings of training.
     *("attention_probs_dropout_prob", "hidden_dropout_prob", "classifier_dropout", "dropout"),
     *("attn_pdrop", "embd_pdrop", "resid_pdrop", "attention_dropout", "activation_dropout"),
     *("dropout_rate", "encoder_layerdrop", "decoder_layerdrop", "pretraining_tp"),
-    # Of heads that are other architectures.
+    # Settings of heads that other classes have.
     *("summary_activation", "summary_first_dropout", "summary_proj_to_labels", "summary_type"),
     *("summary_use_proj", "pooler_act", "pooler_output_size", "encoder_stride", "directionality"),
     *("pooler_fc_size", "pooler_num_attention_heads", "pooler_num_fc_layers", "pooler_type"),
     "pooler_size_per_head",
 }
 
-
-# Rows of a table, width of a layer: beyond any in use, and far from where sizes overflow.
+# Limits of sizes, such as rows of a table: larger than any in use, and far from any overflow.
 LARGEST = 1 << 24
 MOST_LAYERS = 10_000
 MOST_PIXELS = 1 << 16
 
 
-class Fields:
-    """The settings of a directory; each is read or required, or `done` refuses it."""
+class Configuration:
+    """The settings of a config.json, or of a section of it.
+
+    Each setting is read by one of the methods; `done` refuses those that nothing has read.
+    """
 
     def __init__(self, values: Mapping[str, Any], source: str):
-        """source: what errors name."""
+        """Hold the values of a source, the beginning of every error message."""
         self._values, self.source = values, source
         self._known = set(_HARMLESS)
+        self._sections: dict[str, Configuration] = {}
+
+    def section(self, name: str) -> Configuration:
+        """Return the settings that are nested under a name.
+
+        A missing section is one without settings, so reading it names what it lacks.
+        Raises GenaxError if the name holds anything but settings.
+        """
+        if name not in self._sections:
+            self._sections[name] = Configuration(self.get(name, {}), f"{name} of {self.source}")
+        return self._sections[name]
 
     def get(self, name: str, default: Any = None) -> Any:
-        """A field that is no number, or the default if it is missing or null.
+        """Return a setting that is no number, or the default if it is missing or null.
 
         Numbers have ranges: see `optional` and `real`.
-        Raises GenaxError for one of another type than the default.
+        Raises GenaxError for a value of another type than the default's.
         """
         self._known.add(name)
         value = self._values.get(name)
@@ -86,7 +100,10 @@ class Fields:
         return value
 
     def optional(self, name: str, least: int = 1, most: int = LARGEST) -> int | None:
-        """A whole number, None if it is missing. Raises GenaxError out of the range."""
+        """Return a whole number, or None if it is missing.
+
+        Raises GenaxError for a value out of the range.
+        """
         value = self.get(name)
         if value is not None and (type(value) is not int or not least <= value <= most):
             raise GenaxError(
@@ -95,19 +112,28 @@ class Fields:
         return value
 
     def size(self, name: str, default: int, least: int = 1, most: int = LARGEST) -> int:
-        """An `optional` number, or the default if it is missing."""
+        """Return a whole number, or the default if it is missing.
+
+        Raises GenaxError for a value out of the range.
+        """
         value = self.optional(name, least, most)
         return default if value is None else value
 
     def need(self, name: str, least: int = 1, most: int = LARGEST) -> int:
-        """An `optional` number. Raises GenaxError if it is missing."""
+        """Return a whole number.
+
+        Raises GenaxError if it is missing or out of the range.
+        """
         value = self.optional(name, least, most)
         if value is None:
             raise self._missing(name)
         return value
 
     def layers(self, name: str) -> int:
-        """The number of layers of a stack, which is needed."""
+        """Return the number of layers of a stack.
+
+        Raises GenaxError if it is missing or out of the range.
+        """
         return self.need(name, most=MOST_LAYERS)
 
     def real(
@@ -118,10 +144,12 @@ class Fields:
         most: float = 1.0,
         above: bool = False,
     ) -> float:
-        """A number, or the default if it is missing; the range is that of rates and epsilons.
+        """Return a number, or the default if it is missing.
 
-        above: the least is not in the range. Raises GenaxError out of the range, and if there is
-        neither the field nor a default.
+        default: None if the number is needed.
+        least, most: the range, by default that of rates and epsilons.
+        above: leave the least number out of the range.
+        Raises GenaxError for a value out of the range and for a missing number that is needed.
         """
         value = self.get(name)
         value = default if value is None else value
@@ -139,18 +167,24 @@ class Fields:
         return GenaxError(f"{self.source} has no field {name!r}, which the architecture needs.")
 
     def side(self, name: str) -> int:
-        """The side of a square, given as it or twice. Raises GenaxError for other shapes."""
+        """Return the side of a square, given as one number or as two equal ones.
+
+        Raises GenaxError for other shapes.
+        """
         found = self.get(name)
         if isinstance(found, list) and len(found) == 2 and found[0] == found[1]:
-            return Fields({name: found[0]}, self.source).need(name, most=MOST_PIXELS)
+            return Configuration({name: found[0]}, self.source).need(name, most=MOST_PIXELS)
         return self.need(name, most=MOST_PIXELS)
 
     def labels(self) -> int:
-        """Number of classes, by num_labels or the names in id2label; 2 if neither is there."""
+        """Return the number of classes: num_labels, the number of names in id2label, or 2."""
         return self.optional("num_labels") or len(self.get("id2label", {})) or 2
 
     def problem(self) -> str | None:
-        """What the labels of whole examples are. Raises GenaxError for an unknown kind."""
+        """Return what the labels of whole examples are.
+
+        Raises GenaxError for an unknown kind.
+        """
         found = self.get("problem_type")
         if found not in PROBLEMS:
             known = ", ".join(str(problem) for problem in PROBLEMS[1:])
@@ -159,9 +193,12 @@ class Fields:
             )
         return found
 
-    def require(self, **fields: Any) -> None:
-        """Fields that may have one value only. Raises GenaxError for another."""
-        for name, value in fields.items():
+    def require(self, **settings: Any) -> None:
+        """Read settings that may have one value only or be missing.
+
+        Raises GenaxError for another value.
+        """
+        for name, value in settings.items():
             found = self.get(name, value)
             if found != value:
                 raise GenaxError(
@@ -169,7 +206,10 @@ class Fields:
                 )
 
     def activation(self, name: str, default: str) -> Callable[[jax.Array], jax.Array]:
-        """The function that a field names. Raises GenaxError for an unknown one."""
+        """Return the function that a setting names.
+
+        Raises GenaxError for an unknown name.
+        """
         found = self.get(name, default)
         if found not in ACTIVATIONS:
             known = ", ".join(ACTIVATIONS)
@@ -177,7 +217,10 @@ class Fields:
         return ACTIVATIONS[found]
 
     def done(self) -> None:
-        """Raises GenaxError for fields that nobody asked for and that may mean something."""
+        """Check that every setting was read, also those of the sections.
+
+        Raises GenaxError for settings that nothing has read and that may change the result.
+        """
         unknown = {
             name: value
             for name, value in self._values.items()
@@ -189,10 +232,35 @@ class Fields:
                 f"{self.source} has fields that are not supported and may change the result: "
                 f"{listed}. Remove them if they do not."
             )
+        for section in self._sections.values():
+            section.done()
+
+
+def activation_name(network: Any) -> str:
+    """Return the name of a network's activation in a config.json.
+
+    Raises GenaxError for an activation without a name.
+    """
+    for name, function in ACTIVATIONS.items():
+        if function is network.activation:
+            return name
+    raise GenaxError(
+        f"{type(network).__name__}: its activation cannot be exported; those of "
+        f"{', '.join(ACTIVATIONS)} can."
+    )
+
+
+def label_names(count: int) -> dict[str, Any]:
+    """Return the settings that name so many classes."""
+    names = {str(number): f"LABEL_{number}" for number in range(count)}
+    return {"id2label": names, "label2id": {name: int(key) for key, name in names.items()}}
 
 
 def _same_type(value: Any, default: Any) -> bool:
-    """A whole number will do for a real one; true and false are no numbers."""
+    """Return whether a value may take the default's place.
+
+    A whole number may take a real one's; true and false are no numbers.
+    """
     if isinstance(value, bool) or isinstance(default, bool):
         return type(value) is type(default)
     return isinstance(value, int | float if isinstance(default, float) else type(default))

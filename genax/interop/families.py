@@ -1,0 +1,31 @@
+"""The Hugging Face classes that genax reads and writes: one entry a family."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from genax.interop import (
+    bert,
+    decision_transformer,
+    gpt,
+    llama,
+    marian,
+    t5,
+    vision_text_dual_encoder,
+    vit,
+)
+from genax.interop.architecture import Architecture, Family
+
+FAMILIES: tuple[Family, ...] = (
+    bert.FAMILY,
+    gpt.FAMILY,
+    llama.FAMILY,
+    marian.FAMILY,
+    t5.FAMILY,
+    vit.FAMILY,
+    decision_transformer.FAMILY,
+    vision_text_dual_encoder.FAMILY,
+)
+ARCHITECTURES: Mapping[str, Architecture] = {
+    name: architecture for family in FAMILIES for name, architecture in family.architectures.items()
+}
