@@ -5,7 +5,8 @@ import time
 # Of the command: what follows takes seconds to import.
 BEGAN = time.monotonic()
 
-from genax.core import Experiment, GenaxError, base_config  # noqa: E402
+from genax.core import Experiment, GenaxError  # noqa: E402
+from genax.settings import base_config  # noqa: E402
 
 __version__ = "0.1.0"
 

@@ -14,9 +14,10 @@ from etils import epath
 
 from genax.cli.main import main
 from genax.core import init_state, make_step
-from genax.core.config import base_config, flat
+from genax.core.tree import flat
 from genax.running.run import Run, stage_data
-from genax.running.settings import override
+from genax.settings.config import base_config
+from genax.settings.overrides import override
 from tests import experiments
 
 FILES = sorted(

@@ -13,17 +13,18 @@ from tests.experiments import ROOT
 # A folder imports itself and these.
 BELOW = {
     "core": (),
-    "running": ("core", "nn"),
-    "ahead": ("core", "running"),
-    "nn": ("core",),
-    "data": ("core",),
-    "evaluation": ("core", "nn", "data"),
-    "transformer": ("core", "nn", "data", "evaluation"),
-    "diffusion": ("core", "nn", "data", "evaluation"),
-    "gan": ("core", "nn", "data", "evaluation"),
-    "vae": ("core", "nn", "data", "evaluation"),
-    "interop": ("core", "nn", "data", "transformer", "diffusion", "gan", "vae"),
-    "cli": ("core", "running", "ahead", "data", "interop"),
+    "settings": ("core",),
+    "running": ("core", "settings", "nn"),
+    "ahead": ("core", "settings", "running"),
+    "nn": ("core", "settings"),
+    "data": ("core", "settings"),
+    "evaluation": ("core", "settings", "nn", "data"),
+    "transformer": ("core", "settings", "nn", "data", "evaluation"),
+    "diffusion": ("core", "settings", "nn", "data", "evaluation"),
+    "gan": ("core", "settings", "nn", "data", "evaluation"),
+    "vae": ("core", "settings", "nn", "data", "evaluation"),
+    "interop": ("core", "settings", "nn", "data", "transformer", "diffusion", "gan", "vae"),
+    "cli": ("core", "settings", "running", "ahead", "data", "interop"),
 }
 FILES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path

@@ -10,9 +10,7 @@ MOST = 0.25
 ONE = '''"""A docstring
 over two lines."""
 
-from genax.core import (
-    Variant,
-)
+from genax.settings import Variant
 
 DEFAULTS = {
     # Why.

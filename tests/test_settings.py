@@ -8,11 +8,13 @@ import jax
 import pytest
 
 from genax.cli.experiments import configure, load
-from genax.core import GenaxError, base_config, make_step
-from genax.core.config import RANGES, flat
+from genax.core import GenaxError, make_step
 from genax.core.data import Shard
-from genax.core.ranges import check_ranges
+from genax.core.tree import flat
 from genax.running.evaluate import evaluation_data
+from genax.settings import base_config
+from genax.settings.config import RANGES
+from genax.settings.ranges import check_ranges
 from tests.test_experiments import each_file, variants
 
 VALUES = ("0", "-1", "1.5", "1e20", "", "nan")

@@ -26,18 +26,7 @@ from functools import partial
 import numpy as np
 import optax
 
-from genax.core import (
-    Evaluator,
-    Experiment,
-    GenaxError,
-    Phase,
-    Sampler,
-    Stage,
-    Task,
-    Variant,
-    from_config,
-)
-from genax.core.ranges import AMOUNT, COUNT, NOT_NEGATIVE, SHARE, Range
+from genax.core import Evaluator, Experiment, GenaxError, Phase, Sampler, Stage, Task
 from genax.data import ImageData
 from genax.diffusion.conditions import dropped
 from genax.diffusion.guidance import classifier_free, unguided
@@ -55,6 +44,8 @@ from genax.nn.conditions import on_label, unconditional
 from genax.nn.ema import ema_warmup
 from genax.nn.optimizers import RANGES as OPTIMIZER
 from genax.nn.optimizers import clip_by_norm, warmup_constant
+from genax.settings import Variant, from_config
+from genax.settings.ranges import AMOUNT, COUNT, NOT_NEGATIVE, SHARE, Range
 
 DEFAULTS = {
     "dataset": "fashion_mnist",

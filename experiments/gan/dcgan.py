@@ -15,8 +15,7 @@ from functools import partial
 import jax
 import optax
 
-from genax.core import Experiment, Phase, Sampler, Stage, Task, Variant, from_config
-from genax.core.ranges import AMOUNT, COUNT, SHARE
+from genax.core import Experiment, Phase, Sampler, Stage, Task
 from genax.data import ImageData
 from genax.evaluation.classifier import class_coverage
 from genax.evaluation.pictures import check_pictures, image_grid
@@ -26,6 +25,8 @@ from genax.gan.networks import Networks
 from genax.gan.sampling import generate
 from genax.nn.ema import ema_warmup
 from genax.nn.optimizers import RANGES as OPTIMIZER
+from genax.settings import Variant, from_config
+from genax.settings.ranges import AMOUNT, COUNT, SHARE
 
 DEFAULTS = {
     "dataset": "mnist",

@@ -11,7 +11,7 @@ hardly better than chance (0.688 nats); of the standard library's source (--conf
 1,000 steps, 4 minutes: 4.99 and 0.534 nats (seed 0).
 """
 
-from genax.core import Variant, from_config
+from genax.settings import Variant, from_config
 from genax.transformer.bert import BERT, BERT_PRESETS
 from genax.transformer.settings import published
 from genax.transformer.tasks import bert_pretraining

@@ -21,17 +21,7 @@ Two CPU cores that were shared: cpu 20 minutes, test accuracy 84.7%; entities 17
 
 from functools import partial
 
-from genax.core import (
-    Evaluator,
-    Experiment,
-    GenaxError,
-    Phase,
-    Stage,
-    Task,
-    Variant,
-    from_config,
-)
-from genax.core.ranges import COUNT, Range
+from genax.core import Evaluator, Experiment, GenaxError, Phase, Stage, Task
 from genax.data.text.answer_spans import AnswerSpans
 from genax.data.text.classified_text import ClassifiedText
 from genax.data.text.examples import CONLL_LABELS
@@ -42,6 +32,8 @@ from genax.evaluation.entities import entity_scores
 from genax.evaluation.regression import regression_scores
 from genax.nn.optimizers import bert_adamw
 from genax.nn.placement import PARTITION_RULES
+from genax.settings import Variant, from_config
+from genax.settings.ranges import COUNT, Range
 from genax.transformer.bert import BERT, BERT_PRESETS, LinearHead
 from genax.transformer.settings import RANGES as TRANSFORMER
 from genax.transformer.settings import sizes

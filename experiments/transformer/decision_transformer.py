@@ -34,8 +34,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from genax.core import Experiment, GenaxError, Phase, Stage, Task, Variant, from_config, tree
-from genax.core.ranges import AMOUNT, COUNT, POSITIVE, Range
+from genax.core import Experiment, GenaxError, Phase, Stage, Task, tree
 from genax.data.play.cartpole import draw_cartpole, lean
 from genax.data.play.environments import make_environment
 from genax.data.play.episodes import Rollouts, TfdsEpisodes
@@ -43,6 +42,8 @@ from genax.data.play.pendulum import swing_up
 from genax.data.play.trajectories import TrajectoryData
 from genax.nn.optimizers import check_decay, clip_by_norm
 from genax.nn.placement import PARTITION_RULES
+from genax.settings import Variant, from_config
+from genax.settings.ranges import AMOUNT, COUNT, POSITIVE, Range
 from genax.transformer.atari_decision_transformer import AtariDecisionTransformer
 from genax.transformer.decision_transformer import DECISION_TRANSFORMER_PRESETS, DecisionTransformer
 from genax.transformer.settings import RANGES as TRANSFORMER

@@ -15,10 +15,10 @@ Needs sacrebleu, or rouge-score for the variant summaries: pip install -e ".[tex
 
 import optax
 
-from genax.core import Variant, from_config
-from genax.core.ranges import SHARE
 from genax.evaluation.generated_text import bleu_scores, rouge_scores
 from genax.nn.optimizers import warmup_inverse_sqrt
+from genax.settings import Variant, from_config
+from genax.settings.ranges import SHARE
 from genax.transformer.encoder_decoder import ENCODER_DECODER_PRESETS, EncoderDecoder
 from genax.transformer.settings import RANGES as TRANSFORMER
 from genax.transformer.settings import published

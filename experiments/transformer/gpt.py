@@ -15,7 +15,7 @@ has the same loss to six digits (python -m benchmarks.gpt_side_by_side). Variant
 2.90 nats a token of 1,024 byte pairs.
 """
 
-from genax.core import Variant, from_config
+from genax.settings import Variant, from_config
 from genax.transformer.gpt import GPT, GPT_PRESETS
 from genax.transformer.settings import published
 from genax.transformer.tasks import language_model

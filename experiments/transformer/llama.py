@@ -6,9 +6,9 @@ small one on the complete works of Shakespeare.
     genax train experiments/transformer/llama.py --workdir runs/llama
 """
 
-from genax.core import Variant, from_config
-from genax.core.ranges import POSITIVE
 from genax.nn.rotary import LongContext
+from genax.settings import Variant, from_config
+from genax.settings.ranges import POSITIVE
 from genax.transformer.llama import LLAMA_PRESETS, LLaMA
 from genax.transformer.settings import published
 from genax.transformer.tasks import language_model

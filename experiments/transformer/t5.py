@@ -11,9 +11,9 @@ Needs rouge-score: pip install -e ".[text]".
 
 import optax
 
-from genax.core import Variant, from_config
 from genax.evaluation.generated_text import rouge_scores
 from genax.nn.optimizers import flat_inverse_sqrt
+from genax.settings import Variant, from_config
 from genax.transformer.settings import RANGES as TRANSFORMER
 from genax.transformer.settings import published
 from genax.transformer.t5 import T5, T5_PRESETS

@@ -8,8 +8,8 @@ Touvron et al. 2021 (DeiT, arXiv:2012.12877). Samples show what the class token 
 Variant cpu on two CPU cores that were shared: 7 minutes, test accuracy 87.6% (seed 0).
 """
 
-from genax.core import Variant, from_config
-from genax.core.ranges import COUNT, POSITIVE
+from genax.settings import Variant, from_config
+from genax.settings.ranges import COUNT, POSITIVE
 from genax.transformer.settings import published
 from genax.transformer.tasks import classification
 from genax.transformer.vit import VIT_PRESETS, ViT

@@ -14,21 +14,13 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
-from genax.core import (
-    Evaluator,
-    Experiment,
-    Phase,
-    Sampler,
-    Stage,
-    Task,
-    Variant,
-    from_config,
-)
+from genax.core import Evaluator, Experiment, Phase, Sampler, Stage, Task
 from genax.core.data import Shard
-from genax.core.ranges import COUNT, NOT_NEGATIVE, Range
 from genax.data import ImageData
 from genax.evaluation.pictures import check_pictures, image_grid
 from genax.nn.optimizers import RANGES as OPTIMIZER
+from genax.settings import Variant, from_config
+from genax.settings.ranges import COUNT, NOT_NEGATIVE, Range
 from genax.vae.autoencoders import DIGITS, MNIST, PYTORCH_EXAMPLE, MLPSize
 from genax.vae.objectives import elbo, elbo_loss, importance_weighted_bound
 from genax.vae.sampling import reconstruct, sample_prior

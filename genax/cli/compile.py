@@ -17,7 +17,7 @@ from genax.cli.experiments import Loaded, configure, load
 from genax.core.errors import GenaxError
 from genax.core.files import to_json
 from genax.running.flops import step_flops
-from genax.running.settings import override
+from genax.settings.overrides import override
 
 DESCRIPTION = """Compile an experiment's train step for a TPU slice that is not here.
 

@@ -14,13 +14,15 @@ from typing import Any
 from etils import epath
 from ml_collections import ConfigDict
 
-from genax.core import Experiment, GenaxError, Variant, base_config
-from genax.core.config import RANGES, flat
+from genax.core import Experiment, GenaxError
 from genax.core.devices import make_strategy
-from genax.core.ranges import check_ranges
+from genax.core.tree import flat
 from genax.running.record import read_run
 from genax.running.run import Run
-from genax.running.settings import override
+from genax.settings import Variant, base_config
+from genax.settings.config import RANGES
+from genax.settings.overrides import override
+from genax.settings.ranges import check_ranges
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def variants_of(module: types.ModuleType) -> Mapping[str, Variant]:
         if not isinstance(variant, Variant):
             raise GenaxError(
                 f"VARIANTS[{name!r}] of {module.__file__} is a {type(variant).__name__}; write "
-                'genax.core.Variant("what it is", {...}) with the settings that it changes.'
+                'genax.settings.Variant("what it is", {...}) with the settings that it changes.'
             )
     return variants
 

@@ -6,8 +6,8 @@ import argparse
 
 from genax.cli.restore import open_checkpoints
 from genax.core import tree
-from genax.core.config import flat
 from genax.core.files import to_json
+from genax.core.tree import flat
 
 
 def add_parser(verbs: argparse._SubParsersAction) -> None:

@@ -13,12 +13,12 @@ from PIL import Image
 
 from genax.cli.experiments import reopen
 from genax.cli.restore import restore_variables
-from genax.core.config import RANGES
 from genax.core.errors import GenaxError
-from genax.core.ranges import COUNT
 from genax.core.task import Rendered
 from genax.running import sampling
 from genax.running.compilation import keep_programs
+from genax.settings.config import RANGES
+from genax.settings.ranges import COUNT
 
 TEXTS = (".txt", ".md")
 

@@ -1,6 +1,5 @@
 """One state, one step, one loop, one checkpoint. Knows no architecture."""
 
-from genax.core.config import Variant, base_config, from_config
 from genax.core.errors import GenaxError
 from genax.core.nets import batch_axis, example_keys, gather, per_example, pure, read, write
 from genax.core.step import init_state, make_step
@@ -27,11 +26,8 @@ __all__ = [
     "Stage",
     "Task",
     "TrainState",
-    "Variant",
-    "base_config",
     "batch_axis",
     "example_keys",
-    "from_config",
     "gather",
     "init_state",
     "make_step",

@@ -9,8 +9,8 @@ from typing import Any
 
 from etils import epath
 
-from genax.core.config import flat
 from genax.core.errors import GenaxError
+from genax.core.tree import flat
 
 
 def read_json(path: epath.PathLike) -> dict[str, Any]:

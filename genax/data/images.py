@@ -13,7 +13,6 @@ import numpy as np
 
 from genax.core.data import BatchIterator, Shard
 from genax.core.errors import GenaxError
-from genax.core.ranges import AMOUNT, COUNT, check_fields
 from genax.data import pipeline, shuffling
 from genax.data.code_fingerprint import fingerprint_value
 from genax.data.features import check_labels
@@ -22,6 +21,7 @@ from genax.data.pipeline import Batch
 from genax.data.sets.catalogue import used_by
 from genax.data.sets.records import Records, open_records, set_fields
 from genax.data.sets.tfds_sets import PREFIX
+from genax.settings.ranges import AMOUNT, COUNT, check_fields
 
 Example = dict[str, np.ndarray]
 

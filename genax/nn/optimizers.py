@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from genax.core import GenaxError, tree
-from genax.core.ranges import AMOUNT, NOT_NEGATIVE, POSITIVE, SHARE, Ranges
+from genax.settings.ranges import AMOUNT, NOT_NEGATIVE, POSITIVE, SHARE, Ranges
 
 DECAYED = ("kernel", "embedding")
 

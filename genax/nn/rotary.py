@@ -14,8 +14,8 @@ from jaxtyping import Array, Float, Int
 
 from genax.core.errors import GenaxError
 from genax.core.mesh import platform
-from genax.core.ranges import COUNT, POSITIVE, check_fields
 from genax.nn.derivatives import set_reverse_rule
+from genax.settings.ranges import COUNT, POSITIVE, check_fields
 
 Rotation = tuple[Float[Array, "#b t half"], Float[Array, "#b t half"]]
 

@@ -19,7 +19,7 @@ from etils import epath
 from jax.experimental import multihost_utils
 
 from genax.core.errors import GenaxError
-from genax.core.ranges import COUNT
+from genax.settings.ranges import COUNT
 
 # What gloo, the coordination service and Orbax's barriers say; their errors have no type of their
 # own.

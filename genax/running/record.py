@@ -15,7 +15,7 @@ from etils import epath
 
 from genax.core.errors import GenaxError
 from genax.core.files import read_json, to_json
-from genax.running.settings import difference
+from genax.settings.overrides import difference
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
 

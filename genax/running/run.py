@@ -14,14 +14,13 @@ import jax
 from etils import epath
 
 from genax.core import tree
-from genax.core.config import RANGES, flat
 from genax.core.data import Data
 from genax.core.devices import Strategy, abstract, create, make_strategy
 from genax.core.errors import GenaxError
 from genax.core.files import write_json
-from genax.core.ranges import check_ranges
 from genax.core.step import init_optimizers, init_state, make_step
 from genax.core.task import Experiment, Task, TrainState
+from genax.core.tree import flat
 from genax.running import fixed, processes
 from genax.running.checkpoint import Checkpoints
 from genax.running.evaluate import evaluation_data
@@ -29,6 +28,8 @@ from genax.running.policy import Keep, parse_best
 from genax.running.profile import parse_steps
 from genax.running.record import check_same_run, make_record, read_run
 from genax.running.transfer import load_from
+from genax.settings.config import RANGES
+from genax.settings.ranges import check_ranges
 
 # By folder, old paths to new ones.
 Pretrained = Mapping[str, Mapping[str, str]]

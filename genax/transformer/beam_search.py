@@ -12,8 +12,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from genax.core.errors import GenaxError
-from genax.core.ranges import COUNT, Range, check_values
 from genax.nn.kv_cache import KVCache
+from genax.settings.ranges import COUNT, Range, check_values
 from genax.transformer.decoding import check_prompts, check_token
 
 # A number below any score of a sequence. It is finite, so that sums and quotients are no NaN.

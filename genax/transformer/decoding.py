@@ -13,8 +13,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from genax.core.errors import GenaxError
-from genax.core.ranges import COUNT, Range, check_values
 from genax.nn.kv_cache import KVCache
+from genax.settings.ranges import COUNT, Range, check_values
 
 # The smallest and the largest positive number that float32 holds with all its digits.
 _LEAST, _MOST = (float(limit) for limit in (np.finfo(np.float32).tiny, np.finfo(np.float32).max))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from genax.core.ranges import AMOUNT, COUNT, SHARE, Ranges
 from genax.nn.optimizers import RANGES as OPTIMIZER
+from genax.settings.ranges import AMOUNT, COUNT, SHARE, Ranges
 from genax.transformer import beam_search, decoding
 
 # The loop of a run that takes minutes on a CPU.

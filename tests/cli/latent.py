@@ -9,16 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from genax.core import (
-    Evaluator,
-    Experiment,
-    Loss,
-    Phase,
-    Sampler,
-    Stage,
-    Task,
-    per_example,
-)
+from genax.core import Evaluator, Experiment, Loss, Phase, Sampler, Stage, Task, per_example
 from genax.data import ImageData
 from genax.evaluation.pictures import image_grid
 from genax.vae.autoencoders import MLPSize

@@ -69,7 +69,7 @@ def test_a_file_of_ones_own(write, tmp_path):
             ("loss", "VARIANTS = {'cpu': Variant('', {'width': 'wide'})}"),
             "a setting of the wrong type",
         ),
-        (("loss", "VARIANTS = {'cpu': 'two layers'}"), "is a str; write genax.core.Variant("),
+        (("loss", "VARIANTS = {'cpu': 'two layers'}"), "is a str; write genax.settings.Variant("),
         (("loss", "del DEFAULTS"), "own.py has no DEFAULTS: it is not an experiment"),
         (
             ("loss", "del DEFAULTS", "get_config = lambda variant: toy.base_config()"),

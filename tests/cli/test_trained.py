@@ -11,12 +11,13 @@ from etils import epath
 
 from genax.cli.experiments import configure, load
 from genax.cli.trained import TrainedNetwork
-from genax.core import Experiment, GenaxError, Loss, Phase, Stage, Task, base_config
+from genax.core import Experiment, GenaxError, Loss, Phase, Stage, Task
 from genax.core.data import Shard
 from genax.data import ImageData, Joined, Latents
 from genax.running.checkpoint import Checkpoints
 from genax.running.loop import train
 from genax.running.run import Run
+from genax.settings import base_config
 
 DIGITS = ImageData("digits", "test[:20]", range=(0.0, 1.0))
 SMALL = {

@@ -24,11 +24,11 @@ from genax.core import (
     Sampler,
     Stage,
     Task,
-    Variant,
     per_example,
     read,
     write,
 )
+from genax.settings import Variant
 
 DEFAULTS = {
     "steps": 40,

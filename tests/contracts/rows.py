@@ -12,7 +12,7 @@ import numpy as np
 
 from genax.core import Task
 from genax.core.step import Element
-from genax.running.settings import override
+from genax.settings.overrides import override
 from tests import experiments
 from tests.contracts import (
     batch_norm_gan,

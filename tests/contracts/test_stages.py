@@ -17,7 +17,6 @@ from genax.core import (
     Loss,
     Stage,
     Task,
-    base_config,
     make_step,
     per_example,
     tree,
@@ -30,6 +29,7 @@ from genax.running.checkpoint import Checkpoints
 from genax.running.flops import step_flops
 from genax.running.loop import train
 from genax.running.run import Run, stage_data
+from genax.settings import base_config
 from tests.contracts import batch_norm_gan, harness, llava, progan
 from tests.contracts.rows import BATCH_SIZE, BY_NAME
 from tests.contracts.synthetic import Synthetic

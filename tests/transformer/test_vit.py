@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genax.running.settings import override
+from genax.settings.overrides import override
 from genax.transformer.tasks.classification import Networks, show_attention
 from genax.transformer.vit import ViT, attention_maps
 from tests import experiments

@@ -14,7 +14,6 @@ import numpy as np
 
 from genax.core.data import BatchIterator, Shard
 from genax.core.errors import GenaxError
-from genax.core.ranges import COUNT, check_fields
 from genax.data import pipeline
 from genax.data.pipeline import Batch
 from genax.data.sets.split_slices import take_split
@@ -24,6 +23,7 @@ from genax.data.text.run_tokenizer import Tokenized, run_tokenizer
 from genax.data.text.token_data import spec
 from genax.data.text.tokenizer_training import train_tokenizer
 from genax.data.text.tokenizers import Subwords, join_tokens
+from genax.settings.ranges import COUNT, check_fields
 
 # A line ends a sentence, as does a full stop and its like before a space.
 _END = re.compile(r"\n+|(?<=[.!?])\s+")

@@ -12,7 +12,6 @@ import numpy as np
 
 from genax.core.data import BatchIterator, Shard
 from genax.core.errors import GenaxError
-from genax.core.ranges import COUNT, check_fields
 from genax.data import pipeline
 from genax.data.pipeline import Batch
 from genax.data.sets.split_slices import take_split
@@ -20,6 +19,7 @@ from genax.data.text.corpora import fingerprint_corpus, load_splits, training_do
 from genax.data.text.run_tokenizer import Tokenized, run_tokenizer
 from genax.data.text.tokenizer_training import train_tokenizer
 from genax.data.text.tokenizers import Tokenizer, join_tokens
+from genax.settings.ranges import COUNT, check_fields
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ import numpy as np
 
 from genax.core.data import BatchIterator, Shard
 from genax.core.errors import GenaxError
-from genax.core.ranges import COUNT, check_fields
 from genax.data import pipeline
 from genax.data.pipeline import Batch
 from genax.data.shuffling import permute
@@ -21,6 +20,7 @@ from genax.data.text.examples import fingerprint_examples, load_examples
 from genax.data.text.run_tokenizer import Tokenized, pretrained_tokenizer, run_tokenizer
 from genax.data.text.tokenizer_training import train_tokenizer
 from genax.data.text.tokenizers import Subwords
+from genax.settings.ranges import COUNT, check_fields
 
 Example = Mapping[str, Any]
 

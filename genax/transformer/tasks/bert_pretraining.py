@@ -10,21 +10,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
-from genax.core import (
-    Evaluator,
-    Experiment,
-    Loss,
-    Phase,
-    Stage,
-    Task,
-    example_keys,
-    from_config,
-)
-from genax.core.ranges import AMOUNT, COUNT, Range, Ranges
+from genax.core import Evaluator, Experiment, Loss, Phase, Stage, Task, example_keys
 from genax.core.task import Batch
 from genax.data.text.sentence_pairs import SentencePairs
 from genax.nn.optimizers import bert_adamw
 from genax.nn.placement import PARTITION_RULES
+from genax.settings import from_config
+from genax.settings.ranges import AMOUNT, COUNT, Range, Ranges
 from genax.transformer.bert import BERT, LinearHead, MaskedLMHead
 from genax.transformer.cross_entropy import cross_entropy
 from genax.transformer.settings import RANGES as TRANSFORMER

@@ -12,13 +12,14 @@ import numpy as np
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
-from genax.core import Evaluator, Experiment, Loss, Phase, Sampler, Stage, Task, from_config
-from genax.core.ranges import COUNT, Ranges
+from genax.core import Evaluator, Experiment, Loss, Phase, Sampler, Stage, Task
 from genax.core.task import Batch
 from genax.data import ImageData
 from genax.evaluation.pictures import check_pictures, image_grid
 from genax.nn.optimizers import adamw, warmup_cosine
 from genax.nn.placement import PARTITION_RULES
+from genax.settings import from_config
+from genax.settings.ranges import COUNT, Ranges
 from genax.transformer.cross_entropy import cross_entropy
 from genax.transformer.settings import RANGES as TRANSFORMER
 from genax.transformer.settings import SHORT_RUN

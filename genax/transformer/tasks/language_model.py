@@ -8,12 +8,13 @@ from typing import Any
 import optax
 from ml_collections import ConfigDict
 
-from genax.core import Experiment, Phase, Sampler, Stage, Task, from_config
-from genax.core.ranges import Ranges
+from genax.core import Experiment, Phase, Sampler, Stage, Task
 from genax.data import TextData
 from genax.data.text.tokenizers import KINDS
 from genax.nn.optimizers import adamw, warmup_cosine
 from genax.nn.placement import PARTITION_RULES
+from genax.settings import from_config
+from genax.settings.ranges import Ranges
 from genax.transformer.decoder import Decoder
 from genax.transformer.decoding import check_settings, check_token
 from genax.transformer.networks import Networks

@@ -13,20 +13,11 @@ import optax
 from jaxtyping import Array, Int
 from ml_collections import ConfigDict
 
-from genax.core import (
-    Evaluator,
-    Experiment,
-    GenaxError,
-    Loss,
-    Phase,
-    Sampler,
-    Stage,
-    Task,
-    from_config,
-)
+from genax.core import Evaluator, Experiment, GenaxError, Loss, Phase, Sampler, Stage, Task
 from genax.core.task import Batch
 from genax.data.text.text_pairs import END, PAD, START, TextPairs
 from genax.nn.placement import PARTITION_RULES
+from genax.settings import from_config
 from genax.transformer.beam_search import beam_search, check_beams
 from genax.transformer.cross_entropy import cross_entropy, smoothed_cross_entropy
 from genax.transformer.settings import SHORT_RUN, SMALL_NETWORK

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from genax.core.ranges import AMOUNT, COUNT, NOT_NEGATIVE, Range, Ranges
+from genax.settings.ranges import AMOUNT, COUNT, NOT_NEGATIVE, Range, Ranges
 
 T = TypeVar("T")
 
@@ -110,14 +110,3 @@ def base_config(**settings: Any) -> ConfigDict:
     )
     config.update(ConfigDict(settings))
     return config.lock()
-
-
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted key to value, for all leaves of a nested mapping."""
-    leaves: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping | ConfigDict):
-            leaves |= flat(value, f"{prefix}{key}.")
-        else:
-            leaves[prefix + key] = value
-    return leaves

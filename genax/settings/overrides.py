@@ -10,8 +10,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from genax.core.config import flat
 from genax.core.errors import GenaxError
+from genax.core.tree import flat
 
 
 def override(config: ConfigDict, settings: Mapping[str, str]) -> ConfigDict:

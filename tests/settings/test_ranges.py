@@ -5,9 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from genax.core import GenaxError, base_config
-from genax.core.config import RANGES, flat
-from genax.core.ranges import (
+from genax.core import GenaxError
+from genax.core.tree import flat
+from genax.settings import base_config
+from genax.settings.config import RANGES
+from genax.settings.ranges import (
     AMOUNT,
     COUNT,
     NOT_NEGATIVE,

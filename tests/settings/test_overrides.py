@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import pytest
 from ml_collections import ConfigDict
 
-from genax.core import GenaxError, base_config, from_config
-from genax.core.config import flat
-from genax.running.settings import difference, override
+from genax.core import GenaxError
+from genax.core.tree import flat
+from genax.settings import base_config, from_config
+from genax.settings.overrides import difference, override
 
 
 def config():
