@@ -110,3 +110,21 @@ def test_new_loss_outside_the_repository(tmp_path, monkeypatch):
     assert [line["step"] for line in lines] == [20, 40]
     assert lines[-1]["sharp/loss"] < lines[0]["sharp/loss"]
     assert lines[-1]["sharp/error"] > 0
+
+
+def test_the_worked_gan_trains_and_is_sampled(tmp_path, monkeypatch):
+    """The example of docs/design.md, as a file of one's own."""
+    chapter = (experiments.ROOT / "docs/design.md").read_text().partition("## A GAN, from data")[2]
+    monkeypatch.chdir(tmp_path)
+    Path("critic.py").write_text(chapter.partition("```python\n")[2].partition("```")[0])
+    settings = ["--config.steps=10", "--config.log_every=5", "--config.num_samples=4"]
+    assert main(["train", "critic.py", "--workdir", "run", *settings]) == 0
+    last = json.loads(Path("run/metrics.jsonl").read_text().splitlines()[-1])
+    assert {
+        "critic/game",
+        "critic/slope",
+        "critic/game/real_score",
+        "generator/loss",
+    } <= last.keys()
+    assert main(["sample", "run", "--num", "2", "--out", "drawn.png"]) == 0
+    assert Path("drawn.png").stat().st_size
