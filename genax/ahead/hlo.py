@@ -44,7 +44,7 @@ class Instruction:
 
     @cached_property
     def sizes(self) -> list[Size]:
-        """Those of its results."""
+        """Sizes of its results."""
         return [_size(*found) for found in _ARRAY.findall(self.shape)]
 
     @property
@@ -92,7 +92,7 @@ class Computation:
 
     @cached_property
     def parameters(self) -> dict[int, Instruction]:
-        """Those that stand for the operands, by number."""
+        """Instructions that stand for the operands, by number."""
         return {
             int(line.operands[0]): line
             for line in self.instructions.values()

@@ -97,7 +97,7 @@ class Description:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """For JSON: bytes are of one device, FLOPs of all."""
+        """Facts for JSON; bytes are of one device, FLOPs of all."""
         found, roofline = self.compiled, self.compiled.roofline
         estimate = found.estimate
         memory = found.memory and dataclasses.asdict(found.memory) | {"total": found.memory.total}

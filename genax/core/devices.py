@@ -39,7 +39,7 @@ class Strategy(Protocol):
         ...
 
     def shardings(self, state: TrainState) -> PyTree:
-        """Where each leaf of a state (arrays or shapes) lies."""
+        """The place of each leaf of a state, of arrays or of shapes."""
         ...
 
     def compile(self, step: Callable, state: TrainState, stacked: bool) -> Callable:
@@ -97,7 +97,7 @@ class Jit:
         return Shard(parts.index(tuple(held[jax.process_index()])), len(parts))
 
     def shardings(self, state: TrainState) -> PyTree:
-        """Where each leaf of a state lies."""
+        """The place of each leaf of a state."""
         shapes = {path: leaf.shape for path, leaf in tree.flatten(state.params).items()}
 
         def place(path, leaf):

@@ -1,4 +1,4 @@
-"""From record numbers to batches: Grain iterators whose state is a number of examples."""
+"""Batches of record numbers: Grain iterators whose state is a number of examples."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def unit_slope(
 ) -> Float[Array, " b"]:
     """weight (|grad D(x)| - target)^2.
 
-    Gulrajani et al. 2017 (arXiv:1704.00028), eq. 3, where x lies between real images and fakes;
+    Gulrajani et al. 2017 (arXiv:1704.00028), eq. 3, with x between real images and fakes;
     ProGAN's target is 1 (750 in its variant for CIFAR-10).
     """
     return weight * jnp.square(jnp.sqrt(squared_slopes(network, inputs) + EPSILON) - target)

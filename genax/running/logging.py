@@ -1,4 +1,4 @@
-"""Where a run writes: progress bar, JSON Lines, TensorBoard, and Weights & Biases if asked."""
+"""What a run writes to: progress bar, JSON Lines, TensorBoard, and Weights & Biases if asked."""
 
 from __future__ import annotations
 

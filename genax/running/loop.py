@@ -119,7 +119,7 @@ class _Session:
         return Outcome(step, self.score(state, step))
 
     def play_stage(self, state: TrainState, step: int, position: Any):
-        """From `step` to the end of its stage, or to an interruption."""
+        """Train from `step` to the end of its stage, or to an interruption."""
         run, config, k = self.run, self.run.config, self.run.config["steps_per_call"]
         number, start = run.task.stage_at(step)
         length = run.task.stages[number].steps

@@ -43,7 +43,7 @@ class Best:
 
 
 def parse_best(text: str) -> Best | None:
-    """From "eval/error:min"; None from "". Raises GenaxError for anything else."""
+    """Read "eval/error:min"; "" gives None. Raises GenaxError for anything else."""
     if not text:
         return None
     name, _, direction = text.rpartition(":")

@@ -86,7 +86,7 @@ class Run:
         return self.task.stages[stage].batch_size or self.config["batch_size"]
 
     def stated_batch_size(self, stage: int = 0) -> str:
-        """That size with the name of the setting that states it, for messages."""
+        """A stage's batch size with the name of the setting that states it, for messages."""
         own = self.task.stages[stage].batch_size is not None
         name = f"stage {stage}: batch_size" if own else "config.batch_size"
         return f"{name}={self.batch_size(stage)}"
