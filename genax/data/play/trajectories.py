@@ -96,7 +96,7 @@ class TrajectoryData:
 
     @cached_property
     def _seen(self) -> list[Episode]:
-        """With the states and actions that the network gets, and returns in place of rewards."""
+        """Episodes as the network gets them, with returns in place of rewards."""
         episodes = [
             Episode(
                 self.observe(states),
