@@ -36,6 +36,7 @@ def variants() -> list:
     return pairs
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("file", "variant"), variants())
 def test_state_and_step_have_shapes(file, variant):
     """A 175-billion-parameter model too: nothing is allocated, no data is read."""

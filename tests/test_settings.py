@@ -37,6 +37,7 @@ def test_every_number_has_a_range_that_holds_it(file, variant):
     assert [key for key, value in settings.items() if _numbers(value) and key not in ranges] == []
 
 
+@pytest.mark.long
 @each_file
 def test_any_value_is_a_run_or_a_sentence(file, tmp_path):
     """Built, checked and traced like a run of `genax train`; read, if data may depend on it."""

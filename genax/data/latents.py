@@ -178,7 +178,7 @@ class Latents:
 def _content(array: np.ndarray) -> bytes:
     """Return the bytes of an array; a text is a line of JSON."""
     if array.dtype == object:
-        return "".join(f"{json.dumps(text)}\n" for text in array).encode()
+        return "".join(f"{json.dumps(text, allow_nan=False)}\n" for text in array).encode()
     return np.ascontiguousarray(array).tobytes()
 
 

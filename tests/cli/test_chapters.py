@@ -5,6 +5,8 @@ import pytest
 from tests.cli.command import succeed, train
 from tests.cli.processes import close, ended_well, finish_all, same_metrics, start_many
 
+pytestmark = pytest.mark.long
+
 SHORT = {
     "steps": 4,
     "steps_per_call": 1,

@@ -16,6 +16,8 @@ from tests.cli.command import TOY, call, succeed
 from tests.parity import require
 
 GPT = "experiments/transformer/gpt.py"
+# One worker compiles each program once.
+pytestmark = pytest.mark.xdist_group("compile")
 needs_libtpu = pytest.mark.usefixtures("libtpu")
 
 
@@ -58,6 +60,7 @@ def test_states_shrink_by_the_mesh():
     assert 0.25 <= part / whole < 0.27
 
 
+@pytest.mark.long
 def test_suggestions_fit_best_first():
     found = compiled(f"{GPT}:stdlib", "local", "--suggest", "3", batch_size=8)
     assert found["tried"] == 3
@@ -112,6 +115,7 @@ def test_flops_as_published_for_gpt3(name):
 VIT = {"ti16": 1.3, "s16": 4.6, "b16": 17.6, "l16": 61.6, "h14": 167.0}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", VIT)
 def test_flops_as_published_for_vit(name):
     found = flops(f"experiments/transformer/vit.py:{name}")
@@ -154,6 +158,7 @@ def program(name):
     return describe(loaded, configure(loaded, settings), topology(place))
 
 
+@pytest.mark.long
 @needs_libtpu
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_what_is_said_of_programs_that_fit(name):
@@ -168,6 +173,7 @@ def test_what_is_said_of_programs_that_fit(name):
     assert "compiler's estimate: " in str(program(name))
 
 
+@pytest.mark.long
 @needs_libtpu
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_sizes_are_those_that_the_compiler_plans(name):
@@ -199,6 +205,7 @@ def test_parameters_are_gathered_over_links_that_wrap_around():
     assert found["all-gather"][0] > 32 * 7  # seven kernels a layer, forward alone
 
 
+@pytest.mark.long
 @needs_libtpu
 @pytest.mark.parametrize("split", [True, False])
 def test_activations_stay_split_over_the_batch(split, monkeypatch):

@@ -63,6 +63,7 @@ def flipped(content: bytes) -> bytes:
     return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("damage", [truncated, emptied, flipped, None])
 def test_a_damaged_checkpoint_is_refused(damage, run):
     """In whichever of its files; None: the file is gone."""
@@ -148,6 +149,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.long
 def test_a_full_disk_while_saving(tmp_path):
     """A limit on the size of files stands for the disk; the small files of the run still fit."""
     settings = {"width": 1024, "checkpoint_every": 4, "log_every": 4}
@@ -164,6 +166,7 @@ def test_a_full_disk_while_saving(tmp_path):
     assert inspect(tmp_path)["checkpoints"] == [4, 8]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("size", ["1 << 14", "9000"])
 def test_a_full_disk_while_logging(size, tmp_path):
     """TensorBoard's files outgrow the limit, or metrics.jsonl; checkpoints do not."""
@@ -332,6 +335,7 @@ def test_a_finished_run_is_left_as_it_is(run, trained):
     assert inspect(run)["digest"] == inspect(trained)["digest"]
 
 
+@pytest.mark.long
 def test_two_runs_in_one_folder(tmp_path):
     arguments = train(TOY, tmp_path, **SMALL | {"steps": 4_000})
     process = start(*arguments)

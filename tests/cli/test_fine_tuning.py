@@ -10,6 +10,8 @@ from genax.data.text import token_data
 from genax.running.checkpoint import Checkpoints
 from tests.cli.command import call, succeed, train
 
+pytestmark = pytest.mark.long
+
 EXPERIMENT = "experiments/transformer/bert_fine_tuning.py:smoke-classes"
 ANSWERS = "experiments/transformer/bert_fine_tuning.py:smoke-answers"
 REGRESSION = "experiments/transformer/bert_fine_tuning.py:smoke-regression"

@@ -41,6 +41,7 @@ def run(whole, tmp_path):
     return shutil.copytree(whole, tmp_path / "run")
 
 
+@pytest.mark.long
 def test_it_is_kept_once_and_in_its_dtype(whole, autoencoder):
     saved = Checkpoints(whole, keep=None)
     assert not [
@@ -160,6 +161,7 @@ def test_one_at_random_is_kept_as_well(tmp_path):
     assert files(tmp_path / "fixed") == before
 
 
+@pytest.mark.long
 def test_another_run_takes_it_from_there(whole, tmp_path):
     maps = ("--map", "params/vae/*coder=params/*coder")
     settings = VAE_SETTINGS | {"steps": 1, "steps_per_call": 1, "batch_size": 8}

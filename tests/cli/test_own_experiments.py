@@ -62,11 +62,11 @@ def test_a_file_of_ones_own(write, tmp_path):
         (("loss", "DEFAULTS = None"), "own.py:cpu has a setting of the wrong type"),
         (("loss", "DEFAULTS = {'steps': 'many'}"), "own.py:cpu has a setting of the wrong type"),
         (
-            ("loss", "VARIANTS = {'cpu': Variant('', {'widht': 3})}"),
+            ("loss", "VARIANTS = {'cpu': toy.Variant('', {'widht': 3})}"),
             "sets widht, which DEFAULTS la",
         ),
         (
-            ("loss", "VARIANTS = {'cpu': Variant('', {'width': 'wide'})}"),
+            ("loss", "VARIANTS = {'cpu': toy.Variant('', {'width': 'wide'})}"),
             "a setting of the wrong type",
         ),
         (("loss", "VARIANTS = {'cpu': 'two layers'}"), "is a str; write genax.settings.Variant("),

@@ -23,6 +23,8 @@ from tests.cli.command import (
 )
 from tests.cli.processes import close, ended_well, finish_all, same_metrics, start_many
 
+pytestmark = pytest.mark.long
+
 VAE = "experiments/vae/vae.py:digits"
 LATENT = str(Path(__file__).with_name("latent.py"))
 SLOW = str(Path(__file__).with_name("slow.py"))

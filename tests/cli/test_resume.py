@@ -116,6 +116,7 @@ def whole(tmp_path_factory):
     return run
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [name for name in TASKS if name != "toy"])
 def test_killed_and_resumed(name, tmp_path, whole):
     arguments = command(name, tmp_path)
@@ -125,6 +126,7 @@ def test_killed_and_resumed(name, tmp_path, whole):
     same_run(tmp_path, whole(name))
 
 
+@pytest.mark.long
 def test_killed_again_and_again(tmp_path, whole):
     """Before the first checkpoint, while training and while saving."""
     arguments = command("toy", tmp_path)
@@ -137,6 +139,7 @@ def test_killed_again_and_again(tmp_path, whole):
     same_run(tmp_path, whole("toy"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_interrupted_saves_and_resumes(number, tmp_path, whole):
     arguments = command("toy", tmp_path)
@@ -202,6 +205,7 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
+@pytest.mark.long
 def test_from_four_sharded_devices_to_one(tmp_path):
     mesh = {"parallel__mesh": "data=2,fsdp=2"}
     succeed(*train(TOY, tmp_path, **QUIET | mesh, steps=20))

@@ -31,6 +31,7 @@ def test_the_best_and_each_of_a_multiple_stay(tmp_path):
     assert scored == [2, 4, 6, 8, 10, 12]
 
 
+@pytest.mark.long
 def test_the_first_checkpoint_at_or_after_each_multiple_stays(tmp_path):
     """Dispatches of three steps end at few multiples of five."""
     settings = {"steps": 30, "steps_per_call": 3, "checkpoint_every": 3, "keep": 1, "keep_every": 5}
@@ -132,6 +133,7 @@ def test_what_a_finished_run_measured_stays(tmp_path):
     assert after == before | {"started": after["started"]}
 
 
+@pytest.mark.long
 def test_programs_are_kept_for_the_next_run(tmp_path, monkeypatch):
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
     monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")

@@ -74,6 +74,7 @@ def test_latents_of_a_run(run, cache, monkeypatch):
     np.testing.assert_array_equal(again["latent"], batch["latent"])
 
 
+@pytest.mark.long
 def test_another_checkpoint_makes_another_cache(run, cache):
     first, newest = (Latents(DIGITS, TrainedNetwork(run, "encoder", step=n)) for n in (1, None))
     one, two = (next(data.train(20, 0, Shard()))["latent"] for data in (first, newest))

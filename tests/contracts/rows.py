@@ -106,16 +106,16 @@ def experiment(
 
 ROWS = (
     Row("vae_gan", vae_gan.make, vae_gan.ELEMENT),
-    Row("cycle_gan", cycle_gan.make, cycle_gan.ELEMENT, daily=True),
+    Row("cycle_gan", cycle_gan.make, cycle_gan.ELEMENT),
     Row("stylegan2_ada", stylegan2_ada.make, stylegan2_ada.ELEMENT),
-    Row("progan", progan.make, progan.ELEMENT, exceptions=CONVOLUTION, daily=True),
+    Row("progan", progan.make, progan.ELEMENT, exceptions=CONVOLUTION),
     Row("llava", llava.make, llava.ELEMENT, llava.batch),
     Row("flamingo", flamingo.make, flamingo.ELEMENT, flamingo.batch),
     Row("wgan_gp", wgan_gp.make, wgan_gp.ELEMENT, exceptions=SPECTRAL_NORM, daily=True),
     Row("batch_norm_gan", batch_norm_gan.make, batch_norm_gan.ELEMENT, exceptions=BATCH_NORM),
     Row("clip", clip.make, clip.ELEMENT, daily=True),
     Row("denoiser", denoiser.make, denoiser.ELEMENT, daily=True),
-    Row("latent", latent.make, latent.ELEMENT),
+    Row("latent", latent.make, latent.ELEMENT, daily=True),
     Row(
         "language_model",
         language_model.make,
@@ -135,7 +135,6 @@ ROWS = (
             "warmup_steps": "4",
         },
         exceptions=CONVOLUTION,
-        daily=True,
     ),
     experiment(
         "gan/dcgan.py",

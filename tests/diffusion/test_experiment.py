@@ -147,6 +147,7 @@ def test_published_experiment_with_a_loss_of_ones_own(tmp_path):
     assert set(experiment.task.samplers) == {"ddim"}
 
 
+@pytest.mark.long
 def test_published_experiment_with_a_solver_of_ones_own(tmp_path):
     """The other example of CONTRIBUTING.md, whose solver is Euler's."""
     recipe = (ROOT / "CONTRIBUTING.md").read_text().partition("## A solver")[2]

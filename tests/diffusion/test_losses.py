@@ -181,6 +181,7 @@ def exact_bound(image, variances):
     return nats / math.log(2)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("num", "num_draws", "rel"), [(64, 40, 0.02), (400, 2, 0.03)])
 def test_bound_is_unbiased_and_above_the_entropy(num, num_draws, rel):
     batch = data(num, (4, 4, 1))

@@ -175,6 +175,7 @@ def test_heun_is_the_algorithm_of_edm():
 FEW, MANY = leading(1000, 7), trailing(1000, 50)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("solver", "written_out", "clip"),
     [
@@ -243,6 +244,7 @@ def test_error_falls_at_the_order_of_the_solver(solver, process, steps, order):
         assert 0.85 * 2**order < coarse / fine < 1.15 * 2**order, errors
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "solver",
     [
@@ -259,6 +261,7 @@ def test_samples_have_the_distribution_of_the_data(solver):
     assert images.std() == pytest.approx(DEVIATION, rel=0.05)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("solver", [ancestral(PROCESS), ddim(PROCESS, leading(1000, 10), eta=1.0)])
 def test_a_sample_depends_on_its_index_only(solver):
     function = partial(sample, solver=solver, process=PROCESS, shape=SHAPE)

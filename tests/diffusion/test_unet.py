@@ -49,6 +49,7 @@ def relative(ours, reference) -> float:
     return float(np.abs(ours - reference).max() / np.abs(reference).max())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SMALL)
 def test_agrees_with_diffusers(name):
     torch, diffusers = require("torch", "diffusers")
@@ -116,6 +117,7 @@ def random_params(unet: UNet, *args):
     return jax.tree.map(lambda s: rng.normal(size=s.shape, scale=0.2).astype(s.dtype), shapes)
 
 
+@pytest.mark.long
 def test_remat_changes_no_number_and_dropout_is_for_training_only():
     x, timesteps, _, _ = inputs(TINY, 4, 3)
     params = random_params(TINY, x, timesteps)
@@ -149,6 +151,7 @@ def test_dtype_is_of_the_computation_only():
     assert set(convolutions) <= {jnp.dtype("bfloat16")}
 
 
+@pytest.mark.long
 def test_starts_as_good_as_zero():
     x, timesteps, _, _ = inputs(TINY, 4, 3)
     y, params = jax.jit(TINY.init_with_output)(jax.random.key(0), x, timesteps)
@@ -175,6 +178,7 @@ def test_refusals(unet, shape, label, message):
         )
 
 
+@pytest.mark.long
 def test_the_null_label_has_a_row_of_its_own():
     unet = UNet(8, (1,), 1, (), num_groups=4, num_classes=3, null_class=True)
     assert unet.null_label == 3

@@ -12,6 +12,7 @@ SIZES = [
 TOLERANCES = {"outputs": 1e-5, "loss": 1e-5, "gradients": 1e-4, "AdamW step": 1e-5}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("case", "size"), SIZES)
 def test_agrees_with_transformers(case, size):
     found = errors(case, size)

@@ -172,6 +172,7 @@ def test_import_and_export(saved, tmp_path):
     assert "no run to go on with" in call(*train(gpt, tmp_path / "run", num_layers=1)).refusal()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("settings", [{"scan_layers": "true"}, {"bias": "true"}])
 def test_a_trained_gpt_is_exported(settings, tmp_path):
     torch, transformers = require("torch", "transformers")
@@ -207,6 +208,7 @@ def test_the_same_bytes_come_out(case, size, tmp_path):
     assert configs[0] == configs[1]
 
 
+@pytest.mark.long
 def test_a_scanned_gpt_that_scales_by_layer(tmp_path):
     """Its logits are those of the directory that it came from, and so are its bytes."""
     make_reference(GPT2, SCALED).save_pretrained(tmp_path / "theirs")
@@ -270,6 +272,7 @@ def visit(nets):
     return hidden if head is None else head(hidden)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("case", TRAINED)
 def test_trained_networks_are_exported(case, tmp_path):
     (transformers,) = require("transformers")

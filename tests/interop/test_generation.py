@@ -55,6 +55,7 @@ def ours(module, variables, prompts, mask, **settings):
     return jax.jit(nn.apply(draw, module))(variables, *arrays)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("name", "number"), DECODERS)
 @pytest.mark.parametrize("pads", [0, 2])
 def test_greedy(name, number, pads, tmp_path):
@@ -125,6 +126,7 @@ def test_penalise():
     np.testing.assert_allclose(penalise(logits, seen, 2.0), [[1.0, -4.0, 1.0]])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [0, 1, 2, 3])
 @pytest.mark.parametrize(("num_beams", "length_penalty"), [(1, 1.0), (3, 1.0), (4, 0.4), (2, 2.0)])
 def test_beam_search(number, num_beams, length_penalty, tmp_path):

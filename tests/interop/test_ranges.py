@@ -117,6 +117,7 @@ def test_sizes_are_refused(directory, monkeypatch):
         assert kept == ([0] if field.endswith("token_id") else []), field
 
 
+@pytest.mark.long
 def test_other_numbers_are_refused_or_agree(directory, monkeypatch):
     fields = read_as("real", directory, monkeypatch)
     assert fields
@@ -128,6 +129,7 @@ def test_other_numbers_are_refused_or_agree(directory, monkeypatch):
                 directory.check_agreement()
 
 
+@pytest.mark.long
 def test_no_number_is_read_without_a_range(directory, monkeypatch):
     kinds = ("optional", "real")
     ranged = {name for kind in kinds for name in read_as(kind, directory, monkeypatch)}

@@ -192,6 +192,7 @@ def test_numbers_of_other_types(kind, saved, tmp_path):
         load_pretrained(found)
 
 
+@pytest.mark.long
 def test_the_loss_of_two_towers(saved):
     torch, transformers = require("torch", "transformers")
     case = BY_NAME["VisionTextDualEncoderModel"]

@@ -53,6 +53,7 @@ def run(source: Path, workdir: Path, **settings) -> None:
     assert result.out.startswith(f"from {source}: taken ")
 
 
+@pytest.mark.long
 def test_the_layers_are_in_a_stack(folders):
     stacked = Checkpoints(folders / "stacked", keep=None).arrays(1)
     assert stacked["params/decoder/blocks/attention/qkv/kernel"].shape[0] == 3
@@ -65,6 +66,7 @@ def test_the_layers_are_in_a_stack(folders):
     assert tree.digest(params[0]) == tree.digest(params[1])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["stacked", "single"])
 def test_the_logits_are_the_same(name, folders):
     module, variables = load_pretrained(folders / "theirs")

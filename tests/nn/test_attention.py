@@ -139,6 +139,7 @@ def test_a_window_is_never_ignored(cross):
         Attention(2, causal=True, window=0).init(jax.random.key(0), x)
 
 
+@pytest.mark.long
 def test_a_window_over_a_cache_counts_real_tokens():
     module, x = Attention(2, causal=True, window=3), normal(0, 1, 7, 8)
     variables = module.init(jax.random.key(0), x)

@@ -18,6 +18,7 @@ CASES = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("size", "taps", "strides", "padding"), CASES)
 def test_value_and_gradients(size, taps, strides, padding):
     keys = jax.random.split(jax.random.key(0), 2)

@@ -88,6 +88,7 @@ def derivatives(function, args, first, second):
     }
 
 
+@pytest.mark.long
 def test_every_mode_gives_what_jax_derives(case):
     function, plain, *args = case
     with quick_compilation():

@@ -26,6 +26,7 @@ def on(platform):
     return jax.sharding.use_abstract_mesh(mesh)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
 @pytest.mark.parametrize(
     ("head_dim", "length", "examples"), [(2, 40, 1), (6, 40, 2), (64, 1, 2), (128, 40, 2)]

@@ -175,6 +175,7 @@ def reference(theirs, arrays):
     )
 
 
+@pytest.mark.long
 def test_outputs_gradients_and_a_step(pair):
     theirs, ours, params = pair
     arrays = batch()
@@ -228,6 +229,7 @@ def test_outputs_gradients_and_a_step(pair):
         np.testing.assert_allclose(array, after[path], atol=1e-6, err_msg=path)
 
 
+@pytest.mark.long
 def test_short_histories_are_padded(pair):
     theirs, ours, _ = pair
     params = jax.tree.map(jnp.array, as_ours(dict(theirs.named_parameters())))

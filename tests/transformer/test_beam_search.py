@@ -27,6 +27,7 @@ def pair(tmp_path_factory):
     return reference, *load_pretrained(folder)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("early_stopping", [False, True])
 @pytest.mark.parametrize("length_penalty", [1.0, 0.6, 2.0, 0.0, -2.0])
 def test_the_n_best_are_marian_s(early_stopping, length_penalty, pair):

@@ -61,6 +61,7 @@ def test_padding_is_not_seen(params):
     np.testing.assert_allclose(logits[0][1, 4:], alone[0], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("remat", ["none", "full", "dots_with_no_batch_dims_saveable", OFFLOAD])
 @pytest.mark.parametrize("scan_layers", [False, True])
 def test_scan_and_remat_change_nothing(params, scan_layers, remat):

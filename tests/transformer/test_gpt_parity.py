@@ -61,6 +61,7 @@ def relative(ours, theirs):
     return np.abs(ours - theirs).max() / np.abs(theirs).max()
 
 
+@pytest.mark.long
 def test_logits(models):
     reference, decoder, params = models
     tokens = make_tokens(decoder)
@@ -143,6 +144,7 @@ def test_what_decays(models):
         assert decays == (path[-1].key in ("kernel", "embedding"))
 
 
+@pytest.mark.long
 def test_greedy_generation(models):
     reference, decoder, params = models
     prompts = make_tokens(decoder, length=9)

@@ -26,6 +26,7 @@ def test_positions_and_mask():
     assert packed_mask(SEGMENTS)[0, 4].tolist() == [False] * 3 + [True] * 2 + [False] * 3
 
 
+@pytest.mark.long
 @each_decoder
 def test_packed_documents_are_as_if_alone(decoder):
     variables = jax.jit(decoder.init)(jax.random.key(0), TOKENS)
@@ -36,6 +37,7 @@ def test_packed_documents_are_as_if_alone(decoder):
         np.testing.assert_allclose(packed[row, start:end], alone[0], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.long
 def test_a_token_is_predicted_from_its_own_document():
     """No gradient flows from one document into another, and no target is another's first token."""
     networks = Networks(DECODERS["llama"])

@@ -60,6 +60,7 @@ def test_settings_change_the_count(experiment, setting, count):
     assert found.json["total"] == count
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("experiment", "count"), SIZES)
 def test_genax_params(experiment, count):
     assert succeed("params", experiment, "--json").json["total"] == count

@@ -62,6 +62,7 @@ def alone(name):
     return train(name, "data=1", 1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mesh", MESHES)
 @pytest.mark.parametrize("name", DECODERS)
 def test_losses_parameters_and_communication(name, mesh):

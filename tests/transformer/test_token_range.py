@@ -19,6 +19,7 @@ MODELS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("token", [-100, 7])
 def test_outside_the_vocabulary(name, token):
@@ -29,6 +30,7 @@ def test_outside_the_vocabulary(name, token):
         module.apply(variables, good.at[1, 0].set(token), method=method)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("token", [-1, -100, 7])
 def test_compiled_it_is_nan(name, token):

@@ -28,6 +28,7 @@ def stacked(variables):
     return {"params": params | {"blocks": jax.tree.map(lambda *x: jnp.stack(x), *blocks)}}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("pool", ["token", "mean"])
 def test_scanned_layers_show_the_same(pool):
     """The published sizes scan and rematerialise their layers; their pictures are drawn too."""

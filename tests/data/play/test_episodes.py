@@ -149,6 +149,7 @@ def test_states_before_the_window(sets):
     assert not batch["states"][row, 0].any()
 
 
+@pytest.mark.long
 def test_a_published_size_trains_on_a_set(sets, tmp_path):
     """Without an environment to act in; with one, it is looked for before any training."""
     file = "experiments/transformer/decision_transformer.py"

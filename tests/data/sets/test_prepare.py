@@ -123,6 +123,7 @@ print(len(list(prepare_set(known).iterdir())))
 """
 
 
+@pytest.mark.long
 def test_processes_that_start_at_once_share_one_preparation(cache, archive, tmp_path):
     log = tmp_path / "log"
     programs = fakes.fake_npm(tmp_path / "bin", archive, log)

@@ -214,6 +214,7 @@ def test_prepared_tfds_set(tmp_path, monkeypatch):
         load_examples("tfds:cifar10", "train")
 
 
+@pytest.mark.long
 def test_slices_of_embedded_examples():
     whole = load_examples("stdlib_names", "validation")
     assert list(load_examples("stdlib_names", "validation[:10]")) == list(whole[:10])

@@ -286,6 +286,7 @@ def test_no_feature_that_holds_answers(examples):
     refused(AnswerSpans("set", 16, 100, "test"), "no feature 'answers/answer_start'")
 
 
+@pytest.mark.long
 def test_spans_of_real_questions(monkeypatch):
     monkeypatch.setattr(token_data, "load_examples", load_examples)
     data = AnswerSpans("stdlib_signatures", 256, 512, "validation", limit=40)

@@ -139,6 +139,7 @@ def test_an_agent_trains_and_acts(tmp_path):
     assert again["acting/return_500"] == found[-1]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("variant", "name", "bounds"),
     [

@@ -54,6 +54,7 @@ HEADS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", HEADS)
 def test_as_the_imported_model_has_it(name):
     labels, model, inputs = HEADS[name]

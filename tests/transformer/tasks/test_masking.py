@@ -55,6 +55,7 @@ def test_how_many_where_and_what(rows):
     assert (spread[:30] > 0).all()
 
 
+@pytest.mark.long
 def test_the_loss_is_that_of_the_published_heads(rows):
     tokens, maskable = (array[1:9] for array in rows)
     encoder = BERT(VOCAB, LENGTH, 16, 2, 2)

@@ -42,6 +42,7 @@ def test_samples_begin_with_the_prompt(workdir):
     assert len({row.tobytes() for row in drawn}) == 3
 
 
+@pytest.mark.long
 def test_samples_of_a_model_with_more_rows_than_tokens(workdir):
     networks = Networks(GPT(512, CONTEXT, 16, 1, 2, init_scale=0.5))
     tokens = jnp.zeros((1, 4), jnp.int32)
