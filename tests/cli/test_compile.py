@@ -182,6 +182,7 @@ def test_sizes_are_those_that_the_compiler_plans(name):
     assert sum(line.main for line in lines) == found.memory.arguments
 
 
+@pytest.mark.long
 @needs_libtpu
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_no_fusion_moves_more_than_its_cycles_allow(name):
@@ -198,6 +199,7 @@ def test_no_fusion_moves_more_than_its_cycles_allow(name):
     assert not faster
 
 
+@pytest.mark.long
 @needs_libtpu
 def test_parameters_are_gathered_over_links_that_wrap_around():
     """Without them libtpu sums parts padded with zeros, which sends twice as much."""

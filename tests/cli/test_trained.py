@@ -19,6 +19,8 @@ from genax.running.loop import train
 from genax.running.run import Run
 from genax.settings import base_config
 
+pytestmark = pytest.mark.long
+
 DIGITS = ImageData("digits", "test[:20]", range=(0.0, 1.0))
 SMALL = {
     "batch_size": "8",
@@ -74,7 +76,6 @@ def test_latents_of_a_run(run, cache, monkeypatch):
     np.testing.assert_array_equal(again["latent"], batch["latent"])
 
 
-@pytest.mark.long
 def test_another_checkpoint_makes_another_cache(run, cache):
     first, newest = (Latents(DIGITS, TrainedNetwork(run, "encoder", step=n)) for n in (1, None))
     one, two = (next(data.train(20, 0, Shard()))["latent"] for data in (first, newest))

@@ -95,6 +95,7 @@ def test_forward_mode_agrees_with_differences_and_with_reverse_mode(row):
         assert (ahead - behind) / (2 * STEP) == near
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["experiments/transformer/llama.py", "experiments/gan/dcgan.py"])
 def test_the_gradient_of_a_forward_derivative(name):
     """d/dp <g(p), v> along w is v H w, which has the same value the other way round."""

@@ -77,6 +77,7 @@ def test_next_stage(tmp_path):
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype, leaf.sharding), new) == shapes
 
 
+@pytest.mark.long
 def test_interrupted_at_and_after_the_border(tmp_path):
     """One run to step 6; another that ends at 3, where the second stage begins, at 4, and at 6."""
 
@@ -133,6 +134,7 @@ def test_data_of_each_stage(tmp_path):
         stage_data(Experiment(task, [one] * 3))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("steps", "size", "fade"), [(2, 2, None), (3, 4, 0.25), (5, 4, 0.75)])
 def test_samples_and_scores_in_mid_fade(steps, size, fade, tmp_path):
     """A run's pictures have the resolution of its stage, blended as far as training has come."""

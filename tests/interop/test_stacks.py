@@ -16,6 +16,8 @@ from tests.cli.command import call, succeed, train
 from tests.interop.agreement import CASES, make_reference
 from tests.parity import require
 
+pytestmark = pytest.mark.long
+
 GPT = "experiments/transformer/gpt.py:stdlib"
 SIZES = {"n_layer": 3, "n_head": 2, "n_embd": 16, "n_positions": 24, "vocab_size": 256}
 # Nothing is trained, so that a run ends with the weights that it began with.
@@ -53,7 +55,6 @@ def run(source: Path, workdir: Path, **settings) -> None:
     assert result.out.startswith(f"from {source}: taken ")
 
 
-@pytest.mark.long
 def test_the_layers_are_in_a_stack(folders):
     stacked = Checkpoints(folders / "stacked", keep=None).arrays(1)
     assert stacked["params/decoder/blocks/attention/qkv/kernel"].shape[0] == 3
@@ -66,7 +67,6 @@ def test_the_layers_are_in_a_stack(folders):
     assert tree.digest(params[0]) == tree.digest(params[1])
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("name", ["stacked", "single"])
 def test_the_logits_are_the_same(name, folders):
     module, variables = load_pretrained(folders / "theirs")

@@ -129,6 +129,7 @@ def test_an_agent_sees_what_is_still_to_come():
     assert scores["rank_correlation"] > 0.7
 
 
+@pytest.mark.long
 def test_an_agent_trains_and_acts(tmp_path):
     succeed(*train(f"{FILE}:smoke", tmp_path, steps=10))
     scores = metrics(tmp_path)[-1]
