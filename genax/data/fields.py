@@ -10,6 +10,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from genax.core.errors import GenaxError
+
 
 @dataclass(frozen=True)
 class Field:
@@ -36,12 +38,18 @@ class Field:
         return isinstance(value, self.python)
 
     def stored(self, value: Any) -> np.ndarray:
-        """Return the array that a file keeps of a value."""
-        raise NotImplementedError(f"{self} is read, not stored")
+        """Return the array that a file keeps of a value. Raises GenaxError if none does."""
+        raise self._not_stored()
 
     def restored(self, array: np.ndarray) -> Any:
-        """Return the value that `stored` was given."""
-        raise NotImplementedError(f"{self} is read, not stored")
+        """Return the value that `stored` was given. Raises GenaxError like `stored`."""
+        raise self._not_stored()
+
+    def _not_stored(self) -> GenaxError:
+        return GenaxError(
+            f"{self.what} cannot be kept in a prepared set; describe it in the catalogue by "
+            "another field of genax.data.fields, such as Text or Numbers."
+        )
 
     def column(self, values: Sequence[Any]) -> np.ndarray:
         """Return the values of several examples as one array [n, ...]; texts are objects in it."""

@@ -24,37 +24,33 @@ class GPT2LMHeadModel(CausalLM):
     """GPT-2."""
 
 
+def _sizes(config: Configuration) -> dict[str, Any]:
+    """Return the arguments of `GPT` that both generations name alike."""
+    return {
+        "vocab_size": config.need("vocab_size"),
+        "context": config.need("n_positions"),
+        "hidden_size": config.need("n_embd"),
+        "num_layers": config.layers("n_layer"),
+        "num_heads": config.need("n_head"),
+        "dropout": config.real("resid_pdrop", 0.1),
+        "epsilon": config.real("layer_norm_epsilon", 1e-5),
+    }
+
+
 def build_gpt1(architecture: str, config: Configuration, names: set[str]) -> nn.Module:
     """Build OpenAI GPT, whose "gelu" is the approximation by tanh."""
     config.require(model_type="openai-gpt", afn="gelu", tie_word_embeddings=True)
     config.require(predict_special_tokens=True, n_special=0)
     config.get("pad_token_id")
-    return OpenAIGPTLMHeadModel(
-        GPT(
-            vocab_size=config.need("vocab_size"),
-            context=config.need("n_positions"),
-            hidden_size=config.need("n_embd"),
-            num_layers=config.layers("n_layer"),
-            num_heads=config.need("n_head"),
-            dropout=config.real("resid_pdrop", 0.1),
-            epsilon=config.real("layer_norm_epsilon", 1e-5),
-            post_norm=True,
-        )
-    )
+    return OpenAIGPTLMHeadModel(GPT(**_sizes(config), post_norm=True))
 
 
 def build_gpt2(architecture: str, config: Configuration, names: set[str]) -> nn.Module:
     """Build GPT-2 with a tied or an untied head."""
     return GPT2LMHeadModel(
         GPT(
-            vocab_size=config.need("vocab_size"),
-            context=config.need("n_positions"),
-            hidden_size=config.need("n_embd"),
-            num_layers=config.layers("n_layer"),
-            num_heads=config.need("n_head"),
+            **_sizes(config),
             mlp_size=config.optional("n_inner"),
-            dropout=config.real("resid_pdrop", 0.1),
-            epsilon=config.real("layer_norm_epsilon", 1e-5),
             tied_head=config.get("tie_word_embeddings", True),
             activation=config.activation("activation_function", "gelu_new"),
             inverse_layer_scaling=inverse_layer_scaling(config, "gpt2"),

@@ -66,7 +66,7 @@ def flipped(content: bytes) -> bytes:
 @pytest.mark.long
 @pytest.mark.parametrize("damage", [truncated, emptied, flipped, None])
 def test_a_damaged_checkpoint_is_refused(damage, run):
-    """In whichever of its files; None: the file is gone."""
+    """Each of its files is damaged in turn, or removed if `damage` is None."""
     newest = run / "checkpoints" / "8"
     paths = [path for path in newest.rglob("*") if path.is_file() and path.stat().st_size]
     assert len(paths) >= 8

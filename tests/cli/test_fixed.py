@@ -92,7 +92,7 @@ def test_its_folder_is_moved_and_it_resumes_to_the_bit(whole, autoencoder, tmp_p
 
 @pytest.mark.parametrize("damage", [flipped, None])
 def test_a_changed_or_missing_file_is_refused(damage, run):
-    """In whichever of its files; None: the file is gone. The folder stays as it is."""
+    """Each file is damaged in turn, or removed if `damage` is None; the folder is left alone."""
     paths = [path for path in (run / "fixed").rglob("*") if path.is_file() and path.stat().st_size]
     assert len(paths) >= 8
     verbs = (train(LATENT, run, steps=12), ("eval", run), ("sample", run), ("inspect", run))
@@ -109,7 +109,7 @@ def test_a_changed_or_missing_file_is_refused(damage, run):
 
 
 def test_changed_content_is_refused_without_checksums(run):
-    """As in a bucket, which keeps none."""
+    """A bucket keeps no checksums."""
     for path in (run / "fixed").glob("checksums.*"):
         path.unlink()
     assert inspect(run)["step"] == 8

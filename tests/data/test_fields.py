@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from genax.core.errors import GenaxError
 from genax.data.fields import (
     Image,
     Label,
@@ -70,3 +71,9 @@ def test_what_an_example_is_asked_for():
     assert label_of({**fields, "label": Real()}) == "kind"
     assert label_of({**fields, "other": Label(2)}) is None
     assert listed({"b": Text(), "a": Other("Audio")}) == "a (Audio), b (Text)"
+
+
+def test_what_cannot_be_kept_is_refused():
+    for use in (Other("a sound").stored, Other("a sound").restored):
+        with pytest.raises(GenaxError, match="something else cannot be kept in a prepared set"):
+            use(np.zeros(3))
