@@ -19,9 +19,9 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.torch_gpt import make_torch_adamw, make_torch_gpt
-from genax.cli.experiments import configure, load
 from genax.core.data import Shard
 from genax.core.step import init_state, make_step
+from genax.front.experiments import configure, load
 from genax.nn.optimizers import warmup_cosine
 from genax.running.evaluate import evaluate
 from genax.running.sampling import variables

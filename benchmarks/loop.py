@@ -21,10 +21,10 @@ from pathlib import Path
 
 import jax
 
-from genax.cli.experiments import configure, load
 from genax.core.data import open_data
 from genax.core.devices import create
 from genax.core.step import make_step, make_steps
+from genax.front.experiments import configure, load
 from genax.running.loop import train
 from genax.running.prefetch import Prefetch
 

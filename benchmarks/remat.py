@@ -13,8 +13,8 @@ import jax
 
 from genax.ahead.programs import topology
 from genax.cli.compile import describe
-from genax.cli.experiments import configure, load
 from genax.core.errors import GenaxError
+from genax.front.experiments import configure, load
 from genax.nn.rematerialise import OFFLOAD
 
 SIZES = ("experiments/transformer/gpt.py:gpt2-xl", "experiments/transformer/llama.py:llama3-8b")

@@ -17,7 +17,7 @@ import jax
 
 from genax.ahead.programs import topology
 from genax.cli.compile import describe
-from genax.cli.experiments import configure, load, variants_of
+from genax.front.experiments import configure, load, variants_of
 
 ROOT = Path(__file__).resolve().parents[1]
 COLUMNS = (

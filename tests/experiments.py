@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from genax.cli.experiments import Loaded, import_file
+from genax.front.experiments import Loaded, import_file
 
 ROOT = Path(__file__).resolve().parents[1]
 

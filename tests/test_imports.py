@@ -24,7 +24,8 @@ BELOW = {
     "gan": ("core", "settings", "nn", "data", "evaluation"),
     "vae": ("core", "settings", "nn", "data", "evaluation"),
     "interop": ("core", "settings", "nn", "data", "transformer", "diffusion", "gan", "vae"),
-    "cli": ("core", "settings", "running", "ahead", "data", "interop"),
+    "front": ("core", "settings", "running", "data", "interop"),
+    "cli": ("core", "settings", "running", "ahead", "data", "interop", "front"),
 }
 FILES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path

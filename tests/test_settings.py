@@ -7,10 +7,10 @@ import itertools
 import jax
 import pytest
 
-from genax.cli.experiments import configure, load
 from genax.core import GenaxError, make_step
 from genax.core.data import Shard
 from genax.core.tree import flat
+from genax.front.experiments import configure, load
 from genax.running.evaluate import evaluation_data
 from genax.settings import base_config
 from genax.settings.config import RANGES

@@ -13,9 +13,9 @@ from tqdm import tqdm
 
 from genax.ahead.programs import Compiled, compile_ahead, topology
 from genax.ahead.suggest import Plan, plans
-from genax.cli.experiments import Loaded, configure, load
 from genax.core.errors import GenaxError
 from genax.core.files import to_json
+from genax.front.experiments import Loaded, configure, load
 from genax.running.flops import step_flops
 from genax.settings.overrides import override
 

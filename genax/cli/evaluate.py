@@ -7,10 +7,10 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from genax.cli.experiments import reopen
-from genax.cli.restore import restore_variables
 from genax.core.errors import GenaxError
 from genax.core.files import to_json
+from genax.front.experiments import reopen
+from genax.front.restore import restore_variables
 from genax.running import evaluate
 from genax.running.compilation import keep_programs
 

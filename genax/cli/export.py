@@ -6,12 +6,12 @@ import argparse
 import shutil
 from pathlib import Path
 
-from genax.cli.experiments import reopen
 from genax.cli.import_ import FOLDER
-from genax.cli.restore import open_checkpoints, restore_variables
 from genax.core import tree
 from genax.core.files import read_json
 from genax.data.text.tokenizers import FILE, Subwords, read_tokenizer
+from genax.front.experiments import reopen
+from genax.front.restore import open_checkpoints, restore_variables
 from genax.interop import export_pretrained
 from genax.interop.export import to_pretrained
 from genax.interop.pretrained import find_architecture

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from genax.cli.restore import open_checkpoints
 from genax.core import tree
 from genax.core.files import to_json
 from genax.core.tree import flat
+from genax.front.restore import open_checkpoints
 
 
 def add_parser(verbs: argparse._SubParsersAction) -> None:

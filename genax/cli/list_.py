@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from genax.cli.experiments import import_experiment, is_experiment, roots, variants_of
 from genax.core.errors import GenaxError
 from genax.core.files import to_json
+from genax.front.experiments import import_experiment, is_experiment, roots, variants_of
 
 
 def add_parser(verbs: argparse._SubParsersAction) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from genax.cli.experiments import configure, load
 from genax.core.files import to_json
+from genax.front.experiments import configure, load
 from genax.running.run import count_parameters
 
 

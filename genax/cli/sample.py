@@ -11,10 +11,10 @@ from typing import Any
 from etils import epath
 from PIL import Image
 
-from genax.cli.experiments import reopen
-from genax.cli.restore import restore_variables
 from genax.core.errors import GenaxError
 from genax.core.task import Rendered
+from genax.front.experiments import reopen
+from genax.front.restore import restore_variables
 from genax.running import sampling
 from genax.running.compilation import keep_programs
 from genax.settings.config import RANGES

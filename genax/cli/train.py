@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 
 from genax.cli.evaluate import shown
-from genax.cli.experiments import configure, load
 from genax.core.errors import GenaxError
+from genax.front.experiments import configure, load
 from genax.running import processes
 from genax.running.compilation import keep_programs
 from genax.running.loop import train

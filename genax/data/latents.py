@@ -32,7 +32,7 @@ _FACTS = "latents.json"
 
 
 class Encoder(Protocol):
-    """A network that was trained elsewhere, such as `genax.cli.trained.TrainedNetwork`.
+    """A network that was trained elsewhere, such as `genax.front.trained.TrainedNetwork`.
 
     It makes "latent", or "mean" and "deviation" of a normal distribution of latents.
     """

@@ -8,7 +8,7 @@ from genax.ahead.costs import traffic
 from genax.ahead.hlo import Program
 from genax.ahead.programs import topology
 from genax.cli.compile import describe, model_flops
-from genax.cli.experiments import configure, load
+from genax.front.experiments import configure, load
 from genax.transformer import block
 from genax.transformer.gpt import GPT_PRESETS
 from genax.transformer.llama import LLAMA_PRESETS

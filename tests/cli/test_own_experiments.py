@@ -8,7 +8,7 @@ from tests.cli.command import TOY, call, succeed, train
 
 OWN = f"""
 from __future__ import annotations
-from genax.cli.experiments import load
+from genax.front.experiments import load
 from genax.core import *
 import jax.numpy as jnp
 import optax

@@ -9,8 +9,8 @@ from pathlib import Path
 import jax
 import pytest
 
-from genax.cli.experiments import reopen
 from genax.core import tree
+from genax.front.experiments import reopen
 from genax.running.checkpoint import Checkpoints
 from tests.cli.command import (
     TOY,

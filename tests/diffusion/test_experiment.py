@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genax.cli import experiments
 from genax.core import GenaxError
 from genax.core.step import init_state
 from genax.diffusion.process import DiscreteProcess
@@ -20,6 +19,7 @@ from genax.diffusion.schedules import linear_betas
 from genax.diffusion.solvers import euler
 from genax.diffusion.spacings import trailing
 from genax.evaluation.pictures import image_grid
+from genax.front import experiments
 from genax.running import sampling
 from tests.experiments import ROOT, config_of, load
 

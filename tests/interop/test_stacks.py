@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from genax.cli.experiments import reopen
-from genax.cli.restore import restore_variables
 from genax.core import tree
+from genax.front.experiments import reopen
+from genax.front.restore import restore_variables
 from genax.interop import load_pretrained
 from genax.running.checkpoint import Checkpoints
 from tests.cli.command import call, succeed, train

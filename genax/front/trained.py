@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genax.cli.experiments import reopen
-from genax.cli.restore import open_checkpoints, restore_variables
 from genax.core.errors import GenaxError
 from genax.data.sets.cache import fingerprint_folder
+from genax.front.experiments import reopen
+from genax.front.restore import open_checkpoints, restore_variables
 from genax.running.run import Run
 from genax.running.sampling import variables
 

@@ -9,11 +9,11 @@ import optax
 import pytest
 from etils import epath
 
-from genax.cli.experiments import configure, load
-from genax.cli.trained import TrainedNetwork
 from genax.core import Experiment, GenaxError, Loss, Phase, Stage, Task
 from genax.core.data import Shard
 from genax.data import ImageData, Joined, Latents
+from genax.front.experiments import configure, load
+from genax.front.trained import TrainedNetwork
 from genax.running.checkpoint import Checkpoints
 from genax.running.loop import train
 from genax.running.run import Run

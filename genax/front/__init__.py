@@ -1,0 +1,1 @@
+"""The calls of scripts, notebooks and the command: experiments, runs, trained networks."""
