@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from genax.front.experiments import Loaded, import_file
+from genax.front.experiments import Definition, import_file
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -14,4 +14,4 @@ def load(path: str):
 
 def config_of(module, variant):
     """The settings of an experiment's variant."""
-    return Loaded(Path(module.__file__), variant, module).config()
+    return Definition(Path(module.__file__), variant, module).config()

@@ -15,7 +15,7 @@ from genax.ahead.programs import Compiled, compile_ahead, topology
 from genax.ahead.suggest import Plan, plans
 from genax.core.errors import GenaxError
 from genax.core.files import to_json
-from genax.front.experiments import Loaded, configure, load
+from genax.front.experiments import Definition, configure, load
 from genax.running.flops import step_flops
 from genax.settings.overrides import override
 
@@ -182,7 +182,7 @@ def _memory_lines(found: Compiled) -> Iterator[str]:
 
 
 def describe(
-    loaded: Loaded, config: ConfigDict, devices: Sequence[jax.Device], stage: int = 0
+    loaded: Definition, config: ConfigDict, devices: Sequence[jax.Device], stage: int = 0
 ) -> Description:
     """Compile the step of an experiment with these settings for these devices."""
     run = loaded.run(config, "", devices)
@@ -193,19 +193,19 @@ def describe(
     return Description(compiled, needed, run.batch_size(stage), config.accumulate, config.remat)
 
 
-def model_flops(loaded: Loaded, config: ConfigDict, stage: int = 0) -> float:
+def model_flops(loaded: Definition, config: ConfigDict, stage: int = 0) -> float:
     """FLOPs of a step that computes nothing twice."""
     return _flops(loaded, config, stage, remat="none", chunk=0)
 
 
-def _flops(loaded: Loaded, config: ConfigDict, stage: int, **settings: Any) -> float:
+def _flops(loaded: Definition, config: ConfigDict, stage: int, **settings: Any) -> float:
     """FLOPs of a step as plain XLA would compute it, which are the same on any devices."""
     known = {key: value for key, value in {"attention": "xla", **settings}.items() if key in config}
     run = loaded.run(override(config, {key: str(value) for key, value in known.items()}), "")
     return step_flops(run.task, stage, run.shapes(stage), run.abstract_batch(stage))
 
 
-def _recomputes(loaded: Loaded, config: ConfigDict, stage: int) -> bool:
+def _recomputes(loaded: Definition, config: ConfigDict, stage: int) -> bool:
     """Whether the networks can compute activations again; if not, an experiment may refuse it."""
     none = _flops(loaded, config, stage, remat="none")
     try:
@@ -214,7 +214,7 @@ def _recomputes(loaded: Loaded, config: ConfigDict, stage: int) -> bool:
         return False
 
 
-def _suggest(args, loaded: Loaded, config: ConfigDict, devices) -> int:
+def _suggest(args, loaded: Definition, config: ConfigDict, devices) -> int:
     if args.suggest < 1:
         raise GenaxError(
             f"--suggest {args.suggest} compiles nothing; 1 compiles the simplest mesh."

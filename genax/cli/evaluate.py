@@ -7,12 +7,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from genax.core.errors import GenaxError
+from genax.cli.sample import add_experiment
 from genax.core.files import to_json
-from genax.front.experiments import reopen
-from genax.front.restore import restore_variables
-from genax.running import evaluate
-from genax.running.compilation import keep_programs
+from genax.front.runs import open_run
 
 
 def add_parser(verbs: argparse._SubParsersAction) -> None:
@@ -24,6 +21,7 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
         "Settings are overridden as --config.KEY=VALUE.",
     )
     parser.add_argument("workdir", metavar="WORKDIR", help="the run's folder")
+    add_experiment(parser)
     parser.add_argument("--step", type=int, metavar="N", help="of the checkpoint (default: newest)")
     parser.add_argument("--raw", action="store_true", help="weights without averaging")
     parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
@@ -32,22 +30,10 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the scores."""
-    opened = reopen(args.workdir, args.settings)
-    keep_programs(opened.config.get("compile_cache", True))
-    if not opened.task.evaluators:
-        raise GenaxError(f"the experiment of {args.workdir} has no evaluators.")
-    variables, step = restore_variables(opened, args.step, averaged=not args.raw)
-    scores = evaluate.evaluate(
-        opened.task,
-        variables,
-        opened.experiment.evaluation,
-        opened.eval_batch_size,
-        opened.workdir,
-        opened.strategy,
-        step=step,
-    )
+    opened = open_run(args.workdir, args.experiment, args.settings)
+    scores = opened.evaluate(args.step, averaged=not args.raw)
     if args.json:
-        print(to_json({"step": step, **as_json(scores)}))
+        print(to_json({"step": opened.newest(args.step), **as_json(scores)}))
         return 0
     for name, score in scores.items():
         print(f"{name}: {shown(score)}")

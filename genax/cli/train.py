@@ -6,10 +6,9 @@ import argparse
 
 from genax.cli.evaluate import shown
 from genax.core.errors import GenaxError
-from genax.front.experiments import configure, load
+from genax.front.experiments import load
+from genax.front.training import begin, interrupted
 from genax.running import processes
-from genax.running.compilation import keep_programs
-from genax.running.loop import train
 
 DESCRIPTION = """Train an experiment in a folder. The same command resumes it.
 
@@ -73,17 +72,12 @@ def run(args: argparse.Namespace) -> int:
         raise GenaxError("--num-processes and --process-id need --coordinator HOST:PORT as well.")
     if args.map and not args.init_from:
         raise GenaxError("--map says what --init-from DIR takes; name that too.")
-    loaded = load(args.experiment)
-    config = configure(loaded, args.settings)
-    keep_programs(config.compile_cache)
-    opened = loaded.run(config, args.workdir)
     init_from = {args.init_from: _names(args.map)} if args.init_from else None
-    outcome = train(opened, args.from_step, init_from, args.began)
-    if outcome.signal is not None and not outcome.step:
-        print("interrupted before the first step; the same command starts it again.")
-        return 128 + outcome.signal
+    _, outcome = begin(
+        load(args.experiment), args.workdir, args.settings, args.from_step, init_from, args.began
+    )
     if outcome.signal is not None:
-        print(f"interrupted: saved at step {outcome.step}; the same command resumes it.")
+        print(interrupted(outcome, "command"))
         return 128 + outcome.signal
     for name, score in outcome.scores.items():
         print(f"{name}: {shown(score)}")

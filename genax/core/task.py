@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from dataclasses import fields as fields_of
 from typing import Any
 
 import flax.linen as nn
@@ -18,6 +19,9 @@ from genax.core.errors import GenaxError
 
 Batch = Mapping[str, Any]
 PyTree = Any
+# Of `Experiment.replace`: what stays as it is, since None is no data.
+KEPT: Any = object()
+_NOTHING: Mapping[str, Any] = {}
 
 
 @struct.dataclass
@@ -295,3 +299,67 @@ class Experiment:
     data: Any
     evaluation: Any = None
     pretrained: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    def replace(
+        self,
+        *,
+        losses: Mapping[str, LossFn] = _NOTHING,
+        optimizers: Mapping[str, optax.GradientTransformation] = _NOTHING,
+        networks: Mapping[str, Any] = _NOTHING,
+        samplers: Mapping[str, Sampler | None] = _NOTHING,
+        evaluators: Mapping[str, Evaluator | None] = _NOTHING,
+        data: Any = KEPT,
+        evaluation: Any = KEPT,
+        stage: int | None = None,
+    ) -> Experiment:
+        """Return the experiment with parts of it replaced by name.
+
+        losses, optimizers: by the name of a phase, which keeps the rest of what it is.
+        networks: by their names in the losses, as in `nets.denoiser`.
+        samplers, evaluators: None removes one; another name than those there are adds one.
+        stage: the number of the stage whose phases are meant; None is all stages.
+        Raises GenaxError for a name that is not there.
+        """
+        task = self.task
+        meant = [one for number, one in enumerate(task.stages) if stage in (None, number)]
+        fields = {
+            field.name: getattr(task.networks, field.name) for field in fields_of(task.networks)
+        }
+        modules = [name for name, value in fields.items() if isinstance(value, nn.Module)]
+        phases = [phase.name for one in meant for phase in one.phases]
+        _check_names("phase", {**losses, **optimizers}, phases)
+        _check_names("network", networks, modules)
+
+        def played(phase: Phase) -> Phase:
+            loss = losses.get(phase.name, phase.loss)
+            optimizer = optimizers.get(phase.name, phase.optimizer)
+            return replace(phase, loss=loss, optimizer=optimizer)
+
+        stages = [
+            replace(one, phases=[played(phase) for phase in one.phases]) if one in meant else one
+            for one in task.stages
+        ]
+        changed = replace(
+            task,
+            networks=task.networks.clone(**networks) if networks else task.networks,
+            stages=stages,
+            samplers=_with("sampler", task.samplers, samplers),
+            evaluators=_with("evaluator", task.evaluators, evaluators),
+        )
+        data = self.data if data is KEPT else data
+        evaluation = self.evaluation if evaluation is KEPT else evaluation
+        return replace(self, task=changed, data=data, evaluation=evaluation)
+
+
+def _with(kind: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace and add entries; None removes one."""
+    _check_names(kind, [name for name, value in new.items() if value is None], list(old))
+    return {name: value for name, value in {**old, **new}.items() if value is not None}
+
+
+def _check_names(kind: str, names: Iterable[str], there: Sequence[str]) -> None:
+    for name in names:
+        if name not in there:
+            raise GenaxError(
+                f"Experiment.replace: no {kind} {name!r}; there is {', '.join(there) or 'none'}."
+            )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import inspect
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,61 +20,93 @@ from genax.core.devices import make_strategy
 from genax.core.tree import flat
 from genax.running.record import read_run
 from genax.running.run import Run
+from genax.running.source import COPY, digest, find
 from genax.settings import Variant, base_config
 from genax.settings.config import RANGES
 from genax.settings.overrides import override
-from genax.settings.ranges import check_ranges
+from genax.settings.ranges import Ranges, check_ranges
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """An experiment's module, with the variant chosen."""
+class Definition:
+    """An experiment before it is built: tables of settings and a function, with a variant chosen.
 
-    path: Path
+    path: of its file; None if it was defined in Python.
+    module: has DEFAULTS and build, and may have VARIANTS and RANGES.
+    text: Python that defines the same in a file of its own; None if there is none.
+    """
+
+    path: Path | None
     variant: str
     module: types.ModuleType
+    text: str | None = None
 
-    def config(self) -> ConfigDict:
-        """Return the settings of the variant, over the experiment's own, over the loop's.
+    @property
+    def DEFAULTS(self) -> Mapping[str, Any]:  # noqa: N802
+        """The experiment's own settings with their defaults, as its file names them."""
+        return self.module.DEFAULTS
 
-        Raises GenaxError for settings that do not fit each other.
+    @property
+    def VARIANTS(self) -> Mapping[str, Variant]:  # noqa: N802
+        """What the experiment's variants change, by name."""
+        return variants_of(self.module)
+
+    @property
+    def RANGES(self) -> Ranges:  # noqa: N802
+        """What the experiment's own settings may be."""
+        return getattr(self.module, "RANGES", {})
+
+    @property
+    def doc(self) -> str:
+        """What the experiment says of itself."""
+        return inspect.cleandoc(self.module.__doc__ or "")
+
+    @property
+    def source(self) -> tuple[str, str]:
+        """What a record names it by."""
+        return COPY if self.path is None else str(self.path), self.variant
+
+    def __str__(self) -> str:
+        return ":".join(self.source)
+
+    def __repr__(self) -> str:
+        return f"<experiment {self}>"
+
+    def config(self, changes: Mapping[str, Any] | None = None, **more: Any) -> ConfigDict:
+        """Return the variant's settings, with changes.
+
+        changes: values by dotted name, such as {"parallel.mesh": "data=2"}, or nested.
+        more: the same as keywords.
+        Raises GenaxError for a setting that is not there or a value of another type.
         """
-        where = f"{self.path}:{self.variant}"
-        try:
-            config = base_config(**self.module.DEFAULTS)
-            settings = variants_of(self.module)[self.variant].settings
-            unknown = sorted(flat(settings).keys() - flat(config).keys())
-            if unknown:
-                raise GenaxError(
-                    f"{where} sets {', '.join(unknown)}, which DEFAULTS lacks; add a default."
-                )
-            config.update(ConfigDict(settings))
-        except (TypeError, AttributeError) as error:
-            raise GenaxError(f"{where} has a setting of the wrong type: {error}") from error
-        return config
+        return configure(self, {**(changes or {}), **more})
 
-    def build(self, config: ConfigDict) -> Experiment:
-        """The experiment that `config` describes.
+    def build(self, config: ConfigDict, data: Any = None) -> Experiment:
+        """Return the experiment that `config` describes.
 
+        data: the training data, or a pair of it and that of the evaluation, in place of its own.
         Raises GenaxError for settings outside the ranges that the experiment and the loop declare.
         """
-        check_ranges(flat(config), {**RANGES, **getattr(self.module, "RANGES", {})})
-        experiment = self.module.build(config)
+        check_ranges(flat(config), {**RANGES, **self.RANGES})
+        given = {} if data is None else {"data": data}
+        if given and "data" not in inspect.signature(self.module.build).parameters:
+            raise GenaxError(
+                f"build of {self} takes no data; write build(config, data=None), or replace the "
+                "data of what it returns: experiment.replace(data=...)."
+            )
+        experiment = self.module.build(config, **given)
         if not isinstance(experiment, Experiment):
             raise GenaxError(
-                f"build of {self.path} returned {type(experiment).__name__}; it returns a "
+                f"build of {self} returned {type(experiment).__name__}; it returns a "
                 "genax.core.Experiment."
             )
         return experiment
 
     def run(self, config: ConfigDict, workdir: Any, devices: Any = None) -> Run:
-        """The experiment built with `config`, in a folder, on devices (None: all at hand)."""
-        return Run(self.build(config), config.to_dict(), epath.Path(workdir), self.source, devices)
-
-    @property
-    def source(self) -> tuple[str, str]:
-        """What a record names it by."""
-        return str(self.path), self.variant
+        """Return the experiment built with `config`, in a folder, on devices (None: all)."""
+        experiment = self.build(config)
+        folder = epath.Path(workdir)
+        return Run(experiment, config.to_dict(), folder, self.source, devices, self.text)
 
 
 def roots() -> list[Path]:
@@ -81,24 +114,76 @@ def roots() -> list[Path]:
     return [Path.cwd(), Path(__file__).resolve().parents[2]]
 
 
-def load(name: str) -> Loaded:
-    """Load "path/to/file.py" or "path/to/file.py:variant" (default: cpu, or the first there is)."""
-    text, _, variant = name.partition(":")
+def load(name: str | Path) -> Definition:
+    """Load "path/to/file.py" or "path/to/file.py:variant" (default: cpu, or the first there is).
+
+    A relative path is one from here, or from genax's own checkout.
+    """
+    text, _, variant = str(name).partition(":")
     found = [root / text for root in roots() if (root / text).is_file()]
     if not found:
         raise GenaxError(f"no experiment file {text}; `genax list` shows those there are.")
     path = found[0].resolve()
-    module = import_experiment(path)
+    content = read_source(path)
+    module = import_experiment(path, content)
+    return Definition(path, _chosen(module, variant, text), module, content)
+
+
+def define(
+    build: Callable[..., Experiment],
+    DEFAULTS: Mapping[str, Any] | None = None,
+    VARIANTS: Mapping[str, Variant] | None = None,
+    RANGES: Ranges | None = None,
+    variant: str = "",
+) -> Definition:
+    """Define an experiment without a file of its own, in a script or notebook.
+
+    build, DEFAULTS, VARIANTS, RANGES: as an experiment's file has them.
+    variant: cpu by default, or the first there is.
+    """
+    module = types.ModuleType("experiment", build.__doc__)
+    tables = {"DEFAULTS": DEFAULTS or {}, "VARIANTS": VARIANTS, "RANGES": RANGES or {}}
+    module.__dict__.update(tables, build=build)
+    return Definition(None, _chosen(module, variant, COPY), module)
+
+
+def definition_of(experiment: str | Path | Definition) -> Definition:
+    """Return an experiment that may be given by its name."""
+    return experiment if isinstance(experiment, Definition) else load(experiment)
+
+
+def _chosen(module: types.ModuleType, variant: str, name: str) -> str:
     variants = list(variants_of(module))
     variant = variant or ("cpu" if "cpu" in variants else variants[0])
     if variant not in variants:
-        raise GenaxError(f"{text} has no variant {variant!r}; it has {', '.join(variants)}.")
-    return Loaded(path, variant, module)
+        raise GenaxError(f"{name} has no variant {variant!r}; it has {', '.join(variants)}.")
+    return variant
 
 
-def import_experiment(path: Path) -> types.ModuleType:
-    """Import an experiment's file. Raises GenaxError for one that is no experiment."""
-    module = import_file(path)
+def variant_settings(definition: Definition) -> ConfigDict:
+    """Return the settings of the variant, over the experiment's own, over the loop's.
+
+    Raises GenaxError for settings that do not fit each other.
+    """
+    try:
+        config = base_config(**definition.DEFAULTS)
+        settings = definition.VARIANTS[definition.variant].settings
+        unknown = sorted(flat(settings).keys() - flat(config).keys())
+        if unknown:
+            raise GenaxError(
+                f"{definition} sets {', '.join(unknown)}, which DEFAULTS lacks; add a default."
+            )
+        config.update(ConfigDict(settings))
+    except (TypeError, AttributeError) as error:
+        raise GenaxError(f"{definition} has a setting of the wrong type: {error}") from error
+    return config
+
+
+def import_experiment(
+    path: epath.PathLike, text: str | None = None, beside: Path | None = None
+) -> types.ModuleType:
+    """Import an experiment's file (see `import_file`). Raises GenaxError if it is none."""
+    module = import_file(path, text, beside)
     if hasattr(module, "get_config") and not hasattr(module, "DEFAULTS"):
         raise GenaxError(
             f"{path} has a get_config, which genax no longer calls; write DEFAULTS = {{...}} with "
@@ -123,19 +208,32 @@ def variants_of(module: types.ModuleType) -> Mapping[str, Variant]:
     return variants
 
 
-def import_file(path: Path) -> types.ModuleType:
-    """The module of a Python file, which may import what lies beside it."""
-    name = f"experiment_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
+def import_file(
+    path: epath.PathLike, text: str | None = None, beside: Path | None = None
+) -> types.ModuleType:
+    """Return the module of a Python file, which may import what lies beside it.
+
+    text: of the file; None reads it.
+    beside: the folder that it imports from; None is its own.
+    """
+    path = epath.Path(path)
+    if path.suffix != ".py":
         raise GenaxError(f"{path} is not a Python file.")
-    module = importlib.util.module_from_spec(spec)
-    if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))
+    text = read_source(path) if text is None else text
+    module = types.ModuleType(f"experiment_{path.stem}")
+    module.__file__ = str(path)
+    folder = str(path.parent if beside is None else beside)
+    if folder not in sys.path:
+        sys.path.append(folder)
     # Dataclasses, and so Linen modules, look up their annotations there.
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
+    sys.modules[module.__name__] = module
+    exec(compile(text, str(path), "exec", dont_inherit=True), module.__dict__)
     return module
+
+
+def read_source(path: epath.PathLike) -> str:
+    """Return the text of a Python file."""
+    return importlib.util.decode_source(epath.Path(path).read_bytes())
 
 
 def is_experiment(path: Path) -> bool:
@@ -159,14 +257,19 @@ def is_experiment(path: Path) -> bool:
     return {"DEFAULTS", "build"} <= names
 
 
-def configure(loaded: Loaded, settings: Mapping[str, str]) -> ConfigDict:
-    """Return the variant's settings with those of the command line."""
-    return override(loaded.config(), settings)
+def configure(definition: Definition, settings: Mapping[str, Any]) -> ConfigDict:
+    """Return the variant's settings, with others given as values or as texts."""
+    return override(variant_settings(definition), settings)
 
 
-def reopen(workdir: str, settings: Mapping[str, str] | None = None) -> Run:
-    """The run in a folder, with the settings it was made with, or others of the command line.
+def reopen(
+    workdir: epath.PathLike,
+    settings: Mapping[str, Any] | None = None,
+    experiment: str | Path | Definition | None = None,
+) -> Run:
+    """Return the run in a folder, with the settings it was made with, or others.
 
+    experiment: what it is a run of; None finds that by itself (see `_recorded`).
     Settings that the experiment did not have then get the values that its variant has now.
     """
     record = read_run(workdir)
@@ -175,22 +278,62 @@ def reopen(workdir: str, settings: Mapping[str, str] | None = None) -> Run:
             f"{workdir} holds no run: it has no run.json. `genax train` makes one; what `genax "
             "import` wrote is read by `genax train --init-from`."
         )
-    path = Path(record["experiment"])
-    if not path.is_file():
-        raise GenaxError(f"the run's experiment file {path} is gone; put it back.")
-    loaded = Loaded(path, record["variant"], import_experiment(path))
+    if experiment is None:
+        definition = _recorded(record, epath.Path(workdir))
+    else:
+        definition = _given(experiment, record)
     known = _tuples(record["config"])
-    if loaded.variant in variants_of(loaded.module):
-        known = _completed(known, loaded.config().to_dict())
+    if definition.variant in definition.VARIANTS:
+        known = _completed(known, variant_settings(definition).to_dict())
     config = override(ConfigDict(known), settings or {})
     try:
         make_strategy(config.parallel)
     except GenaxError:
-        if any(key.startswith("parallel.") for key in settings or {}):
+        if any(key.startswith("parallel") for key in settings or {}):
             raise
         # It was trained on other devices than those at hand; any place will do to read it.
         config.parallel = base_config().parallel
-    return loaded.run(config, workdir)
+    return definition.run(config, workdir)
+
+
+def _recorded(record: Mapping[str, Any], workdir: epath.Path) -> Definition:
+    """Return what a run was trained with: its file, or the copy of it if that is no longer so."""
+    path, wanted = Path(record["experiment"]), record.get("experiment_sha256")
+    own = record["experiment"] == COPY  # it never had another file
+    text = read_source(path) if path.is_file() and not own else None
+    place: epath.PathLike = path
+    if text is None or (wanted and digest(text) != wanted):
+        copy = find(workdir, wanted)
+        if copy is not None:
+            if not own:
+                state = "is gone" if text is None else "has changed since"
+                print(f"{path} {state}; the run's copy is used: {copy}", file=sys.stderr)
+            place, text = copy, read_source(copy)
+        elif own:
+            raise GenaxError(
+                f"the run in {workdir} was defined in Python, and its folder has no {COPY}; give "
+                "the experiment: genax.open(WORKDIR, experiment), or --experiment FILE."
+            )
+        elif text is None:
+            raise GenaxError(
+                f"the run's experiment file {path} is gone; put it back, or name it where it is "
+                "now: --experiment FILE."
+            )
+        else:
+            print(f"{path} has changed since, and the run has no copy of it.", file=sys.stderr)
+    module = import_experiment(place, text, path.parent)
+    return Definition(path, record["variant"], module, text)
+
+
+def _given(experiment: str | Path | Definition, record: Mapping[str, Any]) -> Definition:
+    """Return an experiment that a user names in place of what the run was trained with."""
+    if not isinstance(experiment, Definition) and ":" not in str(experiment):
+        experiment = f"{experiment}:{record['variant']}"
+    definition = definition_of(experiment)
+    wanted = record.get("experiment_sha256")
+    if definition.text is not None and wanted and digest(definition.text) != wanted:
+        print(f"{definition} is not what the run was trained with.", file=sys.stderr)
+    return definition
 
 
 def _completed(known: dict[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

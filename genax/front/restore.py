@@ -12,6 +12,16 @@ from genax.running.checkpoint import Checkpoints
 from genax.running.run import Run
 
 
+def steps_of(workdir: Any) -> list[int]:
+    """Steps of a folder's checkpoints, oldest first."""
+    if not (epath.Path(workdir) / "checkpoints").is_dir():
+        return []
+    checkpoints = Checkpoints(workdir, keep=None)
+    steps = checkpoints.steps
+    checkpoints.close()
+    return steps
+
+
 def open_checkpoints(workdir: Any, step: int | None = None) -> tuple[Checkpoints, int]:
     """A folder's checkpoints and the step asked for (None: the newest), without changing any."""
     if not (epath.Path(workdir) / "checkpoints").is_dir():

@@ -55,8 +55,8 @@ def what_runs(
 
     pretrained: what a new run starts with, see `Run.pretrained`.
     """
-    names = ("variant", "config", "data", "parameters", "versions")
-    same = {name: record[name] for name in names}
+    names = ("variant", "config", "data", "parameters", "versions", "experiment_sha256")
+    same = {name: record.get(name) for name in names}
     same |= {"experiment": Path(record["experiment"]).name, "from_step": from_step}
     # In their order, which decides what a parameter is in the end.
     same |= {"pretrained": [[folder, list(names.items())] for folder, names in pretrained.items()]}
@@ -75,7 +75,9 @@ def check_same_run(old: Mapping[str, Any], new: Mapping[str, Any], workdir: Any)
             "--init-from and choose another --workdir."
         )
     was, now = (f"{Path(r['experiment']).name}:{r['variant']}" for r in (old, new))
-    if was != now:
+    text = old.get("experiment_sha256")
+    moved = text is not None and text == new.get("experiment_sha256")
+    if was != now and not (moved and old["variant"] == new["variant"]):
         raise GenaxError(f"{workdir} holds a run of {was}, not of {now}; choose another --workdir.")
     changed = difference(old["config"], new["config"], ORDER_KEYS)
     if changed:

@@ -21,7 +21,7 @@ from genax.core.files import write_json
 from genax.core.step import init_optimizers, init_state, make_step
 from genax.core.task import Experiment, Task, TrainState
 from genax.core.tree import flat
-from genax.running import fixed, processes
+from genax.running import fixed, processes, source
 from genax.running.checkpoint import Checkpoints
 from genax.running.evaluate import evaluation_data
 from genax.running.policy import Keep, parse_best
@@ -41,6 +41,7 @@ class Run:
 
     source: path of the experiment's file and its variant, by which a folder knows its run.
     devices: None is all at hand.
+    text: of the experiment, of which the folder keeps a copy; None if it is not known.
     """
 
     experiment: Experiment
@@ -48,6 +49,7 @@ class Run:
     workdir: epath.Path
     source: tuple[str, str]
     devices: Sequence[jax.Device] | None = None
+    text: str | None = None
 
     @property
     def task(self) -> Task:
@@ -194,7 +196,11 @@ class Run:
         prints = [data.fingerprint() for data in dict.fromkeys(self.datas)]
         counts, _ = count_parameters(self.experiment)
         sizes = [self.batch_size(stage) for stage in range(len(self.task.stages))]
-        return make_record(*self.source, self.config, prints, counts) | {"batch_sizes": sizes}
+        digest = self.text and source.digest(self.text)
+        return make_record(*self.source, self.config, prints, counts) | {
+            "experiment_sha256": digest,
+            "batch_sizes": sizes,
+        }
 
     def pretrained(self, init_from: Pretrained | None = None) -> dict[str, Mapping[str, str]]:
         """What a new run starts with: by folder, old paths to new ones, `init_from` last."""
@@ -227,6 +233,7 @@ class Run:
                 says.append(f"from {folder}: {report}")
             if state.fixed:
                 record["fixed"] = fixed.keep(state.fixed, self.workdir)
+            says += self._keep_text(0)
             self._write(record)
             return state, None, says
         step = steps[-1] if from_step is None else from_step
@@ -254,9 +261,16 @@ class Run:
         if self.primary:
             checkpoints.clean()
         says += [f"set aside {path}" for path in checkpoints.set_aside(after=step)]
+        says += self._keep_text(step)
         # What was measured stays until it is measured again, which a finished run never does.
         self._write({**saved["run"], **record})
         return state, saved["position"], says
+
+    def _keep_text(self, step: int) -> list[str]:
+        if self.text is None or not self.primary:
+            return []
+        self.workdir.mkdir(parents=True, exist_ok=True)
+        return source.keep(self.text, self.workdir, step)
 
     def _write(self, record: Mapping[str, Any]) -> None:
         if self.primary:

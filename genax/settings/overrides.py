@@ -1,28 +1,33 @@
-"""Settings given as text, and how those of two runs differ."""
+"""Settings given as text or values, and how those of two runs differ."""
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import difflib
 import math
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from genax.core.errors import GenaxError
 from genax.core.tree import flat
 
 
-def override(config: ConfigDict, settings: Mapping[str, str]) -> ConfigDict:
-    """Set dotted keys to values given as text, keeping each key's type.
+def override(config: ConfigDict, settings: Mapping[str, Any]) -> ConfigDict:
+    """Return the settings with other values of some of them, keeping each one's type.
+
+    settings: by dotted name, or nested. A text is read as on the command line.
 
     Raises GenaxError for an unknown key, naming the closest, and for a value of another type or one
     that is not finite. What a value may be beyond that is said by ranges: see `check_ranges`.
     """
     config = config.copy_and_resolve_references()
     known = flat(config)
-    for key, text in settings.items():
+    for key, given in flat(settings).items():
         if key not in known:
             raise GenaxError(
                 f"no setting config.{key}; the closest is config.{_closest(key, known)}."
@@ -32,7 +37,7 @@ def override(config: ConfigDict, settings: Mapping[str, str]) -> ConfigDict:
         for parent in parents:
             node = node[parent]
         with node.unlocked():
-            node[name] = _parse(key, text, known[key])
+            node[name] = _parse(key, given, known[key])
     return config.lock()
 
 
@@ -47,14 +52,15 @@ def _closest(key: str, known: Iterable[str]) -> str:
     return max(known, key=likeness)
 
 
-def _parse(key: str, text: str, old: Any) -> Any:
+def _parse(key: str, given: Any, old: Any) -> Any:
     wanted = type(old)
-    if isinstance(old, str):
-        return text
-    try:
-        value = ast.literal_eval({"true": "True", "false": "False"}.get(text, text))
-    except (ValueError, SyntaxError):
-        value = text
+    value = os.fspath(given) if isinstance(given, os.PathLike) else given
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, str):
+        if isinstance(old, str):
+            return value
+        with contextlib.suppress(ValueError, SyntaxError):
+            value = ast.literal_eval({"true": "True", "false": "False"}.get(value, value))
     if isinstance(old, tuple) and isinstance(value, list | int | float):
         value = tuple(value) if isinstance(value, list) else (value,)
     if isinstance(old, tuple) and old and isinstance(value, tuple):
@@ -64,10 +70,10 @@ def _parse(key: str, text: str, old: Any) -> Any:
         value = _like(old, value)
         same = old is None or type(value) is wanted
     if not same:
-        raise GenaxError(f"config.{key}={text}: expected {wanted.__name__}, as in {old!r}.")
+        raise GenaxError(f"config.{key}={given}: expected {wanted.__name__}, as in {old!r}.")
     for number in value if isinstance(value, tuple) else (value,):
         if isinstance(number, float) and not math.isfinite(number):
-            raise GenaxError(f"config.{key}={text}: expected a finite number, as in {old!r}.")
+            raise GenaxError(f"config.{key}={given}: expected a finite number, as in {old!r}.")
     return value
 
 

@@ -1,9 +1,11 @@
 """What goes wrong is said in one sentence, and nothing is overwritten."""
 
+import hashlib
 import json
 import shutil
 import signal
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -186,7 +188,7 @@ def test_the_folder_of_another_experiment(run, tmp_path):
     assert "holds a run of toy.py:cpu, not of toy.py:wide" in sentence
     assert "choose another --workdir" in sentence
     other = tmp_path / "other.py"
-    shutil.copy(TOY, other)
+    other.write_text("# another\n" + Path(TOY).read_text())
     assert "not of other.py:cpu" in refused(run, *train(str(other), run, **SMALL))
 
 
@@ -297,12 +299,59 @@ def test_a_folder_without_a_run(verb, tmp_path):
     assert str(tmp_path) in refused(tmp_path, verb, tmp_path)
 
 
-def test_an_experiment_file_that_is_gone(tmp_path):
+@pytest.fixture
+def movable(tmp_path):
+    """An experiment's file with a module beside it, and a run of it."""
+    (tmp_path / "beside.py").write_text("nothing = None")
     experiment = tmp_path / "toy.py"
-    shutil.copy(TOY, experiment)
+    experiment.write_text("from beside import nothing\n" + Path(TOY).read_text())
     succeed(*train(str(experiment), tmp_path / "run", **SMALL | {"steps": 4}))
-    experiment.unlink()
-    assert f"{experiment} is gone" in refused(tmp_path / "run", "eval", tmp_path / "run")
+    return experiment
+
+
+def test_an_experiment_file_that_is_gone(movable):
+    """The copy takes its place, but for older runs that have none."""
+    workdir = movable.with_name("run")
+    scores = succeed("eval", workdir, "--json").json
+    movable.rename(movable.with_name("moved.py"))
+    found = succeed("eval", workdir, "--json")
+    assert found.json == scores
+    assert f"{movable} is gone; the run's copy is used: {workdir}/experiment.py" in found.err
+    moved = succeed("eval", workdir, "--json", "--experiment", movable.with_name("moved.py"))
+    assert (moved.json, moved.err) == (scores, "")
+    # It goes on with the moved file, or with the copy.
+    for steps, file in ((6, movable.with_name("moved.py")), (8, workdir / "experiment.py")):
+        out = succeed(*train(str(file), workdir, **SMALL | {"steps": steps})).out
+        assert "resuming at step" in out
+        assert "changed experiment" not in out
+    (workdir / "experiment.py").unlink()
+    movable.with_name("moved.py").unlink()
+    sentence = refused(workdir, "eval", workdir)
+    assert "is gone; put it back, or name it where it is now: --experiment FILE" in sentence
+
+
+def test_an_experiment_file_that_changed(movable):
+    """A sample is drawn by what was trained; training goes on with the file and says so."""
+    workdir = movable.with_name("run")
+    older = movable.read_text()
+    scores = succeed("eval", workdir, "--json").json
+    newer = older.replace("nn.tanh(nn.Dense", "nn.relu(nn.Dense")
+    movable.write_text(newer)
+    found = succeed("eval", workdir, "--json")
+    assert found.json == scores
+    assert f"{movable} has changed since; the run's copy is used" in found.err
+    given = succeed("eval", workdir, "--json", "--experiment", movable)
+    assert given.json["error"] != scores["error"]
+    assert "is not what the run was trained with" in given.err
+    out = succeed(*train(str(movable), workdir, **SMALL)).out
+    kept = workdir / "experiment.00000004.py"
+    assert f"changed experiment; the text up to step 4 is {kept}:" in out
+    assert "-        hidden = nn.tanh(nn.Dense(self.width)(x))" in out
+    assert "+        hidden = nn.relu(nn.Dense(self.width)(x))" in out
+    assert kept.read_text() == older
+    assert (workdir / "experiment.py").read_text() == newer
+    digest = hashlib.sha256(newer.encode()).hexdigest()
+    assert inspect(workdir)["experiment_sha256"] == digest
 
 
 def test_the_log_of_a_killed_run_is_mended(run):

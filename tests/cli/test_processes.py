@@ -103,10 +103,10 @@ def test_processes_joined_by_an_axis_read_the_same_examples(mesh, tmp_path):
 SCATTERED = """
 import sys
 import jax
-from genax.front.experiments import Loaded
+from genax.front.experiments import Definition
 from genax.cli.main import main
-run = Loaded.run
-Loaded.run = lambda self, *args: run(self, *args, [jax.devices()[i] for i in (0, 2, 3, 1)])
+run = Definition.run
+Definition.run = lambda self, *args: run(self, *args, [jax.devices()[i] for i in (0, 2, 3, 1)])
 sys.exit(main(sys.argv[1:]))
 """
 

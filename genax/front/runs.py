@@ -1,0 +1,165 @@
+"""Runs that are opened to be read: samples, scores, metrics and weights of a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from etils import epath
+from ml_collections import ConfigDict
+
+from genax.core.errors import GenaxError
+from genax.core.task import Sampler, Task
+from genax.front.experiments import Definition, reopen
+from genax.front.metrics import read_metrics
+from genax.front.restore import open_checkpoints, restore_variables, steps_of
+from genax.front.samples import Samples
+from genax.running import sampling
+from genax.running.compilation import keep_programs
+from genax.running.evaluate import evaluate
+from genax.running.run import Run
+from genax.settings.config import RANGES
+from genax.settings.ranges import COUNT
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    """A run in a folder.
+
+    run: the experiment built with the run's settings, as training sees it.
+    """
+
+    run: Run
+
+    @property
+    def workdir(self) -> epath.Path:
+        """The run's folder."""
+        return self.run.workdir
+
+    @property
+    def task(self) -> Task:
+        """The networks, and the game played with them."""
+        return self.run.task
+
+    @property
+    def config(self) -> ConfigDict:
+        """A copy of the settings."""
+        return ConfigDict(self.run.config)
+
+    @property
+    def checkpoints(self) -> list[int]:
+        """Steps of the checkpoints, oldest first."""
+        return steps_of(self.workdir)
+
+    def metrics(self) -> dict[str, np.ndarray]:
+        """Return what the run has logged, by name: see `read_metrics`."""
+        return read_metrics(self.workdir)
+
+    def variables(self, step: int | None = None, averaged: bool = True) -> dict[str, Any]:
+        """Return the Linen variables of a checkpoint, as `run.task.networks.apply` takes them.
+
+        step: None is the newest.
+        averaged: whether averages take the place of what is averaged.
+        """
+        return restore_variables(self.run, step, averaged)[0]
+
+    def sampler(self, name: str | None = None) -> tuple[str, Sampler]:
+        """Return a sampler with its name; None is the task's first."""
+        samplers = self.task.samplers
+        found = name or next(iter(samplers), "")
+        if found not in samplers:
+            raise GenaxError(f"no sampler {found!r}; the task has {', '.join(samplers) or 'none'}.")
+        return found, samplers[found]
+
+    def sample(
+        self,
+        num: int | None = None,
+        *,
+        name: str | None = None,
+        prompt: str | None = None,
+        seed: int = 0,
+        step: int | None = None,
+        averaged: bool = True,
+        option: str = "",
+    ) -> Samples:
+        """Draw samples. Sample i is the same however many there are.
+
+        num: None is config.num_samples.
+        name: of the sampler; None is the task's first.
+        prompt: what the samples continue or show, if the sampler takes one.
+        seed: of the noise.
+        step: of the checkpoint; None is the newest.
+        averaged: whether averages take the place of what is averaged.
+        option: what stands before the names of these arguments in errors.
+        Raises GenaxError for what this run cannot draw, before anything is read.
+        """
+        name, sampler = self.sampler(name)
+        num = self.run.config["num_samples"] if num is None else num
+        for what, value, allowed in (("num", num, COUNT), ("seed", seed, RANGES["seed"])):
+            if value not in allowed:
+                raise GenaxError(f"{option}{what} {value} must be {allowed}.")
+        condition = None
+        if prompt is not None:
+            if sampler.prompt is None:
+                raise GenaxError(f"the sampler {name!r} takes no {option}prompt.")
+            if any("\ud800" <= character <= "\udfff" for character in prompt):
+                raise GenaxError(f"{option}prompt is no UTF-8 text.")
+            condition = sampler.prompt(prompt, num, self.workdir)
+        variables, step = restore_variables(self.run, step, averaged)
+        batch = sampling.sampling_batch(self.task, sampler, num, self.workdir, condition, step)
+        size = self.run.eval_batch_size
+        drawn = sampling.draw(self.task, sampler, variables, batch, seed, size)
+        rendered = sampler.render(drawn, batch, self.workdir)
+        place = self.workdir / "samples" / f"{name}_{step:08d}_seed{seed}"
+        return Samples(drawn, rendered, batch, step, place)
+
+    def evaluate(self, step: int | None = None, averaged: bool = True) -> dict[str, float]:
+        """Return the scores of a checkpoint on the evaluation data.
+
+        step: None is the newest.
+        averaged: whether averages take the place of what is averaged.
+        Raises GenaxError if the experiment has no evaluators.
+        """
+        if not self.task.evaluators:
+            raise GenaxError(f"the experiment of {self.workdir} has no evaluators.")
+        variables, step = restore_variables(self.run, step, averaged)
+        return evaluate(
+            self.task,
+            variables,
+            self.run.experiment.evaluation,
+            self.run.eval_batch_size,
+            self.workdir,
+            self.run.strategy,
+            step=step,
+        )
+
+    def newest(self, step: int | None = None) -> int:
+        """Return the step of a checkpoint that is there; None is the newest."""
+        checkpoints, found = open_checkpoints(self.workdir, step)
+        checkpoints.close()
+        return found
+
+    def __repr__(self) -> str:
+        experiment = ":".join((Path(self.run.source[0]).name, self.run.source[1]))
+        steps = self.checkpoints
+        at = f"at step {steps[-1]} of {self.run.total}" if steps else "without a checkpoint"
+        return f"<run of {experiment} in {self.workdir}, {at}>"
+
+
+def open_run(
+    workdir: epath.PathLike,
+    experiment: str | Path | Definition | None = None,
+    config: Mapping[str, Any] | None = None,
+) -> OpenedRun:
+    """Open the run in a folder, to read it.
+
+    experiment: what it is a run of; None finds its file, or the copy that the run keeps.
+    config: changes of its settings, such as {"temperature": 0.5}.
+    Raises GenaxError if there is no run.
+    """
+    run = reopen(workdir, config, experiment)
+    keep_programs(run.config.get("compile_cache", True))
+    return OpenedRun(run)

@@ -1,0 +1,74 @@
+"""Training in a folder, and resuming it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from etils import epath
+
+from genax.front.experiments import Definition, definition_of
+from genax.front.runs import OpenedRun
+from genax.running.compilation import keep_programs
+from genax.running.loop import Outcome
+from genax.running.loop import train as play
+from genax.running.run import Pretrained, Run
+
+
+def train(
+    experiment: str | Path | Definition,
+    workdir: epath.PathLike,
+    config: Mapping[str, Any] | None = None,
+    *,
+    from_step: int | None = None,
+    init_from: epath.PathLike | Pretrained | None = None,
+) -> OpenedRun:
+    """Train an experiment in a folder and return the run. The same call resumes it.
+
+    experiment: the name of a file, "path/to/file.py:variant", or what `load` or `define` returned.
+    config: changes of its settings, by dotted name or nested; or all of them.
+    from_step: resume at this checkpoint and set later ones aside.
+    init_from: a folder whose parameters a new run starts with, or what goes where by folder, such
+      as {"runs/a": {"params/encoder": "params/text_encoder"}}.
+    Raises GenaxError for what a user can put right. A signal (an interrupt of the kernel, SIGTERM)
+    saves, and ends the call as it would end any other.
+    """
+    if isinstance(init_from, str | os.PathLike):
+        init_from = {os.fspath(init_from): {"params": "params"}}
+    run, outcome = begin(definition_of(experiment), workdir, config, from_step, init_from)
+    if outcome.signal is not None:
+        print(interrupted(outcome, "call"))
+        if outcome.signal == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(128 + outcome.signal)
+    return OpenedRun(run)
+
+
+def begin(
+    definition: Definition,
+    workdir: epath.PathLike,
+    config: Mapping[str, Any] | None = None,
+    from_step: int | None = None,
+    init_from: Pretrained | None = None,
+    began: float | None = None,
+) -> tuple[Run, Outcome]:
+    """Train to the end or to a signal; return the run and how it ended.
+
+    began: when a user asked for it, by time.monotonic.
+    """
+    began = time.monotonic() if began is None else began
+    settings = definition.config(config)
+    keep_programs(settings.compile_cache)
+    run = definition.run(settings, workdir)
+    return run, play(run, from_step, init_from, began)
+
+
+def interrupted(outcome: Outcome, what: str) -> str:
+    """Return the sentence that says where a signal ended a run. what: starts it again."""
+    if not outcome.step:
+        return f"interrupted before the first step; the same {what} starts it again."
+    return f"interrupted: saved at step {outcome.step}; the same {what} resumes it."
