@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib.util
 import inspect
 import sys
@@ -18,6 +19,7 @@ from ml_collections import ConfigDict
 from genax.core import Experiment, GenaxError
 from genax.core.devices import make_strategy
 from genax.core.tree import flat
+from genax.front.written import UnwrittenError, written
 from genax.running.record import read_run
 from genax.running.run import Run
 from genax.running.source import COPY, digest, find
@@ -66,6 +68,13 @@ class Definition:
         """What a record names it by."""
         return COPY if self.path is None else str(self.path), self.variant
 
+    def as_python(self) -> str:
+        """Return an expression that loads the experiment, where genax is imported."""
+        if self.path is None:
+            raise UnwrittenError("an experiment that was itself defined in Python is part of it")
+        inside = [self.path.relative_to(r) for r in roots()[1:] if self.path.is_relative_to(r)]
+        return f"genax.load({f'{[*inside, self.path][0]}:{self.variant}'!r})"
+
     def __str__(self) -> str:
         return ":".join(self.source)
 
@@ -104,9 +113,12 @@ class Definition:
 
     def run(self, config: ConfigDict, workdir: Any, devices: Any = None) -> Run:
         """Return the experiment built with `config`, in a folder, on devices (None: all)."""
-        experiment = self.build(config)
+        experiment, text = self.build(config), self.text
+        if self.path is None:
+            with contextlib.suppress(UnwrittenError):
+                text = written(self.module)
         folder = epath.Path(workdir)
-        return Run(experiment, config.to_dict(), folder, self.source, devices, self.text)
+        return Run(experiment, config.to_dict(), folder, self.source, devices, text)
 
 
 def roots() -> list[Path]:
@@ -311,7 +323,7 @@ def _recorded(record: Mapping[str, Any], workdir: epath.Path) -> Definition:
             place, text = copy, read_source(copy)
         elif own:
             raise GenaxError(
-                f"the run in {workdir} was defined in Python, and its folder has no {COPY}; give "
+                f"the run in {workdir} was defined in Python, and its folder keeps no copy; give "
                 "the experiment: genax.open(WORKDIR, experiment), or --experiment FILE."
             )
         elif text is None:
@@ -331,6 +343,7 @@ def _given(experiment: str | Path | Definition, record: Mapping[str, Any]) -> De
         experiment = f"{experiment}:{record['variant']}"
     definition = definition_of(experiment)
     wanted = record.get("experiment_sha256")
+    # What was defined in Python is the user's own to tell.
     if definition.text is not None and wanted and digest(definition.text) != wanted:
         print(f"{definition} is not what the run was trained with.", file=sys.stderr)
     return definition

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,13 @@ from etils import epath
 
 from genax.front.experiments import Definition, definition_of
 from genax.front.runs import OpenedRun
+from genax.front.written import UnwrittenError, written
 from genax.running.compilation import keep_programs
 from genax.running.loop import Outcome
 from genax.running.loop import train as play
+from genax.running.record import read_run
 from genax.running.run import Pretrained, Run
+from genax.running.source import COPY
 
 
 def train(
@@ -63,7 +67,9 @@ def begin(
     began = time.monotonic() if began is None else began
     settings = definition.config(config)
     keep_programs(settings.compile_cache)
-    run = definition.run(settings, workdir)
+    run = _named_as_before(definition, workdir).run(settings, workdir)
+    if run.text is None and run.primary:
+        _say_unwritten(definition, workdir)
     return run, play(run, from_step, init_from, began)
 
 
@@ -72,3 +78,21 @@ def interrupted(outcome: Outcome, what: str) -> str:
     if not outcome.step:
         return f"interrupted before the first step; the same {what} starts it again."
     return f"interrupted: saved at step {outcome.step}; the same {what} resumes it."
+
+
+def _named_as_before(definition: Definition, workdir: epath.PathLike) -> Definition:
+    """Return the definition under the name of the file that it is the run's copy of."""
+    copy, record = epath.Path(workdir) / COPY, read_run(workdir)
+    if definition.path is None or record is None or epath.Path(definition.path) != copy.resolve():
+        return definition
+    return replace(definition, path=Path(record["experiment"]))
+
+
+def _say_unwritten(definition: Definition, workdir: epath.PathLike) -> None:
+    try:
+        written(definition.module)
+    except UnwrittenError as error:
+        print(
+            f"{workdir} keeps no copy of the experiment, as {error}; it is opened again with "
+            "genax.open(WORKDIR, experiment)."
+        )
