@@ -6,7 +6,6 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from dataclasses import fields as fields_of
 from typing import Any
 
 import flax.linen as nn
@@ -19,8 +18,6 @@ from genax.core.errors import GenaxError
 
 Batch = Mapping[str, Any]
 PyTree = Any
-# Of `Experiment.replace`: what stays as it is, since None is no data.
-KEPT: Any = object()
 _NOTHING: Mapping[str, Any] = {}
 
 
@@ -308,58 +305,45 @@ class Experiment:
         networks: Mapping[str, Any] = _NOTHING,
         samplers: Mapping[str, Sampler | None] = _NOTHING,
         evaluators: Mapping[str, Evaluator | None] = _NOTHING,
-        data: Any = KEPT,
-        evaluation: Any = KEPT,
         stage: int | None = None,
+        **fields: Any,
     ) -> Experiment:
-        """Return the experiment with parts of it replaced by name.
+        """Return the experiment with parts replaced by name, and with other `data`, `evaluation`.
 
-        losses, optimizers: by the name of a phase, which keeps the rest of what it is.
+        losses, optimizers: by phase, in all stages or in that of a number.
         networks: by their names in the losses, as in `nets.denoiser`.
-        samplers, evaluators: None removes one; another name than those there are adds one.
-        stage: the number of the stage whose phases are meant; None is all stages.
+        samplers, evaluators: None removes one; a new name adds one.
         Raises GenaxError for a name that is not there.
         """
-        task = self.task
-        meant = [one for number, one in enumerate(task.stages) if stage in (None, number)]
-        fields = {
-            field.name: getattr(task.networks, field.name) for field in fields_of(task.networks)
-        }
-        modules = [name for name, value in fields.items() if isinstance(value, nn.Module)]
-        phases = [phase.name for one in meant for phase in one.phases]
-        _check_names("phase", {**losses, **optimizers}, phases)
-        _check_names("network", networks, modules)
+        task, networks_of = self.task, vars(self.task.networks)
+        meant = {number for number in range(len(task.stages)) if stage in (None, number)}
+        phases = [phase.name for number in meant for phase in task.stages[number].phases]
+        _check_there("phase", {*losses, *optimizers}, dict.fromkeys(phases))
+        modules = [name for name, part in networks_of.items() if isinstance(part, nn.Module)]
+        _check_there("network", networks, modules)
 
         def played(phase: Phase) -> Phase:
             loss = losses.get(phase.name, phase.loss)
-            optimizer = optimizers.get(phase.name, phase.optimizer)
-            return replace(phase, loss=loss, optimizer=optimizer)
+            return replace(phase, loss=loss, optimizer=optimizers.get(phase.name, phase.optimizer))
 
-        stages = [
-            replace(one, phases=[played(phase) for phase in one.phases]) if one in meant else one
-            for one in task.stages
-        ]
-        changed = replace(
+        task = replace(
             task,
-            networks=task.networks.clone(**networks) if networks else task.networks,
-            stages=stages,
-            samplers=_with("sampler", task.samplers, samplers),
-            evaluators=_with("evaluator", task.evaluators, evaluators),
+            networks=task.networks.clone(**networks),
+            stages=[
+                replace(one, phases=[*map(played, one.phases)]) if number in meant else one
+                for number, one in enumerate(task.stages)
+            ],
+            samplers=_merged("sampler", task.samplers, samplers),
+            evaluators=_merged("evaluator", task.evaluators, evaluators),
         )
-        data = self.data if data is KEPT else data
-        evaluation = self.evaluation if evaluation is KEPT else evaluation
-        return replace(self, task=changed, data=data, evaluation=evaluation)
+        return replace(self, **{"task": task, **fields})
 
 
-def _with(kind: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace and add entries; None removes one."""
-    _check_names(kind, [name for name, value in new.items() if value is None], list(old))
+def _merged(kind: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    _check_there(kind, [name for name, value in new.items() if value is None], old)
     return {name: value for name, value in {**old, **new}.items() if value is not None}
 
 
-def _check_names(kind: str, names: Iterable[str], there: Sequence[str]) -> None:
-    for name in names:
-        if name not in there:
-            raise GenaxError(
-                f"Experiment.replace: no {kind} {name!r}; there is {', '.join(there) or 'none'}."
-            )
+def _check_there(kind: str, names: Iterable[str], there: Iterable[str]) -> None:
+    if unknown := sorted({*names} - {*there}):
+        raise GenaxError(f"replace: no {kind} {unknown[0]!r}; there is {', '.join(there)}.")

@@ -136,7 +136,7 @@ def load(name: str | Path) -> Definition:
     if not found:
         raise GenaxError(f"no experiment file {text}; `genax list` shows those there are.")
     path = found[0].resolve()
-    content = read_source(path)
+    content = source_of(path)
     module = import_experiment(path, content)
     return Definition(path, _chosen(module, variant, text), module, content)
 
@@ -231,7 +231,7 @@ def import_file(
     path = epath.Path(path)
     if path.suffix != ".py":
         raise GenaxError(f"{path} is not a Python file.")
-    text = read_source(path) if text is None else text
+    text = source_of(path) if text is None else text
     module = types.ModuleType(f"experiment_{path.stem}")
     module.__file__ = str(path)
     folder = str(path.parent if beside is None else beside)
@@ -243,7 +243,7 @@ def import_file(
     return module
 
 
-def read_source(path: epath.PathLike) -> str:
+def source_of(path: epath.PathLike) -> str:
     """Return the text of a Python file."""
     return importlib.util.decode_source(epath.Path(path).read_bytes())
 
@@ -312,7 +312,7 @@ def _recorded(record: Mapping[str, Any], workdir: epath.Path) -> Definition:
     """Return what a run was trained with: its file, or the copy of it if that is no longer so."""
     path, wanted = Path(record["experiment"]), record.get("experiment_sha256")
     own = record["experiment"] == COPY  # it never had another file
-    text = read_source(path) if path.is_file() and not own else None
+    text = source_of(path) if path.is_file() and not own else None
     place: epath.PathLike = path
     if text is None or (wanted and digest(text) != wanted):
         copy = find(workdir, wanted)
@@ -320,7 +320,7 @@ def _recorded(record: Mapping[str, Any], workdir: epath.Path) -> Definition:
             if not own:
                 state = "is gone" if text is None else "has changed since"
                 print(f"{path} {state}; the run's copy is used: {copy}", file=sys.stderr)
-            place, text = copy, read_source(copy)
+            place, text = copy, source_of(copy)
         elif own:
             raise GenaxError(
                 f"the run in {workdir} was defined in Python, and its folder keeps no copy; give "

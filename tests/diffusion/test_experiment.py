@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import genax
 from genax.core import GenaxError
 from genax.core.step import init_state
 from genax.diffusion.process import DiscreteProcess
@@ -134,17 +135,39 @@ def test_labels_beyond_the_classes_are_refused_before_training():
         DDPM.build(config).data.fingerprint()
 
 
-def test_published_experiment_with_a_loss_of_ones_own(tmp_path):
-    """The example of CONTRIBUTING.md, which changes nothing but the loss."""
+OWN_PARTS = """
+import flax.linen as nn
+import jax.numpy as jnp
+from genax.core import Loss
+
+def my_loss(nets, batch):
+    return Loss(jnp.square(nets.denoiser(batch["image"]) - batch["image"]).mean((1, 2, 3)))
+
+def my_draw(nets, batch):
+    return nets.denoiser(jnp.zeros((len(batch["index"]), 8, 8, 1)))
+
+class MyNetwork(nn.Module):
+    dropped: float
+
+    @nn.compact
+    def __call__(self, images, times=None, train=False):
+        return nn.Dense(1)(nn.Dropout(self.dropped, deterministic=not train)(images))
+"""
+
+
+def test_published_experiment_with_parts_of_ones_own(tmp_path):
+    """The example of CONTRIBUTING.md, which replaces each part of the DDPM in one line."""
     contributing = (ROOT / "CONTRIBUTING.md").read_text()
     example = contributing.partition("```python\n")[2].partition("```")[0]
     file = tmp_path / "mine.py"
-    file.write_text(f"def my_loss(nets, batch):\n    return None\n\n\n{example}")
-    loaded = experiments.load(f"{file}:digits")
-    experiment = loaded.build(experiments.configure(loaded, {}))
-    (phase,) = experiment.task.stages[0].phases
-    assert phase.loss is loaded.module.my_loss
-    assert set(experiment.task.samplers) == {"ddim"}
+    file.write_text(f"{OWN_PARTS}\n{example}")
+    settings = {"dropped": 0.5, "steps": 2, "steps_per_call": 1, "num_samples": 4}
+    run = genax.train(f"{file}:digits", tmp_path / "run", settings)
+    assert set(run.evaluate()) == {"mine"}
+    assert list(run.task.samplers) == ["mine"]
+    assert run.sample(3).arrays.shape == (3, 8, 8, 1)
+    assert run.variables()["params"]["denoiser"]["Dense_0"]["kernel"].shape == (1, 1)
+    assert run.config.dropped == 0.5
 
 
 @pytest.mark.long

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import linecache
-
 import pytest
 
 import genax
 from genax.front.experiments import import_file
 from genax.front.written import UnwrittenError, written
 from tests.cli.command import TOY, succeed
+from tests.front.cells import play
 
 CELLS = [
     f"""
@@ -66,17 +65,6 @@ experiment = genax.define(
 )
 """,
 ]
-
-
-def play(cells, namespace=None):
-    """Run cells as a notebook does, whose functions know the text of their cell."""
-    namespace = {"In": [], "__name__": "__main__"} if namespace is None else namespace
-    for cell in cells:
-        name = f"<cell {len(namespace['In'])} of {id(namespace)}>"
-        namespace["In"].append(cell)
-        linecache.cache[name] = (len(cell), None, cell.splitlines(keepends=True), name)
-        exec(compile(cell, name, "exec", dont_inherit=True), namespace)
-    return namespace
 
 
 def test_a_notebooks_experiment_is_opened_in_another_process(tmp_path):
