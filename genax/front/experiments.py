@@ -22,7 +22,8 @@ from genax.core.tree import flat
 from genax.front.written import UnwrittenError, written
 from genax.running.record import read_run
 from genax.running.run import Run
-from genax.running.source import COPY, digest, find
+from genax.running.source import COPY, find
+from genax.running.source import digest as digest_of
 from genax.settings import Variant, base_config
 from genax.settings.config import RANGES
 from genax.settings.overrides import override
@@ -278,10 +279,12 @@ def reopen(
     workdir: epath.PathLike,
     settings: Mapping[str, Any] | None = None,
     experiment: str | Path | Definition | None = None,
+    digest: str | None = None,
 ) -> Run:
     """Return the run in a folder, with the settings it was made with, or others.
 
     experiment: what it is a run of; None finds that by itself (see `_recorded`).
+    digest: of the experiment's text, if an older one is wanted than that of the last start.
     Settings that the experiment did not have then get the values that its variant has now.
     """
     record = read_run(workdir)
@@ -291,7 +294,8 @@ def reopen(
             "import` wrote is read by `genax train --init-from`."
         )
     if experiment is None:
-        definition = _recorded(record, epath.Path(workdir))
+        wanted = digest or record.get("experiment_sha256")
+        definition = _recorded(record, epath.Path(workdir), wanted)
     else:
         definition = _given(experiment, record)
     known = _tuples(record["config"])
@@ -308,13 +312,16 @@ def reopen(
     return definition.run(config, workdir)
 
 
-def _recorded(record: Mapping[str, Any], workdir: epath.Path) -> Definition:
-    """Return what a run was trained with: its file, or the copy of it if that is no longer so."""
-    path, wanted = Path(record["experiment"]), record.get("experiment_sha256")
+def _recorded(record: Mapping[str, Any], workdir: epath.Path, wanted: str | None) -> Definition:
+    """Return what a run was trained with: its file, or the copy of it if that is no longer so.
+
+    wanted: digest of the text; None takes the file as it is now.
+    """
+    path = Path(record["experiment"])
     own = record["experiment"] == COPY  # it never had another file
     text = source_of(path) if path.is_file() and not own else None
     place: epath.PathLike = path
-    if text is None or (wanted and digest(text) != wanted):
+    if text is None or (wanted and digest_of(text) != wanted):
         copy = find(workdir, wanted)
         if copy is not None:
             if not own:
@@ -344,7 +351,7 @@ def _given(experiment: str | Path | Definition, record: Mapping[str, Any]) -> De
     definition = definition_of(experiment)
     wanted = record.get("experiment_sha256")
     # What was defined in Python is the user's own to tell.
-    if definition.text is not None and wanted and digest(definition.text) != wanted:
+    if definition.text is not None and wanted and digest_of(definition.text) != wanted:
         print(f"{definition} is not what the run was trained with.", file=sys.stderr)
     return definition
 

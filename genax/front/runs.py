@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from genax.running import sampling
 from genax.running.compilation import keep_programs
 from genax.running.evaluate import evaluate
 from genax.running.run import Run
+from genax.running.source import digest as digest_of
+from genax.running.source import older
 from genax.settings.config import RANGES
 from genax.settings.ranges import COUNT
 
@@ -30,9 +32,13 @@ class OpenedRun:
     """A run in a folder.
 
     run: the experiment built with the run's settings, as training sees it.
+    given: whether a user named the experiment, so that no copy takes its place.
+    changes: settings that differ from those of the run.
     """
 
     run: Run
+    given: bool = False
+    changes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def workdir(self) -> epath.Path:
@@ -64,7 +70,7 @@ class OpenedRun:
         step: None is the newest.
         averaged: whether averages take the place of what is averaged.
         """
-        return restore_variables(self.run, step, averaged)[0]
+        return restore_variables(self._at(step), step, averaged)[0]
 
     def sampler(self, name: str | None = None) -> tuple[str, Sampler]:
         """Return a sampler with its name; None is the task's first."""
@@ -96,8 +102,9 @@ class OpenedRun:
         option: what stands before the names of these arguments in errors.
         Raises GenaxError for what this run cannot draw, before anything is read.
         """
-        name, sampler = self.sampler(name)
-        num = self.run.config["num_samples"] if num is None else num
+        run = self._at(step)
+        name, sampler = OpenedRun(run).sampler(name)
+        num = run.config["num_samples"] if num is None else num
         for what, value, allowed in (("num", num, COUNT), ("seed", seed, RANGES["seed"])):
             if value not in allowed:
                 raise GenaxError(f"{option}{what} {value} must be {allowed}.")
@@ -108,10 +115,9 @@ class OpenedRun:
             if any("\ud800" <= character <= "\udfff" for character in prompt):
                 raise GenaxError(f"{option}prompt is no UTF-8 text.")
             condition = sampler.prompt(prompt, num, self.workdir)
-        variables, step = restore_variables(self.run, step, averaged)
-        batch = sampling.sampling_batch(self.task, sampler, num, self.workdir, condition, step)
-        size = self.run.eval_batch_size
-        drawn = sampling.draw(self.task, sampler, variables, batch, seed, size)
+        variables, step = restore_variables(run, step, averaged)
+        batch = sampling.sampling_batch(run.task, sampler, num, self.workdir, condition, step)
+        drawn = sampling.draw(run.task, sampler, variables, batch, seed, run.eval_batch_size)
         rendered = sampler.render(drawn, batch, self.workdir)
         place = self.workdir / "samples" / f"{name}_{step:08d}_seed{seed}"
         return Samples(drawn, rendered, batch, step, place)
@@ -123,18 +129,30 @@ class OpenedRun:
         averaged: whether averages take the place of what is averaged.
         Raises GenaxError if the experiment has no evaluators.
         """
-        if not self.task.evaluators:
+        run = self._at(step)
+        if not run.task.evaluators:
             raise GenaxError(f"the experiment of {self.workdir} has no evaluators.")
-        variables, step = restore_variables(self.run, step, averaged)
+        variables, step = restore_variables(run, step, averaged)
         return evaluate(
-            self.task,
+            run.task,
             variables,
-            self.run.experiment.evaluation,
-            self.run.eval_batch_size,
+            run.experiment.evaluation,
+            run.eval_batch_size,
             self.workdir,
-            self.run.strategy,
+            run.strategy,
             step=step,
         )
+
+    def _at(self, step: int | None) -> Run:
+        """Return the run with the experiment as it was when it saved a checkpoint."""
+        if self.given or step is None or not older(self.workdir):
+            return self.run
+        checkpoints, _ = open_checkpoints(self.workdir, step)
+        digest = checkpoints.record(step)["run"].get("experiment_sha256")
+        checkpoints.close()
+        if digest is None or (self.run.text and digest == digest_of(self.run.text)):
+            return self.run
+        return reopen(self.workdir, self.changes, digest=digest)
 
     def newest(self, step: int | None = None) -> int:
         """Return the step of a checkpoint that is there; None is the newest."""
@@ -162,4 +180,4 @@ def open_run(
     """
     run = reopen(workdir, config, experiment)
     keep_programs(run.config.get("compile_cache", True))
-    return OpenedRun(run)
+    return OpenedRun(run, experiment is not None, config or {})

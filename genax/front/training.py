@@ -49,7 +49,7 @@ def train(
         if outcome.signal == signal.SIGINT:
             raise KeyboardInterrupt
         raise SystemExit(128 + outcome.signal)
-    return OpenedRun(run)
+    return OpenedRun(run, run.text is None)
 
 
 def begin(

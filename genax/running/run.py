@@ -261,7 +261,14 @@ class Run:
         if self.primary:
             checkpoints.clean()
         says += [f"set aside {path}" for path in checkpoints.set_aside(after=step)]
-        says += self._keep_text(step)
+        if step < self.total:
+            says += self._keep_text(step)
+        elif record["experiment_sha256"] != saved["run"].get("experiment_sha256"):
+            record["experiment_sha256"] = saved["run"].get("experiment_sha256")
+            says.append(
+                "the experiment has changed, but the run is at its end: it is shown and scored by "
+                "the file as it is now, and keeps the copy of what trained it."
+            )
         # What was measured stays until it is measured again, which a finished run never does.
         self._write({**saved["run"], **record})
         return state, saved["position"], says

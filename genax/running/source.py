@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import re
 
 from etils import epath
 
@@ -47,10 +48,20 @@ def difference(old: str, new: str) -> list[str]:
 
 def find(workdir: epath.Path, wanted: str | None) -> epath.Path | None:
     """Return the file of a run's folder that holds the text of a digest, if there is one."""
-    for path in sorted(workdir.glob(f"{_STEM}*.py")) if wanted else ():
+    for path in _copies(workdir) if wanted else ():
         if digest(path.read_text()) == wanted:
             return path
     return None
+
+
+def older(workdir: epath.Path) -> list[epath.Path]:
+    """Return the files of a run's folder that hold texts before a change."""
+    return [path for path in _copies(workdir) if path.name != COPY]
+
+
+def _copies(workdir: epath.Path) -> list[epath.Path]:
+    pattern = re.escape(_STEM) + r"(\.\d+)*\.py"
+    return sorted(path for path in workdir.iterdir() if re.fullmatch(pattern, path.name))
 
 
 def _free(workdir: epath.Path, step: int) -> epath.Path:

@@ -352,6 +352,22 @@ def test_an_experiment_file_that_changed(movable):
     assert (workdir / "experiment.py").read_text() == newer
     digest = hashlib.sha256(newer.encode()).hexdigest()
     assert inspect(workdir)["experiment_sha256"] == digest
+    # A checkpoint from before the change is read by what trained it.
+    found = succeed("eval", workdir, "--step", 4, "--json")
+    assert found.json == scores
+    assert f"has changed since; the run's copy is used: {kept}" in found.err
+    assert succeed("eval", workdir, "--json").err == ""
+
+
+def test_a_run_at_its_end_keeps_what_trained_it(movable):
+    workdir = movable.with_name("run")
+    older = movable.read_text()
+    digest = inspect(workdir)["experiment_sha256"]
+    movable.write_text(older.replace("nn.tanh", "nn.relu"))
+    out = succeed(*train(str(movable), workdir, **SMALL | {"steps": 4})).out
+    assert "the experiment has changed, but the run is at its end" in out
+    assert (workdir / "experiment.py").read_text() == older
+    assert json.loads((workdir / "run.json").read_text())["experiment_sha256"] == digest
 
 
 def test_the_log_of_a_killed_run_is_mended(run):
