@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from genax.core import tree
 from genax.core.files import to_json
 from genax.core.tree import flat
-from genax.front.restore import open_checkpoints
+from genax.front.restore import facts
 
 
 def add_parser(verbs: argparse._SubParsersAction) -> None:
@@ -26,21 +25,11 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the facts."""
-    checkpoints, step = open_checkpoints(args.workdir, args.step)
-    arrays = checkpoints.arrays(step)
-    params = {path: leaf for path, leaf in arrays.items() if path.startswith("params/")}
-    record = checkpoints.record(step)["run"]
-    facts = {
-        "step": step,
-        "digest": tree.digest(arrays),
-        "params_digest": tree.digest(params),
-        "checkpoints": checkpoints.steps,
-        **record,
-    }
+    found = facts(args.workdir, args.step)
     if args.json:
-        print(to_json(facts))
+        print(to_json(found))
         return 0
-    for name, value in facts.items():
+    for name, value in found.items():
         if isinstance(value, dict):
             print(f"{name}:")
             for key, item in flat(value).items():

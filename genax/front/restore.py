@@ -6,6 +6,7 @@ from typing import Any
 
 from etils import epath
 
+from genax.core import tree
 from genax.core.errors import GenaxError
 from genax.running import sampling
 from genax.running.checkpoint import Checkpoints
@@ -42,3 +43,17 @@ def restore_variables(run: Run, step: int | None, averaged: bool) -> tuple[dict[
     stage, _ = run.task.stage_at(step)
     state = checkpoints.restore(step, run.abstract(stage))
     return sampling.variables(state, averaged), step
+
+
+def facts(workdir: Any, step: int | None = None) -> dict[str, Any]:
+    """Return what a checkpoint is: its step, digests of its state, and the run's record then."""
+    checkpoints, step = open_checkpoints(workdir, step)
+    arrays = checkpoints.arrays(step)
+    params = {path: leaf for path, leaf in arrays.items() if path.startswith("params/")}
+    return {
+        "step": step,
+        "digest": tree.digest(arrays),
+        "params_digest": tree.digest(params),
+        "checkpoints": checkpoints.steps,
+        **checkpoints.record(step)["run"],
+    }

@@ -70,7 +70,7 @@ class OpenedRun:
         step: None is the newest.
         averaged: whether averages take the place of what is averaged.
         """
-        return restore_variables(self._at(step), step, averaged)[0]
+        return restore_variables(self.at(step), step, averaged)[0]
 
     def sampler(self, name: str | None = None) -> tuple[str, Sampler]:
         """Return a sampler with its name; None is the task's first."""
@@ -102,7 +102,7 @@ class OpenedRun:
         option: what stands before the names of these arguments in errors.
         Raises GenaxError for what this run cannot draw, before anything is read.
         """
-        run = self._at(step)
+        run = self.at(step)
         name, sampler = OpenedRun(run).sampler(name)
         num = run.config["num_samples"] if num is None else num
         for what, value, allowed in (("num", num, COUNT), ("seed", seed, RANGES["seed"])):
@@ -129,7 +129,7 @@ class OpenedRun:
         averaged: whether averages take the place of what is averaged.
         Raises GenaxError if the experiment has no evaluators.
         """
-        run = self._at(step)
+        run = self.at(step)
         if not run.task.evaluators:
             raise GenaxError(f"the experiment of {self.workdir} has no evaluators.")
         variables, step = restore_variables(run, step, averaged)
@@ -143,8 +143,11 @@ class OpenedRun:
             step=step,
         )
 
-    def _at(self, step: int | None) -> Run:
-        """Return the run with the experiment as it was when it saved a checkpoint."""
+    def at(self, step: int | None) -> Run:
+        """Return the run with the experiment as it was when it saved a checkpoint.
+
+        The two differ if the experiment's file was changed while the run was trained.
+        """
         if self.given or step is None or not older(self.workdir):
             return self.run
         checkpoints, _ = open_checkpoints(self.workdir, step)

@@ -17,6 +17,7 @@ from genax.core.errors import GenaxError
 from genax.data.sets.cache import fingerprint_folder
 from genax.front.experiments import reopen
 from genax.front.restore import open_checkpoints, restore_variables
+from genax.front.runs import OpenedRun
 from genax.running.run import Run
 from genax.running.sampling import variables
 
@@ -74,7 +75,7 @@ class TrainedNetwork:
 
     @cached_property
     def _run(self) -> Run:
-        return reopen(self.run)
+        return OpenedRun(reopen(self.run)).at(self.step)
 
     def _apply(self, weights: Mapping[str, Any], batch: Mapping[str, Any]) -> dict[str, jax.Array]:
         def call(nets: Any) -> Any:

@@ -13,6 +13,7 @@ def blocks(text):
     return [part.partition("```")[0] for part in text.split("```python\n")[1:]]
 
 
+@pytest.mark.long
 def test_the_page(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = play(blocks((ROOT / "docs" / "python.md").read_text()))
