@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +21,8 @@ from genax.running import evaluate as evaluation
 from genax.running import processes, sampling
 from genax.running.checkpoint import Checkpoints
 from genax.running.compilation import compiled
-from genax.running.flops import matmul_peak, step_flops
+from genax.running.dispatch import in_turn, scans_well
+from genax.running.flops import flops_of, matmul_peak, phase_programs
 from genax.running.interrupt import Interrupt
 from genax.running.logging import Logger, NoLogger
 from genax.running.policy import Minutes
@@ -125,21 +126,21 @@ class _Session:
         length = run.task.stages[number].steps
         end = run.total if length is None else min(run.total, start + length)
 
+        scanned = self.measure(number) and k > 1
         one = make_step(run.task, number, config["accumulate"])
-        advance = run.strategy.compile(make_steps(one) if k > 1 else one, state, k > 1)
+        program = run.strategy.compile(make_steps(one) if scanned else one, state, scanned)
         data = run.datas[number]
         part = run.strategy.part
         batches = open_data(data, run.workdir).train(run.batch_size(number), config["seed"], part)
         if position is not None:
             batches.set_state(position)
-        self.measure(number)
-        prefetch, placed = Prefetch(batches, run.strategy, k), None
+        prefetch, placed = Prefetch(batches, run.strategy, k, stacked=scanned), None
         try:
             while step < end:
                 with self.times.spent("input"):
                     previous, placed = placed, next(prefetch)
                 if previous is None:
-                    advance = compiled(advance, self.logger.say, state, placed.batch)
+                    advance = self.compiled(program, state, placed.batch)
                     self.clock, self.logged, self.times = time.perf_counter(), step, Times()
                 self.profile.before(step, step + k)
                 with self.times.spent("dispatch"), jax.transfer_guard("disallow"):
@@ -164,6 +165,16 @@ class _Session:
             prefetch.close()
         return state, step, position
 
+    def compiled(self, program: Any, state: TrainState, batch: Any) -> Callable:
+        """The compiled program, which takes what the prefetch gives."""
+        if not isinstance(batch, list):
+            return compiled(program, self.logger.say, state, batch)
+        self.logger.say(
+            f"the {len(batch)} steps of a call are dispatched one by one, since XLA is slow at "
+            "this step's convolutions in a loop (config.steps_per_call)"
+        )
+        return in_turn(compiled(program, self.logger.say, state, batch[0]))
+
     def events(self, state: TrainState, step: int, position: Any) -> None:
         """What is due after a step; the last step always logs and saves."""
         last, best = step == self.run.total, self.run.keep.best
@@ -185,16 +196,19 @@ class _Session:
         every, k = self.run.config[name], self.run.config["steps_per_call"]
         return every > 0 and step // every > (step - k) // every
 
-    def measure(self, stage: int) -> None:
-        """FLOPs of a step, and the peak they are held against; both go to run.json."""
+    def measure(self, stage: int) -> bool:
+        """Whether the step may be scanned; its FLOPs, and the peak, go to run.json."""
         run, config = self.run, self.run.config
-        self.flops = step_flops(run.task, stage, run.shapes(stage), run.abstract_batch(stage))
+        shapes = run.shapes(stage), run.abstract_batch(stage)
+        programs = phase_programs(run.task, stage, *shapes)
+        self.flops = flops_of(run.task.stages[stage], programs)
         if not self.peak:
             devices = 1 if jax.default_backend() == "cpu" else jax.device_count()
             self.peak = matmul_peak(jnp.dtype(config["dtype"])) * devices
         self.record |= {"flops_per_step": self.flops, "matmul_peak": self.peak}
         if run.primary:
             write_json(run.workdir / "run.json", self.record)
+        return scans_well(programs)
 
     def first_step(self) -> None:
         """Say how long a user waits for it."""
