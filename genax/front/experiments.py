@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib.util
+import re
 import sys
+import traceback
 import types
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +61,8 @@ class Loaded:
         Raises GenaxError for settings outside the ranges that the experiment and the loop declare.
         """
         check_ranges(flat(config), {**RANGES, **getattr(self.module, "RANGES", {})})
-        experiment = self.module.build(config)
+        with _settings_told(self.path):
+            experiment = self.module.build(config)
         if not isinstance(experiment, Experiment):
             raise GenaxError(
                 f"build of {self.path} returned {type(experiment).__name__}; it returns a "
@@ -74,6 +78,25 @@ class Loaded:
     def source(self) -> tuple[str, str]:
         """What a record names it by."""
         return str(self.path), self.variant
+
+
+@contextlib.contextmanager
+def _settings_told(path: Path) -> Iterator[None]:
+    """Turn what the settings raise in `build` into a sentence; other errors stay as they are."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError) as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        if "ml_collections" not in Path(last.filename).parts:
+            raise
+        # It ends in `Did you mean "width" instead of "wdith"?` if there is a key like it.
+        found = re.search(r"(?:instead of|Key|^)\W*['\"](\w+)['\"]", str(error))
+        if isinstance(error, TypeError) or found is None:
+            raise GenaxError(f"{path} sets a setting to another type: {error}") from error
+        raise GenaxError(
+            f"{path} sets or reads config.{found[1]}, which DEFAULTS lacks; add it there with its "
+            "default."
+        ) from error
 
 
 def roots() -> list[Path]:

@@ -11,6 +11,7 @@ from jax import lax
 from genax.core.task import Batch, TrainState
 from genax.running.flops import equations
 
+
 def scans_well(programs: Iterable[Any]) -> bool:
     """Whether a loop over the step runs as fast as the step by itself.
 

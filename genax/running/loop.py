@@ -25,6 +25,7 @@ from genax.running.dispatch import in_turn, scans_well
 from genax.running.flops import flops_of, matmul_peak, phase_programs
 from genax.running.interrupt import Interrupt
 from genax.running.logging import Logger, NoLogger
+from genax.running.mistakes import Checked, told
 from genax.running.policy import Minutes
 from genax.running.prefetch import Prefetch
 from genax.running.profile import Profile
@@ -104,6 +105,7 @@ class _Session:
         self.lines: deque[tuple[int, dict[str, float]]] = deque()
         self.measured: tuple[int, dict[str, float]] = (-1, {})
         self.scored: tuple[int, dict[str, float]] = (-1, {})
+        self.rehearsed = False
         self.minutes, self.times = Minutes(run.config["checkpoint_minutes"]), Times()
         self.profile = Profile(run.profile if run.primary else None, run.workdir / "profile")
 
@@ -131,11 +133,18 @@ class _Session:
         program = run.strategy.compile(make_steps(one) if scanned else one, state, scanned)
         data = run.datas[number]
         part = run.strategy.part
-        batches = open_data(data, run.workdir).train(run.batch_size(number), config["seed"], part)
+        size = run.batch_size(number)
+        batches = Checked(
+            open_data(data, run.workdir).train(size, config["seed"], part),
+            data.element,
+            size // part.count,
+        )
         if position is not None:
             batches.set_state(position)
         prefetch, placed = Prefetch(batches, run.strategy, k, stacked=scanned), None
         try:
+            if not self.rehearsed:
+                self.rehearse(state, step)
             while step < end:
                 with self.times.spent("input"):
                     previous, placed = placed, next(prefetch)
@@ -164,6 +173,23 @@ class _Session:
             self.profile.close()
             prefetch.close()
         return state, step, position
+
+    def rehearse(self, state: TrainState, step: int) -> None:
+        """Trace all samplers and evaluators of the stages to come, for the mistakes in them."""
+        run, variables = self.run, sampling.variables(state)
+        for stage in range(run.task.stage_at(step)[0], len(run.task.stages)):
+            at = max(step, run.task.start_of(stage))
+            for name, sampler in run.task.samplers.items() if run.config["num_samples"] else ():
+                with told(f"sampler {name!r}"):
+                    batch = sampling.sampling_batch(
+                        run.task, sampler, run.config["num_samples"], run.workdir, step=at
+                    )
+                    sampling.rehearse(run.task, sampler, variables, batch, run.eval_batch_size)
+            data = run.experiment.evaluation
+            evaluation.rehearse(
+                run.task, variables, data, run.eval_batch_size, run.workdir, run.strategy, at
+            )
+        self.rehearsed = True
 
     def compiled(self, program: Any, state: TrainState, batch: Any) -> Callable:
         """The compiled program, which takes what the prefetch gives."""

@@ -66,9 +66,13 @@ def test_other_layouts_and_other_numbers_of_dimensions():
             )
         )(x, kernel).jaxpr
 
-    three = program(jnp.ones((1, 5, 5, 5, 2)), jnp.ones((3, 3, 3, 2, 4)), ("NDHWC", "DHWIO", "NDHWC"))
+    three = program(
+        jnp.ones((1, 5, 5, 5, 2)), jnp.ones((3, 3, 3, 2, 4)), ("NDHWC", "DHWIO", "NDHWC")
+    )
     assert scans_well([three])
-    channels_first = program(jnp.ones((1, 2, 5, 5)), jnp.ones((4, 2, 3, 3)), ("NCHW", "OIHW", "NCHW"))
+    channels_first = program(
+        jnp.ones((1, 2, 5, 5)), jnp.ones((4, 2, 3, 3)), ("NCHW", "OIHW", "NCHW")
+    )
     assert not scans_well([channels_first])
 
 
