@@ -66,8 +66,8 @@ DEFAULTS = {
     "gradient_clip": 1.0,
     "ema_decay": 0.995,
     "num_timesteps": 1000,
-    # The sampler "ddim". Fresh noise at each step (an eta of 1) corrects the errors of a network
-    # that is trained for minutes.
+    # The sampler "images" is DDIM. Fresh noise at each step (an eta of 1) corrects the errors of a
+    # network that is trained for minutes.
     "ddim_steps": 100,
     "ddim_eta": 1.0,
     # Whether samples are also drawn by the whole chain.
@@ -208,7 +208,7 @@ def build(config):
     # A run that draws no samples may have fewer timesteps than DDIM has steps.
     if config.num_samples or config.ddim_steps <= config.num_timesteps:
         timesteps = leading(config.num_timesteps, num_steps=config.ddim_steps)
-        solvers["ddim"] = ddim(process, timesteps, eta=config.ddim_eta)
+        solvers["images"] = ddim(process, timesteps, eta=config.ddim_eta)
     if config.ancestral:
         solvers["ancestral"] = ancestral(process)
     draw = partial(sample, process=process, shape=shape, guide=guide, condition=condition)

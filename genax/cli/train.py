@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+from collections.abc import Iterator
 
 from genax.cli.evaluate import shown
-from genax.core.errors import GenaxError
+from genax.core import GenaxError, Task
 from genax.front.experiments import configure, load
 from genax.running import processes
 from genax.running.compilation import keep_programs
@@ -88,7 +90,21 @@ def run(args: argparse.Namespace) -> int:
     for name, score in outcome.scores.items():
         print(f"{name}: {shown(score)}")
     print(f"done: step {outcome.step}, samples and checkpoints in {args.workdir}")
+    for path in outcome.samples:
+        print(f"samples: {path}")
+    for command in _next(opened.task, args.workdir):
+        print(f"next: {command}")
     return 0
+
+
+def _next(task: Task, workdir: str) -> Iterator[str]:
+    """What may be typed after a training."""
+    folder = shlex.quote(workdir)
+    if task.samplers:
+        prompt = ' --prompt "..."' if next(iter(task.samplers.values())).prompt else ""
+        yield f"genax sample {folder}{prompt}"
+    if task.evaluators:
+        yield f"genax eval {folder}"
 
 
 def _names(pairs: list[str]) -> dict[str, str]:

@@ -150,10 +150,11 @@ class Sampler:
     """Draws samples: function(nets, batch) -> one sample per element of batch["index"].
 
     batch: "index", and what condition(num, workdir) returns if samples are conditioned: arrays with
-      one row per sample, which come in chunks of config.eval_batch_size. What is no array of
-      numbers, such as a list of texts, is there for render alone. A batch of a run also holds
-      "stage", the number of the stage that plays, a Python number, and "step", the steps taken in
-      that stage.
+      one row per sample, which come in chunks of config.eval_batch_size. A condition that has fewer
+      rows than asked for, such as test images, returns an "index" of its own length with them. What
+      is no array of numbers, such as a list of texts, is there for render alone. A batch of a run
+      also holds "stage", the number of the stage that plays, a Python number, and "step", the steps
+      taken in that stage.
     render: function(samples, batch, workdir) -> what a person looks at: a PIL image, a text, or a
       `Rendered`. Its annotation says which, so that `genax sample --out` can refuse before anything
       is drawn.

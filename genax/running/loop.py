@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from etils import epath
 
 from genax.core.data import open_data
 from genax.core.errors import GenaxError
@@ -38,10 +39,14 @@ from genax.running.weights_and_biases import check_wandb
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended. scores: of its end. signal: what interrupted it, if anything did."""
+    """How a run ended.
+
+    scores, samples: of its end; samples are files. signal: what interrupted it, if anything did.
+    """
 
     step: int
     scores: Mapping[str, float] = field(default_factory=dict)
+    samples: Sequence[epath.Path] = ()
     signal: int | None = None
 
 
@@ -118,8 +123,8 @@ class _Session:
             state, step, position = self.play_stage(state, step, position)
         if self.interrupt.signal is not None:
             return Outcome(step, signal=self.interrupt.signal)
-        self.show(state, step)
-        return Outcome(step, self.score(state, step))
+        samples = self.show(state, step)
+        return Outcome(step, self.score(state, step), samples)
 
     def play_stage(self, state: TrainState, step: int, position: Any):
         """Train from `step` to the end of its stage, or to an interruption."""
@@ -300,8 +305,9 @@ class _Session:
         finally:
             self.clock += time.perf_counter() - start
 
-    def show(self, state: TrainState, step: int) -> None:
-        """Samples of every sampler, as files and in the log."""
+    def show(self, state: TrainState, step: int) -> list[epath.Path]:
+        """Samples of every sampler, as files and in the log; returns the files."""
+        written = []
         task, num, workdir = self.run.task, self.run.config["num_samples"], self.run.workdir
         for name, sampler in task.samplers.items() if num else ():
             with self.paused():
@@ -312,8 +318,9 @@ class _Session:
                 if self.run.primary:
                     rendered = sampler.render(drawn, batch, workdir)
                     path = workdir / "samples" / f"{name}_{step:08d}"
-                    sampling.write_sample(rendered, path)
+                    written.append(sampling.write_sample(rendered, path))
                     self.logger.sample(step, f"samples/{name}", rendered)
+        return written
 
     def score(self, state: TrainState, step: int) -> dict[str, float]:
         """Evaluate, once a step, and log the scores as "eval/<score>"."""
