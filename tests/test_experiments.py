@@ -113,11 +113,26 @@ def test_new_loss_outside_the_repository(tmp_path, monkeypatch):
     assert lines[-1]["sharp/error"] > 0
 
 
+def worked_example(heading: str, most: int) -> str:
+    """The file below a heading of docs/design.md, which has at most so many lines."""
+    text = (experiments.ROOT / "docs/design.md").read_text()
+    example = text.partition(f"## {heading}")[2].partition("```python\n")[2].partition("```")[0]
+    assert 0 < len([line for line in example.splitlines() if line]) <= most
+    return example
+
+
+def test_the_worked_ddpm_trains_and_is_sampled(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("guided.py").write_text(worked_example("A guided DDPM, from data", most=40))
+    settings = ["--config.steps=2", "--config.batch_size=4", "--config.channels=8"]
+    assert main(["train", "guided.py", "--workdir", "run", *settings]) == 0
+    assert Path("run/samples/images_00000002.png").stat().st_size
+
+
 def test_the_worked_gan_trains_and_is_sampled(tmp_path, monkeypatch):
     """The example of docs/design.md, as a file of one's own."""
-    chapter = (experiments.ROOT / "docs/design.md").read_text().partition("## A GAN, from data")[2]
     monkeypatch.chdir(tmp_path)
-    Path("critic.py").write_text(chapter.partition("```python\n")[2].partition("```")[0])
+    Path("critic.py").write_text(worked_example("A GAN, from data", most=60))
     settings = ["--config.steps=10", "--config.log_every=5", "--config.num_samples=4"]
     assert main(["train", "critic.py", "--workdir", "run", *settings]) == 0
     last = json.loads(Path("run/metrics.jsonl").read_text().splitlines()[-1])

@@ -23,7 +23,6 @@ run here.
 from dataclasses import replace
 from functools import partial
 
-import numpy as np
 import optax
 
 from genax.core import Evaluator, Experiment, GenaxError, Phase, Sampler, Stage, Task
@@ -39,6 +38,7 @@ from genax.diffusion.schedules import linear_betas
 from genax.diffusion.solvers import ancestral, ddim
 from genax.diffusion.spacings import leading
 from genax.diffusion.unet import PRESETS, UNet
+from genax.evaluation.examples import labels_in_turn
 from genax.evaluation.pictures import check_pictures, image_grid
 from genax.nn.conditions import on_label, unconditional
 from genax.nn.ema import ema_warmup
@@ -66,8 +66,8 @@ DEFAULTS = {
     "gradient_clip": 1.0,
     "ema_decay": 0.995,
     "num_timesteps": 1000,
-    # The sampler "ddim". Fresh noise at each step (an eta of 1) corrects the errors of a network
-    # that is trained for minutes.
+    # The sampler "images" is DDIM. Fresh noise at each step (an eta of 1) corrects the errors of a
+    # network that is trained for minutes.
     "ddim_steps": 100,
     "ddim_eta": 1.0,
     # Whether samples are also drawn by the whole chain.
@@ -208,7 +208,7 @@ def build(config):
     # A run that draws no samples may have fewer timesteps than DDIM has steps.
     if config.num_samples or config.ddim_steps <= config.num_timesteps:
         timesteps = leading(config.num_timesteps, num_steps=config.ddim_steps)
-        solvers["ddim"] = ddim(process, timesteps, eta=config.ddim_eta)
+        solvers["images"] = ddim(process, timesteps, eta=config.ddim_eta)
     if config.ancestral:
         solvers["ancestral"] = ancestral(process)
     draw = partial(sample, process=process, shape=shape, guide=guide, condition=condition)
@@ -228,7 +228,7 @@ def build(config):
             name: Sampler(
                 partial(draw, solver=solver),
                 image_grid,
-                partial(_labels, classes=classes) if classes else None,
+                labels_in_turn(classes) if classes else None,
             )
             for name, solver in solvers.items()
         },
@@ -241,8 +241,3 @@ def build(config):
         ema={"denoiser": ema_warmup(config.ema_decay)},
     )
     return Experiment(task, train, test)
-
-
-def _labels(num, workdir, classes):
-    """Return labels of samples: the classes take turns."""
-    return {"label": np.arange(num, dtype=np.int32) % classes}

@@ -15,8 +15,8 @@ import optax
 from flax import linen as nn
 
 from genax.core import Evaluator, Experiment, Phase, Sampler, Stage, Task
-from genax.core.data import Shard
 from genax.data import ImageData
+from genax.evaluation.examples import first_images
 from genax.evaluation.pictures import check_pictures, image_grid
 from genax.nn.optimizers import RANGES as OPTIMIZER
 from genax.settings import Variant, from_config
@@ -106,16 +106,12 @@ def build(config):
     loss = partial(elbo_loss, samples=config.samples, beta=config.beta)
     bound = partial(importance_weighted_bound, samples=config.importance_samples)
 
-    def test_images(num, workdir):
-        batch = next(iter(test.evaluate(num, Shard())))
-        return {"image": batch["image"]}
-
     task = Task(
         networks=size.networks(kernel_init=weights, dtype=jnp.dtype(config.dtype)),
         stages=[Stage([Phase("elbo", loss, ("encoder", "decoder"), optimizer(config))])],
         samplers={
             "prior": Sampler(sample_prior, image_grid),
-            "reconstruction": Sampler(reconstruct, image_grid, test_images),
+            "reconstruction": Sampler(reconstruct, image_grid, partial(first_images, test)),
         },
         evaluators={"elbo": Evaluator(elbo), "importance_weighted_bound": Evaluator(bound)},
     )

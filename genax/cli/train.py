@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import shlex
+from collections.abc import Iterator
 
 from genax.cli.evaluate import shown
-from genax.core.errors import GenaxError
+from genax.core import GenaxError, Task
 from genax.front.experiments import load
 from genax.front.training import begin, interrupted
 from genax.running import processes
@@ -73,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
     if args.map and not args.init_from:
         raise GenaxError("--map says what --init-from DIR takes; name that too.")
     init_from = {args.init_from: _names(args.map)} if args.init_from else None
-    _, outcome = begin(
+    opened, outcome = begin(
         load(args.experiment), args.workdir, args.settings, args.from_step, init_from, args.began
     )
     if outcome.signal is not None:
@@ -82,7 +84,21 @@ def run(args: argparse.Namespace) -> int:
     for name, score in outcome.scores.items():
         print(f"{name}: {shown(score)}")
     print(f"done: step {outcome.step}, samples and checkpoints in {args.workdir}")
+    for path in outcome.samples:
+        print(f"samples: {path}")
+    for command in _next(opened.task, args.workdir):
+        print(f"next: {command}")
     return 0
+
+
+def _next(task: Task, workdir: str) -> Iterator[str]:
+    """What may be typed after a training."""
+    folder = shlex.quote(workdir)
+    if task.samplers:
+        prompt = ' --prompt "..."' if next(iter(task.samplers.values())).prompt else ""
+        yield f"genax sample {folder}{prompt}"
+    if task.evaluators:
+        yield f"genax eval {folder}"
 
 
 def _names(pairs: list[str]) -> dict[str, str]:

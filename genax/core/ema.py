@@ -20,8 +20,9 @@ def start(decays: Mapping[str, Decay], params: Any, collections: Any) -> dict[st
     Raises GenaxError if a pattern names what has no average, such as a counter.
     """
     own = [pattern for pattern in decays if _top(pattern) in collections]
-    leaves = tree.select(params, [pattern for pattern in decays if pattern not in own])
-    leaves |= tree.select(collections, own)
+    others = [pattern for pattern in decays if pattern not in own]
+    leaves = tree.select(params, others, "Task.ema: pattern")
+    leaves |= tree.select(collections, own, "Task.ema: pattern")
     for path, leaf in leaves.items():
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             raise GenaxError(f"Task.ema names {path} of {leaf.dtype}, which has no average.")

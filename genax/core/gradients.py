@@ -105,9 +105,8 @@ def _slope_of_parts(turn: Turn, batch: Batch, key) -> Slope:
     axis = batch_axis()
 
     def measure(trained, part, shard):
-        loss, new = turn.call(
-            turn.phase.loss, trained, turn.collections, turn.part, part, key, shard
-        )
+        function = partial(loss_of, turn.phase)
+        loss, new = turn.call(function, trained, turn.collections, turn.part, part, key, shard)
         sums = sums_of(loss)
         return {name: sums[name] for name in parts_of(loss)}, (sums, new)
 
@@ -177,6 +176,7 @@ def _slope_of_rows(turn: Turn, batch: Batch, key) -> Slope:
         loss, new = turn.call(
             turn.phase.loss, trained, collections, "global batch", everything, key_of_loss, 0, *rows
         )
+        check_loss(f"the loss of phase {turn.phase.name!r}", loss, None)
         sums = sums_of(loss)
         parts = {name: sums[name] for name in parts_of(loss)}
         mean = sum(part.total / part.weight for part in parts.values())
@@ -264,19 +264,42 @@ class Sum(NamedTuple):
     weight: jax.Array
 
 
-def parts_of(loss: Losses) -> dict[str, Loss]:
-    """The terms of a loss by their names; "loss" if there is but one.
+def loss_of(phase: Phase, nets: Any, batch: Batch) -> Losses:
+    """What a phase's loss returns for a batch.
 
-    Raises GenaxError if a loss function has returned anything else.
+    Raises GenaxError if that is no loss of its elements.
     """
-    parts = loss if isinstance(loss, Mapping) else {"loss": loss}
-    for part in parts.values():
+    rows = rows_of(phase, nets, batch)
+    loss = phase.loss(nets, batch, *rows)
+    check_loss(f"the loss of phase {phase.name!r}", loss, None if rows else len(batch["index"]))
+    return loss
+
+
+def check_loss(whose: str, loss: Losses, size: int | None) -> None:
+    """Raise GenaxError if what a function returned is no loss of a batch's elements.
+
+    whose: the function, for the message.
+    size: number of elements; None for a loss of all of them together, whose values have any shape.
+    """
+    for name, part in (loss if isinstance(loss, Mapping) else {"": loss}).items():
         if not isinstance(part, Loss):
             raise GenaxError(
-                f"a loss function returned {type(part).__name__}; it returns a genax.core.Loss of "
-                "one value per element, or several in a dict by name."
+                f"{whose} returned {type(part).__name__}; it returns a genax.core.Loss of one "
+                "value per element, or several in a dict by name."
             )
-    return dict(parts)
+        shape = jnp.shape(part.values)
+        if size is not None and shape[:1] != (size,):
+            how = "one number" if not shape else f"values of shape {list(shape)}"
+            raise GenaxError(
+                f"{whose} returned {how}{name and f' as {name!r}'} for {size} elements; it returns "
+                "values whose first axis is the batch, and does not average them: the step does, "
+                "over all devices (what depends on no element is repeated for each)."
+            )
+
+
+def parts_of(loss: Losses) -> dict[str, Loss]:
+    """The terms of a loss by their names; "loss" if there is but one."""
+    return dict(loss) if isinstance(loss, Mapping) else {"loss": loss}
 
 
 def sums_of(loss: Losses) -> dict[str, Sum]:

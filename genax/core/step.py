@@ -15,9 +15,9 @@ from jax import lax
 from genax.core import ema, tree
 from genax.core.data import global_index
 from genax.core.errors import GenaxError
-from genax.core.gradients import Turn, parts_of, rows_of, slope_of
+from genax.core.gradients import Turn, loss_of, slope_of
 from genax.core.nets import batch_axis
-from genax.core.task import Batch, PyTree, Stage, Task, TrainState
+from genax.core.task import Batch, Phase, PyTree, Stage, Task, TrainState
 
 Metrics = dict[str, jax.Array]
 Element = Mapping[str, jax.ShapeDtypeStruct]
@@ -40,18 +40,20 @@ def init_state(
             batch = {name: jnp.zeros((2, *s.shape), s.dtype) for name, s in shapes.items()}
             batch |= {"index": global_index(2, numpy=jnp), "step": jnp.zeros((), jnp.int32)}
             for phase in one.phases:
-                parts_of(phase.loss(nets, batch, *rows_of(phase, nets, batch)))
+                loss_of(phase, nets, batch)
             if task.given is not None and number == 0:
                 task.given(nets, batch)
 
     streams = ("params", "example", *task.streams)
     keys = jax.random.split(jax.random.fold_in(rng, 0xFFFF), len(streams))
     collections = dict(nn.init(losses, task.networks)(dict(zip(streams, keys, strict=True))))
-    params, fixed = collections.pop("params"), dict[str, Any]()
+    params, fixed = collections.pop("params", {}), dict[str, Any]()
+    if missing := sorted(set(task.summed) - set(collections)):
+        raise GenaxError(f"Task.summed names {missing}, but the networks have {list(collections)}.")
     if task.fixed:
         params, collections, fixed = _split(task, params, collections)
     for one in task.stages:
-        _check_together(one, params)
+        _check_trained(one, params)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         rng=jax.random.key_data(rng),
@@ -68,7 +70,7 @@ def _split(task: Task, params: PyTree, collections: PyTree) -> tuple[PyTree, PyT
 
     Raises GenaxError if a phase trains what is fixed, and for a dtype that cannot keep it.
     """
-    task.check_fixed(tree.select(params, tuple(task.fixed)))
+    task.check_fixed(tree.select(params, tuple(task.fixed), "Task.fixed: pattern"))
     both = {"params": params, "collections": collections}
     dtypes = task.fixed if isinstance(task.fixed, Mapping) else {}
     for pattern, dtype in dtypes.items():
@@ -85,12 +87,12 @@ def _split(task: Task, params: PyTree, collections: PyTree) -> tuple[PyTree, PyT
     return free.get("params", {}), free.get("collections", {}), fixed
 
 
-def _check_together(stage: Stage, params: PyTree) -> None:
-    """Raise GenaxError if two phases that play together train one parameter."""
+def _check_trained(stage: Stage, params: PyTree) -> None:
+    """Raise GenaxError if a phase trains nothing, or two that play together one parameter."""
     trained: dict[str, str] = {}
-    for phase in stage.phases if stage.together else ():
-        for path in tree.select(params, phase.trains):
-            if path in trained:
+    for phase in stage.phases:
+        for path in trained_by(phase, params):
+            if stage.together and path in trained:
                 raise GenaxError(
                     f"phases {trained[path]!r} and {phase.name!r} play together and both train "
                     f"{path}; give it to one of them, or the stage together=False."
@@ -98,10 +100,15 @@ def _check_together(stage: Stage, params: PyTree) -> None:
             trained[path] = phase.name
 
 
+def trained_by(phase: Phase, params: PyTree) -> dict[str, Any]:
+    """Path to parameter, for those that a phase trains."""
+    return tree.select(params, phase.trains, f"phase {phase.name!r}: the pattern of trains")
+
+
 def init_optimizers(task: Task, stage: int, params: Any) -> dict[str, Any]:
     """Fresh optimizer state of a stage, by phase."""
     return {
-        phase.name: phase.optimizer.init(tree.select(params, phase.trains))
+        phase.name: phase.optimizer.init(trained_by(phase, params))
         for phase in task.stages[stage].phases
     }
 
@@ -136,7 +143,7 @@ def make_step(
             turn = partial(Turn, task, phase, accumulate, params, state.fixed, step=local_step)
             moves = partial(_minimise, turn, batch, key)
             old = PhaseState(
-                tree.select(params, phase.trains),
+                trained_by(phase, params),
                 state.collections,
                 state.opt_state[phase.name],
             )

@@ -20,12 +20,38 @@ Batch = Mapping[str, Any]
 PyTree = Any
 _NOTHING: Mapping[str, Any] = {}
 
+# Groups of the log that no phase may be named after.
+_RESERVED = ("eval", "time", "samples")
+
+
+def _check_name(what: str, name: str) -> None:
+    """Raise GenaxError if a name cannot be part of a metric's name and of a file's."""
+    if not re.fullmatch(r"[\w.-]+", name) or (what == "a phase" and name in _RESERVED):
+        raise GenaxError(
+            f"{what} is named {name!r}; a name has letters, digits, '_', '-' and '.' only, and is "
+            f"none of {', '.join(_RESERVED)}."
+        )
+
+
+def _check_kind(what: str, value: Any, kind: type, example: str) -> None:
+    """Raise GenaxError if a value is of another kind than the example."""
+    if not isinstance(value, kind):
+        raise GenaxError(f"{what} is a {type(value).__name__}; it is {example}.")
+
+
+def _check_tuple(what: str, names: Any) -> None:
+    """Raise GenaxError for a string in place of a tuple of strings."""
+    if isinstance(names, str):
+        raise GenaxError(f"{what} is a tuple of names, not a string; write ({names!r},).")
+
 
 @struct.dataclass
 class Loss:
     """One value per element of a batch; the step alone averages.
 
-    values: any shape. Its mean is sum(values * weights) / sum(weights) over the global batch.
+    values: [b, ...], not averaged. Its mean is sum(values * weights) / sum(weights) over the global
+      batch. What depends on no element, such as a penalty on parameters, is repeated for each of
+      them. A loss of a phase with `embed` sees the whole batch and returns any shape.
     weights: broadcastable to values, or None if every element counts once.
     aux: metrics by name; an array is averaged over all its elements, a Loss by its own weights.
     """
@@ -63,10 +89,17 @@ class Phase:
     embed: Callable[[Any, Batch], PyTree] | None = None
 
     def __post_init__(self):
-        if isinstance(self.trains, str):
-            raise TypeError(f"Phase {self.name!r}: trains is a tuple of patterns, not a string.")
-        if self.every < 1:
-            raise ValueError(f"Phase {self.name!r}: every={self.every} must be at least 1.")
+        _check_name("a phase", self.name)
+        whose = f"phase {self.name!r}:"
+        _check_tuple(f"{whose} trains", self.trains)
+        if not self.trains or self.every < 1:
+            raise GenaxError(
+                f"{whose} trains={self.trains} and every={self.every}; it trains something, and "
+                "every is at least 1."
+            )
+        optax_kind, example = optax.GradientTransformation, "one of optax, such as optax.adam(1e-3)"
+        _check_kind(f"{whose} optimizer", self.optimizer, optax_kind, example)
+        _check_kind(f"{whose} loss", self.loss, Callable, "a function of (nets, batch)")
 
 
 @dataclass(frozen=True)
@@ -85,11 +118,16 @@ class Stage:
     batch_size: int | None = None
 
     def __post_init__(self):
-        if self.batch_size is not None and self.batch_size < 1:
-            raise GenaxError(f"a stage's batch_size={self.batch_size} must be at least 1.")
+        for name in ("batch_size", "steps"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise GenaxError(f"a stage's {name}={value} must be at least 1.")
+        _check_kind("Stage.phases", self.phases, Sequence, "a list, such as Stage([phase])")
+        for phase in self.phases:
+            _check_kind("a phase of a stage", phase, Phase, "Phase(name, loss, trains, optimizer)")
         names = [phase.name for phase in self.phases]
         if len(set(names)) != len(names):
-            raise ValueError(f"Phases of one stage need different names, got {names}.")
+            raise GenaxError(f"phases of one stage need different names, got {names}.")
 
 
 @dataclass(frozen=True)
@@ -113,10 +151,11 @@ class Sampler:
     """Draws samples: function(nets, batch) -> one sample per element of batch["index"].
 
     batch: "index", and what condition(num, workdir) returns if samples are conditioned: arrays with
-      one row per sample, which come in chunks of config.eval_batch_size. What is no array of
-      numbers, such as a list of texts, is there for render alone. A batch of a run also holds
-      "stage", the number of the stage that plays, a Python number, and "step", the steps taken in
-      that stage.
+      one row per sample, which come in chunks of config.eval_batch_size. A condition that has fewer
+      rows than asked for, such as test images, returns an "index" of its own length with them. What
+      is no array of numbers, such as a list of texts, is there for render alone. A batch of a run
+      also holds "stage", the number of the stage that plays, a Python number, and "step", the steps
+      taken in that stage.
     render: function(samples, batch, workdir) -> what a person looks at: a PIL image, a text, or a
       `Rendered`. Its annotation says which, so that `genax sample --out` can refuse before anything
       is drawn.
@@ -206,13 +245,23 @@ class Task:
     given: Callable[[Any, Batch], Any] | None = None
 
     def __post_init__(self):
+        example = (
+            "one Linen module whose fields are the networks, such as class Networks(nn.Module)"
+        )
+        _check_kind("Task.networks", self.networks, nn.Module, example)
+        _check_kind("Task.stages", self.stages, Sequence, "a list, such as [Stage([phase])]")
         if not self.stages:
-            raise ValueError("A task needs at least one stage.")
-        for stage in self.stages[:-1]:
-            if stage.steps is None:
-                raise ValueError("Only the last stage may leave its number of steps open.")
-        if isinstance(self.fixed, str):
-            raise TypeError("Task.fixed is a tuple or a mapping of patterns, not a string.")
+            raise GenaxError("a task needs at least one stage.")
+        for stage in self.stages:
+            _check_kind("a stage of a task", stage, Stage, "Stage([phase, ...])")
+        if any(stage.steps is None for stage in self.stages[:-1]):
+            raise GenaxError("only the last stage of a task may leave its number of steps open.")
+        for kind, those in ((Sampler, self.samplers), (Evaluator, self.evaluators)):
+            for name, one in those.items():
+                _check_name(f"a {kind.__name__.lower()}", name)
+                _check_kind(f"{name!r} of a task", one, kind, f"{kind.__name__}(function, ...)")
+        for place in ("fixed", "streams", "summed"):
+            _check_tuple(f"Task.{place}", getattr(self, place))
         self.check_fixed(self.fixed)
         for pattern in self.ema:
             if any(self.is_fixed(f"{at}/{pattern}") for at in ("params", "collections")):

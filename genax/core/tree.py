@@ -12,6 +12,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
+from genax.core.errors import GenaxError
+
 PyTree = Any
 
 
@@ -85,16 +87,17 @@ def expression(pattern: str) -> re.Pattern[str]:
     return re.compile("/".join(parts) + "(/.*)?")
 
 
-def select(tree: PyTree, patterns: Sequence[str]) -> dict[str, Any]:
+def select(tree: PyTree, patterns: Sequence[str], whose: str = "pattern") -> dict[str, Any]:
     """Path to leaf, for the leaves that a pattern names.
 
-    Raises ValueError for a pattern that names nothing.
+    whose: what the patterns are, for the message.
+    Raises GenaxError for a pattern that names nothing.
     """
     leaves = flatten(tree)
     for pattern in patterns:
         if not any(matches(pattern, path) for path in leaves):
             tops = sorted({"/".join(path.split("/")[:2]) for path in leaves})
-            raise ValueError(f"pattern {pattern!r} matches no parameter; there are {tops}.")
+            raise GenaxError(f"{whose} {pattern!r} matches no parameter; there are {tops}.")
     return {path: leaf for path, leaf in leaves.items() if any(matches(p, path) for p in patterns)}
 
 

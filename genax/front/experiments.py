@@ -6,9 +6,11 @@ import ast
 import contextlib
 import importlib.util
 import inspect
+import re
 import sys
+import traceback
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,7 +106,8 @@ class Definition:
                 f"build of {self} takes no data; write build(config, data=None), or replace the "
                 "data of what it returns: experiment.replace(data=...)."
             )
-        experiment = self.module.build(config, **given)
+        with _settings_told(self):
+            experiment = self.module.build(config, **given)
         if not isinstance(experiment, Experiment):
             raise GenaxError(
                 f"build of {self} returned {type(experiment).__name__}; it returns a "
@@ -120,6 +123,25 @@ class Definition:
                 text = written(self.module)
         folder = epath.Path(workdir)
         return Run(experiment, config.to_dict(), folder, self.source, devices, text)
+
+
+@contextlib.contextmanager
+def _settings_told(definition: Definition) -> Iterator[None]:
+    """Turn what the settings raise in `build` into a sentence; other errors stay as they are."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError) as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        if "ml_collections" not in Path(last.filename).parts:
+            raise
+        # It ends in `Did you mean "width" instead of "wdith"?` if there is a key like it.
+        found = re.search(r"(?:instead of|Key|^)\W*['\"](\w+)['\"]", str(error))
+        if isinstance(error, TypeError) or found is None:
+            raise GenaxError(f"{definition} sets a setting to another type: {error}") from error
+        raise GenaxError(
+            f"{definition} sets or reads config.{found[1]}, which DEFAULTS lacks; add it there with "
+            "its default."
+        ) from error
 
 
 def roots() -> list[Path]:

@@ -16,8 +16,9 @@ import numpy as np
 from genax.core.data import Data, Shard, global_index, numeric, open_data
 from genax.core.devices import Strategy
 from genax.core.errors import GenaxError
-from genax.core.gradients import parts_of, sums_of
+from genax.core.gradients import check_loss, parts_of, sums_of
 from genax.core.task import Evaluator, Experiment, Loss, Task
+from genax.running.mistakes import check_batch, check_rows, told
 from genax.running.sampling import apply_networks, moment_of, to_host
 
 
@@ -81,6 +82,43 @@ def evaluate(
     return scores
 
 
+def rehearse(
+    task: Task,
+    variables: Mapping,
+    data: Data | None,
+    batch_size: int,
+    workdir: Any,
+    strategy: Strategy,
+    step: int,
+) -> None:
+    """Trace what `evaluate` would compute, which then need not be traced again.
+
+    The first batch of each data set is read and held against its element. An evaluator whose
+    `given` is a function is left out, since that may take as long as a training.
+    Raises GenaxError for a mistake in an evaluator or in its data.
+    """
+    for name, evaluator in task.evaluators.items():
+        source = data if evaluator.data is None else evaluator.data
+        if callable(evaluator.given):
+            continue
+        batch = {"mask": np.ones(batch_size // strategy.part.count, np.float32)}
+        if source is not None:
+            batch |= numeric(_first_batch(open_data(source, workdir), batch_size, strategy.part))
+        given = None if evaluator.given is None else strategy.copy(evaluator.given)
+        reader = _Reader(task, evaluator, jax.random.key(0), given, step)
+        with told(f"evaluator {name!r}"), strategy.traced():
+            index = global_index(len(batch["mask"]), strategy.part.number)
+            reader.trace(variables, 0, strategy.spread({**batch, "index": index}))
+
+
+def _first_batch(data: Data, batch_size: int, shard: Shard) -> Mapping[str, Any]:
+    batch = next(iter(data.evaluate(batch_size, shard)), None)
+    if batch is None:
+        raise GenaxError("the evaluation data has no example, so there is nothing to score.")
+    check_batch("an evaluation batch", batch, data.element, batch_size // shard.count)
+    return batch
+
+
 def _work_through(
     data: Data | None,
     readers: Sequence[_Reader],
@@ -103,6 +141,8 @@ def _work_through(
         if not active:
             return
         if found is not None:
+            assert data is not None
+            check_batch("an evaluation batch", found, data.element, local)
             batch |= numeric(found)
         elif data is not None:
             # What draws gets the last batch again, of which nothing counts.
@@ -137,13 +177,9 @@ class _Reader:
 
     def add(self, variables: Mapping, number: int, batch: Mapping[str, Any]) -> None:
         """Work through batch `number`."""
-        batch = {**batch, **self.moment}
-        fixed = (self.task, self.evaluator, self.stage)
-        arguments = (*fixed, variables, self.key, number, batch, *self.given)
+        arguments = self._arguments(variables, number, batch)
         if not self.reads:
-            self.reads = self._made_of_data(
-                _evaluate.trace(*arguments, masked=True).jaxpr.jaxpr, batch
-            )
+            self.trace(variables, number, batch)
         # Data that nothing is made of does not say how much counts.
         result, mask, drawn = to_host(_evaluate(*arguments, masked=any(self.reads)))
         if self.evaluator.summarize is None:
@@ -156,6 +192,15 @@ class _Reader:
         leaves, self.structure = jax.tree.flatten(result)
         counted = [(mask if read else drawn) > 0 for read in self.reads]
         self.rows.append([leaf[rows] for leaf, rows in zip(leaves, counted, strict=True)])
+
+    def trace(self, variables: Mapping, number: int, batch: Mapping[str, Any]) -> None:
+        """Find out what each output is made of."""
+        program = _evaluate.trace(*self._arguments(variables, number, batch), masked=True)
+        self.reads = self._made_of_data(program.jaxpr.jaxpr, {**batch, **self.moment})
+
+    def _arguments(self, variables: Mapping, number: int, batch: Mapping[str, Any]) -> tuple:
+        fixed = (self.task, self.evaluator, self.stage)
+        return (*fixed, variables, self.key, number, {**batch, **self.moment}, *self.given)
 
     def _made_of_data(self, program: Any, batch: Mapping) -> list[bool]:
         """Whether each output of the program is made of the batch's data.
@@ -214,7 +259,10 @@ def _evaluate(
         drawn = (batch["index"] < evaluator.examples).astype(mask.dtype)
     mask = mask * drawn
     result = apply_networks(task, evaluator.function, stage, variables, key, number, batch, *given)
-    if evaluator.summarize is None:
+    if evaluator.summarize is not None:
+        check_rows("row", result, len(mask))
+    else:
+        check_loss("its function", result, len(mask))
         counted = mask if masked else drawn
         parts = {part: _masked(loss, counted) for part, loss in parts_of(result).items()}
         sums = sums_of(parts["loss"] if isinstance(result, Loss) else parts)
@@ -223,6 +271,9 @@ def _evaluate(
 
 
 def _masked(loss: Loss, mask: jax.Array) -> Loss:
+    if jnp.shape(loss.values)[:1] != mask.shape:
+        return loss  # a metric of no element, which nothing fills up
+
     def weights(values, weights):
         shaped = mask.reshape(mask.shape + (1,) * (values.ndim - 1))
         weights = jnp.ones_like(values) if weights is None else weights

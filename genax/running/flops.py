@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -40,11 +40,34 @@ def step_flops(task: Task, stage: int, state: TrainState, batch: Batch) -> float
 
     state, batch: arrays, or their shapes.
     """
-    total = 0.0
-    for phase in task.stages[stage].phases:
-        alone = replace(task, stages=(Stage((replace(phase, every=1),)),))
-        total += count_flops(make_step(alone), state, batch) / phase.every
-    return total
+    return flops_of(task.stages[stage], phase_programs(task, stage, state, batch))
+
+
+def flops_of(stage: Stage, programs: Sequence[jex.Jaxpr]) -> float:
+    """FLOPs of a stage's step. programs: those of `phase_programs`."""
+    pairs = zip(stage.phases, programs, strict=True)
+    return sum(_count(program, _product) / phase.every for phase, program in pairs)
+
+
+def phase_programs(task: Task, stage: int, state: TrainState, batch: Batch) -> list[jex.Jaxpr]:
+    """The step of each phase of a stage alone, as a jaxpr.
+
+    state, batch: arrays, or their shapes.
+    """
+    return [
+        jax.make_jaxpr(make_step(replace(task, stages=(Stage((replace(phase, every=1),)),))))(
+            state, batch
+        ).jaxpr
+        for phase in task.stages[stage].phases
+    ]
+
+
+def equations(jaxpr: jex.Jaxpr) -> Iterator[Any]:
+    """All equations of a program, those within loops, branches and calls too."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in _within(equation):
+            yield from equations(inner)
 
 
 # FLOPs of one equation; None of one within which others are to be counted.
@@ -70,14 +93,10 @@ def _equation(equation: Any, counter: _Counter) -> float:
     name, parameters = equation.primitive.name, equation.params
     if name == "cond":
         return max(_count(branch.jaxpr, counter) for branch in parameters["branches"])
-    if name == "tangent":
-        # That of `genax.nn.derivatives`: its program is not made before it is compiled.
-        run = partial(equation.primitive.impl, **parameters)
-        return _count(jax.make_jaxpr(run)(*(var.aval for var in equation.invars)).jaxpr, counter)
     repeats = parameters["length"] if name == "scan" else 1
     if name == "pallas_call":
         repeats = math.prod(parameters["grid_mapping"].grid)
-    return repeats * sum(_count(inner, counter) for inner in _inner(parameters))
+    return repeats * sum(_count(inner, counter) for inner in _within(equation))
 
 
 def _product(equation: Any) -> float | None:
@@ -98,8 +117,14 @@ def _kernel(equation: Any) -> float | None:
     return _equation(equation, _product) if equation.primitive.name == "pallas_call" else None
 
 
-def _inner(parameters: dict[str, Any]):
-    for value in parameters.values():
+def _within(equation: Any) -> Iterator[jex.Jaxpr]:
+    """The programs that an equation runs."""
+    if equation.primitive.name == "tangent":
+        # That of `genax.nn.derivatives`: its program is not made before it is compiled.
+        run = partial(equation.primitive.impl, **equation.params)
+        yield jax.make_jaxpr(run)(*(var.aval for var in equation.invars)).jaxpr
+        return
+    for value in equation.params.values():
         for item in value if isinstance(value, tuple | list) else (value,):
             if isinstance(item, jex.ClosedJaxpr):
                 yield item.jaxpr

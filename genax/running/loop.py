@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from etils import epath
 
 from genax.core.data import open_data
 from genax.core.errors import GenaxError
@@ -21,9 +22,11 @@ from genax.running import evaluate as evaluation
 from genax.running import processes, sampling
 from genax.running.checkpoint import Checkpoints
 from genax.running.compilation import compiled
-from genax.running.flops import matmul_peak, step_flops
+from genax.running.dispatch import in_turn, scans_well
+from genax.running.flops import flops_of, matmul_peak, phase_programs
 from genax.running.interrupt import Interrupt
 from genax.running.logging import Logger, NoLogger
+from genax.running.mistakes import Checked, told
 from genax.running.policy import Minutes
 from genax.running.prefetch import Prefetch
 from genax.running.profile import Profile
@@ -36,10 +39,14 @@ from genax.running.weights_and_biases import check_wandb
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended. scores: of its end. signal: what interrupted it, if anything did."""
+    """How a run ended.
+
+    scores, samples: of its end; samples are files. signal: what interrupted it, if anything did.
+    """
 
     step: int
     scores: Mapping[str, float] = field(default_factory=dict)
+    samples: Sequence[epath.Path] = ()
     signal: int | None = None
 
 
@@ -103,6 +110,7 @@ class _Session:
         self.lines: deque[tuple[int, dict[str, float]]] = deque()
         self.measured: tuple[int, dict[str, float]] = (-1, {})
         self.scored: tuple[int, dict[str, float]] = (-1, {})
+        self.rehearsed = False
         self.minutes, self.times = Minutes(run.config["checkpoint_minutes"]), Times()
         self.profile = Profile(run.profile if run.primary else None, run.workdir / "profile")
 
@@ -115,8 +123,8 @@ class _Session:
             state, step, position = self.play_stage(state, step, position)
         if self.interrupt.signal is not None:
             return Outcome(step, signal=self.interrupt.signal)
-        self.show(state, step)
-        return Outcome(step, self.score(state, step))
+        samples = self.show(state, step)
+        return Outcome(step, self.score(state, step), samples)
 
     def play_stage(self, state: TrainState, step: int, position: Any):
         """Train from `step` to the end of its stage, or to an interruption."""
@@ -125,21 +133,28 @@ class _Session:
         length = run.task.stages[number].steps
         end = run.total if length is None else min(run.total, start + length)
 
+        scanned = self.measure(number) and k > 1
         one = make_step(run.task, number, config["accumulate"])
-        advance = run.strategy.compile(make_steps(one) if k > 1 else one, state, k > 1)
+        program = run.strategy.compile(make_steps(one) if scanned else one, state, scanned)
         data = run.datas[number]
         part = run.strategy.part
-        batches = open_data(data, run.workdir).train(run.batch_size(number), config["seed"], part)
+        size = run.batch_size(number)
+        batches = Checked(
+            open_data(data, run.workdir).train(size, config["seed"], part),
+            data.element,
+            size // part.count,
+        )
         if position is not None:
             batches.set_state(position)
-        self.measure(number)
-        prefetch, placed = Prefetch(batches, run.strategy, k), None
+        prefetch, placed = Prefetch(batches, run.strategy, k, stacked=scanned), None
         try:
+            if not self.rehearsed:
+                self.rehearse(state, step)
             while step < end:
                 with self.times.spent("input"):
                     previous, placed = placed, next(prefetch)
                 if previous is None:
-                    advance = compiled(advance, self.logger.say, state, placed.batch)
+                    advance = self.compiled(program, state, placed.batch)
                     self.clock, self.logged, self.times = time.perf_counter(), step, Times()
                 self.profile.before(step, step + k)
                 with self.times.spent("dispatch"), jax.transfer_guard("disallow"):
@@ -164,6 +179,33 @@ class _Session:
             prefetch.close()
         return state, step, position
 
+    def rehearse(self, state: TrainState, step: int) -> None:
+        """Trace all samplers and evaluators of the stages to come, for the mistakes in them."""
+        run, variables = self.run, sampling.variables(state)
+        for stage in range(run.task.stage_at(step)[0], len(run.task.stages)):
+            at = max(step, run.task.start_of(stage))
+            for name, sampler in run.task.samplers.items() if run.config["num_samples"] else ():
+                with told(f"sampler {name!r}"):
+                    batch = sampling.sampling_batch(
+                        run.task, sampler, run.config["num_samples"], run.workdir, step=at
+                    )
+                    sampling.rehearse(run.task, sampler, variables, batch, run.eval_batch_size)
+            data = run.experiment.evaluation
+            evaluation.rehearse(
+                run.task, variables, data, run.eval_batch_size, run.workdir, run.strategy, at
+            )
+        self.rehearsed = True
+
+    def compiled(self, program: Any, state: TrainState, batch: Any) -> Callable:
+        """The compiled program, which takes what the prefetch gives."""
+        if not isinstance(batch, list):
+            return compiled(program, self.logger.say, state, batch)
+        self.logger.say(
+            f"the {len(batch)} steps of a call are dispatched one by one, since XLA is slow at "
+            "this step's convolutions in a loop (config.steps_per_call)"
+        )
+        return in_turn(compiled(program, self.logger.say, state, batch[0]))
+
     def events(self, state: TrainState, step: int, position: Any) -> None:
         """What is due after a step; the last step always logs and saves."""
         last, best = step == self.run.total, self.run.keep.best
@@ -185,16 +227,19 @@ class _Session:
         every, k = self.run.config[name], self.run.config["steps_per_call"]
         return every > 0 and step // every > (step - k) // every
 
-    def measure(self, stage: int) -> None:
-        """FLOPs of a step, and the peak they are held against; both go to run.json."""
+    def measure(self, stage: int) -> bool:
+        """Whether the step may be scanned; its FLOPs, and the peak, go to run.json."""
         run, config = self.run, self.run.config
-        self.flops = step_flops(run.task, stage, run.shapes(stage), run.abstract_batch(stage))
+        shapes = run.shapes(stage), run.abstract_batch(stage)
+        programs = phase_programs(run.task, stage, *shapes)
+        self.flops = flops_of(run.task.stages[stage], programs)
         if not self.peak:
             devices = 1 if jax.default_backend() == "cpu" else jax.device_count()
             self.peak = matmul_peak(jnp.dtype(config["dtype"])) * devices
         self.record |= {"flops_per_step": self.flops, "matmul_peak": self.peak}
         if run.primary:
             write_json(run.workdir / "run.json", self.record)
+        return scans_well(programs)
 
     def first_step(self) -> None:
         """Say how long a user waits for it."""
@@ -260,8 +305,9 @@ class _Session:
         finally:
             self.clock += time.perf_counter() - start
 
-    def show(self, state: TrainState, step: int) -> None:
-        """Samples of every sampler, as files and in the log."""
+    def show(self, state: TrainState, step: int) -> list[epath.Path]:
+        """Samples of every sampler, as files and in the log; returns the files."""
+        written = []
         task, num, workdir = self.run.task, self.run.config["num_samples"], self.run.workdir
         for name, sampler in task.samplers.items() if num else ():
             with self.paused():
@@ -272,8 +318,9 @@ class _Session:
                 if self.run.primary:
                     rendered = sampler.render(drawn, batch, workdir)
                     path = workdir / "samples" / f"{name}_{step:08d}"
-                    sampling.write_sample(rendered, path)
+                    written.append(sampling.write_sample(rendered, path))
                     self.logger.sample(step, f"samples/{name}", rendered)
+        return written
 
     def score(self, state: TrainState, step: int) -> dict[str, float]:
         """Evaluate, once a step, and log the scores as "eval/<score>"."""

@@ -16,7 +16,8 @@ from genax.core.devices import Strategy
 class Placed(NamedTuple):
     """A batch on the devices, the record numbers it came from, and the position after it.
 
-    With several steps a dispatch, the batch and the ids have a leading axis of steps.
+    With several steps a call, the ids have a leading axis of steps, and so has the batch, or it is
+    a list of one batch a step.
     """
 
     batch: Any
@@ -27,11 +28,21 @@ class Placed(NamedTuple):
 class Prefetch:
     """Reads and places batches in a thread of its own; errors there are raised here."""
 
-    def __init__(self, batches: BatchIterator, strategy: Strategy, steps: int = 1, depth: int = 2):
-        """steps: batches in one dispatch. depth: how many dispatches are held ready."""
+    def __init__(
+        self,
+        batches: BatchIterator,
+        strategy: Strategy,
+        steps: int = 1,
+        depth: int = 2,
+        stacked: bool = True,
+    ):
+        """steps: batches in one call. depth: how many calls are held ready.
+
+        stacked: whether several batches become one array each, and no list of batches.
+        """
         self._queue: queue.Queue = queue.Queue(depth)
         self._stop = threading.Event()
-        self._args = (batches, strategy, steps)
+        self._args = (batches, strategy, steps, stacked)
         self._thread = threading.Thread(target=self._work, name="prefetch", daemon=True)
         self._thread.start()
 
@@ -61,8 +72,14 @@ class Prefetch:
         self._thread.join()
 
 
-def _place(batches: BatchIterator, strategy: Strategy, steps: int) -> Placed:
+def _place(batches: BatchIterator, strategy: Strategy, steps: int, stacked: bool) -> Placed:
     read = [next(batches) for _ in range(steps)]
-    pairs = [(numeric(batch), batch["id"]) for batch in read]
-    arrays, ids = pairs[0] if steps == 1 else jax.tree.map(lambda *x: np.stack(x), *pairs)
-    return Placed(strategy.put(arrays, steps > 1), ids, batches.get_state())
+    arrays, ids = [numeric(batch) for batch in read], [batch["id"] for batch in read]
+    position = batches.get_state()
+    if steps == 1:
+        return Placed(strategy.put(arrays[0], stacked=False), ids[0], position)
+    if stacked:
+        whole = jax.tree.map(lambda *x: np.stack(x), *arrays)
+        return Placed(strategy.put(whole, stacked=True), np.stack(ids), position)
+    placed = [strategy.put(one, stacked=False) for one in arrays]
+    return Placed(placed, np.stack(ids), position)

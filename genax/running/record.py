@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,24 @@ def make_record(
         },
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+
+
+def start_of(record: Mapping[str, Any], step: int, changed: Sequence[str]) -> dict[str, Any]:
+    """An entry of the record's "starts".
+
+    step: of the checkpoint that the run went on from; 0 is the beginning.
+    changed: settings that differ from those of the start before, as lines.
+    """
+    same = {name: record[name] for name in ("started", "versions", "commit", "device")}
+    return {**same, "step": step, "changed_settings": list(changed)}
+
+
+def starts_of(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """All starts of a run, from the first on.
+
+    record: of the run; one without "starts" was written before records had them.
+    """
+    return list(record["starts"]) if "starts" in record else [start_of(record, 0, ())]
 
 
 def what_runs(

@@ -24,9 +24,10 @@ from genax.core.tree import flat
 from genax.running import fixed, processes, source
 from genax.running.checkpoint import Checkpoints
 from genax.running.evaluate import evaluation_data
+from genax.running.mistakes import check_element, check_trained
 from genax.running.policy import Keep, parse_best
 from genax.running.profile import parse_steps
-from genax.running.record import check_same_run, make_record, read_run
+from genax.running.record import check_same_run, make_record, read_run, start_of, starts_of
 from genax.running.transfer import load_from
 from genax.settings.config import RANGES
 from genax.settings.ranges import check_ranges
@@ -149,7 +150,10 @@ class Run:
                 )
 
     def check_losses(self) -> None:
-        """Raise GenaxError if a stage has a loss that cannot be computed by microbatches."""
+        """Raise GenaxError if networks are left out, or a loss cannot work by microbatches."""
+        for data in self.datas:
+            check_element(data.element)
+        check_trained(self.task, self.shapes().params)
         accumulate = self.config["accumulate"]
         for stage in range(len(self.task.stages)) if accumulate > 1 else ():
             step = make_step(self.task, stage, accumulate)
@@ -224,9 +228,11 @@ class Run:
         if from_step is not None and from_step not in steps:
             raise GenaxError(f"{self.workdir} has no checkpoint of step {from_step}, but {steps}.")
         if not steps:
-            found = read_run(self.workdir)
+            found, changed = read_run(self.workdir), []
             if found is not None:
-                check_same_run(found, record, self.workdir)
+                changed = check_same_run(found, record, self.workdir)
+            earlier = [] if found is None else starts_of(found)
+            record["starts"] = [*earlier, start_of(record, 0, changed)]
             state, says = create(self.initial, self.strategy), []
             for folder, names in self.pretrained(init_from).items():
                 state, report = load_from(folder, state, names)
@@ -257,21 +263,34 @@ class Run:
         state = checkpoints.restore(step, self.abstract(stage))
         if state.fixed:
             record["fixed"] = saved["run"]["fixed"]
-        says = [f"resuming at step {step}"] + [f"changed setting {line}" for line in changed]
         if self.primary:
             checkpoints.clean()
-        says += [f"set aside {path}" for path in checkpoints.set_aside(after=step)]
-        if step < self.total:
+        aside = [f"set aside {path}" for path in checkpoints.set_aside(after=step)]
+        known = self._known(saved["run"])
+        if step == self.total:
+            says = [
+                f"finished: all {step} steps were taken; {self.workdir}/run.json stays as it is",
+                *(f"not used, as nothing is trained: setting {line}" for line in changed),
+            ]
+            if record["experiment_sha256"] != known.get("experiment_sha256"):
+                says.append(
+                    "the experiment has changed: the end is shown and scored by the file as it is "
+                    "now, and the run keeps the copy of what trained it"
+                )
+            self._write(known)
+        else:
+            says = [f"resuming at step {step}", *(f"changed setting {line}" for line in changed)]
             says += self._keep_text(step)
-        elif record["experiment_sha256"] != saved["run"].get("experiment_sha256"):
-            record["experiment_sha256"] = saved["run"].get("experiment_sha256")
-            says.append(
-                "the experiment has changed, but the run is at its end: it is shown and scored by "
-                "the file as it is now, and keeps the copy of what trained it."
-            )
-        # What was measured stays until it is measured again, which a finished run never does.
-        self._write({**saved["run"], **record})
-        return state, saved["position"], says
+            record["starts"] = [*starts_of(known), start_of(record, step, changed)]
+            # What was measured stays until it is measured again.
+            self._write({**saved["run"], **record})
+        return state, saved["position"], says + aside
+
+    def _known(self, saved: dict[str, Any]) -> dict[str, Any]:
+        """The record in run.json, which has starts without a checkpoint, or else that saved."""
+        with contextlib.suppress(GenaxError):
+            return read_run(self.workdir) or saved
+        return saved
 
     def _keep_text(self, step: int) -> list[str]:
         if self.text is None or not self.primary:

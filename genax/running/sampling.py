@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -16,7 +17,8 @@ from genax.core.data import global_index
 from genax.core.errors import GenaxError
 from genax.core.gradients import keys_of
 from genax.core.nets import linen_variables
-from genax.core.task import Rendered, Sampler, Task, TrainState
+from genax.core.task import Loss, Rendered, Sampler, Task, TrainState
+from genax.running.mistakes import check_rows
 
 
 def variables(state: TrainState, averaged: bool = True) -> dict[str, Any]:
@@ -79,7 +81,35 @@ def draw(
     `example_keys` does not depend on it; other random streams differ by chunk, as by shard.
     Raises GenaxError for an array of the batch that has not one row per sample.
     """
-    count, stage = len(batch["index"]), batch.get("stage")
+    stage, key, drawn = batch.get("stage"), jax.random.key(seed), []
+    for number, (left, chunk) in enumerate(_chunks(batch, batch_size)):
+        found = to_host(_draw(task, sampler.function, stage, variables, key, number, chunk))
+        drawn.append(jax.tree.map(lambda rows, left=left: rows[:left], found))
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *drawn)
+
+
+def rehearse(
+    task: Task,
+    sampler: Sampler,
+    variables: Mapping,
+    batch: Mapping[str, Any],
+    batch_size: int | None = None,
+) -> None:
+    """Trace what `draw` would compute, which then need not be traced again.
+
+    Raises GenaxError if the sampler does not return one sample per element, and whatever its
+    function raises.
+    """
+    _, chunk = next(_chunks(batch, batch_size))
+    key, stage = jax.random.key(0), batch.get("stage")
+    _draw.trace(task, sampler.function, stage, variables, key, 0, chunk)
+
+
+def _chunks(
+    batch: Mapping[str, Any], batch_size: int | None
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Parts of a batch of samples for the device, each with the number of samples that count."""
+    count = len(batch["index"])
     whole = {"step": batch["step"]} if "step" in batch else {}
     rows = {name: value for name, value in batch.items() if _is_numbers(value)}
     for name, value in rows.items():
@@ -89,14 +119,10 @@ def draw(
                 "samples; it gives one row per sample."
             )
     size = min(count, batch_size or count)
-    key, chunks = jax.random.key(seed), []
-    for number, first in enumerate(range(0, count, size)):
+    for first in range(0, count, size):
         # The last chunk is filled up, since another size would be another program.
         places = np.minimum(np.arange(first, first + size), count - 1)
-        chunk = {name: value[places] for name, value in rows.items()} | whole
-        drawn = to_host(_draw(task, sampler.function, stage, variables, key, number, chunk))
-        chunks.append(jax.tree.map(lambda rows, left=count - first: rows[:left], drawn))
-    return jax.tree.map(lambda *parts: np.concatenate(parts), *chunks)
+        yield count - first, {name: value[places] for name, value in rows.items()} | whole
 
 
 def write_sample(rendered: Any, path: epath.Path) -> epath.Path:
@@ -136,7 +162,13 @@ def apply_networks(
     return nn.apply(function, task.networks)(variables, batch, *given, rngs=keys)
 
 
-_draw = jax.jit(apply_networks, static_argnums=(0, 1, 2))
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _draw(task: Task, function: Callable, stage: int | None, variables, key, number, batch):
+    samples = apply_networks(task, function, stage, variables, key, number, batch)
+    if isinstance(samples, Loss):
+        raise GenaxError("it returned a Loss; a sampler returns samples, an evaluator a Loss.")
+    check_rows("sample", samples, len(batch["index"]))
+    return samples
 
 
 def _is_numbers(value: Any) -> bool:

@@ -65,7 +65,9 @@ def from_config(make: Callable[..., T], config: ConfigDict, **own: Any) -> T:
 def base_config(**settings: Any) -> ConfigDict:
     """The loop's settings with their defaults, plus an experiment's own `settings`.
 
-    steps: bounds the run. batch_size: global. steps_per_call: optimizer steps in one dispatch.
+    steps: bounds the run. batch_size: global.
+    steps_per_call: optimizer steps in one dispatch, as a loop in one program. On a CPU the loop is
+    left out for a step that XLA would slow down in it (see `genax.running.dispatch`).
     accumulate: microbatches a step. remat: what the backward pass computes again instead of keeping
     it: "none", "full", or a policy (see `genax.nn.rematerialise`).
     dtype: of the computation; parameters stay float32.

@@ -400,6 +400,40 @@ def test_a_finished_run_is_left_as_it_is(run, trained):
     assert inspect(run)["digest"] == inspect(trained)["digest"]
 
 
+def test_a_finished_run_keeps_the_settings_that_it_used(run):
+    before = json.loads((run / "run.json").read_text())
+    out = succeed(*train(TOY, run, **SMALL | {"learning_rate": 0.5, "num_samples": 2})).out
+    assert f"finished: all 8 steps were taken; {run}/run.json stays as it is" in out
+    assert "not used, as nothing is trained: setting learning_rate: 0.01 -> 0.5" in out
+    assert "resuming" not in out
+    assert json.loads((run / "run.json").read_text()) == before
+
+
+def test_a_run_keeps_the_history_of_its_starts(run):
+    shutil.rmtree(run / "checkpoints" / "8")
+    succeed(*train(TOY, run, **SMALL | {"learning_rate": 0.5}))
+    succeed(*train(TOY, run, **SMALL | {"learning_rate": 0.5, "steps": 12}))
+    record = json.loads((run / "run.json").read_text())
+    assert [start["step"] for start in record["starts"]] == [0, 4, 8]
+    assert [start["changed_settings"] for start in record["starts"]] == [
+        [],
+        ["learning_rate: 0.01 -> 0.5"],
+        ["steps: 8 -> 12"],
+    ]
+    assert all(start["versions"] == record["versions"] for start in record["starts"])
+    assert record["starts"][-1]["started"] == record["started"]
+    assert record["config"]["learning_rate"] == 0.5
+
+
+def test_a_start_that_came_to_no_checkpoint_stays_in_the_history(tmp_path):
+    with pytest.raises(OSError, match="went away"):
+        call(*train(TOY, tmp_path, **SMALL, fails_at=2))
+    succeed(*train(TOY, tmp_path, **SMALL | {"learning_rate": 0.5}))
+    starts = json.loads((tmp_path / "run.json").read_text())["starts"]
+    assert [start["step"] for start in starts] == [0, 0]
+    assert starts[1]["changed_settings"] == ["fails_at: 2 -> -1", "learning_rate: 0.01 -> 0.5"]
+
+
 @pytest.mark.long
 def test_two_runs_in_one_folder(tmp_path):
     arguments = train(TOY, tmp_path, **SMALL | {"steps": 4_000})

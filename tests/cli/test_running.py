@@ -1,6 +1,7 @@
 """Checkpoint policies, traces and compiled programs, as settings of a run."""
 
 import json
+import shlex
 
 import jax
 import pytest
@@ -148,3 +149,35 @@ def test_programs_are_kept_for_the_next_run(tmp_path, monkeypatch):
     assert list((tmp_path / ".cache" / "genax" / "compiled").iterdir())
     digests = {inspect(tmp_path / f"run{number}")["digest"] for number in range(3)}
     assert len(digests) == 1
+
+
+PROMPTED = f"""
+from dataclasses import replace
+from genax.front.experiments import load
+toy = load({TOY!r}).module
+DEFAULTS = toy.DEFAULTS
+
+def build(config):
+    experiment = toy.build(config)
+    prompt = lambda text, num, workdir: {{}}
+    samplers = {{"outputs": replace(experiment.task.samplers["outputs"], prompt=prompt)}}
+    return replace(experiment, task=replace(experiment.task, samplers=samplers))
+"""
+
+
+def test_a_training_ends_with_its_samples_and_what_to_type_next(tmp_path):
+    """The commands that it prints work as they are."""
+    folder = tmp_path / "a run"
+    *_, done, samples, draw, score = succeed(*train(TOY, folder, steps=2)).out.splitlines()
+    assert done == f"done: step 2, samples and checkpoints in {folder}"
+    path = folder / "samples" / "outputs_00000002.txt"
+    assert samples == f"samples: {path}"
+    assert path.exists()
+    assert draw == f"next: genax sample '{folder}'"
+    assert score == f"next: genax eval '{folder}'"
+    for line in (draw, score):
+        succeed(*shlex.split(line.removeprefix("next: genax ")))
+    own = tmp_path / "own.py"
+    own.write_text(PROMPTED)
+    *_, draw, _ = succeed(*train(str(own), tmp_path / "b", steps=2, num_samples=0)).out.splitlines()
+    assert draw == f'next: genax sample {tmp_path / "b"} --prompt "..."'

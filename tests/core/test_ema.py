@@ -55,7 +55,7 @@ def test_the_first_pattern_decides():
 
 
 def test_a_network_that_is_not_there():
-    with pytest.raises(ValueError, match="'d' matches no parameter"):
+    with pytest.raises(GenaxError, match="'d' matches no parameter"):
         ema.start({"d": 0.9}, PARAMS, {})
 
 

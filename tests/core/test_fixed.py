@@ -146,9 +146,9 @@ def test_a_dtype_that_cannot_keep_it_is_refused():
 
 
 def test_names_that_are_no_names():
-    with pytest.raises(TypeError, match="not a string"):
+    with pytest.raises(GenaxError, match="not a string"):
         task(fixed="encoder")
-    with pytest.raises(ValueError, match="'coder' matches no parameter"):
+    with pytest.raises(GenaxError, match="'coder' matches no parameter"):
         state_of(task(fixed=("coder",)))
 
 

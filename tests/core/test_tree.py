@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genax.core import tree
+from genax.core import GenaxError, tree
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_flatten_is_in_path_order_and_turns_back():
 def test_select():
     assert list(tree.select(LEAVES, ("b",))) == ["b/bias", "b/kernel"]
     assert list(tree.select(LEAVES, ("*/kernel", "a/1"))) == ["a/1", "b/kernel"]
-    with pytest.raises(ValueError, match=r"'c' matches no parameter; there are .*'b/kernel'"):
+    with pytest.raises(GenaxError, match=r"'c' matches no parameter; there are .*'b/kernel'"):
         tree.select(LEAVES, ("b", "c"))
 
 

@@ -56,6 +56,8 @@ def line_state(task: Task, seed: int = 0):
 class Points:
     """Evaluation data: `count` points."""
 
+    element = ELEMENT
+
     def __init__(self, count: int):
         self.x = np.random.default_rng(0).standard_normal((count, SIZE)).astype(np.float32)
 

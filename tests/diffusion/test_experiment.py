@@ -83,7 +83,7 @@ def test_guided_samples_are_of_their_class():
     state = jax.jit(lambda: init_state(task, 0, element))()
     # The last convolution is 0 at the beginning.
     params = jax.tree.map(lambda x: x + 0.1, state.params)
-    sampler = task.samplers["ddim"]
+    sampler = task.samplers["images"]
     samples = sampling.sample(task, sampler, {"params": params}, num=12)
     assert samples.shape == (12, 8, 8, 1)
     assert np.isfinite(samples).all()
@@ -125,7 +125,7 @@ def test_a_run_from_before_there_were_labels_is_read(tmp_path):
     run = experiments.reopen(str(tmp_path))
     assert run.config["num_classes"] == 0
     assert run.config["ddim_steps"] == 7
-    assert run.task.samplers["ddim"].condition is None
+    assert run.task.samplers["images"].condition is None
 
 
 def test_labels_beyond_the_classes_are_refused_before_training():

@@ -353,3 +353,19 @@ def test_data_in_which_nothing_counts_has_no_score():
 def test_a_file_has_a_suffix(suffix):
     with pytest.raises(GenaxError, match="Rendered has the suffix"):
         Rendered(b"", suffix)
+
+
+def test_a_condition_that_has_fewer_rows_than_asked_for():
+    """It returns their numbers too, so no sample is drawn twice."""
+
+    def condition(num, workdir):
+        return {"shift": np.arange(3, dtype=np.float32), "index": np.arange(3)}
+
+    def draw(nets, batch):
+        return batch["shift"] + 10 * batch["index"]
+
+    task = line_task()
+    sampler = Sampler(draw, lambda samples, batch, workdir: "", condition)
+    values = variables(line_state(task))
+    for size in (None, 2):
+        assert sample(task, sampler, values, 8, batch_size=size).tolist() == [0.0, 11.0, 22.0]

@@ -8,7 +8,7 @@ import pytest
 
 from genax.core import GenaxError
 from genax.core.files import to_json
-from genax.running.record import check_same_run, read_run, what_runs
+from genax.running.record import check_same_run, read_run, starts_of, what_runs
 from tests.cli.command import ROOT
 
 RECORD = {"experiment": "a.py", "variant": "cpu", "config": {"rate": 1.0}, "data": ["b"]}
@@ -36,6 +36,14 @@ def test_a_whole_record(tmp_path):
     assert read_run(tmp_path) is None
     (tmp_path / "run.json").write_text(json.dumps(RECORD))
     assert read_run(tmp_path) == RECORD
+
+
+def test_the_starts_of_a_record_without_any():
+    """As records of earlier versions are."""
+    old = RECORD | dict.fromkeys(("versions", "commit", "device"), "v") | {"started": "then"}
+    [start] = starts_of(old)
+    assert (start["started"], start["step"], start["changed_settings"]) == ("then", 0, [])
+    assert starts_of(RECORD | {"starts": [start]}) == [start]
 
 
 def test_what_was_imported_is_no_run():

@@ -8,13 +8,13 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from genax.core import Evaluator, Experiment, Loss, Phase, Sampler, Stage, Task
 from genax.core.task import Batch
 from genax.data import ImageData
+from genax.evaluation.examples import first_images
 from genax.evaluation.pictures import check_pictures, image_grid
 from genax.nn.optimizers import adamw, warmup_cosine
 from genax.nn.placement import PARTITION_RULES
@@ -126,10 +126,3 @@ def show_attention(nets: Any, batch: Batch) -> Float[Array, "b h w c"]:
     maps = 2 * maps / maps.max((1, 2, 3), keepdims=True) - 1
     maps = jax.image.resize(maps, (*images.shape[:3], 1), "nearest")
     return jnp.concatenate([images, jnp.broadcast_to(maps, images.shape)], axis=2)
-
-
-def first_images(data: Any, num: int, workdir: Any) -> dict[str, np.ndarray]:
-    """Condition of `show_attention`: the first images of a data set, repeated if it has too few."""
-    from genax.evaluation.classifier import labelled_images
-
-    return {"image": np.take(labelled_images(data, num)[0], range(num), 0, mode="wrap")}

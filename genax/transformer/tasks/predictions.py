@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ import numpy as np
 from jaxtyping import Array
 
 from genax.core import GenaxError, Sampler
+from genax.core.data import global_index
 from genax.core.task import Batch
 from genax.data.text.answer_spans import AnswerSpans, right_answers
 from genax.data.text.classified_text import ClassifiedText
@@ -64,11 +64,10 @@ def _sampler(
         reader = replace(data, split="", name=data.name if known else "--prompt")
         rows = reader.encode(data.opened(workdir).get_tokenizer(), examples)
         count = len(rows["tokens"])
-        return {**rows, "index": np.arange(count), "examples": examples, "known": known}
+        return {**rows, "index": global_index(count), "examples": examples, "known": known}
 
     def condition(num: int, workdir: Any) -> Batch:
-        chosen = itertools.islice(itertools.cycle(data.examples), num)
-        return batch([keep(example) for example in chosen], True, workdir)
+        return batch([keep(example) for example in data.examples[:num]], True, workdir)
 
     def prompt(text: str, num: int, workdir: Any) -> Batch:
         return batch([parse(text)], False, workdir)

@@ -14,6 +14,7 @@ from jaxtyping import Array, Int
 from ml_collections import ConfigDict
 
 from genax.core import Evaluator, Experiment, GenaxError, Loss, Phase, Sampler, Stage, Task
+from genax.core.data import global_index
 from genax.core.task import Batch
 from genax.data.text.text_pairs import END, PAD, START, TextPairs
 from genax.nn.placement import PARTITION_RULES
@@ -216,9 +217,8 @@ def translation(
         return "\n".join(f"{source}\n> {target}\n" for source, target in zip(*sides, strict=True))
 
     def condition(num: int, workdir: Any) -> Batch:
-        return {
-            "source": np.take(data.opened(workdir).rows()["source"], range(num), 0, mode="wrap")
-        }
+        source = data.opened(workdir).rows()["source"][:num]
+        return {"source": source, "index": global_index(len(source))}
 
     loss = partial(target_loss, smoothing=smoothing)
     return Task(
