@@ -139,8 +139,8 @@ def _settings_told(definition: Definition) -> Iterator[None]:
         if isinstance(error, TypeError) or found is None:
             raise GenaxError(f"{definition} sets a setting to another type: {error}") from error
         raise GenaxError(
-            f"{definition} sets or reads config.{found[1]}, which DEFAULTS lacks; add it there with "
-            "its default."
+            f"{definition} sets or reads config.{found[1]}, which DEFAULTS lacks; add it there "
+            "with its default."
         ) from error
 
 
