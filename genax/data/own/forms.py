@@ -1,0 +1,76 @@
+"""The forms by which a user names files of their own, and what reads each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+
+from genax.core.errors import GenaxError
+from genax.data.own.folder import read_folder
+from genax.data.own.lines import read_csv, read_jsonl
+from genax.data.own.table import Damaged, Table, with_classes
+from genax.data.own.text_files import read_text_files
+
+DAMAGED = ("refuse", "skip")
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a path is after a prefix.
+
+    what: what it reads, in a line.
+    read: returns the table of a path.
+    """
+
+    what: str
+    read: Callable[[Path, Damaged], Table]
+
+
+FORMS: Mapping[str, Form] = MappingProxyType(
+    {
+        "folder": Form("pictures; subfolders are classes", read_folder),
+        "text": Form("a text file, or a folder of them", read_text_files),
+        "jsonl": Form("a JSON object a line", read_jsonl),
+        "csv": Form("a table of texts, classes and numbers; .tsv too", read_csv),
+    }
+)
+
+
+def form_of(name: str) -> str | None:
+    """Return the form of "FORM:PATH", None for another name."""
+    form, colon, _ = name.partition(":")
+    return form if colon and form in FORMS else None
+
+
+def named_forms() -> str:
+    """Return the forms as a user writes them, for messages."""
+    return ", ".join(f"{form}:PATH" for form in FORMS)
+
+
+def open_table(name: str, damaged: str = "refuse", classes: Sequence[str] = ()) -> Table:
+    """Return the table of "FORM:PATH".
+
+    damaged: "refuse", or "skip" to leave out and count what cannot be read.
+    classes: columns whose texts are names of classes.
+    Raises GenaxError if there is no such path, or what is there cannot be read.
+    """
+    if damaged not in DAMAGED:
+        raise GenaxError(f"damaged={damaged!r} is none of {', '.join(DAMAGED)}.")
+    form, _, text = name.partition(":")
+    path = Path(text).expanduser().resolve()
+    if not text or not path.exists():
+        raise GenaxError(
+            f"{name}: there is no {path if text else 'path after the colon'}; name what is there, "
+            f"such as --config.dataset={form}:PATH, by its path from here or from the root."
+        )
+    found = Damaged(damaged)
+    try:
+        table = with_classes(FORMS[form].read(path, found), classes)
+    except OSError as error:
+        raise GenaxError(f"{name}: {path} cannot be read ({error}).") from error
+    finally:
+        # What is damaged may be why the rest is refused.
+        found.check()
+    return replace(table, says=(*table.says, *found.says))
