@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -13,31 +14,55 @@ import numpy as np
 
 from genax.core.errors import GenaxError
 from genax.data.fields import Label, Text
-from genax.data.own.pictures import ENDINGS, Encoded, pictures
+from genax.data.own.files import Files, read_text
+from genax.data.own.pictures import ENDINGS, pictures
 from genax.data.own.table import Column, Damaged, Table, Values, said_classes, split_name
 
 CAPTIONS = "captions.jsonl"
 
 
-def read_folder(path: Path, damaged: Damaged) -> Table:
+@dataclass(frozen=True)
+class EncodedFiles:
+    """Pictures as files.
+
+    names: their paths below the folder.
+    """
+
+    files: Files
+    names: Sequence[str]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def place(self, number: int) -> str:
+        """Return the path of a picture."""
+        return self.files.place(self.names[number])
+
+    def stamp(self, number: int) -> tuple[int, int]:
+        """Return a picture's bytes, and when it was changed last."""
+        return self.files.stamps[self.names[number]]
+
+    def open(self, number: int) -> IO[bytes]:
+        """Return the file of a picture."""
+        return open(self.place(number), "rb")
+
+
+def read_folder(files: Files, damaged: Damaged) -> Table:
     """Return the pictures of a folder with their classes and captions.
 
     Folders train, validation and test at the top are splits. Raises GenaxError if there is no
     picture, or some lie in folders of classes and others beside these.
     """
-    files = {found[0]: found for found in _files(path, "")}
-    names = sorted(name for name in files if name.lower().endswith(ENDINGS))
+    path = files.path
+    names = [name for name in files.stamps if name.lower().endswith(ENDINGS)]
     if not names:
         raise GenaxError(
             f"folder:{path} holds no picture; it reads {', '.join(ENDINGS)} and what lies in "
             "subfolders."
         )
-    encoded = [
-        Encoded(str(path / name), files[name][1], files[name][2], _opener(path / name))
-        for name in names
-    ]
-    column, good = pictures(encoded, damaged, path)
-    names = [names[number] for number in good]
+    column = pictures(EncodedFiles(files, names), damaged, path)
+    others = [n for n in files.stamps.keys() - {*names} if os.path.basename(n) != CAPTIONS]
+    names = [names[number] for number in column.numbers]
     if not names:
         raise GenaxError(f"folder:{path} holds no picture that can be read.")
     splits, inner = _splits(names)
@@ -45,38 +70,26 @@ def read_folder(path: Path, damaged: Damaged) -> Table:
     says: list[str] = []
     classes = _classes(path, inner)
     if classes:
-        found = [name.partition("/")[0] for name in inner]
-        columns["label"] = Values(Label(len(classes), classes), [classes.index(f) for f in found])
+        numbers = {name: number for number, name in enumerate(classes)}
+        labels = [numbers[name.partition("/")[0]] for name in inner]
+        columns["label"] = Values(Label(len(classes), classes), labels)
         says.append(f"label: {said_classes(classes)}")
-    captions = _captions(path, names, files)
+    captions = _captions(files, names)
     if captions:
         columns["caption"] = Values(Text(), [captions.get(name, "") for name in names])
         missing = len(names) - len(captions)
         says += [f"{missing} of {len(names)} pictures have no caption"] if missing else []
-    read = {*names, CAPTIONS, *(f"{os.path.splitext(name)[0]}.txt" for name in captions)}
-    others = [n for n in files if n not in read and os.path.basename(n) != CAPTIONS]
-    others = [n for n in others if not n.lower().endswith(ENDINGS)]
+    others = sorted({*others} - {_beside(name) for name in captions})
     if others:
-        shown = ", ".join(sorted(others)[:3]) + (", ..." if len(others) > 3 else "")
-        says.append(f"{len(others)} files are no pictures and are not read ({shown})")
+        shown = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")
+        noun = "file is no picture and is" if len(others) == 1 else "files are no pictures and are"
+        says.append(f"{len(others)} {noun} not read ({shown})")
     return Table(columns, splits, says=(*says, *column.says))
 
 
-def _files(folder: Path, prefix: str) -> Iterator[tuple[str, int, int]]:
-    """Yield the path below a folder, size and time of change of each file, hidden ones left out."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith(".") or entry.name in ("__MACOSX", "Thumbs.db"):
-                continue
-            if entry.is_dir():
-                yield from _files(Path(entry.path), f"{prefix}{entry.name}/")
-            else:
-                facts = entry.stat()
-                yield prefix + entry.name, facts.st_size, facts.st_mtime_ns
-
-
-def _opener(path: Path) -> Callable[[], IO[bytes]]:
-    return lambda: path.open("rb")
+def _beside(name: str) -> str:
+    """Return the path of the text that belongs to a picture."""
+    return f"{os.path.splitext(name)[0]}.txt"
 
 
 def _splits(names: list[str]) -> tuple[dict[str, np.ndarray], list[str]]:
@@ -102,25 +115,25 @@ def _classes(path: Path, names: list[str]) -> tuple[str, ...]:
     return tuple(sorted(filter(None, counts)))
 
 
-def _captions(path: Path, names: list[str], files: Mapping[str, object]) -> dict[str, str]:
+def _captions(files: Files, names: list[str]) -> dict[str, str]:
     """Return the captions that there are, by picture."""
-    found = {}
-    for name in names:
-        beside = f"{os.path.splitext(name)[0]}.txt"
-        if beside in files:
-            found[name] = _text(path / beside).strip()
-    known = set(names)
-    for listing in sorted(name for name in files if os.path.basename(name) == CAPTIONS):
-        folder = listing.removesuffix(CAPTIONS)
-        for number, line in enumerate(_text(path / listing).splitlines(), 1):
+    found = {
+        name: read_text(files.place(_beside(name))).strip()
+        for name in names
+        if _beside(name) in files.stamps
+    }
+    for listing in (name for name in files.stamps if os.path.basename(name) == CAPTIONS):
+        folder, path = listing.removesuffix(CAPTIONS), files.place(listing)
+        for number, line in enumerate(read_text(path).split("\n"), 1):
             if line.strip():
-                name, caption = _line(f"{path / listing}, line {number}", line)
-                if folder + name not in known and not (path / (folder + name)).exists():
+                name, caption = _line(f"{path}, line {number}", line)
+                if folder + name not in files.stamps:
                     raise GenaxError(
-                        f"{path / listing}, line {number}: there is no picture {folder + name}; "
-                        "name it by its path from that file."
+                        f"{path}, line {number}: there is no picture {folder}{name}; name it by "
+                        "its path from that file."
                     )
                 found[folder + name] = caption
+    known = {*names}
     return {name: caption for name, caption in found.items() if name in known}
 
 
@@ -134,10 +147,3 @@ def _line(place: str, line: str) -> tuple[str, str]:
     if not isinstance(name, str) or not isinstance(caption, str):
         raise GenaxError(f'{place} is not {{"file_name": "a.png", "caption": "a text"}}.')
     return name, caption
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise GenaxError(f"{path} is no text in UTF-8 ({error}); save it as UTF-8.") from error

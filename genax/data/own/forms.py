@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from genax.core.errors import GenaxError
+from genax.data.own.files import Files, find_files
 from genax.data.own.folder import read_folder
 from genax.data.own.lines import read_csv, read_jsonl
 from genax.data.own.table import Damaged, Table, with_classes
@@ -25,7 +28,7 @@ class Form:
     """
 
     what: str
-    read: Callable[[Path, Damaged], Table]
+    read: Callable[[Files, Damaged], Table]
 
 
 FORMS: Mapping[str, Form] = MappingProxyType(
@@ -65,11 +68,21 @@ def open_table(name: str, damaged: str = "refuse", classes: Sequence[str] = ()) 
             f"{name}: there is no {path if text else 'path after the colon'}; name what is there, "
             f"such as --config.dataset={form}:PATH, by its path from here or from the root."
         )
-    found = Damaged(damaged)
     try:
-        table = with_classes(FORMS[form].read(path, found), classes)
+        files = find_files(path)
+        return _table(form, path, tuple(files.stamps.items()), damaged, tuple(classes))
     except OSError as error:
         raise GenaxError(f"{name}: {path} cannot be read ({error}).") from error
+
+
+# Training and evaluation data open the same files; those that changed meanwhile are read again.
+@lru_cache(maxsize=4)
+def _table(
+    form: str, path: Path, stamps: tuple[Any, ...], damaged: str, classes: tuple[str, ...]
+) -> Table:
+    found = Damaged(damaged)
+    try:
+        table = with_classes(FORMS[form].read(Files(path, dict(stamps)), found), classes)
     finally:
         # What is damaged may be why the rest is refused.
         found.check()

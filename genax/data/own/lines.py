@@ -6,14 +6,13 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from genax.core.errors import GenaxError
 from genax.data.fields import Field, Number, Numbers, Other, Real, Text, Texts
-from genax.data.own.files import files_by_split, read_text
+from genax.data.own.files import Files, files_by_split, read_text
 from genax.data.own.table import Column, Damaged, Table, Values
 
 Row = Mapping[str, Any]
@@ -21,25 +20,25 @@ Row = Mapping[str, Any]
 Rows = Iterator[tuple[str, Row | str]]
 
 
-def read_jsonl(path: Path, damaged: Damaged) -> Table:
+def read_jsonl(files: Files, damaged: Damaged) -> Table:
     """Return the objects of a file, one a line, or of a folder of such files."""
-    return _table(path, damaged, (".jsonl", ".ndjson", ".json"), _objects)
+    return _table(files, damaged, (".jsonl", ".ndjson", ".json"), _objects)
 
 
-def read_csv(path: Path, damaged: Damaged) -> Table:
+def read_csv(files: Files, damaged: Damaged) -> Table:
     """Return the rows of a file, or of a folder of such files; the first line names columns."""
-    return _table(path, damaged, (".csv", ".tsv"), _cells)
+    return _table(files, damaged, (".csv", ".tsv"), _cells)
 
 
 def _table(
-    path: Path, damaged: Damaged, endings: Sequence[str], parse: Callable[[Path], Rows]
+    files: Files, damaged: Damaged, endings: Sequence[str], parse: Callable[[str], Rows]
 ) -> Table:
     rows: list[Row] = []
     places: list[str] = []
     splits: dict[str, list[int]] = {}
-    by_split = files_by_split(path, endings)
-    for split, files in by_split.items():
-        for file in files:
+    by_split = files_by_split(files, endings)
+    for split, paths in by_split.items():
+        for file in paths:
             for place, row in parse(file):
                 if isinstance(row, str):
                     damaged.add(place, row)
@@ -47,7 +46,7 @@ def _table(
                 splits.setdefault(split, []).append(len(rows))
                 rows.append(row)
                 places.append(place)
-    return table_of(rows, places, splits if "" not in by_split else {}, damaged, str(path))
+    return table_of(rows, places, splits if "" not in by_split else {}, damaged, str(files.path))
 
 
 def table_of(
@@ -101,7 +100,7 @@ def _typed(values: Sequence[Any]) -> tuple[Field, Sequence[Any]]:
     return Other("mixed"), values
 
 
-def _objects(path: Path) -> Rows:
+def _objects(path: str) -> Rows:
     for number, line in enumerate(read_text(path).split("\n"), 1):
         if not line.strip():
             continue
@@ -122,10 +121,10 @@ def _flat(found: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield prefix + name, value
 
 
-def _cells(path: Path) -> Rows:
+def _cells(path: str) -> Rows:
     text = read_text(path)
     first = text.partition("\n")[0]
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    delimiter = "\t" if path.lower().endswith(".tsv") else ","
     if delimiter not in first:
         delimiter = next((other for other in ";\t" if other in first), delimiter)
     limit = csv.field_size_limit(max(csv.field_size_limit(), len(text) + 1))
@@ -135,7 +134,7 @@ def _cells(path: Path) -> Rows:
         csv.field_size_limit(limit)
 
 
-def _columns(path: Path, reader: Any) -> Rows:
+def _columns(path: str, reader: Any) -> Rows:
     """Return the rows of one file; a column of numbers is known by all of its cells."""
     names, *cells = [(reader.line_num, row) for row in _checked(path, reader) if row] or [(0, [])]
     header = [name.strip() for name in names[1]]
@@ -158,7 +157,7 @@ def _columns(path: Path, reader: Any) -> Rows:
         yield place, dict(zip(header, values, strict=True))
 
 
-def _checked(path: Path, reader: Any) -> Iterator[list[str]]:
+def _checked(path: str, reader: Any) -> Iterator[list[str]]:
     try:
         yield from reader
     except csv.Error as error:

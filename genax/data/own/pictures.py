@@ -7,11 +7,11 @@ import hashlib
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image as Picture
@@ -50,47 +50,49 @@ class Facts(NamedTuple):
     damage: str = ""
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """One picture that is not decoded yet.
+class Encoded(Protocol):
+    """Pictures that are not decoded yet."""
 
-    place: what names it for a user.
-    size: bytes.
-    changed: when the file was changed last; None is a picture that lies in another file.
-    open: returns a file of the bytes.
-    """
+    def __len__(self) -> int: ...
 
-    place: str
-    size: int
-    changed: int | None
-    open: Callable[[], IO[bytes]]
+    def place(self, number: int) -> str:
+        """Return what names a picture for a user."""
+        ...
+
+    def stamp(self, number: int) -> tuple[int, int]:
+        """Return a picture's bytes, and when it was changed last."""
+        ...
+
+    def open(self, number: int) -> IO[bytes]:
+        """Return a file of a picture's bytes."""
+        ...
 
 
-def look(encoded: Encoded, decode: bool, large: bool) -> Facts:
+def look(file: IO[bytes], size: int, decode: bool, large: bool) -> Facts:
     """Return the facts of a picture.
 
+    size: of the file, in bytes.
     decode: whether it is decoded, so that any damage is found.
     large: whether only its ends are hashed.
     """
-    digest = hashlib.sha256(b"%d " % encoded.size)
+    digest = hashlib.sha256(b"%d " % size)
+    if large and size > 2 * _END:
+        digest.update(file.read(_END))
+        file.seek(-_END, io.SEEK_END)
+    digest.update(file.read())
+    file.seek(0)
     try:
-        with encoded.open() as file:
-            if large and encoded.size > 2 * _END:
-                digest.update(file.read(_END))
-                file.seek(-_END, io.SEEK_END)
-            digest.update(file.read())
-            file.seek(0)
-            image = Picture.open(file)
-            # That of a PNG may lie behind its pixels; only one before them is looked for.
-            tagged = image.format != "PNG" or "exif" in image.info
-            orientation = image.getexif().get(_ORIENTATION, 1) if tagged else 1
-            width, height = image.size
-            if orientation in (5, 6, 7, 8):
-                width, height = height, width
-            notes = _notes(image, orientation)
-            grey = image.mode in _GREY or image.mode.startswith("I;16")
-            if decode:
-                image.load()
+        image = Picture.open(file)
+        # That of a PNG may lie behind its pixels; only one before them is looked for.
+        tagged = image.format != "PNG" or "exif" in image.info
+        orientation = image.getexif().get(_ORIENTATION, 1) if tagged else 1
+        width, height = image.size
+        if orientation in (5, 6, 7, 8):
+            width, height = height, width
+        notes = _notes(image, orientation)
+        grey = image.mode in _GREY or image.mode.startswith("I;16")
+        if decode:
+            image.load()
     except Exception as error:  # Pillow's readers raise many kinds
         return Facts(digest.hexdigest(), damage=_reason(error))
     return Facts(digest.hexdigest(), height, width, grey, notes)
@@ -140,7 +142,9 @@ def decoded(file: IO[bytes], channels: int) -> np.ndarray:
 class Pictures:
     """A column of pictures, decoded as they are taken."""
 
-    encoded: Sequence[Encoded]
+    encoded: Encoded
+    # Of all that are encoded, those that can be read.
+    numbers: Sequence[int]
     facts: Sequence[Facts]
 
     @cached_property
@@ -155,7 +159,7 @@ class Pictures:
         )
 
     def __len__(self) -> int:
-        return len(self.encoded)
+        return len(self.numbers)
 
     def take(self, rows: np.ndarray) -> list[Any]:
         """Return the pixels of rows. Raises GenaxError, naming one that is damaged."""
@@ -163,11 +167,12 @@ class Pictures:
 
     def pixels(self, row: int) -> np.ndarray:
         """Return one picture. Raises DamagedPictureError, naming it."""
+        number = self.numbers[row]
         try:
-            with self.encoded[row].open() as file:
+            with self.encoded.open(number) as file:
                 return decoded(file, self.field.channels)
         except Exception as error:  # Pillow's readers raise many kinds
-            raise DamagedPictureError(self.encoded[row].place, _reason(error)) from error
+            raise DamagedPictureError(self.encoded.place(number), _reason(error)) from error
 
     def digests(self) -> Sequence[bytes]:
         """Return a hash of the content of each file."""
@@ -202,35 +207,34 @@ class DamagedPictureError(GenaxError):
         )
 
 
-def pictures(
-    encoded: Sequence[Encoded], damaged: Damaged, folder: Path | None = None
-) -> tuple[Pictures, list[int]]:
-    """Return the pictures that can be read, and their numbers among all.
+def pictures(encoded: Encoded, damaged: Damaged, folder: Path | None = None) -> Pictures:
+    """Return the pictures that can be read.
 
     folder: where the files are, by which the facts are kept for the next opening; None keeps
       nothing.
     """
-    total = sum(one.size for one in encoded)
+    stamps = [encoded.stamp(number) for number in range(len(encoded))]
+    total = sum(size for size, _ in stamps)
     decode, large = total <= _DECODED, total > _HASHED
     cache = _cache(folder) if folder is not None and len(encoded) >= _KEPT else None
     known = _known(cache, decode)
-    facts, new = [], 0
-    for one in encoded:
-        found = known.get(one.place)
-        if found is None or found[:2] != [one.size, one.changed]:
-            found = [one.size, one.changed, look(one, decode, large)]
-            known[one.place] = found
-            new += 1
-        facts.append(Facts(*found[2]))
-    if cache is not None and new:
-        _keep(cache, decode, {one.place: known[one.place] for one in encoded})
-    good = []
-    for number, fact in enumerate(facts):
+    kept, numbers, facts, new = {}, [], [], False
+    for number, stamp in enumerate(stamps):
+        place = encoded.place(number)
+        found = known.get(place)
+        if found is None or tuple(found[:2]) != stamp:
+            with encoded.open(number) as file:
+                found = [*stamp, *look(file, stamp[0], decode, large)]
+            new = True
+        kept[place], fact = found, Facts(*found[2:])
         if fact.damage:
-            damaged.add(encoded[number].place, fact.damage)
+            damaged.add(place, fact.damage)
         else:
-            good.append(number)
-    return Pictures([encoded[n] for n in good], [facts[n] for n in good]), good
+            numbers.append(number)
+            facts.append(fact)
+    if cache is not None and new:
+        _keep(cache, decode, kept)
+    return Pictures(encoded, numbers, facts)
 
 
 def _cache(folder: Path) -> Path:
@@ -239,7 +243,7 @@ def _cache(folder: Path) -> Path:
 
 
 def _known(cache: Path | None, decode: bool) -> dict[str, list[Any]]:
-    """Return size, time of change and facts by picture, of an earlier opening."""
+    """Return the stamp and facts of each picture at an earlier opening."""
     try:
         found = json.loads(cache.read_text()) if cache is not None else {}
         return found["facts"] if found["key"] == [_VERSION, decode] else {}
