@@ -10,8 +10,10 @@ from types import MappingProxyType
 from typing import Any
 
 from genax.core.errors import GenaxError
+from genax.data.own.arrays import read_npz
 from genax.data.own.files import Files, find_files
 from genax.data.own.folder import read_folder
+from genax.data.own.hugging_face import read_hugging_face
 from genax.data.own.lines import read_csv, read_jsonl
 from genax.data.own.table import Damaged, Table, with_classes
 from genax.data.own.text_files import read_text_files
@@ -34,9 +36,11 @@ class Form:
 FORMS: Mapping[str, Form] = MappingProxyType(
     {
         "folder": Form("pictures; subfolders are classes", read_folder),
+        "npz": Form("arrays by name: image, label, x_train, ...", read_npz),
         "text": Form("a text file, or a folder of them", read_text_files),
         "jsonl": Form("a JSON object a line", read_jsonl),
         "csv": Form("a table of texts, classes and numbers; .tsv too", read_csv),
+        "hf": Form("what save_to_disk of `datasets` writes, or Parquet files", read_hugging_face),
     }
 )
 

@@ -161,6 +161,12 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.numbers)
 
+    def only(self, numbers: np.ndarray) -> Pictures:
+        """Return some of the pictures, by their numbers among all."""
+        places = {number: place for place, number in enumerate(self.numbers)}
+        facts = [self.facts[places[number]] for number in numbers.tolist()]
+        return Pictures(self.encoded, numbers.tolist(), facts)
+
     def take(self, rows: np.ndarray) -> list[Any]:
         """Return the pixels of rows. Raises GenaxError, naming one that is damaged."""
         return [self.pixels(row) for row in rows.tolist()]
