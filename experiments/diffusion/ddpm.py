@@ -26,7 +26,7 @@ from functools import partial
 import optax
 
 from genax.core import Evaluator, Experiment, GenaxError, Phase, Sampler, Stage, Task
-from genax.data import ImageData
+from genax.data import ImageData, given_or
 from genax.diffusion.conditions import dropped
 from genax.diffusion.guidance import classifier_free, unguided
 from genax.diffusion.likelihood import variational_bound
@@ -171,13 +171,15 @@ RANGES = OPTIMIZER | {
 }
 
 
-def build(config):
-    """Return the experiment that the settings describe."""
+def build(config, data=None):
+    """Return the experiment that the settings describe, with its own data or that given."""
     classes = config.num_classes or None
-    data = partial(ImageData, config.dataset, size=config.size, classes=classes)
-    train = data(split=config.train_split, flip=config.flip)
+    images = partial(ImageData, config.dataset, size=config.size, classes=classes)
+    images = partial(images, damaged=config.damaged)
+    own = partial(images, split=config.train_split, flip=config.flip)
+    unseen = partial(images, split=config.test_split) if config.test_split else lambda: None
+    train, test = given_or(data, lambda: (own(), unseen()))
     check_pictures(train)
-    test = data(split=config.test_split) if config.test_split else None
     shape = train.element["image"].shape
 
     process = DiscreteProcess(linear_betas(config.num_timesteps))

@@ -16,7 +16,7 @@ import jax
 import optax
 
 from genax.core import Experiment, Phase, Sampler, Stage, Task
-from genax.data import ImageData
+from genax.data import ImageData, given_or
 from genax.evaluation.classifier import class_coverage
 from genax.evaluation.pictures import check_pictures, image_grid
 from genax.gan.dcgan import SIZES, DCGANDiscriminator, DCGANGenerator
@@ -83,9 +83,10 @@ RANGES = OPTIMIZER | {
 }
 
 
-def build(config):
-    """Return the experiment that the settings describe."""
-    train = ImageData(config.dataset, size=config.image_size)
+def build(config, data=None):
+    """Return the experiment that the settings describe, with its own data or that given."""
+    own = partial(ImageData, config.dataset, size=config.image_size, damaged=config.damaged)
+    train, test = given_or(data, lambda: (own(), own(split="test")))
     check_pictures(train)
     channels = train.element["image"].shape[-1]
     networks = Networks(
@@ -101,7 +102,6 @@ def build(config):
         adam = optax.adam(config.learning_rate, b1=config.b1)
         return Phase(player, partial(loss, draw=draw), (player,), adam)
 
-    test = ImageData(config.dataset, split="test", size=config.image_size)
     coverage = partial(class_coverage, images, train, test, samples=config.coverage_samples)
     task = Task(
         networks=networks,

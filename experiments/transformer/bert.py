@@ -42,7 +42,7 @@ VARIANTS = {
 RANGES = bert_pretraining.RANGES
 
 
-def build(config):
-    """Return the experiment that the settings describe."""
+def build(config, data=None):
+    """Return the experiment that the settings describe, with its own data or that given."""
     encoder = from_config(BERT, config, with_pooler=config.next_sentence)
-    return bert_pretraining.experiment(encoder, config)
+    return bert_pretraining.experiment(encoder, config, data)

@@ -22,6 +22,7 @@ Two CPU cores that were shared: cpu 20 minutes, test accuracy 84.7%; entities 17
 from functools import partial
 
 from genax.core import Evaluator, Experiment, GenaxError, Phase, Stage, Task
+from genax.data import given_or
 from genax.data.text.answer_spans import AnswerSpans
 from genax.data.text.classified_text import ClassifiedText
 from genax.data.text.examples import CONLL_LABELS
@@ -269,18 +270,18 @@ PARTS = {
 NETWORKS = {"regression": RegressionNetworks, "answers": SpanNetworks}
 
 
-def build(config):
-    """Return the experiment that the settings describe."""
+def build(config, data=None):
+    """Return the experiment that the settings describe, with its own data or that given."""
     outputs = OUTPUTS.get(config.task, config.num_labels)
     if config.num_labels != outputs:
         raise GenaxError(
             f"config.num_labels={config.num_labels} does not fit config.task={config.task!r}, "
             f"whose head has {outputs} outputs; set it to {outputs}."
         )
-    data, loss, scores, finder = PARTS[config.task](config)
-    data = partial(data, name=config.dataset)
-    train = data(limit=config.examples or None)
-    test = data(split=config.test_split, limit=config.evaluated or None)
+    texts, loss, scores, finder = PARTS[config.task](config)
+    own = partial(texts, name=config.dataset, limit=config.examples or None)
+    held_out = partial(own, split=config.test_split, limit=config.evaluated or None)
+    train, test = given_or(data, lambda: (own(), held_out()))
     # As in the published code, the heads of single tokens have no pooler.
     with_pooler = config.task in ("classes", "regression")
     encoder = from_config(BERT, config, context=config.positions, with_pooler=with_pooler)

@@ -35,6 +35,7 @@ import numpy as np
 import optax
 
 from genax.core import Experiment, GenaxError, Phase, Stage, Task, tree
+from genax.data import given_or
 from genax.data.play.cartpole import draw_cartpole, lean
 from genax.data.play.environments import make_environment
 from genax.data.play.episodes import Rollouts, TfdsEpisodes
@@ -201,6 +202,7 @@ RANGES = TRANSFORMER | {
     "eval_episodes": COUNT,
     "eval_limit": AMOUNT,
     "trunk_tables": AMOUNT,
+    "damaged": ("refuse",),
     "remat": ("none",),
 }
 # As in the paper, only actions have a loss: the heads of states and returns are not trained.
@@ -301,9 +303,9 @@ def optimizer_of(config):
     )
 
 
-def build(config):
-    """Return the experiment that the settings describe."""
-    data = data_of(config)
+def build(config, data=None):
+    """Return the experiment that the settings describe, with its own data or that given."""
+    data, _ = given_or(data, lambda: (data_of(config), None))
     agent, actions = agent_of(config)
     evaluators = {}
     if config.targets:

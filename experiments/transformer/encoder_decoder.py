@@ -62,8 +62,8 @@ VARIANTS = {
 RANGES = TRANSFORMER | {"smoothing": SHARE, "score": tuple(SCORES)}
 
 
-def build(config):
-    """Return the experiment that the settings describe."""
+def build(config, data=None):
+    """Return the experiment that the settings describe, with its own data or that given."""
     transformer = from_config(EncoderDecoder, config, use_bias=config.bias)
     rate = from_config(warmup_inverse_sqrt, config, scale=config.rate_scale)
     return translation.experiment(
@@ -72,4 +72,5 @@ def build(config):
         optimizer=optax.adam(rate, b1=0.9, b2=0.98, eps=1e-9),
         scores=SCORES[config.score],
         smoothing=config.smoothing,
+        data=data,
     )

@@ -118,6 +118,6 @@ VARIANTS = {
 RANGES = language_model.RANGES
 
 
-def build(config):
-    """Return the experiment that the settings describe."""
-    return language_model.experiment(from_config(GPT, config, use_bias=config.bias), config)
+def build(config, data=None):
+    """Return the experiment that the settings describe, with its own data or that given."""
+    return language_model.experiment(from_config(GPT, config, use_bias=config.bias), config, data)

@@ -59,7 +59,7 @@ VARIANTS = {
 RANGES = {**language_model.RANGES, "theta": POSITIVE}
 
 
-def build(config):
-    """Return the experiment that the settings describe."""
+def build(config, data=None):
+    """Return the experiment that the settings describe, with its own data or that given."""
     scaling = LongContext() if config.long_context else None
-    return language_model.experiment(from_config(LLaMA, config, scaling=scaling), config)
+    return language_model.experiment(from_config(LLaMA, config, scaling=scaling), config, data)

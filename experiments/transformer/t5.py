@@ -48,10 +48,10 @@ VARIANTS = {
 RANGES = TRANSFORMER
 
 
-def build(config):
-    """Return the experiment that the settings describe."""
+def build(config, data=None):
+    """Return the experiment that the settings describe, with its own data or that given."""
     transformer = from_config(T5, config, use_bias=False)
     rate = from_config(flat_inverse_sqrt, config, scale=config.rate_scale)
     return translation.experiment(
-        transformer, config, optimizer=optax.adafactor(rate), scores=rouge_scores
+        transformer, config, optimizer=optax.adafactor(rate), scores=rouge_scores, data=data
     )

@@ -49,6 +49,6 @@ RANGES = classification.RANGES | {
 }
 
 
-def build(config):
-    """Return the experiment that the settings describe."""
-    return classification.experiment(from_config(ViT, config, image_size=config.size), config)
+def build(config, data=None):
+    """Return the experiment that the settings describe, with its own data or that given."""
+    return classification.experiment(from_config(ViT, config, image_size=config.size), config, data)

@@ -15,12 +15,12 @@ import optax
 from flax import linen as nn
 
 from genax.core import Evaluator, Experiment, Phase, Sampler, Stage, Task
-from genax.data import ImageData
+from genax.data import ImageData, given_or
 from genax.evaluation.examples import first_images
 from genax.evaluation.pictures import check_pictures, image_grid
 from genax.nn.optimizers import RANGES as OPTIMIZER
 from genax.settings import Variant, from_config
-from genax.settings.ranges import COUNT, NOT_NEGATIVE, Range
+from genax.settings.ranges import AMOUNT, COUNT, NOT_NEGATIVE, Range
 from genax.vae.autoencoders import DIGITS, MNIST, PYTORCH_EXAMPLE, MLPSize
 from genax.vae.objectives import elbo, elbo_loss, importance_weighted_bound
 from genax.vae.sampling import reconstruct, sample_prior
@@ -28,6 +28,8 @@ from genax.vae.sampling import reconstruct, sample_prior
 DEFAULTS = {
     **MNIST.settings,
     "dataset": "mnist",
+    # Height and width of the images; 0 is as they are stored.
+    "size": 0,
     # Whether the optimizer is Adagrad, as in the paper, or Adam.
     "adagrad": False,
     "weight_decay": 0.0,
@@ -72,6 +74,7 @@ VARIANTS = {
     "digits": Variant("8x8 digits, embedded: for tests, seconds", DIGITS.settings | EMBEDDED),
 }
 RANGES = OPTIMIZER | {
+    "size": AMOUNT,
     "hidden": COUNT,
     "latent_size": COUNT,
     "beta": NOT_NEGATIVE,
@@ -89,11 +92,12 @@ def optimizer(config):
     return optax.chain(decay, optax.adagrad(config.learning_rate, initial_accumulator_value=0.0))
 
 
-def build(config):
-    """Return the experiment that the settings describe."""
-    train = ImageData(config.dataset, range=(0.0, 1.0))
+def build(config, data=None):
+    """Return the experiment that the settings describe, with its own data or that given."""
+    images = partial(from_config, ImageData, config, name=config.dataset, size=config.size or None)
+    images = partial(images, range=(0.0, 1.0))
+    train, test = given_or(data, lambda: (images(), images(split="test")))
     check_pictures(train)
-    test = ImageData(config.dataset, split="test", range=(0.0, 1.0))
     size = from_config(
         MLPSize,
         config,

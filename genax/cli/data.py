@@ -8,9 +8,10 @@ from typing import Any
 
 from genax.core.errors import GenaxError
 from genax.core.files import to_json
+from genax.data.cache_folder import cache_folder
 from genax.data.fields import Image, Label, label_of, listed
 from genax.data.sets import catalogue
-from genax.data.sets.cache import cache_folder, is_prepared, set_folder
+from genax.data.sets.cache import is_prepared, set_folder
 from genax.data.sets.catalogue import KnownSet, known_set, used_by
 
 

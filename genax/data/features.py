@@ -49,7 +49,7 @@ def check_labels(
     if labels and max(labels) > most:
         raise GenaxError(
             f"{source} has the {name} {max(labels)}, which is no class of 0 to {most}; choose more "
-            "classes, or another set."
+            "classes (config.num_labels or config.num_classes), or another set."
         )
 
 

@@ -122,9 +122,13 @@ class Number(Field):
 
 @dataclass(frozen=True)
 class Label(Number):
-    """A class in [0, classes); None is any number of classes."""
+    """A class in [0, classes); None is any number of classes.
+
+    names: what the classes are called, if they have names.
+    """
 
     classes: int | None = None
+    names: tuple[str, ...] = ()
 
     what = "a class as a whole number (real numbers are for a regression)"
 
@@ -201,9 +205,13 @@ class Numbers(_Listed):
 
 @dataclass(frozen=True)
 class Labels(Numbers):
-    """A list of classes in [0, classes); None is any number of classes."""
+    """A list of classes in [0, classes); None is any number of classes.
+
+    names: what the classes are called, if they have names.
+    """
 
     classes: int | None = None
+    names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,8 +19,8 @@ from genax.data.features import check_labels
 from genax.data.fields import Field, Image, Label, Text, image_of, label_of, listed
 from genax.data.pipeline import Batch
 from genax.data.sets.catalogue import used_by
-from genax.data.sets.records import Records, open_records, set_fields
-from genax.data.sets.tfds_sets import PREFIX
+from genax.data.sets.named import NamedSet, identity, open_set
+from genax.data.sets.records import Records
 from genax.settings.ranges import AMOUNT, COUNT, check_fields
 
 Example = dict[str, np.ndarray]
@@ -33,7 +33,8 @@ _PROBED = 64
 class ImageData:
     """Images with their labels: "image" float32 [h, w, c] in `range`, "label" int32 if any.
 
-    name: a set of `genax data list`, or "tfds:NAME" for a prepared set of TensorFlow Datasets.
+    name: a set of `genax data list`, "tfds:NAME" for a prepared set of TensorFlow Datasets, or
+      files of one's own, such as "folder:PATH" (docs/data.md).
     split: "train", or another of the set's, or a slice such as "train[:1000]" or "train[10%:]".
     size: images are resized to size x size (bicubic, after a centre crop to a square).
     pad: pixels of black that are added on every side, after resizing.
@@ -47,6 +48,8 @@ class ImageData:
       any number of classes, or no labels.
     caption: the set's text that belongs to an image; batches then hold it as "caption", an array of
       str, which stays on the host.
+    damaged: what is done with a file of one's own that cannot be read: "refuse", or "skip" to leave
+      it out and count it.
     """
 
     name: str
@@ -59,6 +62,7 @@ class ImageData:
     transform: Callable[[Example, np.random.Generator], Example] | None = None
     classes: int | None = None
     caption: str | None = None
+    damaged: str = "refuse"
 
     def __post_init__(self):
         check_fields(self, size=COUNT, pad=AMOUNT, limit=COUNT)
@@ -78,7 +82,10 @@ class ImageData:
         if self.size is not None:
             height = width = self.size
         elif height is None or width is None:
-            raise GenaxError(f"images of {self.name} differ in size: choose one with size=.")
+            raise GenaxError(
+                f"images of {self.name} differ in size: choose one with size=, in an experiment "
+                "config.size."
+            )
         shape = (height + 2 * self.pad, width + 2 * self.pad, channels)
         element = {"image": jax.ShapeDtypeStruct(shape, np.float32)}
         if "label" in self._names:
@@ -90,6 +97,11 @@ class ImageData:
         """Labels are in [0, num_classes); None for a set without labels, or of plain numbers."""
         label = self._fields.get(self._names.get("label", ""))
         return label.classes if isinstance(label, Label) else None
+
+    @property
+    def says(self) -> Sequence[str]:
+        """What a run tells its user of the set."""
+        return self._set.says
 
     @property
     def is_augmented(self) -> bool:
@@ -110,7 +122,8 @@ class ImageData:
         """
         if self.classes is not None:
             self._check_labels(self.classes)
-        how = (self.name, self.split, self.size, self.pad, self.flip, tuple(self.range), self.limit)
+        name = identity(self.name)
+        how = (name, self.split, self.size, self.pad, self.flip, tuple(self.range), self.limit)
         transform = "None" if self.transform is None else fingerprint_value(self.transform)
         caption = () if self.caption is None else (self.caption,)
         text = repr((self._records.fingerprint(), self.num_examples, how, transform, *caption))
@@ -140,19 +153,23 @@ class ImageData:
     @cached_property
     def _fields(self) -> Mapping[str, Field]:
         """What an example of the set holds."""
-        return set_fields(self.name)
+        return self._set.fields
+
+    @cached_property
+    def _set(self) -> NamedSet:
+        return open_set(self.name, self.damaged, classes=("label",))
 
     @cached_property
     def _names(self) -> Mapping[str, str]:
         """The set's name of what a batch has."""
         fields = self._fields
         image, label = image_of(fields), label_of(fields)
-        if image is None and self.name.startswith(PREFIX):
+        if image is None and self._set.catalogued:
+            raise GenaxError(f"{self.name} is a set of {used_by(fields)}.")
+        if image is None:
             raise GenaxError(
                 f"{self.name} has no feature that is a uint8 image; it has {listed(fields)}."
             )
-        if image is None:
-            raise GenaxError(f"{self.name} is a set of {used_by(fields)}.")
         if self.classes is not None and label is None:
             raise GenaxError(
                 f"{self.name} has no 'label' that is a class or a whole number, nor a single class "
@@ -169,7 +186,7 @@ class ImageData:
     @cached_property
     def _records(self) -> Records:
         fields = {key: self._fields[key] for key in self._names.values()}
-        return open_records(self.name, self.split, fields, self.size)
+        return self._set.records(self.split, fields, self.size)
 
     def _check_labels(self, classes: int) -> None:
         if self.num_classes is not None:

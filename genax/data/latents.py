@@ -22,9 +22,9 @@ from genax.core.data import BatchIterator, Data, Shard
 from genax.core.errors import GenaxError
 from genax.core.files import read_json, to_json
 from genax.data import pipeline, shuffling
+from genax.data.cache_folder import cache_folder
 from genax.data.fields import Text
 from genax.data.pipeline import Batch
-from genax.data.sets.cache import cache_folder
 from genax.data.text.run_tokenizer import Tokenized
 
 Rows = Mapping[str, np.ndarray]

@@ -89,7 +89,7 @@ def _train(run: Run, record: dict, from_step, init_from, began: float, interrupt
             else NoLogger()
         )
         try:
-            for line in says:
+            for line in [*run.says, *says]:
                 logger.say(line)
             session = _Session(run, record, checkpoints, logger, interrupt, began)
             return session.play(state, step, position)

@@ -190,6 +190,12 @@ class Run:
         except filelock.Timeout:
             return None
 
+    @property
+    def says(self) -> list[str]:
+        """What its data has to say, once each."""
+        read = [*dict.fromkeys(self.datas), *evaluation_data(self.experiment)]
+        return list(dict.fromkeys(line for data in read for line in getattr(data, "says", ())))
+
     def record(self) -> dict[str, Any]:
         """The run's JSON record; reads the data's fingerprints.
 

@@ -31,6 +31,7 @@ RANGES: Ranges = {
     "num_samples": AMOUNT,
     "eval_every": AMOUNT,
     "eval_batch_size": COUNT,
+    "damaged": ("refuse", "skip"),
     "parallel.strategy": ("jit", "pmap"),
 }
 
@@ -79,6 +80,8 @@ def base_config(**settings: Any) -> ConfigDict:
     multiple of these steps. keep_best: so does the best by a metric, "METRIC:min" or "METRIC:max";
     each due checkpoint is then scored first if the metric is "eval/...", and one that a signal
     asked for is not.
+    damaged: what is done with a file or line of a user's own data that cannot be read: "refuse", or
+    "skip" to leave it out and count it.
     profile: "FIRST:LAST", steps to trace under WORKDIR/profile. compile_cache: keep compiled
     programs for the next run in $JAX_COMPILATION_CACHE_DIR or ~/.cache/genax/compiled.
     parallel.strategy: "jit" or "pmap"; parallel.mesh: axis sizes (data, fsdp, sequence, tensor), -1
@@ -104,6 +107,7 @@ def base_config(**settings: Any) -> ConfigDict:
             "num_samples": 64,
             "eval_every": 0,
             "eval_batch_size": 250,
+            "damaged": "refuse",
             "parallel": {"strategy": "jit", "mesh": "data=-1,fsdp=1,tensor=1", "topology": ""},
             "wandb": "",
             "profile": "",

@@ -103,7 +103,7 @@ def test_an_evaluation_of_labels_that_are_no_class_prints_no_score(tmp_path, mon
     succeed(*train(EXPERIMENT, tmp_path, steps=1, **SMALL))
     load = token_data.load_examples
     withheld = [{**example, "method": -1} for example in load("stdlib_summaries", "validation")]
-    monkeypatch.setattr(token_data, "load_examples", lambda name, split: withheld)
+    monkeypatch.setattr(token_data, "load_examples", lambda name, split, *_: withheld)
     result = call("eval", tmp_path)
     assert "split 'validation' of stdlib_summaries has the method -1" in result.refusal()
     assert "test" not in result.out

@@ -66,7 +66,7 @@ def answered(monkeypatch):
         }
         for answers, *_ in QUESTIONS
     ]
-    monkeypatch.setattr(token_data, "load_examples", lambda name, split: examples)
+    monkeypatch.setattr(token_data, "load_examples", lambda name, split, *_: examples)
     data = AnswerSpans("set", 32, 100, "test")
     rows = data.rows()
     assert rows["row"].tolist() == [0, 1, 2, 3]

@@ -16,7 +16,7 @@ EXAMPLES = [
 
 @pytest.fixture
 def data(monkeypatch):
-    monkeypatch.setattr(token_data, "load_examples", lambda name, split: EXAMPLES)
+    monkeypatch.setattr(token_data, "load_examples", lambda name, split, *_: EXAMPLES)
     return TextPairs("set", 40, 320, "test")
 
 

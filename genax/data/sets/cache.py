@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 from genax.core.errors import GenaxError
+from genax.data.cache_folder import cache_folder
 from genax.data.sets.catalogue import KnownSet
 
 _LARGE = 1 << 30
 _MIB = 1 << 20
-
-
-def cache_folder() -> Path:
-    """$GENAX_DATA, or ~/.cache/genax. It has TFDS's layout, NAME/VERSION, and is never in git."""
-    return Path(os.environ.get("GENAX_DATA") or Path.home() / ".cache" / "genax").expanduser()
 
 
 def set_folder(known: KnownSet) -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 
 from genax.core.errors import GenaxError
 from genax.data.fields import Field, Image, Label, Labels, Number, Text, Texts, image_of
+from genax.data.own.forms import named_forms
 from genax.data.sets import embedded, formats
 from genax.data.text import functions, text_formats
 
@@ -250,8 +251,9 @@ def known_set(name: str) -> KnownSet:
     """Return the set of that name. Raises GenaxError, naming all there are."""
     if name not in KNOWN:
         raise GenaxError(
-            f"no data set {name!r}; there are {', '.join(KNOWN)}, and tfds:NAME for a prepared "
-            "set of TensorFlow Datasets. See `genax data list`."
+            f"no data set {name!r}; there are {', '.join(KNOWN)}, tfds:NAME for a prepared set of "
+            f"TensorFlow Datasets, and {named_forms()} for files of your own. See `genax data "
+            "list`."
         )
     return KNOWN[name]
 

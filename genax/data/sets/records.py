@@ -15,19 +15,9 @@ from PIL import Image as Picture
 from genax.core.errors import GenaxError
 from genax.data.fields import Field, Image
 from genax.data.sets.cache import fingerprint_folder
-from genax.data.sets.catalogue import Example, KnownSet, known_set
-from genax.data.sets.split_slices import check_split_names, take_split
-from genax.data.sets.tfds_fields import example_of, fields_of
-from genax.data.sets.tfds_sets import (
-    PREFIX,
-    Source,
-    damaged,
-    folder_of,
-    known_builder,
-    open_split,
-    read_split,
-    tfds_builder,
-)
+from genax.data.sets.catalogue import Example, KnownSet
+from genax.data.sets.tfds_fields import example_of
+from genax.data.sets.tfds_sets import Source, damaged, folder_of
 
 _MEMORY = 1 << 30
 
@@ -49,51 +39,6 @@ class Records(Protocol):
     def fingerprint(self) -> str:
         """Changes with the records."""
         ...
-
-
-def set_fields(name: str) -> Mapping[str, Field]:
-    """Return what an example of a set holds; reads no data. Raises GenaxError for other names."""
-    if name.startswith(PREFIX):
-        return fields_of(tfds_builder(name).info.features)
-    return known_set(name).fields
-
-
-def open_records(
-    name: str, split: str, fields: Mapping[str, Field], size: int | None = None
-) -> Records:
-    """Return a split of a set, or a slice of one.
-
-    fields: which of `set_fields` are read.
-    size: images are resized to size x size; None is as they are.
-    Raises GenaxError for an unknown name, split or slice, or a set that is not prepared.
-    """
-    stored = _opened(name, split)
-    if stored is not None:
-        source = open_split(stored.builder, name, split)
-        return StoredRecords(name, stored, source, fields, size)
-    return MemoryRecords(_columns(name, load_records(name, split), fields, size))
-
-
-def load_records(name: str, split: str) -> Sequence[Example]:
-    """Return all examples of a split, or of a slice of one. Raises GenaxError as `open_records`."""
-    stored = _opened(name, split)
-    if stored is None:
-        return take_split(name, split, known_set(name).read())
-    return [stored.example(record) for record in read_split(stored.builder, name, split)]
-
-
-def fingerprint_records(name: str, split: str) -> str:
-    """Return a SHA-256 (hex) that changes with the texts and numbers of a split.
-
-    Raises GenaxError as `open_records` does.
-    """
-    stored = _opened(name, split)
-    if stored is None:
-        content = json.dumps(load_records(name, split), allow_nan=False)
-    else:
-        open_split(stored.builder, name, split)
-        content = repr((stored.fingerprint(), split))
-    return hashlib.sha256(content.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -194,10 +139,10 @@ class StoredRecords:
         except Exception as error:  # the reader and the parser raise kinds of their own
             raise damaged(self.stored.builder, self.name, error) from error
         examples = [self.stored.example(record) for record in records]
-        return _columns(self.name, examples, self.fields, self.size)
+        return columns_of(self.name, examples, self.fields, self.size)
 
 
-def _columns(
+def columns_of(
     name: str, examples: Sequence[Example], fields: Mapping[str, Field], size: int | None
 ) -> dict[str, np.ndarray]:
     """Return each field of the examples as one array [n, ...]."""
@@ -229,12 +174,3 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
         for c in range(channels)
     ]
     return np.stack(planes, axis=-1)
-
-
-def _opened(name: str, split: str) -> Stored | None:
-    """Return a prepared set, None for an embedded one. Raises GenaxError for an unknown split."""
-    if name.startswith(PREFIX):
-        return Stored(tfds_builder(name), None)
-    known = known_set(name)
-    check_split_names(name, split, known.counts)
-    return Stored(known_builder(known), known) if known.packages else None

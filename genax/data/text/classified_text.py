@@ -38,6 +38,11 @@ class ClassifiedText(TokenData):
             "label": spec(()),
         }
 
+    @property
+    def labels_in(self) -> Sequence[str]:
+        """The label."""
+        return (self.label,)
+
     def check(self, examples: Sequence[Example]) -> None:
         """Raise GenaxError for examples without a text, or whose label is no class."""
         check_features(examples, {self.text: Text(), self.label: Label()}, self.origin)

@@ -4,46 +4,43 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from genax.core.errors import GenaxError
-from genax.data.fields import Text
-from genax.data.sets.catalogue import known_set, used_by
-from genax.data.sets.records import load_records
+from genax.data.fields import Text, listed
+from genax.data.sets.catalogue import used_by
+from genax.data.sets.named import open_set
 from genax.data.sets.split_slices import take_split
-from genax.data.sets.tfds_fields import fields_of
-from genax.data.sets.tfds_sets import PREFIX, tfds_builder
+from genax.data.sets.tfds_sets import PREFIX
 
 
-def load_corpus(name: str) -> Mapping[str, list[str]]:
+def load_corpus(name: str, damaged: str = "refuse") -> Mapping[str, list[str]]:
     """Return all documents of a text set, by split ("train", "validation").
 
-    A set that has no split of its own (Shakespeare) is split by position, as nanoGPT does: the
-    first 90% of the characters train, wherever a document is cut. If a set has a test split but
-    none to validate (IMDB), its test split validates. "tfds:NAME" keeps its splits.
+    A set that has no split of its own (Shakespeare, a file of one's own) is split by position, as
+    nanoGPT does: the first 90% of the characters train, wherever a document is cut. If a set has a
+    test split but none to validate (IMDB), its test split validates. "tfds:NAME" keeps its splits.
+
+    damaged: see `open_set`.
     Raises GenaxError for an unknown name, a set of another kind, or a set that is not prepared.
     """
-    if name.startswith(PREFIX):
-        builder = tfds_builder(name)
-        _check_text(name, builder.info.features)
-        splits = builder.info.splits if builder.is_prepared() else ["train"]
-        return {s: [example["text"] for example in load_records(name, s)] for s in splits}
-    known = known_set(name)
-    if not isinstance(known.fields.get("text"), Text):
-        raise GenaxError(f"{name} is a set of {used_by(known.fields)}.")
-    stored = {split: load_records(name, split) for split in known.counts if known.packages}
-    examples = stored or known.read()
-    found = {split: [one["text"] for one in examples[split]] for split in examples}
-    if "validation" in found:
-        return found
-    if "test" in found:
-        return {"train": found["train"], "validation": found["test"]}
-    return split_by_position(found["train"])
+    found = open_set(name, damaged)
+    if not isinstance(found.fields.get("text"), Text):
+        if found.catalogued:
+            raise GenaxError(f"{name} is a set of {used_by(found.fields)}.")
+        raise GenaxError(
+            f'{name} has no feature "text" that is a text; it has {listed(found.fields)}.'
+        )
+    splits = {s: [example["text"] for example in found.examples(s)] for s in found.splits}
+    if "validation" in splits or name.startswith(PREFIX):
+        return splits
+    if "test" in splits:
+        return {"train": splits["train"], "validation": splits["test"]}
+    return split_by_position(splits["train"])
 
 
-def load_splits(name: str, needed: str) -> Mapping[str, list[str]]:
+def load_splits(name: str, needed: str, damaged: str = "refuse") -> Mapping[str, list[str]]:
     """Return what `load_corpus` does. Raises GenaxError if it has no split or slice `needed`."""
-    corpus = load_corpus(name)
+    corpus = load_corpus(name, damaged)
     take_split(name, needed, corpus)
     return corpus
 
@@ -78,10 +75,3 @@ def split_by_position(documents: Sequence[str], fraction: float = 0.9) -> dict[s
         splits["train"] += [head] if head else []
         splits["validation"] += [tail] if tail else []
     return splits
-
-
-def _check_text(name: str, features: Mapping[str, Any]) -> None:
-    if "text" not in features:
-        raise GenaxError(f'{name} has no feature "text"; it has {", ".join(features)}.')
-    if not isinstance(fields_of(features).get("text"), Text):
-        raise GenaxError(f'the feature "text" of {name} is no text but {features["text"]!r}.')

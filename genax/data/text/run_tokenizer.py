@@ -57,7 +57,7 @@ def run_tokenizer(
     if tokenizer.size > vocab_size:
         raise GenaxError(
             f"{source} of kind {kind!r} has tokens up to number {tokenizer.size - 1}, more than "
-            f"vocab_size={vocab_size} holds; set it to {tokenizer.size} or above."
+            f"vocab_size={vocab_size} holds; set config.vocab_size to {tokenizer.size} or above."
         )
     if path is not None and not path.exists() and save:
         save_tokenizer(tokenizer, workdir)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from genax.core.data import BatchIterator, Shard
 from genax.core.errors import GenaxError
 from genax.data import pipeline
 from genax.data.pipeline import Batch
+from genax.data.sets.named import identity, open_set
 from genax.data.sets.split_slices import take_split
 from genax.data.shuffling import generator
 from genax.data.text.corpora import fingerprint_corpus, load_splits, training_documents
@@ -51,6 +52,7 @@ class SentencePairs(Tokenized):
     name, split: of a text set; a split may be a slice such as "train[:10%]". Documents are cut into
     sentences at line ends and full stops, and those that do not fill a row are left out.
     vocab_size: of the WordPiece tokenizer that is trained on it. limit: evaluate so many passages.
+    damaged: what is done with files of one's own that cannot be read, see `open_set`.
     """
 
     name: str
@@ -58,6 +60,7 @@ class SentencePairs(Tokenized):
     vocab_size: int
     split: str = "train"
     limit: int | None = None
+    damaged: str = field(default="refuse", repr=False)
     _kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self):
@@ -73,7 +76,13 @@ class SentencePairs(Tokenized):
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) over the corpus and everything that changes a row."""
-        return hashlib.sha256(f"{self!r} {fingerprint_corpus(self._corpus)}".encode()).hexdigest()
+        how = replace(self, name=identity(self.name))
+        return hashlib.sha256(f"{how!r} {fingerprint_corpus(self._corpus)}".encode()).hexdigest()
+
+    @property
+    def says(self) -> Sequence[str]:
+        """What a run tells its user of the set."""
+        return open_set(self.name, self.damaged).says
 
     def get_tokenizer(self, save: bool = False) -> Subwords:
         """The run's tokenizer, or the one that a new run would have; see `run_tokenizer`."""
@@ -118,7 +127,7 @@ class SentencePairs(Tokenized):
 
     @cached_property
     def _corpus(self) -> Mapping[str, list[str]]:
-        return load_splits(self.name, self.split)
+        return load_splits(self.name, self.split, self.damaged)
 
     def _cut(self, tokenizer: Subwords, documents: list[str]) -> _Passages:
         texts, owners = [], []

@@ -45,6 +45,11 @@ class TaggedText(TokenData):
             "sentence": spec(()),
         }
 
+    @property
+    def labels_in(self) -> Sequence[str]:
+        """The labels."""
+        return (self.labels,)
+
     def check(self, examples: Sequence[Example]) -> None:
         """Raise GenaxError for examples without a label for each word, or one that is no class."""
         check_features(examples, {self.words: Texts(), self.labels: Labels()}, self.origin)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -14,6 +14,7 @@ from genax.core.data import BatchIterator, Shard
 from genax.core.errors import GenaxError
 from genax.data import pipeline
 from genax.data.pipeline import Batch
+from genax.data.sets.named import identity, open_set
 from genax.data.sets.split_slices import take_split
 from genax.data.text.corpora import fingerprint_corpus, load_splits, training_documents
 from genax.data.text.run_tokenizer import Tokenized, run_tokenizer
@@ -30,7 +31,8 @@ class TextData(Tokenized):
     vocab_size: at least as many as the tokenizer has; "bpe" is trained to it.
     split: "train" or "validation", or a slice of documents such as "train[:10%]"; a tokenizer is
     made of the whole set all the same. limit: evaluate on the first `limit` windows only.
-    A "tfds:NAME" set has its own splits; its feature "text" is read.
+    A "tfds:NAME" set has its own splits; its feature "text" is read. damaged: what is done with
+    files of one's own that cannot be read, see `open_set`.
     """
 
     name: str
@@ -39,6 +41,7 @@ class TextData(Tokenized):
     vocab_size: int = 256
     split: str = "train"
     limit: int | None = None
+    damaged: str = "refuse"
     _encoded: dict[str, np.ndarray] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -52,9 +55,21 @@ class TextData(Tokenized):
         return {"tokens": jax.ShapeDtypeStruct((self.context + 1,), np.int32)}
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over the whole corpus and everything that changes a window or the order."""
-        how = (self.name, self.tokenizer, self.context, self.vocab_size, self.split, self.limit)
+        """SHA-256 (hex) over the whole corpus and everything that changes a window or the order.
+
+        Raises GenaxError if the text has more characters than vocab_size.
+        """
+        if self.tokenizer in ("bytes", "characters"):
+            # Before a run writes anything, so that the next try may have another vocab_size.
+            self.get_tokenizer()
+        name = identity(self.name)
+        how = (name, self.tokenizer, self.context, self.vocab_size, self.split, self.limit)
         return hashlib.sha256(f"{how} {fingerprint_corpus(self._corpus)}".encode()).hexdigest()
+
+    @property
+    def says(self) -> Sequence[str]:
+        """What a run tells its user of the set."""
+        return open_set(self.name, self.damaged).says
 
     def train(self, batch_size: int, seed: int, shard: Shard) -> BatchIterator:
         """Endless batches "tokens" [b, context + 1] and "id" [b], the window's first token.
@@ -88,7 +103,7 @@ class TextData(Tokenized):
 
     @cached_property
     def _corpus(self) -> Mapping[str, list[str]]:
-        return load_splits(self.name, self.split)
+        return load_splits(self.name, self.split, self.damaged)
 
     @cached_property
     def _new_tokenizer(self) -> Tokenizer:

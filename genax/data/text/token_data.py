@@ -15,8 +15,9 @@ from genax.core.data import BatchIterator, Shard
 from genax.core.errors import GenaxError
 from genax.data import pipeline
 from genax.data.pipeline import Batch
+from genax.data.sets.named import identity
 from genax.data.shuffling import permute
-from genax.data.text.examples import fingerprint_examples, load_examples
+from genax.data.text.examples import example_set, fingerprint_examples, load_examples
 from genax.data.text.run_tokenizer import Tokenized, pretrained_tokenizer, run_tokenizer
 from genax.data.text.tokenizer_training import train_tokenizer
 from genax.data.text.tokenizers import Subwords
@@ -32,7 +33,8 @@ class TokenData(Tokenized, ABC):
     name: of the set. context: tokens of a row. vocab_size: at least as many as the tokenizer has.
     tokenizer: "wordpiece" or "bpe", trained on the split "train" to vocab_size tokens unless
     pretrained names a folder that holds one. limit: only so many examples, drawn at random, always
-    the same ones.
+    the same ones. damaged: what is done with lines of one's own that cannot be read, see
+    `open_set`.
     """
 
     name: str
@@ -42,6 +44,7 @@ class TokenData(Tokenized, ABC):
     tokenizer: str = "wordpiece"
     pretrained: str = ""
     limit: int | None = None
+    damaged: str = field(default="refuse", repr=False)
     _kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self):
@@ -74,6 +77,16 @@ class TokenData(Tokenized, ABC):
         return f"split {self.split!r} of {self.name}"
 
     @property
+    def labels_in(self) -> Sequence[str]:
+        """Parts of the examples that are classes, also if a user's own file has texts there."""
+        return ()
+
+    @property
+    def says(self) -> Sequence[str]:
+        """What a run tells its user of the set."""
+        return example_set(self.name, self.damaged, self.labels_in).says
+
+    @property
     def is_training(self) -> bool:
         """Whether the split is the training split or a slice of it."""
         return self.split.startswith("train")
@@ -87,7 +100,7 @@ class TokenData(Tokenized, ABC):
     def examples(self) -> Sequence[Example]:
         """The split's examples. Raises GenaxError if there is none, or `check` does."""
         if "examples" not in self._kept:
-            found = load_examples(self.name, self.split)
+            found = load_examples(self.name, self.split, self.damaged, self.labels_in)
             if self.limit is not None and self.limit < len(found):
                 chosen = permute(np.arange(self.limit, dtype=np.int64), len(found), 0)
                 found = [found[number] for number in chosen]
@@ -104,9 +117,10 @@ class TokenData(Tokenized, ABC):
 
         Raises GenaxError as `examples` does: a run asks for this before anything is computed.
         """
-        content = fingerprint_examples(self.name, self.split)
+        content = fingerprint_examples(self.name, self.split, self.damaged, self.labels_in)
         _ = self.examples
-        return hashlib.sha256(f"{self!r} {content}".encode()).hexdigest()
+        how = replace(self, name=identity(self.name))
+        return hashlib.sha256(f"{how!r} {content}".encode()).hexdigest()
 
     def get_tokenizer(self, save: bool = False) -> Subwords:
         """The run's tokenizer, or the one that a new run would have; see `run_tokenizer`."""

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from genax.core import Evaluator, Experiment, Loss, Phase, Stage, Task, example_keys
 from genax.core.task import Batch
+from genax.data import given_or
 from genax.data.text.sentence_pairs import SentencePairs
 from genax.nn.optimizers import bert_adamw
 from genax.nn.placement import PARTITION_RULES
@@ -85,10 +86,11 @@ class Networks(nn.Module):
     next_sentence_head: LinearHead | None
 
 
-def experiment(encoder: BERT, config: ConfigDict) -> Experiment:
+def experiment(encoder: BERT, config: ConfigDict, data: Any = None) -> Experiment:
     """Return the experiment of guessing masked tokens and, if asked for, what follows.
 
     config: settings, those of `DEFAULTS` among them.
+    data: see `given_or`.
     """
     dtype = jnp.dtype(config.dtype)
     networks = Networks(
@@ -110,8 +112,9 @@ def experiment(encoder: BERT, config: ConfigDict) -> Experiment:
         evaluators={"validation": Evaluator(partial(loss, train=False))},
         rules=PARTITION_RULES,
     )
-    data = partial(from_config, SentencePairs, config, name=config.dataset)
-    return Experiment(task, data(), data(split="validation", limit=config.evaluated or None))
+    own = partial(from_config, SentencePairs, config, name=config.dataset)
+    held_out = partial(own, split="validation", limit=config.evaluated or None)
+    return Experiment(task, *given_or(data, lambda: (own(), held_out())))
 
 
 def pretraining_loss(

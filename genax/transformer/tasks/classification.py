@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from genax.core import Evaluator, Experiment, Loss, Phase, Sampler, Stage, Task
 from genax.core.task import Batch
-from genax.data import ImageData
+from genax.data import ImageData, given_or
 from genax.evaluation.examples import first_images
 from genax.evaluation.pictures import check_pictures, image_grid
 from genax.nn.optimizers import adamw, warmup_cosine
@@ -77,13 +77,17 @@ class Networks(nn.Module):
     classifier: nn.Module
 
 
-def experiment(classifier: ViT, config: ConfigDict) -> Experiment:
+def experiment(classifier: ViT, config: ConfigDict, data: Any = None) -> Experiment:
     """Return the experiment of naming classes with AdamW, a warm-up and a cosine.
 
     config: settings, those of `DEFAULTS` among them.
+    data: see `given_or`.
     """
-    data = partial(ImageData, config.dataset, size=config.size, classes=config.num_classes)
-    test = data(split=config.test_split)
+    own = partial(from_config, ImageData, config, name=config.dataset, classes=config.num_classes)
+    train, test = given_or(
+        data,
+        lambda: (own(split=config.train_split), own(split=config.test_split, flip=False)),
+    )
     check_pictures(test)
     schedule = from_config(warmup_cosine, config, peak=config.learning_rate, final=0.0)
     optimizer = from_config(adamw, config, learning_rate=schedule, b2=0.999)
@@ -94,7 +98,7 @@ def experiment(classifier: ViT, config: ConfigDict) -> Experiment:
         evaluators={"test": Evaluator(partial(class_loss, train=False))},
         rules=PARTITION_RULES,
     )
-    return Experiment(task, data(split=config.train_split, flip=config.flip), test)
+    return Experiment(task, train, test)
 
 
 def class_loss(nets: Any, batch: Batch, train: bool = True) -> Loss:

@@ -9,7 +9,7 @@ import optax
 from ml_collections import ConfigDict
 
 from genax.core import Experiment, Phase, Sampler, Stage, Task
-from genax.data import TextData
+from genax.data import TextData, given_or
 from genax.data.text.tokenizers import KINDS
 from genax.nn.optimizers import adamw, warmup_cosine
 from genax.nn.placement import PARTITION_RULES
@@ -85,12 +85,14 @@ PUBLISHED: dict[str, Any] = {
 }
 
 
-def experiment(decoder: Decoder, config: ConfigDict) -> Experiment:
+def experiment(decoder: Decoder, config: ConfigDict, data: Any = None) -> Experiment:
     """Return the experiment of predicting the next token with AdamW, a warm-up and a cosine.
 
     config: settings, those of `DEFAULTS` among them, and b1 and b2 if they are not `adamw`'s own.
+    data: see `given_or`.
     """
-    data = partial(from_config, TextData, config, name=config.dataset)
+    own = partial(from_config, TextData, config, name=config.dataset)
+    held_out = partial(own, split="validation", limit=config.evaluation_windows or None)
     schedule = from_config(
         warmup_cosine, config, peak=config.learning_rate, final=config.final_learning_rate
     )
@@ -102,9 +104,7 @@ def experiment(decoder: Decoder, config: ConfigDict) -> Experiment:
         top_k=config.top_k or None,
         chunk=config.chunk or None,
     )
-    return Experiment(
-        task, data(), data(split="validation", limit=config.evaluation_windows or None)
-    )
+    return Experiment(task, *given_or(data, lambda: (own(), held_out())))
 
 
 def language_model(

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from genax.core import Evaluator, Experiment, GenaxError, Loss, Phase, Sampler, Stage, Task
 from genax.core.data import global_index
 from genax.core.task import Batch
+from genax.data import given_or
 from genax.data.text.text_pairs import END, PAD, START, TextPairs
 from genax.nn.placement import PARTITION_RULES
 from genax.settings import from_config
@@ -151,15 +152,18 @@ def experiment(
     optimizer: optax.GradientTransformation,
     scores: Callable[..., Evaluator],
     smoothing: float = 0.0,
+    data: Any = None,
 ) -> Experiment:
     """Return the experiment of writing targets.
 
     config: settings, those of `DEFAULTS` among them.
     scores: see `translation`.
     smoothing: see `target_loss`.
+    data: see `given_or`; data of one's own encodes and decodes texts as `TextPairs` does.
     """
-    data = partial(from_config, TextPairs, config, name=config.dataset)
-    test = data(split=config.test_split, limit=config.evaluated or None)
+    own = partial(from_config, TextPairs, config, name=config.dataset)
+    held_out = partial(own, split=config.test_split, limit=config.evaluated or None)
+    train, test = given_or(data, lambda: (own(), held_out()))
     task = from_config(
         translation,
         config,
@@ -170,7 +174,7 @@ def experiment(
         scores=scores,
         scored=config.scored or None,
     )
-    return Experiment(task, data(), test)
+    return Experiment(task, train, test)
 
 
 def translation(

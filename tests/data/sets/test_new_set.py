@@ -17,8 +17,8 @@ from genax.data import ImageData
 from genax.data.fields import Image, Real, Text, Texts
 from genax.data.sets import catalogue
 from genax.data.sets.catalogue import KnownSet, Package
+from genax.data.sets.named import open_set
 from genax.data.sets.prepare import prepare_set
-from genax.data.sets.records import open_records, set_fields
 from genax.data.text.examples import load_examples
 from genax.data.text.text_pairs import TextPairs
 from tests.data import fakes
@@ -91,14 +91,14 @@ def added(cache, tmp_path, pictures, monkeypatch):
 
 
 def test_records_are_read_by_number(added, pictures):
-    fields = set_fields("captioned")
-    batch = open_records("captioned", "train", fields).read(np.array([3, 0]))
+    fields = open_set("captioned").fields
+    batch = open_set("captioned").records("train", fields).read(np.array([3, 0]))
     np.testing.assert_array_equal(batch["image"], pictures[[3, 0]])
     assert batch["caption"].tolist() == [CAPTIONS[3], CAPTIONS[0]]
     assert batch["beauty"].tolist() == [1.5, 0.0]
     assert batch["beauty"].dtype == np.float32
     assert batch["tags"].tolist() == [("x", "x", "x"), ()]
-    poems = open_records("poems", "train[2:]+validation", set_fields("poems"))
+    poems = open_set("poems").records("train[2:]+validation", open_set("poems").fields)
     assert len(poems) == 7
     assert poems.read(np.array([0, 6]))["de"].tolist() == ["Rose 2", "Rose 8"]
 
@@ -135,7 +135,7 @@ def test_captions_that_are_not_there(added):
 
 def test_it_has_the_same_fields_by_the_name_of_tensorflow_datasets(added, cache, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(cache))
-    fields = set_fields("tfds:captioned:1.0.0")
+    fields = open_set("tfds:captioned:1.0.0").fields
     assert {name: fields[name] for name in ("image", "caption", "beauty")} == {
         name: added["captioned"].fields[name] for name in ("image", "caption", "beauty")
     }

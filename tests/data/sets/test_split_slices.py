@@ -93,7 +93,7 @@ def corpus(monkeypatch):
         "train": ["".join(f"d{d} s{s} end.\n" for s in range(30)) for d in range(10)],
         "validation": ["other words here.\n" * 9] * 2,
     }
-    monkeypatch.setattr(corpora_module, "load_corpus", lambda name: documents)
+    monkeypatch.setattr(corpora_module, "load_corpus", lambda name, *_: documents)
     return documents
 
 

@@ -43,8 +43,8 @@ def example(number: int) -> dict:
 @pytest.fixture(autouse=True)
 def examples(monkeypatch):
     sets = {"train": [example(n) for n in range(40)], "test": [example(n) for n in range(40, 60)]}
-    monkeypatch.setattr(token_data, "load_examples", lambda name, split: sets[split])
-    monkeypatch.setattr(token_data, "fingerprint_examples", lambda name, split: split)
+    monkeypatch.setattr(token_data, "load_examples", lambda name, split, *_: sets[split])
+    monkeypatch.setattr(token_data, "fingerprint_examples", lambda name, split, *_: split)
     return sets
 
 
@@ -346,7 +346,7 @@ def test_a_pretrained_tokenizer_that_does_not_fit(tmp_path):
 def documents(monkeypatch):
     """Ten documents, whose sentences say which document and place they are of."""
     made = ["".join(f"d{d} s{s} end.\n" for s in range(30)) for d in range(10)]
-    monkeypatch.setattr(corpora, "load_corpus", lambda name: {"train": made})
+    monkeypatch.setattr(corpora, "load_corpus", lambda name, *_: {"train": made})
     return SentencePairs("set", 40, 200)
 
 

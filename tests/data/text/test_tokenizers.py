@@ -112,7 +112,9 @@ def test_size_is_the_largest_number_plus_one(number, tmp_path):
     assert sparse.encode(last).tolist() == [number]
     assert sparse.decode([number, size - 1]) == f"{last} �"
     save_tokenizer(sparse, tmp_path)
-    with pytest.raises(GenaxError, match=rf"number {number}, .* set it to {number + 1} or above"):
+    with pytest.raises(
+        GenaxError, match=rf"number {number}, .* set config.vocab_size to {number + 1} or above"
+    ):
         run_tokenizer(tmp_path, "wordpiece", 60, lambda: sparse, True)
     assert run_tokenizer(tmp_path, "wordpiece", number + 1, lambda: sparse, True).size > number
 

@@ -55,7 +55,7 @@ def examples(monkeypatch):
     known = dict.fromkeys(("text", "question", "context"), TEXT) | {"answer": "", "start": 0}
     known |= {"words": words, "labels": [0] * len(words), "label": 0}
     sets = {"train": [known], "test": EXAMPLES}
-    monkeypatch.setattr(token_data, "load_examples", lambda name, split: sets[split])
+    monkeypatch.setattr(token_data, "load_examples", lambda name, split, *_: sets[split])
 
 
 def nets(scores):
@@ -152,7 +152,7 @@ def test_no_answer_is_an_answer(monkeypatch):
     ]
     loaded = token_data.load_examples("set", "train")
     sets = {"train": loaded, "test": examples}
-    monkeypatch.setattr(token_data, "load_examples", lambda name, split: sets[split])
+    monkeypatch.setattr(token_data, "load_examples", lambda name, split, *_: sets[split])
     data = AnswerSpans("set", 64, 200, "test")
     # [CLS] has 1 + 1, a span of "New York" 5 + 5, any other 0.
     scores = scores_of(data, [("New", 0), ("York", 1)], 2)
@@ -174,7 +174,7 @@ def test_no_answer_is_an_answer(monkeypatch):
 def test_numbers_of_pairs(monkeypatch):
     pairs = [{"a": "Ann lives", "b": "John lives", "near": 2.75}]
     pairs += [{"a": "Ann", "b": "New York", "near": 0}]
-    monkeypatch.setattr(token_data, "load_examples", lambda name, split: pairs)
+    monkeypatch.setattr(token_data, "load_examples", lambda name, split, *_: pairs)
     data = ScoredText("set", 16, 200, "test", text="a", second="b", label="near")
     sampler, scores = value_finder(data), scores_of(data, [("Ann", 0)], 1)
     told = shown(sampler, scores, sampler.condition(2, None))
