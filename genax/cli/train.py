@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     if args.map and not args.init_from:
         raise GenaxError("--map says what --init-from DIR takes; name that too.")
     loaded = load(args.experiment)
-    config = configure(loaded, args.settings)
+    config = configure(loaded, args.settings, args.workdir)
     keep_programs(config.compile_cache)
     opened = loaded.run(config, args.workdir)
     init_from = {args.init_from: _names(args.map)} if args.init_from else None

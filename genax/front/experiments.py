@@ -17,9 +17,10 @@ from ml_collections import ConfigDict
 from genax.core import Experiment, GenaxError
 from genax.core.devices import make_strategy
 from genax.core.tree import flat
+from genax.front.pretrained import check_network, read_source, take
 from genax.running.record import read_run
 from genax.running.run import Run
-from genax.settings import Variant, base_config
+from genax.settings import NetworkSettings, Variant, base_config
 from genax.settings.config import RANGES
 from genax.settings.overrides import override
 from genax.settings.ranges import check_ranges
@@ -159,9 +160,28 @@ def is_experiment(path: Path) -> bool:
     return {"DEFAULTS", "build"} <= names
 
 
-def configure(loaded: Loaded, settings: Mapping[str, str]) -> ConfigDict:
-    """Return the variant's settings with those of the command line."""
-    return override(loaded.config(), settings)
+def configure(loaded: Loaded, settings: Mapping[str, str], workdir: Any = None) -> ConfigDict:
+    """Return the variant's settings with those of the command line.
+
+    Sizes and tokenizer are those of `config.pretrained`, if that names weights.
+
+    workdir: folder of the run. If the run began already, it has the sizes itself.
+    Raises GenaxError for settings that differ from those of the weights.
+    """
+    config = override(loaded.config(), settings)
+    folder = config.get("pretrained", "")
+    declared: NetworkSettings | None = getattr(loaded.module, "NETWORK", None)
+    if not folder or declared is None:
+        return config
+    began = None if workdir is None else read_run(workdir)
+    if began is not None and began["config"].get("pretrained") == folder:
+        folder = str(workdir)
+    elif "pretrained" not in settings and not epath.Path(folder).exists():
+        return config  # What a variant names; training says that it is missing.
+    source = read_source(folder, lambda other: reopen(other).task.networks)
+    config = take(config, declared, source, settings)
+    check_network(loaded.build(config).task.networks, declared, source)
+    return config
 
 
 def reopen(workdir: str, settings: Mapping[str, str] | None = None) -> Run:
@@ -172,8 +192,9 @@ def reopen(workdir: str, settings: Mapping[str, str] | None = None) -> Run:
     record = read_run(workdir)
     if record is None:
         raise GenaxError(
-            f"{workdir} holds no run: it has no run.json. `genax train` makes one; what `genax "
-            "import` wrote is read by `genax train --init-from`."
+            f"{workdir} holds no run: it has no run.json. `genax train` makes one, and so does "
+            "`genax import` for classes that genax has an experiment for; others are read by "
+            "--config.pretrained, --init-from and `genax export`."
         )
     path = Path(record["experiment"])
     if not path.is_file():

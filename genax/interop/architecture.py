@@ -32,6 +32,9 @@ class Architecture:
     renames: (pattern, replacement) of names in older files.
     fixed: model -> tensors that hold no variable and may have one value only.
     unread: patterns of names of parts that the class does not have, although its files often do.
+    experiment: path and variant of the experiment of genax that trains such a model, whose task
+      names its networks as the model does; "" if there is none.
+    settings: model -> settings of that experiment which do not follow from its networks.
     """
 
     build: Callable[[str, Configuration, set[str]], nn.Module]
@@ -42,6 +45,8 @@ class Architecture:
     renames: tuple[tuple[str, str], ...] = ()
     fixed: Callable[[Any], Mapping[str, np.ndarray]] = lambda model: {}
     unread: tuple[str, ...] = ()
+    experiment: str = ""
+    settings: Callable[[Any], Mapping[str, Any]] = lambda model: {}
 
 
 def token_inputs(model: Any) -> dict[str, jax.Array]:

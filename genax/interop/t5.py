@@ -9,10 +9,11 @@ from jaxtyping import Array, Int
 
 from genax.core.errors import GenaxError
 from genax.interop.architecture import Architecture, Config, Exporter, Family, Leaves, token_inputs
-from genax.interop.configuration import ACTIVATIONS, MOST_LAYERS, Configuration, activation_name
+from genax.interop.configuration import MOST_LAYERS, Configuration, activation_name
 from genax.interop.conversion import Conversion, attention, dense, embedding, norm
 from genax.interop.outputs import BaseModelOutput
 from genax.interop.seq2seq_lm import Seq2SeqLM, inputs
+from genax.nn.activations import ACTIVATIONS
 from genax.transformer.t5 import T5
 
 

@@ -27,7 +27,7 @@ from genax.running.evaluate import evaluation_data
 from genax.running.policy import Keep, parse_best
 from genax.running.profile import parse_steps
 from genax.running.record import check_same_run, make_record, read_run
-from genax.running.transfer import load_from
+from genax.running.transfer import keep_files, load_from
 from genax.settings.config import RANGES
 from genax.settings.ranges import check_ranges
 
@@ -225,6 +225,8 @@ class Run:
             for folder, names in self.pretrained(init_from).items():
                 state, report = load_from(folder, state, names)
                 says.append(f"from {folder}: {report}")
+            if self.primary and self.config.get("pretrained"):
+                keep_files(self.config["pretrained"], self.workdir)
             if state.fixed:
                 record["fixed"] = fixed.keep(state.fixed, self.workdir)
             self._write(record)
