@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from genax.core import Experiment, GenaxError
 from genax.core.devices import make_strategy
 from genax.core.tree import flat
-from genax.front.pretrained import check_network, read_source, take
+from genax.front.pretrained import check_network, check_parts, read_source, take
 from genax.running.record import read_run
 from genax.running.run import Run
 from genax.settings import NetworkSettings, Variant, base_config
@@ -174,13 +174,14 @@ def configure(loaded: Loaded, settings: Mapping[str, str], workdir: Any = None) 
     if not folder or declared is None:
         return config
     began = None if workdir is None else read_run(workdir)
-    if began is not None and began["config"].get("pretrained") == folder:
-        folder = str(workdir)
-    elif "pretrained" not in settings and not epath.Path(folder).exists():
+    resumed = began is not None and began["config"].get("pretrained") == folder
+    if not resumed and "pretrained" not in settings and not epath.Path(folder).exists():
         return config  # What a variant names; training says that it is missing.
-    source = read_source(folder, lambda other: reopen(other).task.networks)
+    source = read_source(workdir if resumed else folder, lambda run: reopen(run).task.networks)
     config = take(config, declared, source, settings)
-    check_network(loaded.build(config).task.networks, declared, source)
+    experiment = loaded.build(config)
+    check_network(experiment.task.networks, declared, source)
+    check_parts(experiment, folder, source)
     return config
 
 

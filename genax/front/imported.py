@@ -87,12 +87,14 @@ def _run_of(
 ) -> tuple[str, str, dict[str, Any]] | None:
     """Return file, variant and settings of the experiment that trains a model, if there is one."""
     _, architecture = find_architecture(config, files / CONFIG)
-    if not architecture.experiment:
+    trained_by = architecture.experiment(module)
+    if trained_by is None:
         return None
-    loaded = load(architecture.experiment)
+    name, own = trained_by
+    loaded = load(name)
     source = Source(str(out), module, settings_of_files(files, module))
     settings = loaded.config()
-    settings.update(architecture.settings(module))
+    settings.update(own)
     settings = take(settings, loaded.module.NETWORK, source)
     check_network(loaded.build(settings).task.networks, loaded.module.NETWORK, source)
     return *loaded.source, settings.to_dict()

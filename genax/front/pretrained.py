@@ -10,6 +10,7 @@ import flax.linen as nn
 from etils import epath
 from ml_collections import ConfigDict
 
+from genax.core import Experiment, tree
 from genax.core.errors import GenaxError
 from genax.core.files import read_json
 from genax.data.text.run_tokenizer import find_tokenizer
@@ -33,11 +34,13 @@ class Source:
     name: what errors name.
     networks: the networks that the weights are of.
     settings: "tokenizer", its kind, and settings of `TOKENS`.
+    paths: of the arrays; empty if they are not stored yet.
     """
 
     name: str
     networks: nn.Module
     settings: Mapping[str, Any]
+    paths: Collection[str] = ()
 
 
 def read_source(folder: Any, networks_of: Callable[[str], nn.Module]) -> Source:
@@ -54,18 +57,19 @@ def read_source(folder: Any, networks_of: Callable[[str], nn.Module]) -> Source:
                 "OUT."
             )
         raise GenaxError(f"{folder} holds no checkpoints to start from.")
+    checkpoints, step = open_checkpoints(folder)
+    paths = set(checkpoints.shapes(step))
+    checkpoints.close()
     record = read_run(folder)
     if record is not None and "imported" not in record:
         names = ("tokenizer", *TOKENS)
         known = {name: record["config"][name] for name in names if name in record["config"]}
         known = {n: tuple(v) if isinstance(v, list) else v for n, v in known.items()}
-        return Source(str(folder), networks_of(str(folder)), known)
-    checkpoints, step = open_checkpoints(folder)
+        return Source(str(folder), networks_of(str(folder)), known, paths)
     files = path / HUGGING_FACE
     config = read_json(files / CONFIG)
-    networks = build_model(config, str(files / CONFIG), set(checkpoints.shapes(step)))
-    checkpoints.close()
-    return Source(str(folder), networks, settings_of_files(files, networks))
+    networks = build_model(config, str(files / CONFIG), paths)
+    return Source(str(folder), networks, settings_of_files(files, networks), paths)
 
 
 def settings_of_files(files: Any, networks: nn.Module) -> dict[str, Any]:
@@ -111,11 +115,13 @@ def take(
     """
     network = getattr(source.networks, declared.network, None)
     if not isinstance(network, declared.kind):
+        kinds = declared.kind if isinstance(declared.kind, tuple) else (declared.kind,)
         raise GenaxError(
             f"config.pretrained={source.name} is {type(source.networks).__name__}, which has no "
-            f"{declared.kind.__name__} named {declared.network!r}; this experiment trains no other."
+            f"{' or '.join(kind.__name__ for kind in kinds)} named {declared.network!r}; this "
+            "experiment trains no other."
         )
-    known, defaults = config.to_dict(), declared.defaults()
+    known, defaults = config.to_dict(), declared.defaults(network)
     sizes = {
         name: _plain(value, network)
         for name, value in declared.of(network, known.get("new_head", False)).items()
@@ -144,6 +150,16 @@ def take(
                 del found[name]
             found[name] = value
     return found
+
+
+def check_parts(experiment: Experiment, folder: str, source: Source) -> None:
+    """Raise GenaxError if a source lacks what an experiment takes from a folder."""
+    for pattern in experiment.pretrained.get(folder, {}):
+        if not any(tree.matches(pattern, path) for path in source.paths):
+            raise GenaxError(
+                f"{source.name} has nothing under {pattern!r} to start from; if that is a head, "
+                "start it anew by --config.new_head=true."
+            )
 
 
 def check_network(networks: nn.Module, declared: NetworkSettings, source: Source) -> None:

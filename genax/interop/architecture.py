@@ -32,9 +32,9 @@ class Architecture:
     renames: (pattern, replacement) of names in older files.
     fixed: model -> tensors that hold no variable and may have one value only.
     unread: patterns of names of parts that the class does not have, although its files often do.
-    experiment: path and variant of the experiment of genax that trains such a model, whose task
-      names its networks as the model does; "" if there is none.
-    settings: model -> settings of that experiment which do not follow from its networks.
+    experiment: model -> path and variant of the experiment of genax that trains such models, and
+      settings of it that do not follow from the networks; None if there is none. Its task names its
+      networks as the model does.
     """
 
     build: Callable[[str, Configuration, set[str]], nn.Module]
@@ -45,8 +45,7 @@ class Architecture:
     renames: tuple[tuple[str, str], ...] = ()
     fixed: Callable[[Any], Mapping[str, np.ndarray]] = lambda model: {}
     unread: tuple[str, ...] = ()
-    experiment: str = ""
-    settings: Callable[[Any], Mapping[str, Any]] = lambda model: {}
+    experiment: Callable[[Any], tuple[str, Mapping[str, Any]] | None] = lambda model: None
 
 
 def token_inputs(model: Any) -> dict[str, jax.Array]:

@@ -147,7 +147,7 @@ FAMILY = Family(
             token_inputs,
             copies={"lm_head.weight": "model.embed_tokens.weight"},
             buffers=(r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq",),
-            experiment="experiments/transformer/llama.py:stdlib",
+            experiment=lambda model: ("experiments/transformer/llama.py:stdlib", {}),
         ),
     },
     Exporter("decoder", LLaMA, _config),

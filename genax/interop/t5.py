@@ -128,6 +128,11 @@ def conversions(model: T5ForConditionalGeneration | T5EncoderModel) -> list[Conv
     return found
 
 
+def experiment(model: T5ForConditionalGeneration) -> tuple[str, dict[str, Any]]:
+    """Return the experiment that trains T5."""
+    return "experiments/transformer/t5.py:cpu", {}
+
+
 def _config(networks: Any, leaves: Leaves) -> Config:
     # Reading a directory needs no package for data, which these numbers' module imports.
     from genax.data.text.text_pairs import END, PAD, START
@@ -138,6 +143,9 @@ def _config(networks: Any, leaves: Leaves) -> Config:
         raise GenaxError(
             'a gated T5 with the exact gelu cannot be exported: there it is "gelu_new".'
         )
+    proj = f"gated-{name}" if t5.gated else name
+    # As the published files name the tanh form.
+    proj = "gated-gelu" if proj == "gated-gelu_new" else proj
     return {
         "architectures": ["T5ForConditionalGeneration"],
         "model_type": "t5",
@@ -153,7 +161,7 @@ def _config(networks: Any, leaves: Leaves) -> Config:
         "relative_attention_max_distance": t5.max_distance,
         "dropout_rate": t5.dropout,
         "layer_norm_epsilon": t5.epsilon,
-        "feed_forward_proj": f"gated-{name}" if t5.gated else name,
+        "feed_forward_proj": proj,
         "tie_word_embeddings": t5.tied_head,
         "scale_decoder_outputs": t5.scale_logits,
         "pad_token_id": PAD,
@@ -176,6 +184,7 @@ FAMILY = Family(
             buffers=(
                 r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",
             ),
+            experiment=experiment,
         ),
         "T5EncoderModel": Architecture(
             build_encoder,

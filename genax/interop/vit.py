@@ -101,6 +101,14 @@ def network_conversions(path: str, prefix: str, vit: ViT) -> list[Conversion]:
     return found
 
 
+def experiment(model: ViTForImageClassification) -> tuple[str, dict[str, Any]] | None:
+    """Return the experiment that trains such a classifier, unless an image has several classes."""
+    if model.problem_type not in (None, "single_label_classification"):
+        return None
+    data = {"dataset": "digits"} if model.num_channels == 1 else {"dataset": "tfds:imagenet2012"}
+    return "experiments/transformer/vit.py:digits", data | {"new_head": False}
+
+
 def _config(networks: Any, leaves: Leaves) -> Config:
     vit: ViT = networks.classifier
     if vit.pool != "token":
@@ -123,6 +131,6 @@ def _config(networks: Any, leaves: Leaves) -> Config:
 
 
 FAMILY = Family(
-    {"ViTForImageClassification": Architecture(build, conversions, inputs)},
+    {"ViTForImageClassification": Architecture(build, conversions, inputs, experiment=experiment)},
     Exporter("classifier", ViT, _config),
 )

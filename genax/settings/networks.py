@@ -18,14 +18,14 @@ class NetworkSettings:
     setting, which `from_config` reads.
 
     network: the name of the network among those of the task.
-    kind: its class.
+    kind: its class, or one of several.
     names: settings that have another name than the field, by field.
     own: fields that the experiment alone decides.
     head: fields that count only if `config.new_head` is false.
     """
 
     network: str
-    kind: type
+    kind: type | tuple[type, ...]
     names: Mapping[str, str] = field(default_factory=dict)
     own: tuple[str, ...] = ()
     head: tuple[str, ...] = ()
@@ -42,6 +42,6 @@ class NetworkSettings:
             if part.name not in own
         }
 
-    def defaults(self) -> dict[str, Any]:
-        """Return the values that fields have by default, by setting."""
-        return {self.names.get(part.name, part.name): part.default for part in fields(self.kind)}
+    def defaults(self, network: Any) -> dict[str, Any]:
+        """Return the values that a network's fields have by default, by setting."""
+        return {self.names.get(part.name, part.name): part.default for part in fields(network)}

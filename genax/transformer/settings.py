@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
 from ml_collections import ConfigDict
@@ -12,7 +12,7 @@ from genax.core.errors import GenaxError
 from genax.nn.activations import ACTIVATIONS
 from genax.nn.optimizers import RANGES as OPTIMIZER
 from genax.settings import from_config
-from genax.settings.ranges import AMOUNT, COUNT, SHARE, Range, Ranges
+from genax.settings.ranges import AMOUNT, COUNT, SHARE, Ranges
 from genax.transformer import beam_search, decoding
 
 T = TypeVar("T")
@@ -81,12 +81,12 @@ def network(make: Callable[..., T], config: ConfigDict, **own: Any) -> T:
     return from_config(make, config, **own)
 
 
-def start_from(config: ConfigDict, *networks: str) -> dict[str, dict[str, str]]:
-    """Return `Experiment.pretrained`: whole networks of `config.pretrained`, or nothing.
+def start_from(config: ConfigDict, *parts: str) -> dict[str, dict[str, str]]:
+    """Return `Experiment.pretrained`: parts of what `config.pretrained` names, or nothing.
 
-    networks: their names, which are those of the task too.
+    parts: patterns of parameters, such as "decoder", the same there and in the task.
     """
-    paths = {f"params/{name}": f"params/{name}" for name in networks}
+    paths = {f"params/{part}": f"params/{part}" for part in parts}
     return {config.pretrained: paths} if config.pretrained else {}
 
 
@@ -111,7 +111,8 @@ DECODING: Ranges = {
     **beam_search.RANGES,
     "top_k": AMOUNT,
     "start_token": AMOUNT,
-    "end_token": Range(least=0, most=2**31 - 1, whole=True, empty=True),
+    "end_token": replace(AMOUNT, empty=True),
+    "special_tokens": AMOUNT,
 }
 
 # What is read, scored and computed at a time; 0 is all.

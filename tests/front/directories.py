@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from genax.data.sets.embedded import load_stdlib
+from genax.data.text.tokenizer_training import train_tokenizer
+from genax.data.text.tokenizers import Subwords
 from tests.parity import require
 
 CHAT = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
@@ -83,13 +85,13 @@ def make_llama(folder: Path) -> Path:
     return folder
 
 
-def _with_large_weights(model: Any) -> Any:
-    """Return a model whose likeliest tokens are far ahead of the others, in any arithmetic."""
+def _with_large_weights(model: Any, factor: float = 8) -> Any:
+    """Return a model whose likeliest outputs are far ahead of the others, in any arithmetic."""
     (torch,) = require("torch")
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
-                parameter.mul_(8)
+                parameter.mul_(factor)
     return model.eval()
 
 
@@ -98,10 +100,10 @@ def change_json(path: Path, **fields: Any) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
-def end_after(folder: Path, prompt: str, count: int) -> str:
-    """Let the model's own likeliest continuation end after some tokens, and return prompt and it.
+def end_likeliest(folder: Path, prompt: str) -> str:
+    """Let the model's own likeliest continuation end, and return the prompt with it.
 
-    The first token that is new after `count` others becomes the end token.
+    The last of its tokens that was not there before becomes an end token.
     """
     torch, transformers = require("torch", "transformers")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
@@ -112,8 +114,84 @@ def end_after(folder: Path, prompt: str, count: int) -> str:
             tokens, do_sample=False, max_new_tokens=30, eos_token_id=-1, pad_token_id=0
         )[0].tolist()
     first = tokens.shape[1]
-    at = next(at for at in range(first + count, len(row)) if row[at] not in row[first:at])
+    at = max(at for at in range(first + 1, len(row)) if row[at] not in row[first:at])
     for name in ("config.json", "generation_config.json"):
-        if (folder / name).exists():
-            change_json(folder / name, eos_token_id=row[at])
+        old = json.loads((folder / name).read_text())["eos_token_id"]
+        ends = [row[at], *old[1:]] if isinstance(old, list) else row[at]
+        change_json(folder / name, eos_token_id=ends)
     return tokenizer.decode(row[:at])
+
+
+SMALL_BERT = {
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 3,
+    "intermediate_size": 40,
+    "max_position_embeddings": 40,
+    "layer_norm_eps": 1e-5,
+}
+
+
+def make_bert(folder: Path, kind: str = "BertModel", **settings: Any) -> Path:
+    """Write one of the classes around BERT, with a WordPiece tokenizer."""
+    torch, transformers = require("torch", "transformers")
+    made = train_tokenizer("wordpiece", TEXTS, 400)
+    assert isinstance(made, Subwords)
+    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]"}
+    names |= {"sep_token": "[SEP]", "mask_token": "[MASK]"}
+    transformers.PreTrainedTokenizerFast(tokenizer_object=made.model, **names).save_pretrained(
+        folder
+    )
+    torch.manual_seed(0)
+    config = transformers.BertConfig(vocab_size=made.size, **SMALL_BERT, **settings)
+    model = getattr(transformers, kind)(config)
+    _with_large_weights(model, 4).save_pretrained(folder)
+    return folder
+
+
+def make_t5(folder: Path) -> Path:
+    """Write a gated T5 of unequal stacks, with a Unigram tokenizer and T5's special tokens."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    torch, transformers = require("torch", "transformers")
+    model = Tokenizer(models.Unigram())
+    model.pre_tokenizer = pre_tokenizers.Metaspace()
+    model.decoder = decoders.Metaspace()
+    specials = ["<pad>", "</s>", "<unk>"]
+    trainer = trainers.UnigramTrainer(
+        vocab_size=300, special_tokens=specials, unk_token="<unk>", show_progress=False
+    )
+    model.train_from_iterator(TEXTS, trainer)
+    transformers.PreTrainedTokenizerFast(
+        tokenizer_object=model, pad_token="<pad>", eos_token="</s>", unk_token="<unk>"
+    ).save_pretrained(folder)
+    torch.manual_seed(0)
+    sizes = {"d_model": 24, "d_kv": 8, "d_ff": 40, "num_layers": 2, "num_heads": 3}
+    config = transformers.T5Config(
+        vocab_size=model.get_vocab_size() + 8,
+        num_decoder_layers=1,
+        relative_attention_num_buckets=8,
+        relative_attention_max_distance=20,
+        feed_forward_proj="gated-gelu",
+        decoder_start_token_id=0,
+        **sizes,
+    )
+    _with_large_weights(transformers.T5ForConditionalGeneration(config), 1).save_pretrained(folder)
+    return folder
+
+
+def make_vit(folder: Path, num_labels: int = 10) -> Path:
+    """Write a ViT for grey images of 8x8 whose classes have names."""
+    torch, transformers = require("torch", "transformers")
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 3}
+    config = transformers.ViTConfig(
+        **sizes,
+        intermediate_size=40,
+        image_size=8,
+        patch_size=4,
+        num_channels=1,
+        id2label={number: f"digit {number}" for number in range(num_labels)},
+    )
+    _with_large_weights(transformers.ViTForImageClassification(config), 4).save_pretrained(folder)
+    return folder

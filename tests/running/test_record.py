@@ -39,7 +39,7 @@ def test_a_whole_record(tmp_path):
 
 
 def test_what_was_imported_is_no_run():
-    with pytest.raises(GenaxError, match=r"what `genax import` wrote.*--init-from"):
+    with pytest.raises(GenaxError, match=r"what `genax import` wrote.*--config.pretrained=folder"):
         check_same_run({"imported": "GPT"}, RECORD, "folder")
 
 
