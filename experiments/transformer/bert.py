@@ -11,9 +11,9 @@ hardly better than chance (0.688 nats); of the standard library's source (--conf
 1,000 steps, 4 minutes: 4.99 and 0.534 nats (seed 0).
 """
 
-from genax.settings import Variant, from_config
+from genax.settings import NetworkSettings, Variant
 from genax.transformer.bert import BERT, BERT_PRESETS
-from genax.transformer.settings import published
+from genax.transformer.settings import network, published
 from genax.transformer.tasks import bert_pretraining
 
 DEFAULTS = bert_pretraining.DEFAULTS
@@ -40,9 +40,10 @@ VARIANTS = {
     **{name: published_bert(preset) for name, preset in BERT_PRESETS.items()},
 }
 RANGES = bert_pretraining.RANGES
+NETWORK = NetworkSettings("encoder", BERT, {"context": "positions"}, own=("with_pooler",))
 
 
 def build(config, data=None):
     """Return the experiment that the settings describe, with its own data or that given."""
-    encoder = from_config(BERT, config, with_pooler=config.next_sentence)
+    encoder = network(BERT, config, with_pooler=config.next_sentence)
     return bert_pretraining.experiment(encoder, config, data)

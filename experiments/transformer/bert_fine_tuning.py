@@ -33,11 +33,11 @@ from genax.evaluation.entities import entity_scores
 from genax.evaluation.regression import regression_scores
 from genax.nn.optimizers import bert_adamw
 from genax.nn.placement import PARTITION_RULES
-from genax.settings import Variant, from_config
+from genax.settings import NetworkSettings, Variant, from_config
 from genax.settings.ranges import COUNT, Range
-from genax.transformer.bert import BERT, BERT_PRESETS, LinearHead
+from genax.transformer.bert import BERT, BERT_PRESETS, LinearHead, encoder_parts
 from genax.transformer.settings import RANGES as TRANSFORMER
-from genax.transformer.settings import sizes
+from genax.transformer.settings import network, sizes, start_from
 from genax.transformer.tasks.fine_tuning import (
     Networks,
     RegressionNetworks,
@@ -72,8 +72,10 @@ DEFAULTS = sizes(BERT_PRESETS["minilm"]) | {
     # How many examples are trained on, and how many are scored; 0 is all.
     "examples": 2_000,
     "evaluated": 2_000,
-    # What `genax import` wrote, whose encoder and tokenizer are taken; "" is nothing.
+    # A run, or what `genax import` wrote, whose encoder, sizes and tokenizer are taken; "" is none.
     "pretrained": "runs/minilm",
+    # Whether the head starts anew. If not, it is taken too.
+    "new_head": True,
     # Positions of the encoder, at least as many as the context's.
     "positions": 512,
     "context": 128,
@@ -225,8 +227,7 @@ RANGES = TRANSFORMER | {
     "num_labels": COUNT,
     "positions": COUNT,
 }
-# What is taken of a pretrained encoder besides its blocks.
-EMBEDDINGS = ("token_embedding", "position_embedding", "segment_embedding", "embedding_norm")
+NETWORK = NetworkSettings("encoder", BERT, {"context": "positions"}, own=("with_pooler",))
 
 
 def _classes(config):
@@ -284,7 +285,7 @@ def build(config, data=None):
     train, test = given_or(data, lambda: (own(), held_out()))
     # As in the published code, the heads of single tokens have no pooler.
     with_pooler = config.task in ("classes", "regression")
-    encoder = from_config(BERT, config, context=config.positions, with_pooler=with_pooler)
+    encoder = network(BERT, config, with_pooler=with_pooler)
     networks = NETWORKS.get(config.task, Networks)
     task = Task(
         networks(encoder=encoder, classifier=from_config(LinearHead, config)),
@@ -295,8 +296,5 @@ def build(config, data=None):
         evaluators={"test": Evaluator(partial(loss, train=False)), **scores(test)},
         rules=PARTITION_RULES,
     )
-    taken = [*EMBEDDINGS, *(f"blocks_{number}" for number in range(config.num_layers))]
-    taken += ["pooler"] if with_pooler else []
-    paths = {f"params/encoder/{part}": f"params/encoder/{part}" for part in taken}
-    pretrained = {config.pretrained: paths} if config.pretrained else {}
-    return Experiment(task, train, test, pretrained)
+    taken = encoder_parts(encoder) + (() if config.new_head else ("classifier",))
+    return Experiment(task, train, test, start_from(config, *taken))

@@ -43,12 +43,12 @@ from genax.data.play.pendulum import swing_up
 from genax.data.play.trajectories import TrajectoryData
 from genax.nn.optimizers import check_decay, clip_by_norm
 from genax.nn.placement import PARTITION_RULES
-from genax.settings import Variant, from_config
+from genax.settings import NetworkSettings, Variant
 from genax.settings.ranges import AMOUNT, COUNT, POSITIVE, Range
 from genax.transformer.atari_decision_transformer import AtariDecisionTransformer
 from genax.transformer.decision_transformer import DECISION_TRANSFORMER_PRESETS, DecisionTransformer
 from genax.transformer.settings import RANGES as TRANSFORMER
-from genax.transformer.settings import SHORT_RUN, sizes
+from genax.transformer.settings import SHORT_RUN, network, sizes, start_from
 from genax.transformer.tasks.acting import Networks, achieved_returns, action_loss
 from genax.transformer.tasks.actions import continuous_actions, numbered_actions, one_hot_actions
 
@@ -80,6 +80,8 @@ DEFAULTS = SHORT_RUN | {
     # The most steps of an episode in evaluation; 0 is max_steps.
     "eval_limit": 0,
     "context": 20,
+    # A run, or what `genax import` wrote, whose weights and sizes are taken; "" is none.
+    "pretrained": "",
     "hidden_size": 64,
     "num_layers": 3,
     "num_heads": 1,
@@ -205,6 +207,12 @@ RANGES = TRANSFORMER | {
     "damaged": ("refuse",),
     "remat": ("none",),
 }
+NETWORK = NetworkSettings(
+    "agent",
+    (DecisionTransformer, AtariDecisionTransformer),
+    {"tanh_actions": "continuous", "num_actions": "action_size"},
+    own=("stack",),
+)
 # As in the paper, only actions have a loss: the heads of states and returns are not trained.
 TRAINED = ("agent/*embed*", "agent/blocks_*", "agent/final_norm", "agent/predict_action")
 POLICIES = {"CartPole-v1": lean, "Pendulum-v1": swing_up}
@@ -263,7 +271,7 @@ def data_of(config):
 def agent_of(config):
     """Return the network, and the kind of its actions."""
     if config.picture:
-        agent = from_config(
+        agent = network(
             AtariDecisionTransformer, config, num_actions=config.action_size, stack=STACK
         )
         return agent, numbered_actions()
@@ -272,7 +280,7 @@ def agent_of(config):
             f"config.trunk_tables={tuple(config.trunk_tables)} are not two numbers of rows, of "
             "tokens and of positions."
         )
-    agent = from_config(DecisionTransformer, config, tanh_actions=config.continuous)
+    agent = network(DecisionTransformer, config, tanh_actions=config.continuous)
     return agent, continuous_actions() if config.continuous else one_hot_actions(config.action_size)
 
 
@@ -334,4 +342,4 @@ def build(config, data=None):
         evaluators=evaluators,
         rules=PARTITION_RULES,
     )
-    return Experiment(task, data)
+    return Experiment(task, data, pretrained=start_from(config, "agent"))

@@ -17,11 +17,11 @@ import optax
 
 from genax.evaluation.generated_text import bleu_scores, rouge_scores
 from genax.nn.optimizers import warmup_inverse_sqrt
-from genax.settings import Variant, from_config
+from genax.settings import NetworkSettings, Variant, from_config
 from genax.settings.ranges import SHARE
 from genax.transformer.encoder_decoder import ENCODER_DECODER_PRESETS, EncoderDecoder
 from genax.transformer.settings import RANGES as TRANSFORMER
-from genax.transformer.settings import published
+from genax.transformer.settings import network, published
 from genax.transformer.tasks import translation
 
 SCORES = {"bleu": bleu_scores, "rouge": rouge_scores}
@@ -60,11 +60,12 @@ VARIANTS = {
     **{name: published_size(preset) for name, preset in ENCODER_DECODER_PRESETS.items()},
 }
 RANGES = TRANSFORMER | {"smoothing": SHARE, "score": tuple(SCORES)}
+NETWORK = NetworkSettings("transformer", EncoderDecoder, {"use_bias": "bias"}, own=("context",))
 
 
 def build(config, data=None):
     """Return the experiment that the settings describe, with its own data or that given."""
-    transformer = from_config(EncoderDecoder, config, use_bias=config.bias)
+    transformer = network(EncoderDecoder, config, use_bias=config.bias)
     rate = from_config(warmup_inverse_sqrt, config, scale=config.rate_scale)
     return translation.experiment(
         transformer,

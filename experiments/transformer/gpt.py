@@ -15,9 +15,9 @@ has the same loss to six digits (python -m benchmarks.gpt_side_by_side). Variant
 2.90 nats a token of 1,024 byte pairs.
 """
 
-from genax.settings import Variant, from_config
+from genax.settings import NetworkSettings, Variant
 from genax.transformer.gpt import GPT, GPT_PRESETS
-from genax.transformer.settings import published
+from genax.transformer.settings import network, published
 from genax.transformer.tasks import language_model
 
 DEFAULTS = language_model.DEFAULTS | {
@@ -116,8 +116,9 @@ VARIANTS = {
     **{name: published_gpt(name, preset) for name, preset in GPT_PRESETS.items()},
 }
 RANGES = language_model.RANGES
+NETWORK = NetworkSettings("decoder", GPT, {"context": "positions", "use_bias": "bias"})
 
 
 def build(config, data=None):
     """Return the experiment that the settings describe, with its own data or that given."""
-    return language_model.experiment(from_config(GPT, config, use_bias=config.bias), config, data)
+    return language_model.experiment(network(GPT, config, use_bias=config.bias), config, data)

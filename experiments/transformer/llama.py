@@ -6,19 +6,19 @@ small one on the complete works of Shakespeare.
     genax train experiments/transformer/llama.py --workdir runs/llama
 """
 
-from genax.nn.rotary import LongContext
-from genax.settings import Variant, from_config
-from genax.settings.ranges import POSITIVE
-from genax.transformer.llama import LLAMA_PRESETS, LLaMA
-from genax.transformer.settings import published
+from genax.settings import NetworkSettings, Variant
+from genax.settings.ranges import POSITIVE, Range
+from genax.transformer.llama import LLAMA_PRESETS, LLaMA, long_context
+from genax.transformer.settings import network, published
 from genax.transformer.tasks import language_model
 
 DEFAULTS = language_model.DEFAULTS | {
     "num_kv_heads": 2,
     "mlp_size": 352,
-    # The base of the rotary frequencies, and whether they are stretched, as from Llama 3.1.
+    # The base of the rotary frequencies, and how they are stretched: () or the four numbers of
+    # `LongContext`.
     "theta": 10_000.0,
-    "long_context": False,
+    "long_context": (),
     "tied_head": False,
     "top_p": 0.95,
 }
@@ -56,10 +56,14 @@ VARIANTS = {
     ),
     **{name: published_llama(name, preset) for name, preset in LLAMA_PRESETS.items()},
 }
-RANGES = {**language_model.RANGES, "theta": POSITIVE}
+RANGES = language_model.RANGES | {
+    "theta": POSITIVE,
+    "long_context": Range(above=0, empty=True),
+}
+NETWORK = NetworkSettings("decoder", LLaMA, {"context": "positions", "scaling": "long_context"})
 
 
 def build(config, data=None):
     """Return the experiment that the settings describe, with its own data or that given."""
-    scaling = LongContext() if config.long_context else None
-    return language_model.experiment(from_config(LLaMA, config, scaling=scaling), config, data)
+    decoder = network(LLaMA, config, scaling=long_context(config.long_context))
+    return language_model.experiment(decoder, config, data)

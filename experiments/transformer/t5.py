@@ -13,9 +13,9 @@ import optax
 
 from genax.evaluation.generated_text import rouge_scores
 from genax.nn.optimizers import flat_inverse_sqrt
-from genax.settings import Variant, from_config
+from genax.settings import NetworkSettings, Variant, from_config
 from genax.transformer.settings import RANGES as TRANSFORMER
-from genax.transformer.settings import published
+from genax.transformer.settings import network, published
 from genax.transformer.t5 import T5, T5_PRESETS
 from genax.transformer.tasks import translation
 
@@ -46,11 +46,12 @@ VARIANTS = {
     "base": Variant("223M parameters; CNN/DailyMail's summaries by TFDS", BASE),
 }
 RANGES = TRANSFORMER
+NETWORK = NetworkSettings("transformer", T5, own=("context",))
 
 
 def build(config, data=None):
     """Return the experiment that the settings describe, with its own data or that given."""
-    transformer = from_config(T5, config, use_bias=False)
+    transformer = network(T5, config, use_bias=False)
     rate = from_config(flat_inverse_sqrt, config, scale=config.rate_scale)
     return translation.experiment(
         transformer, config, optimizer=optax.adafactor(rate), scores=rouge_scores, data=data

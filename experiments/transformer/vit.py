@@ -8,9 +8,9 @@ Touvron et al. 2021 (DeiT, arXiv:2012.12877). Samples show what the class token 
 Variant cpu on two CPU cores that were shared: 7 minutes, test accuracy 87.6% (seed 0).
 """
 
-from genax.settings import Variant, from_config
+from genax.settings import NetworkSettings, Variant
 from genax.settings.ranges import COUNT, POSITIVE
-from genax.transformer.settings import published
+from genax.transformer.settings import network, published
 from genax.transformer.tasks import classification
 from genax.transformer.vit import VIT_PRESETS, ViT
 
@@ -47,8 +47,9 @@ RANGES = classification.RANGES | {
     "epsilon": POSITIVE,
     "pool": ("token", "mean"),
 }
+NETWORK = NetworkSettings("classifier", ViT, {"image_size": "size"}, head=("num_classes",))
 
 
 def build(config, data=None):
     """Return the experiment that the settings describe, with its own data or that given."""
-    return classification.experiment(from_config(ViT, config, image_size=config.size), config, data)
+    return classification.experiment(network(ViT, config, image_size=config.size), config, data)

@@ -6,15 +6,16 @@ import argparse
 import shutil
 from pathlib import Path
 
-from genax.cli.import_ import FOLDER
 from genax.core import tree
 from genax.core.files import read_json
-from genax.data.text.tokenizers import FILE, Subwords, read_tokenizer
+from genax.data.text.tokenizers import FILE as TOKENIZER
+from genax.data.text.tokenizers import Subwords, read_tokenizer
 from genax.front.experiments import reopen
 from genax.front.restore import open_checkpoints, restore_variables
 from genax.interop import export_pretrained
-from genax.interop.export import to_pretrained
-from genax.interop.pretrained import find_architecture
+from genax.interop.export import to_pretrained, with_kept
+from genax.interop.pretrained import CONFIG, find_architecture
+from genax.running.transfer import HUGGING_FACE
 
 
 def add_parser(verbs: argparse._SubParsersAction) -> None:
@@ -23,8 +24,8 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
         "export",
         help="write a run as a Hugging Face directory (safetensors)",
         description="Write a trained GPT, LLaMA, BERT, T5 or ViT, or what `genax import` wrote, as "
-        "a Hugging Face directory of config.json and safetensors, with averaged weights and the "
-        "run's tokenizer if it is of that format.",
+        "a Hugging Face directory of config.json and safetensors, with averaged weights, the "
+        "run's tokenizer if it is of that format, and the files of the model that it started from.",
     )
     parser.add_argument("workdir", metavar="WORKDIR", help="the run's folder")
     parser.add_argument("out", metavar="OUT", help="a new folder")
@@ -35,25 +36,29 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the directory and print what it holds."""
-    kept = Path(args.workdir) / FOLDER
-    if kept.is_dir():
-        config = read_json(kept / "config.json")
-        checkpoints, step = open_checkpoints(args.workdir, args.step)
+    workdir, out = Path(args.workdir), Path(args.out)
+    files = workdir / HUGGING_FACE
+    if not (workdir / "checkpoints").is_dir():
+        reopen(args.workdir)  # Says what is missing.
+    checkpoints, step = open_checkpoints(args.workdir, args.step)
+    if "imported" in checkpoints.record(step)["run"]:
+        config = read_json(files / CONFIG)
         state = tree.nest(checkpoints.arrays(step))
         variables = {"params": state["params"], **state.get("collections", {})}
     else:
         opened = reopen(args.workdir)
         variables, step = restore_variables(opened, args.step, averaged=not args.raw)
         config, variables = to_pretrained(opened.task.networks, variables)
-    export_pretrained(config, variables, args.out)
-    out = Path(args.out)
-    if kept.is_dir():
-        for path in kept.iterdir():
+        if files.is_dir():
+            config = with_kept(config, read_json(files / CONFIG))
+    export_pretrained(config, variables, out)
+    for path in files.iterdir() if files.is_dir() else ():
+        if path.name != CONFIG:
             shutil.copyfile(path, out / path.name)
-    else:
-        tokenizer = opened.workdir / FILE
-        if tokenizer.exists() and isinstance(read_tokenizer(tokenizer), Subwords):
-            (out / FILE).write_text(tokenizer.read_text())
+    tokenizer = workdir / TOKENIZER
+    lacks = tokenizer.exists() and not (out / TOKENIZER).exists()
+    if lacks and isinstance(read_tokenizer(tokenizer), Subwords):
+        shutil.copyfile(tokenizer, out / TOKENIZER)
     name, _ = find_architecture(config, args.out)
     print(f"{name} of step {step} in {args.out}")
     return 0

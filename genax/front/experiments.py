@@ -21,12 +21,13 @@ from ml_collections import ConfigDict
 from genax.core import Experiment, GenaxError
 from genax.core.devices import make_strategy
 from genax.core.tree import flat
+from genax.front.pretrained import check_network, check_parts, read_source, take
 from genax.front.written import UnwrittenError, written
 from genax.running.record import read_run
 from genax.running.run import Run
 from genax.running.source import COPY, find
 from genax.running.source import digest as digest_of
-from genax.settings import Variant, base_config
+from genax.settings import NetworkSettings, Variant, base_config
 from genax.settings.config import RANGES
 from genax.settings.overrides import override
 from genax.settings.ranges import Ranges, check_ranges
@@ -292,9 +293,31 @@ def is_experiment(path: Path) -> bool:
     return {"DEFAULTS", "build"} <= names
 
 
-def configure(definition: Definition, settings: Mapping[str, Any]) -> ConfigDict:
-    """Return the variant's settings, with others given as values or as texts."""
-    return override(variant_settings(definition), settings)
+def configure(
+    definition: Definition, settings: Mapping[str, Any], workdir: Any = None
+) -> ConfigDict:
+    """Return the variant's settings with others given as values or as texts.
+
+    Sizes and tokenizer are those of `config.pretrained`, if that names weights.
+
+    workdir: folder of the run. If the run began already, it has the sizes itself.
+    Raises GenaxError for settings that differ from those of the weights.
+    """
+    config = override(variant_settings(definition), settings)
+    folder = config.get("pretrained", "")
+    declared: NetworkSettings | None = getattr(definition.module, "NETWORK", None)
+    if not folder or declared is None:
+        return config
+    began = None if workdir is None else read_run(workdir)
+    resumed = began is not None and began["config"].get("pretrained") == folder
+    if not resumed and "pretrained" not in settings and not epath.Path(folder).exists():
+        return config  # What a variant names; training says that it is missing.
+    source = read_source(workdir if resumed else folder, lambda run: reopen(run).task.networks)
+    config = take(config, declared, source, settings)
+    experiment = definition.build(config)
+    check_network(experiment.task.networks, declared, source)
+    check_parts(experiment, folder, source)
+    return config
 
 
 def reopen(
@@ -312,8 +335,9 @@ def reopen(
     record = read_run(workdir)
     if record is None:
         raise GenaxError(
-            f"{workdir} holds no run: it has no run.json. `genax train` makes one; what `genax "
-            "import` wrote is read by `genax train --init-from`."
+            f"{workdir} holds no run: it has no run.json. `genax train` makes one, and so does "
+            "`genax import` for classes that genax has an experiment for; others are read by "
+            "--config.pretrained, --init-from and `genax export`."
         )
     if experiment is None:
         wanted = digest or record.get("experiment_sha256")

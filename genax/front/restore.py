@@ -41,7 +41,10 @@ def restore_variables(run: Run, step: int | None, averaged: bool) -> tuple[dict[
     """Linen variables of a checkpoint, and its step."""
     checkpoints, step = open_checkpoints(run.workdir, step)
     stage, _ = run.task.stage_at(step)
-    state = checkpoints.restore(step, run.abstract(stage))
+    like = run.abstract(stage)
+    if "imported" in checkpoints.record(step)["run"]:
+        like = like.replace(opt_state={}, ema={})
+    state = checkpoints.restore(step, like)
     return sampling.variables(state, averaged), step
 
 

@@ -32,6 +32,9 @@ class Architecture:
     renames: (pattern, replacement) of names in older files.
     fixed: model -> tensors that hold no variable and may have one value only.
     unread: patterns of names of parts that the class does not have, although its files often do.
+    experiment: model -> path and variant of the experiment of genax that trains such models, and
+      settings of it that do not follow from the networks; None if there is none. Its task names its
+      networks as the model does.
     """
 
     build: Callable[[str, Configuration, set[str]], nn.Module]
@@ -42,6 +45,7 @@ class Architecture:
     renames: tuple[tuple[str, str], ...] = ()
     fixed: Callable[[Any], Mapping[str, np.ndarray]] = lambda model: {}
     unread: tuple[str, ...] = ()
+    experiment: Callable[[Any], tuple[str, Mapping[str, Any]] | None] = lambda model: None
 
 
 def token_inputs(model: Any) -> dict[str, jax.Array]:

@@ -294,6 +294,26 @@ def encoder_conversions(path: str, prefix: str, encoder: BERT) -> list[Conversio
     return found
 
 
+def pretraining(model: Any) -> tuple[str, dict[str, Any]]:
+    """Return the experiment that pretrains such a model."""
+    both = isinstance(model, BertForPreTraining)
+    return "experiments/transformer/bert.py:stdlib", {"next_sentence": both}
+
+
+def fine_tuning(model: Any) -> tuple[str, dict[str, Any]] | None:
+    """Return the experiment that fine-tunes such a model, unless a text has several classes."""
+    kind = "answers" if isinstance(model, BertForQuestionAnswering) else "classes"
+    found: dict[str, Any] = {"num_labels": model.classifier.num_labels, "new_head": False}
+    problem = getattr(model, "problem_type", None)
+    if problem == "regression":
+        found["task"] = "regression"
+    elif problem not in (None, "single_label_classification"):
+        return None
+    if found["num_labels"] != 1 and "task" in found:
+        return None
+    return f"experiments/transformer/bert_fine_tuning.py:smoke-{kind}", found
+
+
 def _config(networks: Any, leaves: Leaves) -> Config:
     encoder: BERT = networks.encoder
     config: Config = {
@@ -347,11 +367,11 @@ _BERT = Architecture(
 FAMILY = Family(
     {
         "BertModel": replace(_BERT, renames=(*_GAMMA, (r"^bert\.", ""))),
-        "BertForPreTraining": _BERT,
-        "BertForMaskedLM": replace(_BERT, unread=(_POOLER, _NEXT_SENTENCE)),
-        "BertForSequenceClassification": _BERT,
+        "BertForPreTraining": replace(_BERT, experiment=pretraining),
+        "BertForMaskedLM": replace(_BERT, unread=(_POOLER, _NEXT_SENTENCE), experiment=pretraining),
+        "BertForSequenceClassification": replace(_BERT, experiment=fine_tuning),
         "BertForTokenClassification": replace(_BERT, unread=(_POOLER,)),
-        "BertForQuestionAnswering": replace(_BERT, unread=(_POOLER,)),
+        "BertForQuestionAnswering": replace(_BERT, unread=(_POOLER,), experiment=fine_tuning),
     },
     Exporter("encoder", BERT, _config),
 )

@@ -5,26 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import flax.linen as nn
 import jax
 
 from genax.core.errors import GenaxError
-from genax.nn.gelu import gelu, gelu_tanh
-
-ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
-    "gelu": gelu,
-    "gelu_new": gelu_tanh,
-    "gelu_pytorch_tanh": gelu_tanh,
-    "relu": nn.relu,
-    "silu": nn.silu,
-    "swish": nn.silu,
-    "tanh": nn.tanh,
-}
+from genax.nn.activations import ACTIVATIONS
 
 PROBLEMS = (None, "regression", "single_label_classification", "multi_label_classification")
 
 # Settings that do not change the function that a network computes in evaluation.
-_HARMLESS = {
+HARMLESS = {
     *("_name_or_path", "architectures", "chunk_size_feed_forward", "dtype", "torch_dtype"),
     *("_class_name", "_diffusers_version"),
     *("gradient_checkpointing", "id2label", "label2id", "name_or_path", "num_labels"),
@@ -70,7 +59,7 @@ class Configuration:
     def __init__(self, values: Mapping[str, Any], source: str):
         """Hold the values of a source, the beginning of every error message."""
         self._values, self.source = values, source
-        self._known = set(_HARMLESS)
+        self._known = set(HARMLESS)
         self._sections: dict[str, Configuration] = {}
 
     def section(self, name: str) -> Configuration:

@@ -28,7 +28,7 @@ class DecisionTransformerOutput:
 class DecisionTransformerModel(nn.Module):
     """A Decision Transformer under the names that Hugging Face gives its inputs and outputs."""
 
-    transformer: DecisionTransformer
+    agent: DecisionTransformer
 
     def __call__(
         self,
@@ -45,14 +45,14 @@ class DecisionTransformerModel(nn.Module):
         rewards: not read, as in transformers.
         """
         mask = None if attention_mask is None else attention_mask > 0
-        timesteps = check_range("timesteps", timesteps, self.transformer.max_steps)
-        found = self.transformer(returns_to_go, states, actions, timesteps, mask, train)
+        timesteps = check_range("timesteps", timesteps, self.agent.max_steps)
+        found = self.agent(returns_to_go, states, actions, timesteps, mask, train)
         return DecisionTransformerOutput(*found)
 
 
 def inputs(model: DecisionTransformerModel) -> dict[str, jax.Array]:
     """Return example inputs."""
-    net = model.transformer
+    net = model.agent
     return {
         "states": jnp.zeros((1, 1, net.state_size)),
         "actions": jnp.zeros((1, 1, net.action_size)),
@@ -85,20 +85,20 @@ def build(architecture: str, config: Configuration, names: set[str]) -> nn.Modul
 def conversions(model: DecisionTransformerModel) -> list[Conversion]:
     """Return the tensors of each variable."""
     found = [
-        embedding("transformer/time_embedding", "embed_timestep"),
-        flat("params/transformer/trunk_tokens", "encoder.wte.weight"),
-        flat("params/transformer/trunk_positions", "encoder.wpe.weight"),
-        *dense("transformer/embed_return", "embed_return"),
-        *dense("transformer/embed_state", "embed_state"),
-        *dense("transformer/embed_action", "embed_action"),
-        *norm("transformer/embedding_norm", "embed_ln"),
-        *norm("transformer/final_norm", "encoder.ln_f"),
-        *dense("transformer/predict_return", "predict_return"),
-        *dense("transformer/predict_state", "predict_state"),
-        *dense("transformer/predict_action", "predict_action.0"),
+        embedding("agent/time_embedding", "embed_timestep"),
+        flat("params/agent/trunk_tokens", "encoder.wte.weight"),
+        flat("params/agent/trunk_positions", "encoder.wpe.weight"),
+        *dense("agent/embed_return", "embed_return"),
+        *dense("agent/embed_state", "embed_state"),
+        *dense("agent/embed_action", "embed_action"),
+        *norm("agent/embedding_norm", "embed_ln"),
+        *norm("agent/final_norm", "encoder.ln_f"),
+        *dense("agent/predict_return", "predict_return"),
+        *dense("agent/predict_state", "predict_state"),
+        *dense("agent/predict_action", "predict_action.0"),
     ]
-    for number in range(model.transformer.num_layers):
-        found += block_conversions(f"transformer/blocks_{number}", f"encoder.h.{number}")
+    for number in range(model.agent.num_layers):
+        found += block_conversions(f"agent/blocks_{number}", f"encoder.h.{number}")
     return found
 
 

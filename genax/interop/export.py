@@ -10,8 +10,13 @@ import flax.linen as nn
 from genax.core import tree
 from genax.core.errors import GenaxError
 from genax.interop.architecture import Config
+from genax.interop.configuration import HARMLESS
 from genax.interop.families import FAMILIES
 from genax.nn.stack import unstack
+
+_LABELS = ("id2label", "label2id")
+# Settings that the new network and its weights decide.
+_WRITTEN = {*_LABELS, "num_labels", "_num_labels", "problem_type", "dtype", "torch_dtype"}
 
 
 def to_pretrained(
@@ -42,6 +47,21 @@ def to_pretrained(
         for stack, layers in _stacks(network).items():
             leaves = unstack(leaves, f"params/{exporter.attribute}/{stack}", layers)
     return config, tree.nest(exporter.leaves(network, leaves))
+
+
+def with_kept(config: Mapping[str, Any], kept: Mapping[str, Any]) -> Config:
+    """Return a config.json's content with what still holds of that which the weights came with.
+
+    That are settings which do not change what the network computes. Numbers of special tokens are
+    the tokenizer's, so they stay. Names of classes stay if there are as many classes.
+
+    config: what `to_pretrained` returned.
+    """
+    found = {name: value for name, value in kept.items() if name in HARMLESS - _WRITTEN} | config
+    found |= {name: value for name, value in kept.items() if name.endswith("_token_id")}
+    if len(kept.get("id2label", ())) == len(config.get("id2label", ())) > 0:
+        found |= {name: kept[name] for name in _LABELS if name in kept}
+    return found
 
 
 def _stacks(network: Any) -> dict[str, int]:

@@ -163,6 +163,11 @@ def _with_biases(decoder: GPT, leaves: Leaves) -> Leaves:
     return {**leaves, **found}
 
 
+def experiment(model: CausalLM) -> tuple[str, dict[str, Any]]:
+    """Return the experiment that trains either GPT."""
+    return "experiments/transformer/gpt.py:stdlib", {}
+
+
 FAMILY = Family(
     {
         "OpenAIGPTLMHeadModel": Architecture(
@@ -172,6 +177,7 @@ FAMILY = Family(
             copies={"lm_head.weight": "transformer.tokens_embed.weight"},
             buffers=(r"transformer\.h\.\d+\.attn\.bias", r"transformer\.position_ids"),
             renames=((r"^(h|tokens_embed|positions_embed|position_ids)\b", r"transformer.\1"),),
+            experiment=experiment,
         ),
         "GPT2LMHeadModel": Architecture(
             build_gpt2,
@@ -180,6 +186,7 @@ FAMILY = Family(
             copies={"lm_head.weight": "transformer.wte.weight"},
             buffers=(r"transformer\.h\.\d+\.attn\.(masked_)?bias",),
             renames=((r"^(h|wte|wpe|ln_f)\.", r"transformer.\1."),),
+            experiment=experiment,
         ),
     },
     Exporter("decoder", GPT, _config, _with_biases),

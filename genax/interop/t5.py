@@ -9,10 +9,11 @@ from jaxtyping import Array, Int
 
 from genax.core.errors import GenaxError
 from genax.interop.architecture import Architecture, Config, Exporter, Family, Leaves, token_inputs
-from genax.interop.configuration import ACTIVATIONS, MOST_LAYERS, Configuration, activation_name
+from genax.interop.configuration import MOST_LAYERS, Configuration, activation_name
 from genax.interop.conversion import Conversion, attention, dense, embedding, norm
 from genax.interop.outputs import BaseModelOutput
 from genax.interop.seq2seq_lm import Seq2SeqLM, inputs
+from genax.nn.activations import ACTIVATIONS
 from genax.transformer.t5 import T5
 
 
@@ -127,6 +128,11 @@ def conversions(model: T5ForConditionalGeneration | T5EncoderModel) -> list[Conv
     return found
 
 
+def experiment(model: T5ForConditionalGeneration) -> tuple[str, dict[str, Any]]:
+    """Return the experiment that trains T5."""
+    return "experiments/transformer/t5.py:cpu", {}
+
+
 def _config(networks: Any, leaves: Leaves) -> Config:
     # Reading a directory needs no package for data, which these numbers' module imports.
     from genax.data.text.text_pairs import END, PAD, START
@@ -137,6 +143,9 @@ def _config(networks: Any, leaves: Leaves) -> Config:
         raise GenaxError(
             'a gated T5 with the exact gelu cannot be exported: there it is "gelu_new".'
         )
+    proj = f"gated-{name}" if t5.gated else name
+    # As the published files name the tanh form.
+    proj = "gated-gelu" if proj == "gated-gelu_new" else proj
     return {
         "architectures": ["T5ForConditionalGeneration"],
         "model_type": "t5",
@@ -152,7 +161,7 @@ def _config(networks: Any, leaves: Leaves) -> Config:
         "relative_attention_max_distance": t5.max_distance,
         "dropout_rate": t5.dropout,
         "layer_norm_epsilon": t5.epsilon,
-        "feed_forward_proj": f"gated-{name}" if t5.gated else name,
+        "feed_forward_proj": proj,
         "tie_word_embeddings": t5.tied_head,
         "scale_decoder_outputs": t5.scale_logits,
         "pad_token_id": PAD,
@@ -175,6 +184,7 @@ FAMILY = Family(
             buffers=(
                 r"decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight",
             ),
+            experiment=experiment,
         ),
         "T5EncoderModel": Architecture(
             build_encoder,

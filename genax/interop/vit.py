@@ -20,7 +20,7 @@ from genax.transformer.vit import ViT
 class ViTForImageClassification(nn.Module):
     """A Vision Transformer with a head for classes of images."""
 
-    vit: ViT
+    classifier: ViT
     num_channels: int = 3
     problem_type: str | None = None
 
@@ -34,13 +34,13 @@ class ViTForImageClassification(nn.Module):
 
         pixel_values: images with their channels last.
         """
-        logits = self.vit(pixel_values, train)
+        logits = self.classifier(pixel_values, train)
         return LMOutput(logits, classification_loss(logits, labels, self.problem_type))
 
 
 def inputs(model: ViTForImageClassification) -> dict[str, jax.Array]:
     """Return example inputs."""
-    size = model.vit.image_size
+    size = model.classifier.image_size
     return {"pixel_values": jnp.zeros((1, size, size, model.num_channels))}
 
 
@@ -69,7 +69,8 @@ def build_network(config: Configuration, num_classes: int) -> ViT:
 
 def conversions(model: ViTForImageClassification) -> list[Conversion]:
     """Return the tensors of each variable."""
-    return [*network_conversions("vit", "vit.", model.vit), *dense("vit/head", "classifier")]
+    network = network_conversions("classifier", "vit.", model.classifier)
+    return [*network, *dense("classifier/head", "classifier")]
 
 
 def network_conversions(path: str, prefix: str, vit: ViT) -> list[Conversion]:
@@ -100,6 +101,14 @@ def network_conversions(path: str, prefix: str, vit: ViT) -> list[Conversion]:
     return found
 
 
+def experiment(model: ViTForImageClassification) -> tuple[str, dict[str, Any]] | None:
+    """Return the experiment that trains such a classifier, unless an image has several classes."""
+    if model.problem_type not in (None, "single_label_classification"):
+        return None
+    data = {"dataset": "digits"} if model.num_channels == 1 else {"dataset": "tfds:imagenet2012"}
+    return "experiments/transformer/vit.py:digits", data | {"new_head": False}
+
+
 def _config(networks: Any, leaves: Leaves) -> Config:
     vit: ViT = networks.classifier
     if vit.pool != "token":
@@ -121,11 +130,7 @@ def _config(networks: Any, leaves: Leaves) -> Config:
     }
 
 
-def _renamed(vit: ViT, leaves: Leaves) -> Leaves:
-    return {path.replace("/classifier/", "/vit/", 1): leaf for path, leaf in leaves.items()}
-
-
 FAMILY = Family(
-    {"ViTForImageClassification": Architecture(build, conversions, inputs)},
-    Exporter("classifier", ViT, _config, _renamed),
+    {"ViTForImageClassification": Architecture(build, conversions, inputs, experiment=experiment)},
+    Exporter("classifier", ViT, _config),
 )

@@ -117,7 +117,7 @@ class Checkpoints:
         if the checkpoint is damaged, naming the one before.
         """
         wanted = tree.flatten(like)
-        differences = compare(self._shapes(step), wanted)
+        differences = compare(self.shapes(step), wanted)
         if differences:
             raise GenaxError(
                 f"checkpoint of step {step} in {self.directory} is of another model: "
@@ -132,12 +132,13 @@ class Checkpoints:
         place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         wanted = {
             path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place)
-            for path, leaf in self._shapes(step).items()
+            for path, leaf in self.shapes(step).items()
         }
         found = self._load(step, wanted)
         return {path.removeprefix(FIXED): array for path, array in found.items()}
 
-    def _shapes(self, step: int) -> dict[str, Any]:
+    def shapes(self, step: int) -> dict[str, Any]:
+        """Path to shape and dtype, as saved; what is fixed among them, under "fixed/"."""
         digest = self.record(step)["run"].get("fixed")
         try:
             found = tree.flatten(self._checkpointer.metadata(step).metadata)

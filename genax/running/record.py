@@ -87,10 +87,10 @@ def check_same_run(old: Mapping[str, Any], new: Mapping[str, Any], workdir: Any)
     Raises GenaxError if the record in `workdir` is of another experiment, or the new settings
     or the data as it is now would change the global batch or the order of the data.
     """
-    if "experiment" not in old:
+    if "imported" in old:
         raise GenaxError(
             f"{workdir} holds what `genax import` wrote, no run to go on with; start from it by "
-            "--init-from and choose another --workdir."
+            f"--config.pretrained={workdir} and choose another --workdir."
         )
     was, now = (f"{Path(r['experiment']).name}:{r['variant']}" for r in (old, new))
     text = old.get("experiment_sha256")

@@ -28,7 +28,7 @@ from genax.running.mistakes import check_element, check_trained
 from genax.running.policy import Keep, parse_best
 from genax.running.profile import parse_steps
 from genax.running.record import check_same_run, make_record, read_run, start_of, starts_of
-from genax.running.transfer import load_from
+from genax.running.transfer import keep_files, load_from
 from genax.settings.config import RANGES
 from genax.settings.ranges import check_ranges
 
@@ -243,6 +243,8 @@ class Run:
             for folder, names in self.pretrained(init_from).items():
                 state, report = load_from(folder, state, names)
                 says.append(f"from {folder}: {report}")
+            if self.primary and self.config.get("pretrained"):
+                keep_files(self.config["pretrained"], self.workdir)
             if state.fixed:
                 record["fixed"] = fixed.keep(state.fixed, self.workdir)
             says += self._keep_text(0)

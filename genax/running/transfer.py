@@ -17,6 +17,9 @@ from genax.core.task import TrainState
 from genax.nn.stack import with_layers_of
 from genax.running.checkpoint import FIXED, Checkpoints
 
+# Where a run keeps the files of the Hugging Face model that it started from.
+HUGGING_FACE = "hugging_face"
+
 
 @dataclass(frozen=True)
 class PartialLoad:
@@ -53,6 +56,17 @@ def load_from(
     if checkpoints is None or not checkpoints.steps:
         raise GenaxError(f"{folder} holds no checkpoints to start from.")
     return load_partial(state, checkpoints.arrays(checkpoints.steps[-1]), names)
+
+
+def keep_files(folder: Any, workdir: Any) -> None:
+    """Copy the files of a Hugging Face model from one run's folder to another's, if it has any."""
+    files = epath.Path(folder) / HUGGING_FACE
+    if not files.is_dir():
+        return
+    kept = epath.Path(workdir) / HUGGING_FACE
+    kept.mkdir(parents=True, exist_ok=True)
+    for path in files.iterdir():
+        path.copy(kept / path.name, overwrite=True)
 
 
 def load_partial(

@@ -121,6 +121,14 @@ class BERT(nn.Module):
         return jnp.tanh(self.pooler(hidden[:, 0]))
 
 
+def encoder_parts(encoder: BERT) -> tuple[str, ...]:
+    """Return patterns of the parameters that a task with this encoder takes from another one's.
+
+    A pooler starts anew if only the task has one, and is left where it is if only the other has.
+    """
+    return ("encoder",) if encoder.with_pooler else ("encoder/*embedding*", "encoder/blocks*")
+
+
 class MaskedLMHead(nn.Module):
     """Scores of the tokens at masked places: Devlin et al. 2018, appendix A.2 and published code.
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, replace
 from functools import partial
 
 import flax.linen as nn
@@ -114,6 +115,22 @@ class LLaMA(Decoder):
         return rotation(positions, frequencies)
 
 
+def long_context(numbers: Sequence[float | int]) -> LongContext | None:
+    """Return the stretching of the numbers that `LongContext` has, in its order, or None of none.
+
+    Raises GenaxError for another count.
+    """
+    if len(numbers) not in (0, 4):
+        raise GenaxError(
+            f"long_context={tuple(numbers)} are {len(numbers)} numbers; give a factor, a low and a "
+            "high factor and the original context, or none: ()."
+        )
+    if not numbers:
+        return None
+    *factors, original = numbers
+    return LongContext(*map(float, factors), original_context=int(original))
+
+
 @dataclass(frozen=True)
 class LLaMAPreset:
     """Row of Grattafiori et al. 2024, table 3, with the context and rotary base of section 3.2.
@@ -121,7 +138,7 @@ class LLaMAPreset:
     mlp_size: "FFN Dimension" of table 3.
     learning_rate: peak learning rate.
     params: number of parameters, head and embedding both counted.
-    long_context: whether the frequencies are stretched, as from Llama 3.1 on.
+    long_context: how the frequencies are stretched, as from Llama 3.1 on: see `long_context`.
     """
 
     num_layers: int
@@ -134,7 +151,7 @@ class LLaMAPreset:
     context: int = 8192
     vocab_size: int = 128_256
     theta: float = 500_000.0
-    long_context: bool = False
+    long_context: tuple[float | int, ...] = ()
 
 
 _8B = LLaMAPreset(32, 4096, 32, 8, 14_336, 3e-4, 8_030_261_248)
@@ -142,6 +159,6 @@ _70B = LLaMAPreset(80, 8192, 64, 8, 28_672, 1.5e-4, 70_553_706_496)
 LLAMA_PRESETS = {
     "llama3-8b": _8B,
     "llama3-70b": _70B,
-    "llama3.1-8b": replace(_8B, context=131_072, long_context=True),
-    "llama3.1-70b": replace(_70B, context=131_072, long_context=True),
+    "llama3.1-8b": replace(_8B, context=131_072, long_context=astuple(LongContext())),
+    "llama3.1-70b": replace(_70B, context=131_072, long_context=astuple(LongContext())),
 }

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Any, TypeVar
 
+from ml_collections import ConfigDict
+
+from genax.core.errors import GenaxError
+from genax.nn.activations import ACTIVATIONS
 from genax.nn.optimizers import RANGES as OPTIMIZER
+from genax.settings import from_config
 from genax.settings.ranges import AMOUNT, COUNT, SHARE, Ranges
 from genax.transformer import beam_search, decoding
+
+T = TypeVar("T")
 
 # The loop of a run that takes minutes on a CPU.
 SHORT_RUN: dict[str, Any] = {
@@ -54,9 +62,39 @@ def published(preset: Any, topology: str, mesh: str = "fsdp=-1") -> dict[str, An
     }
 
 
+def network(make: Callable[..., T], config: ConfigDict, **own: Any) -> T:
+    """Build a network with the settings that its fields are named after, as `from_config` does.
+
+    "activation" is a name in `ACTIVATIONS`. If there is a setting "positions", it is the network's
+    context, and 0 means the rows'.
+    Raises GenaxError for rows longer than the network has positions.
+    """
+    if "activation" in config:
+        own["activation"] = ACTIVATIONS[config.activation]
+    if "positions" in config:
+        own["context"] = config.positions or config.context
+        if config.context > own["context"]:
+            raise GenaxError(
+                f"config.context={config.context} exceeds the network's "
+                f"config.positions={config.positions}; set it to {config.positions} or below."
+            )
+    return from_config(make, config, **own)
+
+
+def start_from(config: ConfigDict, *parts: str) -> dict[str, dict[str, str]]:
+    """Return `Experiment.pretrained`: parts of what `config.pretrained` names, or nothing.
+
+    parts: patterns of parameters, such as "decoder", the same there and in the task.
+    """
+    paths = {f"params/{part}": f"params/{part}" for part in parts}
+    return {config.pretrained: paths} if config.pretrained else {}
+
+
 SIZES: Ranges = {
     "vocab_size": COUNT,
     "context": COUNT,
+    "positions": AMOUNT,
+    "activation": tuple(ACTIVATIONS),
     "hidden_size": COUNT,
     "num_layers": COUNT,
     "num_heads": COUNT,
@@ -73,6 +111,8 @@ DECODING: Ranges = {
     **beam_search.RANGES,
     "top_k": AMOUNT,
     "start_token": AMOUNT,
+    "end_token": replace(AMOUNT, empty=True),
+    "special_tokens": AMOUNT,
 }
 
 # What is read, scored and computed at a time; 0 is all.

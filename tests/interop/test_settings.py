@@ -64,7 +64,7 @@ def test_epsilon_of_the_decision_transformer():
 def test_images_of_two_sides(sides, saved, tmp_path):
     found = altered(saved("ViTForImageClassification"), tmp_path / "x", image_size=sides)
     if sides[0] == sides[1]:
-        assert load_pretrained(found)[0].vit.image_size == sides[0]
+        assert load_pretrained(found)[0].classifier.image_size == sides[0]
     else:
         with pytest.raises(GenaxError, match=r"image_size=\[12, 8\]"):
             load_pretrained(found)

@@ -47,7 +47,7 @@ def test_the_starts_of_a_record_without_any():
 
 
 def test_what_was_imported_is_no_run():
-    with pytest.raises(GenaxError, match=r"what `genax import` wrote.*--init-from"):
+    with pytest.raises(GenaxError, match=r"what `genax import` wrote.*--config.pretrained=folder"):
         check_same_run({"imported": "GPT"}, RECORD, "folder")
 
 

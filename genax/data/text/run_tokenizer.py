@@ -64,15 +64,20 @@ def run_tokenizer(
     return tokenizer
 
 
+def find_tokenizer(folder: Any) -> Tokenizer | None:
+    """Return the tokenizer of a Hugging Face directory, a run or an import; None if it has none."""
+    places = (epath.Path(folder) / FILE, epath.Path(folder) / "hugging_face" / FILE)
+    return next((read_tokenizer(path) for path in places if path.exists()), None)
+
+
 def pretrained_tokenizer(folder: Any) -> Tokenizer:
-    """The tokenizer.json of a Hugging Face directory, or of a folder that `genax import` wrote.
+    """Return the tokenizer that `find_tokenizer` finds.
 
     Raises GenaxError if there is none.
     """
-    places = (epath.Path(folder) / FILE, epath.Path(folder) / "hugging_face" / FILE)
-    for path in places:
-        if path.exists():
-            return read_tokenizer(path)
-    raise GenaxError(
-        f"{folder} holds no {FILE}; import a directory that has one, or name another folder."
-    )
+    found = find_tokenizer(folder)
+    if found is None:
+        raise GenaxError(
+            f"{folder} holds no {FILE}; import a directory that has one, or name another folder."
+        )
+    return found

@@ -20,10 +20,10 @@ from genax.data.sets.named import identity, open_set
 from genax.data.sets.split_slices import take_split
 from genax.data.shuffling import generator
 from genax.data.text.corpora import fingerprint_corpus, load_splits, training_documents
-from genax.data.text.run_tokenizer import Tokenized, run_tokenizer
+from genax.data.text.run_tokenizer import Tokenized, pretrained_tokenizer, run_tokenizer
 from genax.data.text.token_data import spec
 from genax.data.text.tokenizer_training import train_tokenizer
-from genax.data.text.tokenizers import Subwords, join_tokens
+from genax.data.text.tokenizers import Subwords, Tokenizer, join_tokens
 from genax.settings.ranges import COUNT, check_fields
 
 # A line ends a sentence, as does a full stop and its like before a space.
@@ -53,6 +53,7 @@ class SentencePairs(Tokenized):
     sentences at line ends and full stops, and those that do not fill a row are left out.
     vocab_size: of the WordPiece tokenizer that is trained on it. limit: evaluate so many passages.
     damaged: what is done with files of one's own that cannot be read, see `open_set`.
+    pretrained: a folder whose tokenizer a new run gets; "" trains one.
     """
 
     name: str
@@ -61,6 +62,7 @@ class SentencePairs(Tokenized):
     split: str = "train"
     limit: int | None = None
     damaged: str = field(default="refuse", repr=False)
+    pretrained: str = ""
     _kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self):
@@ -86,12 +88,15 @@ class SentencePairs(Tokenized):
 
     def get_tokenizer(self, save: bool = False) -> Subwords:
         """The run's tokenizer, or the one that a new run would have; see `run_tokenizer`."""
-        make = lambda: train_tokenizer(  # noqa: E731
-            "wordpiece", training_documents(self.name, self._corpus), self.vocab_size
-        )
-        found = run_tokenizer(self._workdir, "wordpiece", self.vocab_size, make, save)
+        found = run_tokenizer(self._workdir, "wordpiece", self.vocab_size, self._new, save)
         assert isinstance(found, Subwords)
         return found
+
+    def _new(self) -> Tokenizer:
+        if self.pretrained:
+            return pretrained_tokenizer(self.pretrained)
+        documents = training_documents(self.name, self._corpus)
+        return train_tokenizer("wordpiece", documents, self.vocab_size)
 
     def train(self, batch_size: int, seed: int, shard: Shard) -> BatchIterator:
         """Endless shuffled batches; where A ends and what B is are drawn anew at each reading."""

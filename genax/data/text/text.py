@@ -17,7 +17,7 @@ from genax.data.pipeline import Batch
 from genax.data.sets.named import identity, open_set
 from genax.data.sets.split_slices import take_split
 from genax.data.text.corpora import fingerprint_corpus, load_splits, training_documents
-from genax.data.text.run_tokenizer import Tokenized, run_tokenizer
+from genax.data.text.run_tokenizer import Tokenized, pretrained_tokenizer, run_tokenizer
 from genax.data.text.tokenizer_training import train_tokenizer
 from genax.data.text.tokenizers import Tokenizer, join_tokens
 from genax.settings.ranges import COUNT, check_fields
@@ -33,6 +33,7 @@ class TextData(Tokenized):
     made of the whole set all the same. limit: evaluate on the first `limit` windows only.
     A "tfds:NAME" set has its own splits; its feature "text" is read. damaged: what is done with
     files of one's own that cannot be read, see `open_set`.
+    pretrained: a folder whose tokenizer a new run gets, of the kind `tokenizer`; "" makes one.
     """
 
     name: str
@@ -42,6 +43,7 @@ class TextData(Tokenized):
     split: str = "train"
     limit: int | None = None
     damaged: str = "refuse"
+    pretrained: str = ""
     _encoded: dict[str, np.ndarray] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -107,6 +109,8 @@ class TextData(Tokenized):
 
     @cached_property
     def _new_tokenizer(self) -> Tokenizer:
+        if self.pretrained:
+            return pretrained_tokenizer(self.pretrained)
         corpus = self._corpus
         held_out = [text for split in corpus if split != "train" for text in corpus[split]]
         documents = [] if self.tokenizer == "bytes" else training_documents(self.name, corpus)

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
+from genax.core.errors import GenaxError
 from genax.data.features import check_features
 from genax.data.fields import Text
 from genax.data.text.token_data import Example, TokenData, padded, spec
 from genax.data.text.tokenizers import Subwords
 
-# Numbers of the special tokens of a "bpe" for pairs.
+# Numbers of the special tokens of a new "bpe" for pairs.
 PAD, START, END = 0, 1, 2
 
 
@@ -22,18 +23,28 @@ PAD, START, END = 0, 1, 2
 class TextPairs(TokenData):
     """Pairs of texts in one vocabulary: Vaswani et al. 2017, section 5.1.
 
-    "source" int32 [context]: text, end. "target" int32 [target_length + 1]: start, text, end. The
-    number 0 pads both. In training, pairs that do not fit are left out, with a warning that counts
+    "source" int32 [context]: text, end. "target" int32 [target_length + 1]: start, text, end. Both
+    end in padding. In training, pairs that do not fit are left out, with a warning that counts
     them; in evaluation they are cut.
 
     source, target: names in the examples.
     target_context: tokens of a target; 0 is as many as a source has.
+    special_tokens: numbers of padding, start and end, which a new tokenizer has in this order.
     """
 
     tokenizer: str = "bpe"
     source: str = "source"
     target: str = "target"
     target_context: int = 0
+    special_tokens: tuple[int, ...] = (PAD, START, END)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if len(self.special_tokens) != 3:
+            raise GenaxError(
+                f"special_tokens={self.special_tokens} are the numbers of three tokens: padding, "
+                "start and end."
+            )
 
     @property
     def target_length(self) -> int:
@@ -42,7 +53,15 @@ class TextPairs(TokenData):
 
     @property
     def specials(self) -> Sequence[str]:
-        """Padding, start, end."""
+        """Padding, start, end.
+
+        Raises GenaxError if these are to have other numbers than the first.
+        """
+        if self.special_tokens != (PAD, START, END):
+            raise GenaxError(
+                f"special_tokens={self.special_tokens} are those of a pretrained tokenizer; a new "
+                f"one has {(PAD, START, END)}."
+            )
         return ("<pad>", "<s>", "</s>")
 
     @property
@@ -60,8 +79,9 @@ class TextPairs(TokenData):
 
     def encode_sources(self, tokenizer: Subwords, texts: Sequence[str]) -> np.ndarray:
         """Return rows "source" of texts, cut if they are too long."""
-        rows = [[*row[: self.context - 1], END] for row in tokenizer.encode_all(texts)]
-        return padded(rows, self.context, PAD)
+        pad, _, end = self.special_tokens
+        rows = [[*row[: self.context - 1], end] for row in tokenizer.encode_all(texts)]
+        return padded(rows, self.context, pad)
 
     def encode(self, tokenizer: Subwords, examples: Sequence[Example]) -> Mapping[str, np.ndarray]:
         """Return rows [n, ...]."""
@@ -78,7 +98,8 @@ class TextPairs(TokenData):
                     stacklevel=2,
                 )
             pairs = fitting
+        pad, start, end = self.special_tokens
         return {
-            "source": padded([[*s[: length - 1], END] for s, _ in pairs], length, PAD),
-            "target": padded([[START, *t[: size - 1], END] for _, t in pairs], size + 1, PAD),
+            "source": padded([[*s[: length - 1], end] for s, _ in pairs], length, pad),
+            "target": padded([[start, *t[: size - 1], end] for _, t in pairs], size + 1, pad),
         }

@@ -17,6 +17,8 @@ from genax.core.errors import GenaxError
 
 FILE = "tokenizer.json"
 KINDS = ("bytes", "characters", "bpe", "wordpiece")
+# Kinds that none is made of, and that pretrained models have.
+PRETRAINED_KINDS = ("unigram", "wordlevel")
 
 # What a number that is no token decodes to.
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"
@@ -164,6 +166,16 @@ class Subwords:
         if number is None:
             raise GenaxError(f"the {self.kind!r} tokenizer has no token {token}.")
         return number
+
+    @cached_property
+    def prefix(self) -> np.ndarray:
+        """Return the tokens that the model expects before a text, such as <s>, int32 [n]."""
+        model, sample = self.model, "a"
+        bare = model.encode(sample, add_special_tokens=False).ids
+        whole = model.encode(sample, add_special_tokens=True).ids
+        starts = range(len(whole) - len(bare) + 1)
+        first = next((at for at in starts if whole[at : at + len(bare)] == bare), 0)
+        return np.array(whole[:first], np.int32)
 
     def encode(self, text: str) -> np.ndarray:
         """int32 [n]."""

@@ -18,10 +18,10 @@ from genax.nn.optimizers import bert_adamw
 from genax.nn.placement import PARTITION_RULES
 from genax.settings import from_config
 from genax.settings.ranges import AMOUNT, COUNT, Range, Ranges
-from genax.transformer.bert import BERT, LinearHead, MaskedLMHead
+from genax.transformer.bert import BERT, LinearHead, MaskedLMHead, encoder_parts
 from genax.transformer.cross_entropy import cross_entropy
 from genax.transformer.settings import RANGES as TRANSFORMER
-from genax.transformer.settings import SHORT_RUN, SMALL_NETWORK
+from genax.transformer.settings import SHORT_RUN, SMALL_NETWORK, start_from
 from genax.transformer.tasks.masking import mask_tokens
 
 # The works of Shakespeare, for a CPU.
@@ -30,6 +30,12 @@ DEFAULTS: dict[str, Any] = {
     **SMALL_NETWORK,
     "dataset": "shakespeare",
     "vocab_size": 4_096,
+    # A run, or what `genax import` wrote, whose weights, sizes and tokenizer are taken; "" is none.
+    "pretrained": "",
+    # Whether the heads start anew all the same.
+    "new_head": False,
+    # Positions of the network; 0 is as many as a row has tokens.
+    "positions": 0,
     "dropout": 0.0,
     # Whether there is a second loss, of what follows.
     "next_sentence": True,
@@ -95,7 +101,7 @@ def experiment(encoder: BERT, config: ConfigDict, data: Any = None) -> Experimen
     dtype = jnp.dtype(config.dtype)
     networks = Networks(
         encoder,
-        masked_head=MaskedLMHead(dtype=dtype),
+        masked_head=MaskedLMHead(encoder.epsilon, dtype=dtype),
         next_sentence_head=LinearHead(num_labels=2, dtype=dtype) if config.next_sentence else None,
     )
     trained: tuple[str, ...] = ("encoder", "masked_head", "next_sentence_head")
@@ -114,7 +120,10 @@ def experiment(encoder: BERT, config: ConfigDict, data: Any = None) -> Experimen
     )
     own = partial(from_config, SentencePairs, config, name=config.dataset)
     held_out = partial(own, split="validation", limit=config.evaluated or None)
-    return Experiment(task, *given_or(data, lambda: (own(), held_out())))
+    heads = ("*_head",) if config.next_sentence else ("masked_head",)
+    taken = (*encoder_parts(encoder), *(() if config.new_head else heads))
+    train, test = given_or(data, lambda: (own(), held_out()))
+    return Experiment(task, train, test, start_from(config, *taken))
 
 
 def pretraining_loss(

@@ -22,7 +22,7 @@ from genax.settings import from_config
 from genax.settings.ranges import COUNT, Ranges
 from genax.transformer.cross_entropy import cross_entropy
 from genax.transformer.settings import RANGES as TRANSFORMER
-from genax.transformer.settings import SHORT_RUN
+from genax.transformer.settings import SHORT_RUN, start_from
 from genax.transformer.vit import ViT, attention_maps
 
 # Fashion-MNIST, for a CPU.
@@ -32,6 +32,10 @@ DEFAULTS: dict[str, Any] = {
     "train_split": "train",
     "test_split": "test",
     "num_classes": 10,
+    # A run, or what `genax import` wrote, whose weights and sizes are taken; "" is none.
+    "pretrained": "",
+    # Whether the head starts anew. If not, it is taken with its number of classes.
+    "new_head": True,
     # Height and width of the images, and whether half of the training images are mirrored.
     "size": 28,
     "flip": False,
@@ -98,7 +102,16 @@ def experiment(classifier: ViT, config: ConfigDict, data: Any = None) -> Experim
         evaluators={"test": Evaluator(partial(class_loss, train=False))},
         rules=PARTITION_RULES,
     )
-    return Experiment(task, train, test)
+    pretrained = start_from(config, *network_parts(classifier, config.new_head))
+    return Experiment(task, train, test, pretrained)
+
+
+def network_parts(classifier: ViT, new_head: bool) -> tuple[str, ...]:
+    """Return patterns of the parameters that a task takes from another one's classifier."""
+    if not new_head:
+        return ("classifier",)
+    parts = ["*embedding", "blocks*", "final_norm", *["class_token"] * (classifier.pool == "token")]
+    return tuple(f"classifier/{part}" for part in parts)
 
 
 def class_loss(nets: Any, batch: Batch, train: bool = True) -> Loss:

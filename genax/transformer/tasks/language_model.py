@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,7 @@ from ml_collections import ConfigDict
 
 from genax.core import Experiment, Phase, Sampler, Stage, Task
 from genax.data import TextData, given_or
-from genax.data.text.tokenizers import KINDS
+from genax.data.text.tokenizers import KINDS, PRETRAINED_KINDS
 from genax.nn.optimizers import adamw, warmup_cosine
 from genax.nn.placement import PARTITION_RULES
 from genax.settings import from_config
@@ -19,7 +20,7 @@ from genax.transformer.decoder import Decoder
 from genax.transformer.decoding import check_settings, check_token
 from genax.transformer.networks import Networks
 from genax.transformer.settings import RANGES as TRANSFORMER
-from genax.transformer.settings import SHORT_RUN, SMALL_NETWORK
+from genax.transformer.settings import SHORT_RUN, SMALL_NETWORK, start_from
 from genax.transformer.tasks.losses import next_token_loss
 from genax.transformer.tasks.scores import next_token_scores
 from genax.transformer.tasks.text_sampling import as_text, encode_prompt, sample_tokens
@@ -31,6 +32,10 @@ DEFAULTS: dict[str, Any] = {
     "dataset": "shakespeare",
     "tokenizer": "characters",
     "vocab_size": 84,
+    # A run, or what `genax import` wrote, whose weights, sizes and tokenizer are taken; "" is none.
+    "pretrained": "",
+    # Positions of the network; 0 is as many as a row has tokens.
+    "positions": 0,
     "num_layers": 4,
     # "auto", "xla", "ring", "cudnn" (GPU) or "splash" (TPU): see `genax.nn.attention`.
     "attention": "auto",
@@ -51,6 +56,8 @@ DEFAULTS: dict[str, Any] = {
     "repetition_penalty": 1.0,
     # What samples begin with. The newline is character 0 of Shakespeare, and byte 10.
     "start_token": 0,
+    # What ends a sample: any of these tokens. () is none.
+    "end_token": (),
     # Windows of the validation text that are scored; 0 is all.
     "evaluation_windows": 0,
     "batch_size": 12,
@@ -58,7 +65,7 @@ DEFAULTS: dict[str, Any] = {
     "log_every": 100,
     "num_samples": 4,
 }
-RANGES: Ranges = {**TRANSFORMER, "tokenizer": KINDS}
+RANGES: Ranges = {**TRANSFORMER, "tokenizer": (*KINDS, *PRETRAINED_KINDS)}
 
 # An embedded text and a network small enough for a test.
 STDLIB: dict[str, Any] = {
@@ -104,7 +111,8 @@ def experiment(decoder: Decoder, config: ConfigDict, data: Any = None) -> Experi
         top_k=config.top_k or None,
         chunk=config.chunk or None,
     )
-    return Experiment(task, *given_or(data, lambda: (own(), held_out())))
+    train, test = given_or(data, lambda: (own(), held_out()))
+    return Experiment(task, train, test, start_from(config, "decoder"))
 
 
 def language_model(
@@ -116,23 +124,29 @@ def language_model(
     top_p: float | None = None,
     repetition_penalty: float = 1.0,
     chunk: int | None = None,
+    context: int | None = None,
+    end_token: Sequence[int] = (),
 ) -> Task:
     """Return the task of predicting the next token, which samples as much text as fits the context.
 
     start_token: what samples without a prompt follow.
+    context: tokens of a row. None is as many as the decoder has positions.
+    end_token: tokens that end a sample.
     temperature, top_k, top_p, repetition_penalty: see `generate`.
     chunk: see `next_token_loss`.
-    Raises GenaxError for a start_token that the decoder does not have, and for settings of samples
-    that `check_settings` refuses.
+    Raises GenaxError for a start_token or an end_token that the decoder does not have, and for
+    settings of samples that `check_settings` refuses.
     """
     check_settings(
         temperature=temperature, top_k=top_k, top_p=top_p, repetition_penalty=repetition_penalty
     )
-    check_token("start_token", start_token, decoder)
+    for name, token in [("start_token", start_token), *(("end_token", one) for one in end_token)]:
+        check_token(name, token, decoder)
     draw = partial(
         sample_tokens,
-        num_tokens=decoder.context - 1,
+        num_tokens=(context or decoder.context) - 1,
         start_token=start_token,
+        end_token=end_token,
         temperature=temperature,
         top_k=top_k,
         top_p=top_p,
@@ -143,7 +157,7 @@ def language_model(
     return Task(
         networks=Networks(decoder),
         stages=[Stage([Phase("decoder", loss, ("decoder",), optimizer)])],
-        samplers={"text": Sampler(draw, as_text, prompt=prompt)},
+        samplers={"text": Sampler(draw, partial(as_text, end_token=end_token), prompt=prompt)},
         evaluators={"validation": next_token_scores(chunk)},
         rules=PARTITION_RULES,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ from jaxtyping import Array, Int
 from genax.core import GenaxError, example_keys
 from genax.core.task import Batch
 from genax.data import load_tokenizer
+from genax.data.text.tokenizers import Subwords
 from genax.transformer.decoding import generate
 
 
@@ -23,18 +25,19 @@ def sample_tokens(
     top_k: int | None = None,
     top_p: float | None = None,
     repetition_penalty: float = 1.0,
+    end_token: Sequence[int] = (),
 ) -> Int[Array, "b t"]:
     """Draw at most num_tokens tokens for each element of batch["index"].
 
     batch["prompt"]: int32 [b, p], optional. The samples then begin with the prompt.
     start_token: token that samples without a prompt continue.
-    temperature, top_k, top_p, repetition_penalty: see `generate`.
+    temperature, top_k, top_p, repetition_penalty, end_token: see `generate`.
     """
     keys = example_keys(nets, batch)
     start = jnp.full((len(keys), 1), start_token, jnp.int32)
     prompts = jnp.asarray(batch.get("prompt", start))
     num_tokens = min(num_tokens, nets.decoder.context - prompts.shape[1])
-    chosen = (temperature, top_k, top_p, repetition_penalty)
+    chosen = (temperature, top_k, top_p, repetition_penalty, end_token)
     tokens = generate(nets.decoder, prompts, num_tokens, keys, None, *chosen)
     return jnp.concatenate([prompts, tokens], axis=1) if "prompt" in batch else tokens
 
@@ -52,6 +55,8 @@ def encode_prompt(text: str, num: int, workdir: Any, context: int, vocab_size: i
             f"up to {vocab_size - 1}: it is not the tokenizer of this run; put that one back."
         )
     tokens = tokenizer.encode(text)
+    if isinstance(tokenizer, Subwords):
+        tokens = np.concatenate([tokenizer.prefix, tokens])
     if not 0 < len(tokens) < context:
         raise GenaxError(
             f"--prompt has {len(tokens)} tokens; it needs at least one, and at most {context - 1} "
@@ -60,11 +65,25 @@ def encode_prompt(text: str, num: int, workdir: Any, context: int, vocab_size: i
     return {"prompt": np.tile(tokens, (num, 1))}
 
 
-def as_text(samples: Int[np.ndarray, "n t"], batch: Batch, workdir: Any) -> str:
+def as_text(
+    samples: Int[np.ndarray, "n t"],
+    batch: Batch,
+    workdir: Any,
+    end_token: Sequence[int] = (),
+) -> str:
     """Return the samples as text, each under a line with its number.
 
     The tokenizer is that of the run in workdir.
+
+    end_token: tokens that end a sample. They and what follows are left out, but not of a prompt.
     """
     tokenizer = load_tokenizer(workdir)
-    parts = (f"--- {number}\n{tokenizer.decode(row)}\n" for number, row in enumerate(samples))
-    return "\n".join(parts)
+    first = batch["prompt"].shape[1] if "prompt" in batch else 0
+    texts = (tokenizer.decode(_before(row, end_token, first)) for row in samples)
+    return "\n".join(f"--- {number}\n{text}\n" for number, text in enumerate(texts))
+
+
+def _before(row: Int[np.ndarray, " t"], ends: Sequence[int], first: int) -> Int[np.ndarray, " k"]:
+    """Return what comes before the first end from the place `first` on."""
+    found = np.flatnonzero(np.isin(row[first:], ends))
+    return row[: first + found[0]] if len(found) else row

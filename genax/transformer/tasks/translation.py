@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,7 +22,7 @@ from genax.nn.placement import PARTITION_RULES
 from genax.settings import from_config
 from genax.transformer.beam_search import beam_search, check_beams
 from genax.transformer.cross_entropy import cross_entropy, smoothed_cross_entropy
-from genax.transformer.settings import SHORT_RUN, SMALL_NETWORK
+from genax.transformer.settings import SHORT_RUN, SMALL_NETWORK, start_from
 
 # Verses of the Bible in English and Spanish, and a network for a CPU.
 DEFAULTS: dict[str, Any] = {
@@ -34,6 +34,10 @@ DEFAULTS: dict[str, Any] = {
     "target": "es",
     "test_split": "test",
     "vocab_size": 4_000,
+    # A run, or what `genax import` wrote, whose weights, sizes and tokenizer are taken; "" is none.
+    "pretrained": "",
+    # Numbers of padding, start and end in its tokenizer.
+    "special_tokens": (PAD, START, END),
     # Tokens of a target; 0 is as many as of a source.
     "target_context": 0,
     "mlp_size": 512,
@@ -100,7 +104,9 @@ class Networks(nn.Module):
     transformer: nn.Module
 
 
-def target_loss(nets: Any, batch: Batch, smoothing: float = 0.1, train: bool = True) -> Loss:
+def target_loss(
+    nets: Any, batch: Batch, smoothing: float = 0.1, train: bool = True, pad: int = PAD
+) -> Loss:
     """Loss -log p(target token | source, tokens before it), with smoothed labels, in nats.
 
     Vaswani et al. 2017, section 5.4. Values are [b, t], without padding. Metrics: "nats", without
@@ -109,19 +115,20 @@ def target_loss(nets: Any, batch: Batch, smoothing: float = 0.1, train: bool = T
     batch: a batch of `TextPairs`.
     smoothing: see `smoothed_cross_entropy`.
     train: whether dropout is on.
+    pad: number of the padding token.
     """
     net, source, target = nets.transformer, batch["source"], batch["target"]
-    memory = net.encode(source, source != PAD, train)
+    memory = net.encode(source, source != pad, train)
     places = jnp.arange(target.shape[1] - 1)[None]
     logits = net(
         target[:, :-1],
         train=train,
         memory=memory,
-        memory_mask=source != PAD,
+        memory_mask=source != pad,
         positions=places,
     )
     labels = target[:, 1:]
-    weights = (labels != PAD).astype(jnp.float32)
+    weights = (labels != pad).astype(jnp.float32)
     hits = (logits.argmax(-1) == labels).astype(jnp.float32)
     metrics = {"accuracy": Loss(hits, weights)}
     if smoothing:
@@ -130,19 +137,27 @@ def target_loss(nets: Any, batch: Batch, smoothing: float = 0.1, train: bool = T
 
 
 def write_targets(
-    nets: Any, batch: Batch, num_tokens: int, num_beams: int = 4, length_penalty: float = 0.6
+    nets: Any,
+    batch: Batch,
+    num_tokens: int,
+    num_beams: int = 4,
+    length_penalty: float = 0.6,
+    special_tokens: Sequence[int] = (PAD, START, END),
 ) -> Int[Array, "b num_tokens"]:
     """Return the targets that beam search finds for batch["source"].
 
     Vaswani et al. 2017, section 6.1.
+
+    special_tokens: see `TextPairs`.
     """
     net, source = nets.transformer, batch["source"]
-    real = source != PAD
-    starts = jnp.full((len(source), 1), START, jnp.int32)
+    pad, start, end = special_tokens
+    real = source != pad
+    starts = jnp.full((len(source), 1), start, jnp.int32)
     memory = {"memory": net.encode(source, real), "memory_mask": real}
-    forbidden = (PAD, START)
+    forbidden = (pad, start)
     return beam_search(
-        net, starts, num_tokens, num_beams, END, length_penalty, None, PAD, forbidden, **memory
+        net, starts, num_tokens, num_beams, end, length_penalty, None, pad, forbidden, **memory
     )[0]
 
 
@@ -174,7 +189,7 @@ def experiment(
         scores=scores,
         scored=config.scored or None,
     )
-    return Experiment(task, train, test)
+    return Experiment(task, train, test, start_from(config, "transformer"))
 
 
 def translation(
@@ -202,6 +217,7 @@ def translation(
         num_tokens=data.target_length - 1,
         num_beams=num_beams,
         length_penalty=length_penalty,
+        special_tokens=data.special_tokens,
     )
 
     def prompt(text: str, num: int, workdir: Any) -> Batch:
@@ -224,13 +240,15 @@ def translation(
         source = data.opened(workdir).rows()["source"][:num]
         return {"source": source, "index": global_index(len(source))}
 
-    loss = partial(target_loss, smoothing=smoothing)
+    loss = partial(target_loss, pad=data.special_tokens[0])
+    smoothed = partial(loss, smoothing=smoothing)
+    phase = Phase("transformer", smoothed, ("transformer",), optimizer)
     return Task(
         Networks(transformer),
-        [Stage([Phase("transformer", loss, ("transformer",), optimizer)])],
+        [Stage([phase])],
         samplers={"target": Sampler(write, render, condition, prompt)},
         evaluators={
-            "validation": Evaluator(partial(target_loss, smoothing=0.0, train=False)),
+            "validation": Evaluator(partial(loss, smoothing=0.0, train=False)),
             "written": scores(write, data, scored),
         },
         rules=PARTITION_RULES,

@@ -1,0 +1,100 @@
+"""Weights of other libraries as runs."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from genax.core.errors import GenaxError
+from genax.core.files import read_json, to_json, write_json
+from genax.core.task import TrainState
+from genax.data.text.run_tokenizer import find_tokenizer
+from genax.data.text.tokenizers import save_tokenizer
+from genax.front.experiments import load
+from genax.front.pretrained import Source, check_network, settings_of_files, take
+from genax.interop import load_pretrained
+from genax.interop.export import to_pretrained
+from genax.interop.llama2c import load_llama2c
+from genax.interop.pretrained import CONFIG, find_architecture
+from genax.running.checkpoint import Checkpoints
+from genax.running.policy import Keep
+from genax.running.record import make_record
+from genax.running.transfer import HUGGING_FACE
+
+# What a directory holds besides weights, and export gives back.
+KEPT = (
+    *("config.json", "generation_config.json", "preprocessor_config.json"),
+    *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "chat_template*"),
+    *("vocab*", "merges.txt", "*.spm", "spiece.model", "sentencepiece*"),
+)
+
+
+def import_model(source: Path, out: Path) -> tuple[nn.Module, dict[str, Any], bool]:
+    """Write a Hugging Face directory, or a llama2.c file, as a folder with a checkpoint of step 0.
+
+    The folder is a run if genax has an experiment for the class.
+    Returns the model, its variables, and whether the folder is a run.
+    Raises GenaxError, before anything is written, for what cannot be read.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise GenaxError(f"{out} is not an empty folder; choose another.")
+    module: nn.Module
+    if source.is_file():
+        module, variables = load_llama2c(source)
+        config, _ = to_pretrained(module, variables)
+    else:
+        module, variables = load_pretrained(source)
+        config = read_json(source / CONFIG)
+    tokenizer = find_tokenizer(source) if source.is_dir() else None
+    files = out / HUGGING_FACE
+    files.mkdir(parents=True)
+    (files / CONFIG).write_text(to_json(config, indent=2) + "\n")
+    for path in (path for pattern in KEPT for path in source.glob(pattern)):
+        if path.is_file():
+            shutil.copyfile(path, files / path.name)
+    counts = {
+        name: sum(leaf.size for leaf in jax.tree.leaves(part))
+        for name, part in variables["params"].items()
+    }
+    record = {"imported": type(module).__name__}
+    run = _run_of(module, config, files, out)
+    if run is not None:
+        record = make_record(*run, None, counts) | record
+        write_json(out / "run.json", record)
+        if tokenizer is not None:
+            save_tokenizer(tokenizer, out)
+    state = TrainState(
+        step=jnp.zeros((), jnp.int32),
+        rng=jax.random.key_data(jax.random.key(0)),
+        params=variables["params"],
+        collections={name: tree for name, tree in variables.items() if name != "params"},
+        opt_state={},
+        ema={},
+    )
+    checkpoints = Checkpoints(out, Keep(1))
+    checkpoints.save(state, 0, {"run": record, "position": None})
+    checkpoints.close()
+    return module, variables, run is not None
+
+
+def _run_of(
+    module: nn.Module, config: dict[str, Any], files: Path, out: Path
+) -> tuple[str, str, dict[str, Any]] | None:
+    """Return file, variant and settings of the experiment that trains a model, if there is one."""
+    _, architecture = find_architecture(config, files / CONFIG)
+    trained_by = architecture.experiment(module)
+    if trained_by is None:
+        return None
+    name, own = trained_by
+    loaded = load(name)
+    source = Source(str(out), module, settings_of_files(files, module))
+    settings = loaded.config()
+    settings.update(own)
+    settings = take(settings, loaded.module.NETWORK, source)
+    check_network(loaded.build(settings).task.networks, loaded.module.NETWORK, source)
+    return *loaded.source, settings.to_dict()
