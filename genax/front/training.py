@@ -82,10 +82,9 @@ def interrupted(outcome: Outcome, what: str) -> str:
 
 def _named_as_before(definition: Definition, workdir: epath.PathLike) -> Definition:
     """Return the definition under the name of the file that it is the run's copy of."""
-    copy, record = epath.Path(workdir) / COPY, read_run(workdir)
-    if definition.path is None or record is None or epath.Path(definition.path) != copy.resolve():
-        return definition
-    return replace(definition, path=Path(record["experiment"]))
+    copy = (epath.Path(workdir) / COPY).resolve()
+    record = read_run(workdir) if str(definition.path) == str(copy) else None
+    return definition if record is None else replace(definition, path=Path(record["experiment"]))
 
 
 def _say_unwritten(definition: Definition, workdir: epath.PathLike) -> None:
