@@ -340,7 +340,13 @@ def _recorded(record: Mapping[str, Any], workdir: epath.Path, wanted: str | None
             )
         else:
             print(f"{path} has changed since, and the run has no copy of it.", file=sys.stderr)
-    module = import_experiment(place, text, path.parent)
+    try:
+        module = import_experiment(place, text, path.parent)
+    except ModuleNotFoundError as error:
+        raise GenaxError(
+            f"{place} imports {error.name!r}, which is not there; put it into {path.parent} or on "
+            "PYTHONPATH, or name the run's experiment where it is now: --experiment FILE."
+        ) from error
     return Definition(path, record["variant"], module, text)
 
 

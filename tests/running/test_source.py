@@ -26,7 +26,7 @@ def test_a_copy_and_what_came_before_it(workdir):
     says = keep(second, workdir, 20)
     kept = workdir / "experiment.00000020.py"
     assert says == [
-        f"changed experiment; the text up to step 20 is {kept}:",
+        f"changed experiment; the text before step 20 is kept in {kept}:",
         "@@ -1,2 +1,2 @@",
         " a = 1",
         "-b = 1",
