@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from etils import epath
 
-from genax.front.experiments import import_file
+from genax.front.files import import_file
 from genax.running.source import COPY, difference, digest, find, keep, older
 from tests.running.buckets import buckets_in
 
