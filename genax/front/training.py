@@ -12,7 +12,8 @@ from typing import Any
 
 from etils import epath
 
-from genax.front.experiments import Definition, definition_of
+from genax.core.tree import flat
+from genax.front.experiments import Definition, configure, definition_of
 from genax.front.runs import OpenedRun
 from genax.front.written import UnwrittenError, written
 from genax.running.compilation import keep_programs
@@ -65,7 +66,7 @@ def begin(
     began: when a user asked for it, by time.monotonic.
     """
     began = time.monotonic() if began is None else began
-    settings = definition.config(config)
+    settings = configure(definition, flat(config or {}))
     keep_programs(settings.compile_cache)
     run = _named_as_before(definition, workdir).run(settings, workdir)
     if run.text is None and run.primary:
