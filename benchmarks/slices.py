@@ -17,7 +17,8 @@ import jax
 
 from genax.ahead.programs import topology
 from genax.cli.compile import describe
-from genax.front.experiments import configure, load, variants_of
+from genax.front.experiments import configure, load
+from genax.front.files import variants_of
 
 ROOT = Path(__file__).resolve().parents[1]
 COLUMNS = (

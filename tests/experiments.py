@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from genax.front.experiments import Definition, import_file
+from genax.front.experiments import Definition
+from genax.front.files import import_file
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -31,9 +31,10 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print the scores."""
     opened = open_run(args.workdir, args.experiment, args.settings)
-    scores = opened.evaluate(args.step, averaged=not args.raw)
+    step = opened.newest(args.step)
+    scores = opened.evaluate(step, averaged=not args.raw)
     if args.json:
-        print(to_json({"step": opened.newest(args.step), **as_json(scores)}))
+        print(to_json({"step": step, **as_json(scores)}))
         return 0
     for name, score in scores.items():
         print(f"{name}: {shown(score)}")

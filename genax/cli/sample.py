@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from genax.front.runs import open_run
-from genax.front.samples import check_ending, check_place
+from genax.front.samples import check_asked, check_ending, check_place
 
 
 def add_parser(verbs: argparse._SubParsersAction) -> None:
@@ -34,18 +34,19 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the samples and print where."""
     opened = open_run(args.workdir, args.experiment, args.settings)
+    name, sampler = opened.sampler(args.sampler)
+    check_asked(name, sampler, args.num, args.seed, args.prompt, option="--")
     out = None if args.out is None else Path(args.out)
     if out is not None:
-        check_ending(out, opened.sampler(args.sampler)[1])
+        check_ending(out, sampler)
         check_place(out)
     samples = opened.sample(
         args.num,
-        name=args.sampler,
+        name=name,
         prompt=args.prompt,
         seed=args.seed,
         step=args.step,
         averaged=not args.raw,
-        option="--",
     )
     path = samples.save(out)
     if isinstance(samples.rendered, str):

@@ -16,15 +16,13 @@ from genax.core.task import Sampler, Task
 from genax.front.experiments import Definition, reopen
 from genax.front.metrics import read_metrics
 from genax.front.restore import open_checkpoints, restore_variables, steps_of
-from genax.front.samples import Samples
+from genax.front.samples import Samples, check_asked
 from genax.running import sampling
 from genax.running.compilation import keep_programs
 from genax.running.evaluate import evaluate
 from genax.running.run import Run
 from genax.running.source import digest as digest_of
 from genax.running.source import older
-from genax.settings.config import RANGES
-from genax.settings.ranges import COUNT
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,6 @@ class OpenedRun:
         seed: int = 0,
         step: int | None = None,
         averaged: bool = True,
-        option: str = "",
     ) -> Samples:
         """Draw samples. Sample i is the same however many there are.
 
@@ -99,21 +96,14 @@ class OpenedRun:
         seed: of the noise.
         step: of the checkpoint; None is the newest.
         averaged: whether averages take the place of what is averaged.
-        option: what stands before the names of these arguments in errors.
         Raises GenaxError for what this run cannot draw, before anything is read.
         """
         run = self.at(step)
         name, sampler = OpenedRun(run).sampler(name)
         num = run.config["num_samples"] if num is None else num
-        for what, value, allowed in (("num", num, COUNT), ("seed", seed, RANGES["seed"])):
-            if value not in allowed:
-                raise GenaxError(f"{option}{what} {value} must be {allowed}.")
+        check_asked(name, sampler, num, seed, prompt)
         condition = None
-        if prompt is not None:
-            if sampler.prompt is None:
-                raise GenaxError(f"the sampler {name!r} takes no {option}prompt.")
-            if any("\ud800" <= character <= "\udfff" for character in prompt):
-                raise GenaxError(f"{option}prompt is no UTF-8 text.")
+        if prompt is not None and sampler.prompt is not None:
             condition = sampler.prompt(prompt, num, self.workdir)
         variables, step = restore_variables(run, step, averaged)
         batch = sampling.sampling_batch(run.task, sampler, num, self.workdir, condition, step)
@@ -146,11 +136,12 @@ class OpenedRun:
     def at(self, step: int | None) -> Run:
         """Return the run with the experiment as it was when it saved a checkpoint.
 
-        The two differ if the experiment's file was changed while the run was trained.
+        It differs if the experiment's file was changed while the run was trained.
+        step: of the checkpoint; None is the newest.
         """
-        if self.given or step is None or not older(self.workdir):
+        if self.given or not older(self.workdir):
             return self.run
-        checkpoints, _ = open_checkpoints(self.workdir, step)
+        checkpoints, step = open_checkpoints(self.workdir, step)
         digest = checkpoints.record(step)["run"].get("experiment_sha256")
         checkpoints.close()
         if digest is None or (self.run.text and digest == digest_of(self.run.text)):

@@ -15,6 +15,8 @@ from PIL import Image
 from genax.core.errors import GenaxError
 from genax.core.task import Rendered, Sampler
 from genax.running.sampling import write_sample
+from genax.settings.config import RANGES
+from genax.settings.ranges import COUNT
 
 TEXTS = (".txt", ".md")
 
@@ -83,6 +85,29 @@ class Samples:
         content = io.BytesIO()
         self.rendered.save(content, format="PNG")
         return content.getvalue()
+
+
+def check_asked(
+    name: str,
+    sampler: Sampler,
+    num: int | None,
+    seed: int,
+    prompt: str | None,
+    option: str = "",
+) -> None:
+    """Raise GenaxError for samples that cannot be drawn.
+
+    name: of the sampler.
+    num: None is a number that is known to be right.
+    option: what stands before the names of arguments where a user gives them.
+    """
+    for what, value, allowed in (("num", num, COUNT), ("seed", seed, RANGES["seed"])):
+        if value is not None and value not in allowed:
+            raise GenaxError(f"{option}{what} {value} must be {allowed}.")
+    if prompt is not None and sampler.prompt is None:
+        raise GenaxError(f"the sampler {name!r} takes no {option}prompt.")
+    if prompt is not None and any("\ud800" <= character <= "\udfff" for character in prompt):
+        raise GenaxError(f"{option}prompt is no UTF-8 text.")
 
 
 def check_ending(out: Path, sampler: Sampler) -> None:

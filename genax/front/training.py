@@ -12,6 +12,7 @@ from typing import Any
 
 from etils import epath
 
+from genax.core.tree import flat
 from genax.front.experiments import Definition, configure, definition_of
 from genax.front.runs import OpenedRun
 from genax.front.written import UnwrittenError, written
@@ -65,7 +66,7 @@ def begin(
     began: when a user asked for it, by time.monotonic.
     """
     began = time.monotonic() if began is None else began
-    settings = configure(definition, config or {}, workdir)
+    settings = configure(definition, flat(config or {}), workdir)
     keep_programs(settings.compile_cache)
     run = _named_as_before(definition, workdir).run(settings, workdir)
     if run.text is None and run.primary:
@@ -82,10 +83,9 @@ def interrupted(outcome: Outcome, what: str) -> str:
 
 def _named_as_before(definition: Definition, workdir: epath.PathLike) -> Definition:
     """Return the definition under the name of the file that it is the run's copy of."""
-    copy, record = epath.Path(workdir) / COPY, read_run(workdir)
-    if definition.path is None or record is None or epath.Path(definition.path) != copy.resolve():
-        return definition
-    return replace(definition, path=Path(record["experiment"]))
+    copy = (epath.Path(workdir) / COPY).resolve()
+    record = read_run(workdir) if str(definition.path) == str(copy) else None
+    return definition if record is None else replace(definition, path=Path(record["experiment"]))
 
 
 def _say_unwritten(definition: Definition, workdir: epath.PathLike) -> None:

@@ -33,7 +33,7 @@ def keep(text: str, workdir: epath.Path, step: int) -> list[str]:
     if old != text:
         aside = _free(workdir, step)
         write_text(aside, old)
-        says = [f"changed experiment; the text up to step {step} is {aside}:"]
+        says = [f"changed experiment; the text before step {step} is kept in {aside}:"]
         says += difference(old, text)
     write_text(path, text)
     return says

@@ -320,6 +320,12 @@ def test_an_experiment_file_that_is_gone(movable):
     moved = succeed("eval", workdir, "--json", "--experiment", movable.with_name("moved.py"))
     assert (moved.json, moved.err) == (scores, "")
     # It goes on with the moved file, or with the copy.
+    beside = movable.with_name("beside.py")
+    beside.rename(beside.with_name("elsewhere.py"))
+    sys.modules.pop("beside", None)
+    sentence = refused(workdir, "eval", workdir)
+    assert f"imports 'beside', which is not there; put it into {beside.parent}" in sentence
+    beside.with_name("elsewhere.py").rename(beside)
     for steps, file in ((6, movable.with_name("moved.py")), (8, workdir / "experiment.py")):
         out = succeed(*train(str(file), workdir, **SMALL | {"steps": steps})).out
         assert "resuming at step" in out
@@ -345,7 +351,7 @@ def test_an_experiment_file_that_changed(movable):
     assert "is not what the run was trained with" in given.err
     out = succeed(*train(str(movable), workdir, **SMALL)).out
     kept = workdir / "experiment.00000004.py"
-    assert f"changed experiment; the text up to step 4 is {kept}:" in out
+    assert f"changed experiment; the text before step 4 is kept in {kept}:" in out
     assert "-        hidden = nn.tanh(nn.Dense(self.width)(x))" in out
     assert "+        hidden = nn.relu(nn.Dense(self.width)(x))" in out
     assert kept.read_text() == older
@@ -357,6 +363,9 @@ def test_an_experiment_file_that_changed(movable):
     assert found.json == scores
     assert f"has changed since; the run's copy is used: {kept}" in found.err
     assert succeed("eval", workdir, "--json").err == ""
+    # Also if it is the newest, since the changed one was killed.
+    shutil.rmtree(workdir / "checkpoints" / "8")
+    assert succeed("eval", workdir, "--json").json == scores
 
 
 def test_a_run_at_its_end_keeps_what_trained_it(movable):

@@ -113,7 +113,7 @@ def test_the_same_at_every_start_wherever_the_code_stands(tmp_path):
     path.write_text("# one\n" * 70 + SOURCE)
     script = (
         "import json, pathlib, sys\n"
-        "from genax.front.experiments import import_file\n"
+        "from genax.front.files import import_file\n"
         "from genax.data.code_fingerprint import fingerprint_value\n"
         "found = import_file(pathlib.Path(sys.argv[1])).VALUES\n"
         "print(json.dumps({name: fingerprint_value(value) for name, value in found.items()}))\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import genax
-from genax.front.experiments import import_file
+from genax.front.files import import_file
 from genax.front.written import UnwrittenError, written
 from tests.cli.command import TOY, succeed
 from tests.front.cells import play
@@ -13,6 +13,7 @@ from tests.front.cells import play
 CELLS = [
     f"""
 import functools
+from dataclasses import dataclass
 import jax.numpy as jnp
 import optax
 import flax.linen as nn
@@ -27,10 +28,20 @@ SCALE = {{"error": (2.0, 3)}}
     """
 class Plain(nn.Module):
     size: int = 4
+
+@dataclass(frozen=True)
+class Factor:
+    by: float = 1.0
+    names: tuple = ()
 """,
     """
+def times(error, factor):
+    return factor.by * error
+
+twice = functools.partial(times, factor=Factor(2.0, names=("a",)))
+
 def scale(error):
-    return SCALE["error"][0] * error
+    return SCALE["error"][0] * twice(error)
 
 @functools.partial
 def weighted(error):

@@ -66,6 +66,22 @@ def test_what_a_new_run_starts_with_is_the_same_in_all_processes():
     assert len({what_runs(record, None, start) for start in starts}) == len(starts)
 
 
+def test_processes_with_another_text_of_the_experiment_differ():
+    records = [
+        RECORD | {"parameters": {}, "versions": {}, "experiment_sha256": text} for text in "ab"
+    ]
+    assert len({what_runs(record, None, {}) for record in records}) == 2
+
+
+def test_a_file_under_another_name_is_the_same_run_if_its_text_is():
+    old = RECORD | {"experiment": "old.py", "experiment_sha256": "a"}
+    new = RECORD | {"experiment": "new.py", "experiment_sha256": "a"}
+    assert check_same_run(old, new, "folder") == []
+    for other in (new | {"experiment_sha256": "b"}, new | {"experiment_sha256": None}):
+        with pytest.raises(GenaxError, match=r"holds a run of old\.py"):
+            check_same_run(old, other, "folder")
+
+
 def test_no_json_is_written_that_others_cannot_read():
     """Python's own writes NaN and Infinity, which are no JSON, unless told not to."""
     for path in [*(ROOT / "genax").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]:

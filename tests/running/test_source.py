@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from etils import epath
 
-from genax.front.experiments import import_file
+from genax.front.files import import_file
 from genax.running.source import COPY, difference, digest, find, keep, older
 from tests.running.buckets import buckets_in
 
@@ -26,7 +26,7 @@ def test_a_copy_and_what_came_before_it(workdir):
     says = keep(second, workdir, 20)
     kept = workdir / "experiment.00000020.py"
     assert says == [
-        f"changed experiment; the text up to step 20 is {kept}:",
+        f"changed experiment; the text before step 20 is kept in {kept}:",
         "@@ -1,2 +1,2 @@",
         " a = 1",
         "-b = 1",

@@ -1,9 +1,11 @@
 """Settings: overridden by text, compared, refused."""
 
 import re
+from pathlib import Path
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
@@ -44,6 +46,45 @@ def test_a_setting_keeps_its_type(key, text, value):
     assert {k: v for k, v in found.items() if k != key} == {
         k: v for k, v in flat(config()).items() if k != key
     }
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "value"),
+    [
+        ("steps", 7, 7),
+        ("steps", np.int64(7), 7),
+        ("rate", 2, 2.0),
+        ("rate", np.float64(0.25), 0.25),
+        ("flag", True, True),
+        ("name", Path("a/b"), "a/b"),
+        ("widths", [4, 5], (4, 5)),
+        ("widths", 4, (4,)),
+        ("net", {"depth": 3}, 3),
+        ("limit", 5, 5),
+    ],
+)
+def test_a_value_of_python_keeps_the_type_too(key, given, value):
+    found = flat(override(config(), {key: given}))
+    key = "net.depth" if key == "net" else key
+    assert found[key] == value
+    assert type(found[key]) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "said"),
+    [
+        ("steps", 1.5, "config.steps=1.5: expected int"),
+        ("steps", True, "config.steps=True: expected int"),
+        ("name", 3, "config.name=3: expected str"),
+        ("rate", float("inf"), "expected a finite number"),
+        ("widths", (4, "wide"), "expected tuple"),
+        ("net", 3, "no setting config.net; the closest is config.net.depth"),
+        ("net", {"dept": 3}, "no setting config.net.dept; the closest is config.net.depth"),
+    ],
+)
+def test_a_value_of_python_that_is_refused(key, given, said):
+    with pytest.raises(GenaxError, match=re.escape(said)):
+        override(config(), {key: given})
 
 
 @pytest.mark.parametrize(
