@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import json
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -261,6 +262,6 @@ def _keep(cache: Path, decode: bool, facts: dict[str, list[Any]]) -> None:
     # What cannot be kept is found again.
     with contextlib.suppress(OSError):
         cache.parent.mkdir(parents=True, exist_ok=True)
-        partial = cache.with_suffix(".partial")
+        partial = cache.with_suffix(f".{os.getpid()}")
         partial.write_text(json.dumps({"key": [_VERSION, decode], "facts": facts}))
         partial.replace(cache)
