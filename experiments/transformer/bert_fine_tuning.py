@@ -242,13 +242,24 @@ def _regression(config):
     return partial(from_config, ScoredText, config), regression_loss, scores, value_finder
 
 
-def _entities(config):
-    def scores(test):
-        return {"entities": entity_scores(tag_logits, CONLL_LABELS)}
+def tagged_text(config):
+    """Return the data of entities, without what differs between training and test."""
+    parts = {"words": config.text, "labels": config.label, "classes": config.num_labels}
+    return partial(from_config, TaggedText, config, **parts)
 
-    names = {"words": config.text, "labels": config.label, "classes": config.num_labels}
-    data = partial(from_config, TaggedText, config, **names)
-    return data, tag_loss, scores, partial(entity_finder, names=CONLL_LABELS)
+
+def tag_names(config):
+    """Return the names of the words' labels: the data's own, or else those of CoNLL-2003."""
+    return tagged_text(config)(name=config.dataset).class_names or CONLL_LABELS
+
+
+def _entities(config):
+    names = tag_names(config)
+
+    def scores(test):
+        return {"entities": entity_scores(tag_logits, names)}
+
+    return tagged_text(config), tag_loss, scores, partial(entity_finder, names=names)
 
 
 def _answers(config):
@@ -260,7 +271,7 @@ def _answers(config):
 
 
 # The outputs of heads that leave no choice.
-OUTPUTS = {"regression": 1, "entities": len(CONLL_LABELS), "answers": 2}
+OUTPUTS = {"regression": 1, "answers": 2}
 # What each task has of its own: data, a loss, scores, and a finder for samples.
 PARTS = {
     "classes": _classes,
@@ -274,6 +285,8 @@ NETWORKS = {"regression": RegressionNetworks, "answers": SpanNetworks}
 def build(config, data=None):
     """Return the experiment that the settings describe, with its own data or that given."""
     outputs = OUTPUTS.get(config.task, config.num_labels)
+    if config.task == "entities":
+        outputs = len(tag_names(config))
     if config.num_labels != outputs:
         raise GenaxError(
             f"config.num_labels={config.num_labels} does not fit config.task={config.task!r}, "

@@ -10,9 +10,11 @@ from genax.core.errors import GenaxError
 from genax.core.files import to_json
 from genax.data.cache_folder import cache_folder
 from genax.data.fields import Image, Label, label_of, listed
+from genax.data.own.forms import FORMS, named_forms
 from genax.data.sets import catalogue
 from genax.data.sets.cache import is_prepared, set_folder
 from genax.data.sets.catalogue import KnownSet, known_set, used_by
+from genax.data.sets.named import open_set
 
 
 def add_parser(verbs: argparse._SubParsersAction) -> None:
@@ -33,6 +35,20 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
     )
     listing.add_argument("--json", action="store_true", help="one JSON object as the last line")
     listing.set_defaults(run=_list)
+    describing = actions.add_parser(
+        "describe",
+        help="show what a set holds, also files of your own",
+        description="Open a set as training would, and show what an example holds, the splits, "
+        "and of files of your own the classes, what is converted and what is damaged.",
+        epilog="example: genax data describe folder:pictures csv:reviews.csv",
+    )
+    describing.add_argument(
+        "names",
+        nargs="+",
+        metavar="NAME",
+        help=f"a name of `genax data list`, tfds:NAME, or {named_forms()}",
+    )
+    describing.set_defaults(run=_show)
     preparing = actions.add_parser(
         "prepare",
         help="fetch data sets into the cache",
@@ -61,7 +77,7 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run `genax data list` or `genax data prepare`."""
+    """Run `genax data list`, `genax data describe` or `genax data prepare`."""
     return args.run(args)
 
 
@@ -78,6 +94,18 @@ def _list(args: argparse.Namespace) -> int:
         print(f"  {known.about}")
         print(f"  {counts} {_unit(known)}; licence: {known.licence}; {known.cite}")
         print(f"  each has {listed(known.fields)}; {_source(known)}")
+    print("files of your own, by name like any other set (docs/data.md)")
+    for name, form in FORMS.items():
+        print(f"  {name + ':PATH':<12} {form.what}")
+    return 0
+
+
+def _show(args: argparse.Namespace) -> int:
+    for name in args.names:
+        found = open_set(name, "skip", classes=("label", "labels"))
+        print(f"{name}: each has {listed(found.fields)}")
+        lines = found.says or [f"{name}: splits {', '.join(found.splits)}"]
+        print("\n".join(f"  {line.removeprefix(name + ': ')}" for line in lines))
     return 0
 
 

@@ -57,7 +57,10 @@ class BatchIterator(Protocol):
 
 @runtime_checkable
 class Data(Protocol):
-    """A data set as an experiment names it; `element` needs nothing on disk."""
+    """A data set as an experiment names it; `element` needs nothing on disk.
+
+    If it has a property `says`, the run says its lines at the start.
+    """
 
     @property
     def element(self) -> Mapping[str, jax.ShapeDtypeStruct]:

@@ -168,7 +168,8 @@ class ImageData:
             raise GenaxError(f"{self.name} is a set of {used_by(fields)}.")
         if image is None:
             raise GenaxError(
-                f"{self.name} has no feature that is a uint8 image; it has {listed(fields)}."
+                f"{self.name} has no feature that is a uint8 image; it has {listed(fields)}; "
+                "choose a set of images."
             )
         if self.classes is not None and label is None:
             raise GenaxError(

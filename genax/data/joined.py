@@ -52,6 +52,11 @@ class Joined:
             found |= named
         return found
 
+    @property
+    def says(self) -> list[str]:
+        """What a run tells its user of the sources."""
+        return [line for _, data in self.sources for line in getattr(data, "says", ())]
+
     def fingerprint(self) -> str:
         """SHA-256 (hex) over the sources with their names, and whether they are paired."""
         prints = [(name, data.fingerprint()) for name, data in self.sources]

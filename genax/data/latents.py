@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -101,6 +101,11 @@ class Latents:
         latent = made["mean"] if "mean" in made else made["latent"]
         kept = {name: spec for name, spec in found.items() if name not in self.encoder.inputs}
         return {"latent": jax.ShapeDtypeStruct(latent.shape, np.float32), **kept}
+
+    @property
+    def says(self) -> Sequence[str]:
+        """What a run tells its user of the data."""
+        return getattr(self.data, "says", ())
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) over the data and the network; it names the cache."""

@@ -44,7 +44,8 @@ def check_labelled(data: Data) -> None:
     if not {"image", "label"} <= set(data.element):
         raise GenaxError(
             f"a classifier needs data with 'image' and 'label', but {data} has "
-            f"{sorted(data.element)}; choose a labelled set."
+            f"{sorted(data.element)}; choose a labelled set, or leave this score out: in "
+            "experiments/gan/dcgan.py config.coverage_samples=0."
         )
 
 

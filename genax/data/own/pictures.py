@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import io
 import json
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -107,7 +108,8 @@ def _notes(image: Picture.Image, orientation: int) -> tuple[str, ...]:
         notes.append("with transparency, laid on white")
     if image.mode in ("P", "PA"):
         notes.append("with a palette")
-    if image.mode.startswith("I;16"):
+    # Pillow reads colours of 16 bits as 8, and says so in the raw mode only.
+    if image.mode.startswith("I;16") or ";16" in str(getattr(image, "tile", "")):
         notes.append("of 16 bits, scaled to 8")
     elif image.mode not in ("1", "L", "LA", "La", "RGB", "RGBA", "RGBa", "P", "PA"):
         notes.append(f"of mode {image.mode}")
@@ -261,6 +263,6 @@ def _keep(cache: Path, decode: bool, facts: dict[str, list[Any]]) -> None:
     # What cannot be kept is found again.
     with contextlib.suppress(OSError):
         cache.parent.mkdir(parents=True, exist_ok=True)
-        partial = cache.with_suffix(".partial")
+        partial = cache.with_suffix(f".{os.getpid()}")
         partial.write_text(json.dumps({"key": [_VERSION, decode], "facts": facts}))
         partial.replace(cache)

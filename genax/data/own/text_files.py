@@ -28,10 +28,11 @@ def read_text_files(files: Files, damaged: Damaged) -> Table:
     characters = sum(map(len, documents))
     if not characters:
         raise GenaxError(f"{files.path} holds no text.")
+    cut = "" if len(splits) > 1 else "; the first 90% train, the rest validate"
     noun = "document" if len(documents) == 1 else "documents"
     return Table(
         {"text": Values(Text(), documents)},
         {split: np.array(rows, np.int64) for split, rows in splits.items()},
         whole=True,
-        says=(f"{len(documents)} {noun} of {characters:,} characters",),
+        says=(f"{len(documents)} {noun} of {characters:,} characters{cut}",),
     )

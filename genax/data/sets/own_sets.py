@@ -55,7 +55,9 @@ class OwnSet:
     def says(self) -> Sequence[str]:
         """How many examples each split has, classes, and what is converted or left out."""
         counts = ", ".join(f"{len(rows):,} {split}" for split, rows in self.table.rows.items())
-        return [f"{self.name}: {line}" for line in (counts, *self.table.says)]
+        # What is cut by position has no examples to count.
+        lines = self.table.says if self.table.whole else (counts, *self.table.says)
+        return [f"{self.name}: {line}" for line in lines]
 
     def rows(self, split: str) -> np.ndarray:
         """Return the numbers of the rows of a split, or of a slice of one, int64 [n]."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import jax
 import numpy as np
 
+from genax.core.errors import GenaxError
 from genax.data.features import check_features, check_labels
 from genax.data.fields import Label, Text
 from genax.data.text.token_data import Example, TokenData, padded, spec
@@ -46,6 +47,13 @@ class ClassifiedText(TokenData):
     def check(self, examples: Sequence[Example]) -> None:
         """Raise GenaxError for examples without a text, or whose label is no class."""
         check_features(examples, {self.text: Text(), self.label: Label()}, self.origin)
+        names = self.class_names
+        if self.classes is not None and len(names) > self.classes:
+            raise GenaxError(
+                f"{self.name} has {len(names)} classes of {self.label} "
+                f"({', '.join(names)[:200]}), more than {self.classes}; set "
+                f"config.num_labels={len(names)}."
+            )
         labels = [example[self.label] for example in examples]
         check_labels(labels, self.classes, self.origin, self.label)
 

@@ -28,7 +28,8 @@ def load_corpus(name: str, damaged: str = "refuse") -> Mapping[str, list[str]]:
         if found.catalogued:
             raise GenaxError(f"{name} is a set of {used_by(found.fields)}.")
         raise GenaxError(
-            f'{name} has no feature "text" that is a text; it has {listed(found.fields)}.'
+            f'{name} has no feature "text" that is a text; it has {listed(found.fields)}; choose a '
+            "set of documents, or call the part that holds them text."
         )
     splits = {s: [example["text"] for example in found.examples(s)] for s in found.splits}
     if "validation" in splits or name.startswith(PREFIX):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -50,7 +51,8 @@ class SentencePairs(Tokenized):
     document, after sentences drawn in the same way. "tokens", "segments" int32 [context], "real"
     and "maskable" (no special token) bool [context], "follows" int32 [] (1 if B follows).
     name, split: of a text set; a split may be a slice such as "train[:10%]". Documents are cut into
-    sentences at line ends and full stops, and those that do not fill a row are left out.
+    sentences at line ends and full stops, and those that do not fill a row are left out. A split of
+    one document is cut into ten, so that B may come from elsewhere.
     vocab_size: of the WordPiece tokenizer that is trained on it. limit: evaluate so many passages.
     damaged: what is done with files of one's own that cannot be read, see `open_set`.
     pretrained: a folder whose tokenizer a new run gets; "" trains one.
@@ -77,7 +79,13 @@ class SentencePairs(Tokenized):
         return {"tokens": spec(row), "segments": spec(row), **flags, "follows": spec(())}
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over the corpus and everything that changes a row."""
+        """SHA-256 (hex) over the corpus and everything that changes a row.
+
+        Raises GenaxError if the split has fewer than two documents that may fill a row.
+        """
+        # A token is one character or more.
+        if sum(len(text) >= self.context - 3 for text in self._documents) < 2:
+            raise self._too_few()
         how = replace(self, name=identity(self.name))
         return hashlib.sha256(f"{how!r} {fingerprint_corpus(self._corpus)}".encode()).hexdigest()
 
@@ -126,13 +134,24 @@ class SentencePairs(Tokenized):
     def _passages(self, tokenizer: Subwords) -> _Passages:
         key = tokenizer.to_json()
         if key not in self._kept:
-            documents = take_split(self.name, self.split, self._corpus)
-            self._kept[key] = self._cut(tokenizer, documents)
+            self._kept[key] = self._cut(tokenizer, self._documents)
         return self._kept[key]
 
     @cached_property
     def _corpus(self) -> Mapping[str, list[str]]:
         return load_splits(self.name, self.split, self.damaged)
+
+    @property
+    def _documents(self) -> list[str]:
+        found = take_split(self.name, self.split, self._corpus)
+        return _parts(found[0]) if len(found) == 1 else found
+
+    def _too_few(self) -> GenaxError:
+        return GenaxError(
+            f"split {self.split!r} of {self.name} has fewer than two documents that fill a context "
+            f"of {self.context} and have two sentences that fit it; choose another context or "
+            "another set."
+        )
 
     def _cut(self, tokenizer: Subwords, documents: list[str]) -> _Passages:
         texts, owners = [], []
@@ -156,10 +175,7 @@ class SentencePairs(Tokenized):
         full = starts[pairs[:, 3]] - starts[pairs[:, 1]] >= room
         pairs = pairs[full & (pairs[:, 2] - pairs[:, 1] > 1)]
         if len(np.unique(pairs[:, 0])) < 2:
-            raise GenaxError(
-                f"{self.name} has fewer than two documents that fill a context of {self.context} "
-                "and have two sentences that fit it; choose another context or another set."
-            )
+            raise self._too_few()
         return _Passages(join_tokens(rows, tokenizer), starts, pairs)
 
     def _rows(self, tokenizer, passages, numbers, positions, seed) -> Batch:
@@ -201,3 +217,10 @@ class SentencePairs(Tokenized):
         cut = rng.integers(first + 1, last)
         at = table.sentences
         return table.tokens[at[first] : at[cut]], table.tokens[at[cut] : at[end]]
+
+
+def _parts(document: str, count: int = 10) -> list[str]:
+    """Return a document in parts of about one length, each from the end of a line on."""
+    ends = [document.find("\n", number * len(document) // count) + 1 for number in range(1, count)]
+    places = sorted({0, len(document), *ends})
+    return [document[start:stop] for start, stop in itertools.pairwise(places)]

@@ -22,6 +22,9 @@ from genax.data.text.tokenizer_training import train_tokenizer
 from genax.data.text.tokenizers import Tokenizer, join_tokens
 from genax.settings.ranges import COUNT, check_fields
 
+# Characters of a text whose tokenizer is trained in a second.
+_SMALL = 1_000_000
+
 
 @dataclass(frozen=True)
 class TextData(Tokenized):
@@ -59,11 +62,13 @@ class TextData(Tokenized):
     def fingerprint(self) -> str:
         """SHA-256 (hex) over the whole corpus and everything that changes a window or the order.
 
-        Raises GenaxError if the text has more characters than vocab_size.
+        Raises GenaxError if the text has more characters than vocab_size, or fills no window. Of a
+        large text that is only known when its tokenizer has been trained.
         """
-        if self.tokenizer in ("bytes", "characters"):
-            # Before a run writes anything, so that the next try may have another vocab_size.
-            self.get_tokenizer()
+        characters = sum(len(text) for texts in self._corpus.values() for text in texts)
+        if self.tokenizer in ("bytes", "characters") or characters < _SMALL:
+            # Before a run writes anything, so that the next try may have other settings.
+            self._tokens(self.get_tokenizer())
         name = identity(self.name)
         how = (name, self.tokenizer, self.context, self.vocab_size, self.split, self.limit)
         return hashlib.sha256(f"{how} {fingerprint_corpus(self._corpus)}".encode()).hexdigest()

@@ -14,6 +14,8 @@ import numpy as np
 from genax.core.data import BatchIterator, Shard
 from genax.core.errors import GenaxError
 from genax.data import pipeline
+from genax.data.fields import Label, Labels
+from genax.data.own.forms import form_of
 from genax.data.pipeline import Batch
 from genax.data.sets.named import identity
 from genax.data.shuffling import permute
@@ -80,6 +82,14 @@ class TokenData(Tokenized, ABC):
     def labels_in(self) -> Sequence[str]:
         """Parts of the examples that are classes, also if a user's own file has texts there."""
         return ()
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, if a file of one's own has them; opens the file."""
+        names = self.labels_in if form_of(self.name) is not None else ()
+        fields = example_set(self.name, self.damaged, names).fields if names else {}
+        found = [fields[name] for name in names if name in fields]
+        return found[0].names if found and isinstance(found[0], Label | Labels) else ()
 
     @property
     def says(self) -> Sequence[str]:

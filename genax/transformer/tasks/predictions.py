@@ -83,16 +83,18 @@ def _sampler(
 
 
 def class_finder(data: ClassifiedText) -> Sampler:
-    """Sampler of the likeliest class of a text, by number, and its probability."""
+    """Sampler of the likeliest class of a text, by name or else by number, and its probability."""
 
     def find(nets: Any, batch: Batch) -> Mapping[str, Array]:
         shares = jax.nn.softmax(class_logits(nets, batch))
         return {"class": shares.argmax(-1), "share": shares.max(-1)}
 
     def compare(samples: Rows, examples: Sequence[Example], tokenizer: Subwords):
+        names = dict(enumerate(data.class_names))
         for kind, share, example in zip(samples["class"], samples["share"], examples, strict=True):
             given = _given(tokenizer, example[data.text], data.context - 2)
-            yield given, f"{kind} ({share:.1%})", example[data.label]
+            true = example[data.label]
+            yield given, f"{names.get(int(kind), kind)} ({share:.1%})", names.get(true, true)
 
     def parse(text: str) -> Example:
         if not text.strip():

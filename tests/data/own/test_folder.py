@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
+import resource
 import shutil
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -186,3 +190,34 @@ def test_paths_from_here_and_from_home(pictures, monkeypatch):
     monkeypatch.chdir(pictures.parent)
     monkeypatch.setenv("HOME", str(pictures.parent))
     assert data_of("pictures").num_examples == data_of("~/pictures").num_examples == 50
+
+
+def resident() -> int:
+    """Bytes of this process in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+@pytest.mark.long
+def test_many_pictures_start_soon_and_memory_stays_flat(tmp_path, monkeypatch):
+    """A fifth of what docs/data.md promises, so that it holds on busy machines."""
+    monkeypatch.setattr("genax.data.sets.own_sets._KEPT", 0)
+    for number in range(20_000):
+        folder = tmp_path / str(number % 10)
+        folder.mkdir(exist_ok=True)
+        content = io.BytesIO()
+        pixels = np.full((8, 8, 3), number % 256, np.uint8)
+        pixels[0, 0] = [number // 65536, number // 256 % 256, number % 256]
+        Image.fromarray(pixels).save(content, "png", compress_level=1)
+        (folder / f"{number}.png").write_bytes(content.getvalue())
+    began = time.process_time()
+    data = data_of(tmp_path)
+    assert data.fingerprint()
+    batches = data.train(64, 0, Shard())
+    next(batches)
+    assert time.process_time() - began < 10
+    for _ in range(100):
+        next(batches)
+    before = resident()
+    for _ in range(500):
+        next(batches)
+    assert resident() - before < 32 << 20

@@ -15,6 +15,7 @@ from genax.data.text.answer_spans import AnswerSpans
 from genax.data.text.classified_text import ClassifiedText
 from genax.data.text.corpora import load_corpus
 from genax.data.text.scored_text import ScoredText
+from genax.data.text.sentence_pairs import SentencePairs
 from genax.data.text.tagged_text import TaggedText
 from genax.data.text.text_pairs import TextPairs
 
@@ -41,7 +42,7 @@ def test_columns_of_a_csv(reviews):
         assert KINDS[example["label"]] in example["text"]
     assert any("label: 3 classes, 0 bad, 1 fine, 2 good" in line for line in data.says)
     assert len(ClassifiedText(reviews, 12, 200, split="test").examples) > 0
-    with pytest.raises(GenaxError, match=r"label 2, which is no class of 0 to 1; .*num_labels"):
+    with pytest.raises(GenaxError, match=r"3 classes of label .* set config.num_labels=3"):
         ClassifiedText(reviews, 12, 200, classes=2).fingerprint()
     scored = ScoredText(reviews, 12, 200, label="stars")
     assert next(scored.train(8, 0, Shard()))["label"].dtype == np.float32
@@ -135,6 +136,21 @@ def test_a_text_file_is_cut_by_position(tmp_path):
     assert TextData(f"text:{moved}", context=4, vocab_size=10).fingerprint() == data.fingerprint()
     with pytest.raises(GenaxError, match=r"vocab_size=9 holds; set config.vocab_size to 10"):
         TextData(f"text:{moved}", context=4, vocab_size=9).fingerprint()
+    with pytest.raises(GenaxError, match=r"validation split of .* has 30 tokens, too few for"):
+        TextData(f"text:{moved}", context=30, vocab_size=10, split="validation").fingerprint()
+
+
+def test_a_single_document_is_cut_for_pairs_of_sentences(tmp_path):
+    lines = [f"this is line {number} of it.\n" for number in range(400)]
+    (tmp_path / "my.txt").write_text("".join(lines))
+    for split in ("train", "validation"):
+        pairs = SentencePairs(f"text:{tmp_path / 'my.txt'}", 24, 200, split=split)
+        assert pairs.fingerprint()
+        assert len(pairs._documents) == 10
+        assert set(next(pairs.train(32, 0, Shard()))["follows"]) == {0, 1}
+    (tmp_path / "my.txt").write_text("short")
+    with pytest.raises(GenaxError, match=r"split 'train' of .* fewer than two documents"):
+        SentencePairs(f"text:{tmp_path / 'my.txt'}", 24, 200).fingerprint()
 
 
 def test_a_folder_of_texts(tmp_path):
