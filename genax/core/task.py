@@ -263,7 +263,9 @@ class Task:
         for place in ("fixed", "streams", "summed"):
             _check_tuple(f"Task.{place}", getattr(self, place))
         self.check_fixed(self.fixed)
-        for pattern in self.ema:
+        for pattern, decay in self.ema.items():
+            if not callable(decay) and not 0 <= decay <= 1:
+                raise GenaxError(f"Task.ema: the decay {decay} of {pattern!r} is not from 0 to 1.")
             if any(self.is_fixed(f"{at}/{pattern}") for at in ("params", "collections")):
                 raise GenaxError(
                     f"Task.ema names {pattern!r}, which Task.fixed says never changes; an average "

@@ -85,6 +85,11 @@ def variational_bound(
     Raises GenaxError without a draw, which would leave out most of the bound, and for fewer than
     two levels.
     """
+    if process.num_timesteps < 2:
+        raise GenaxError(
+            f"variational_bound: a process of {process.num_timesteps} timestep has no term of the "
+            "bound to draw; it needs at least 2."
+        )
     if num_draws < 1 or num_levels < 2:
         raise GenaxError(
             f"variational_bound: num_draws={num_draws} must be at least 1 and "

@@ -18,7 +18,7 @@ from genax.core.devices import Strategy
 from genax.core.errors import GenaxError
 from genax.core.gradients import check_loss, parts_of, sums_of
 from genax.core.task import Evaluator, Experiment, Loss, Task
-from genax.running.mistakes import check_batch, check_rows, told
+from genax.running.mistakes import check_batch, check_data, check_rows, told
 from genax.running.sampling import apply_networks, moment_of, to_host
 
 
@@ -31,6 +31,9 @@ def evaluation_data(experiment: Experiment) -> list[Data]:
     for name, evaluator in experiment.task.evaluators.items():
         data = experiment.evaluation if evaluator.data is None else evaluator.data
         if data is not None:
+            check_data(
+                f"the data of evaluator {name!r}", data, "element", "fingerprint", "evaluate"
+            )
             found[id(data)] = data
         elif evaluator.examples is None:
             raise GenaxError(

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from genax.core.errors import GenaxError
 from genax.core.files import to_json, write_text
 from genax.core.task import Rendered
-from genax.running.weights_and_biases import start_wandb
+from genax.running.weights_and_biases import start_wandb, wandb_sample
 
 # In an object store the log is so much behind at most; a checkpoint brings it up to date.
 COPY_SECONDS = 60
@@ -76,8 +76,13 @@ class Logger:
             self._wandb.log(dict(values), step=step)
 
     def sample(self, step: int, name: str, rendered: Any) -> None:
-        """What a sampler renders; says so, once a sampler, if TensorBoard does not show it."""
+        """What a sampler renders; says so, once a sampler, if TensorBoard does not show it.
+
+        Weights & Biases gets pictures and texts.
+        """
         self._check_board()
+        if self._wandb and not isinstance(rendered, Rendered):
+            self._wandb.log({name: wandb_sample(rendered)}, step=step)
         if isinstance(rendered, Rendered):
             summary = _summary(name, rendered)
             if summary is not None:

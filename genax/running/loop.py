@@ -133,7 +133,10 @@ class _Session:
         length = run.task.stages[number].steps
         end = run.total if length is None else min(run.total, start + length)
 
-        scanned = self.measure(number) and k > 1
+        scans = self.measure(number)
+        scanned = scans and k > 1
+        if not scans:
+            self.tell_of_loops(number)
         one = make_step(run.task, number, config["accumulate"])
         program = run.strategy.compile(make_steps(one) if scanned else one, state, scanned)
         data = run.datas[number]
@@ -196,14 +199,26 @@ class _Session:
             )
         self.rehearsed = True
 
+    def tell_of_loops(self, stage: int) -> None:
+        """Say what a step means for speed that XLA's CPU compiler is slow at in loops."""
+        steps, parts = self.run.config["steps_per_call"], self.run.config["accumulate"]
+        lazy = any(phase.every > 1 for phase in self.run.task.stages[stage].phases)
+        slow = "XLA's CPU compiler is slow at convolutions of this step"
+        if steps > 1:
+            self.logger.say(
+                f"{slow} in a loop, so the {steps} steps of a call (config.steps_per_call) are "
+                "dispatched one by one"
+            )
+        if parts > 1 or lazy:
+            self.logger.say(
+                f"{slow} in microbatches and in phases with every > 1; it is not at those of "
+                "genax.nn.convolution"
+            )
+
     def compiled(self, program: Any, state: TrainState, batch: Any) -> Callable:
         """The compiled program, which takes what the prefetch gives."""
         if not isinstance(batch, list):
             return compiled(program, self.logger.say, state, batch)
-        self.logger.say(
-            f"the {len(batch)} steps of a call are dispatched one by one, since XLA is slow at "
-            "this step's convolutions in a loop (config.steps_per_call)"
-        )
         return in_turn(compiled(program, self.logger.say, state, batch[0]))
 
     def events(self, state: TrainState, step: int, position: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -101,6 +102,19 @@ class Checked:
     def set_state(self, state: Mapping[str, int]) -> None:
         """Set the iterator's position."""
         self._batches.set_state(state)
+
+
+def check_data(what: str, data: Any, *needed: str) -> None:
+    """Raise GenaxError for data that lacks a part of the protocol `Data`.
+
+    what: the data, for the message.
+    """
+    missing = [name for name in needed if inspect.getattr_static(data, name, None) is None]
+    if missing:
+        raise GenaxError(
+            f"{what} is a {type(data).__name__} without {', '.join(missing)}; it is an object of "
+            "the protocol genax.core.data.Data."
+        )
 
 
 def check_element(element: Element) -> None:

@@ -24,7 +24,7 @@ from genax.core.tree import flat
 from genax.running import fixed, processes, source
 from genax.running.checkpoint import Checkpoints
 from genax.running.evaluate import evaluation_data
-from genax.running.mistakes import check_element, check_trained
+from genax.running.mistakes import check_data, check_element, check_trained
 from genax.running.policy import Keep, parse_best
 from genax.running.profile import parse_steps
 from genax.running.record import check_same_run, make_record, read_run, start_of, starts_of
@@ -240,6 +240,9 @@ class Run:
             earlier = [] if found is None else starts_of(found)
             record["starts"] = [*earlier, start_of(record, 0, changed)]
             state, says = create(self.initial, self.strategy), []
+            last, _ = self.task.stage_at(self.total - 1)
+            if left := len(self.task.stages) - 1 - last:
+                says.append(f"config.steps={self.total} end in stage {last}: {left} more are left")
             for folder, names in self.pretrained(init_from).items():
                 state, report = load_from(folder, state, names)
                 says.append(f"from {folder}: {report}")
@@ -324,6 +327,8 @@ def stage_data(experiment: Experiment) -> tuple[Data, ...]:
     datas = tuple(datas) if isinstance(datas, list | tuple) else (datas,) * stages
     if len(datas) != stages:
         raise GenaxError(f"the experiment gives {len(datas)} data sets for {stages} stages.")
+    for data in datas:
+        check_data("Experiment.data", data, "element", "fingerprint", "train")
     return datas
 
 

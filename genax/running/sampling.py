@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from etils import epath
 from jax.experimental import multihost_utils
+from PIL import Image
 
 from genax.core import ema
 from genax.core.data import global_index
@@ -129,7 +130,13 @@ def write_sample(rendered: Any, path: epath.Path) -> epath.Path:
     """Write what a sampler renders; the path is given without its suffix, and returned with it.
 
     A text is written as .txt, a picture as .png, a `Rendered` with a suffix of its own.
+    Raises GenaxError for anything else.
     """
+    if not isinstance(rendered, str | Rendered | Image.Image):
+        raise GenaxError(
+            f"the render of a sampler returned a {type(rendered).__name__}; it returns a PIL "
+            "image, a text or a Rendered."
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(rendered, str):
         path = path.with_name(path.name + ".txt")

@@ -85,6 +85,8 @@ class Watch:
         why = f"loss {loss}, gradient {norm}"
         if not counts:
             why = "no element of its batch counts: all of them are padding or masked"
+        elif step == 0:
+            why += "; a label or token that no table of a network has a row for gives NaN"
         some = ", ".join(map(str, ids.ravel()[:8])) + (", ..." if ids.size > 8 else "")
         raise GenaxError(
             f"phase {phase!r} is not finite at step {step + 1} ({why}); the batch's records are "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import secrets
 from collections.abc import Mapping
 from typing import Any
@@ -50,6 +51,15 @@ def start_wandb(project: str, workdir: epath.Path, here: epath.Path, config: Map
         raise GenaxError(
             f"config.wandb={project}: {error}; put that right or leave config.wandb empty."
         ) from error
+
+
+def wandb_sample(rendered: Any) -> Any:
+    """What Weights & Biases shows of a picture or a text."""
+    import wandb
+
+    if isinstance(rendered, str):
+        return wandb.Html(f"<pre>{html.escape(rendered)}</pre>")
+    return wandb.Image(rendered)
 
 
 def _problem(project: str) -> str | None:

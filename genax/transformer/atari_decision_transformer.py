@@ -18,6 +18,7 @@ from genax.nn.layer_norm import LayerNorm
 from genax.nn.projection import Projection
 from genax.nn.stack import make_blocks, run_blocks
 from genax.transformer.block import Block, Context
+from genax.transformer.token_range import check_range
 
 # PyTorch's initial weights, uniform within 1 / sqrt(fan in). The published code keeps them in the
 # layers before the blocks. Biases begin at 0 here, but in the same range there.
@@ -128,7 +129,8 @@ class AtariDecisionTransformer(nn.Module):
         mask: which triples are real. Shorter histories are padded on the left, and their positions
           are counted from the first real triple, as without padding.
         train: whether dropout is on.
-        Raises GenaxError for another number of frames, and for more triples than the context holds.
+        Raises GenaxError for another number of frames, for more triples than the context holds, and
+        outside of jit for an action or a timestep that is not there; within jit it gives NaN.
         """
         b, k = timesteps.shape
         if k > self.context or frames.shape[1] != k + self.stack - 1:
@@ -136,6 +138,8 @@ class AtariDecisionTransformer(nn.Module):
                 f"AtariDecisionTransformer: {k} steps with {frames.shape[1]} frames; the context "
                 f"holds {self.context} steps, and they need {k + self.stack - 1} frames."
             )
+        actions = check_range(f"{type(self).__name__}: action", actions, self.num_actions)
+        timesteps = check_range(f"{type(self).__name__}: timestep", timesteps, self.max_steps)
         mask = jnp.ones((b, k), bool) if mask is None else mask
         states = stack_frames(frames, self.stack).astype(self.dtype) / 255
         states = self.embed_state(states.reshape(b * k, *states.shape[2:])).reshape(b, k, -1)
@@ -148,7 +152,7 @@ class AtariDecisionTransformer(nn.Module):
         real = jnp.repeat(mask, 3, axis=1)
         place = jnp.maximum(jnp.cumsum(real, axis=1) - 1, 0)
         first = jnp.take_along_axis(timesteps, mask.argmax(1)[:, None], axis=1)
-        where = self.embed_position[place] + self.embed_timestep[first]
+        where = self.embed_position[place] + jnp.take(self.embed_timestep, first, axis=0)
         x = self.drop(x + where.astype(x.dtype), deterministic=not train)
         x = run_blocks(self.blocks, x, Context(mask=real[:, None]), None, train)[0]
         return self.predict_action(self.final_norm(x)[:, 1::3])

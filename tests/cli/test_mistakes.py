@@ -99,6 +99,14 @@ MISTAKES = {
         "replace(toy.build(config), evaluation=Wide(40))",
         "evaluator 'error' fails: ",
     ),
+    "data of another kind": (
+        "replace(toy.build(config), data=np.zeros(3))",
+        "Experiment.data is a ndarray without element, fingerprint, train; it is an object of the",
+    ),
+    "evaluation data of another kind": (
+        "replace(toy.build(config), evaluation={'x': 3})",
+        "the data of evaluator 'error' is a dict without element, fingerprint, evaluate",
+    ),
     "sampler that fails": (
         "samplers(config, lambda nets, batch: nets.regressor(batch['y']))",
         "sampler 'mine' fails: KeyError: 'y' (",
@@ -176,6 +184,11 @@ def test_a_sampler_that_a_later_stage_breaks(write, tmp_path):
 def test_a_run_without_samples_needs_no_right_sampler(write, tmp_path):
     wrong = write("samplers(config, lambda nets, batch: batch['y'])")
     succeed(*train(wrong, tmp_path / "run", steps=2, num_samples=0))
+
+
+def test_a_run_that_ends_before_its_last_stage_says_so(write, tmp_path):
+    out = succeed(*train(TOY, tmp_path, first_stage=2, steps=2)).out
+    assert "config.steps=2 end in stage 0: 1 more are left" in out
 
 
 COUNTED = """changed(

@@ -253,7 +253,7 @@ def test_samples_as_files_of_other_kinds(write, tmp_path):
     ]
     assert (folder / "samples" / "sound_00000002.wav").read_bytes() == b"RIFF"
     assert said.count("samples/mesh is not in TensorBoard, which shows no .ply") == 1
-    assert "samples/sound is not" not in said
+    assert "samples/sound is not in" not in said
 
     assert str(out / "a.ply") in succeed("sample", folder, "--out", out / "a.ply").out
     assert (out / "a.ply").read_text() == drawn

@@ -64,6 +64,7 @@ def test_stages(phases, options, said):
         ({"evaluators": {"loss": noisy_error}}, r"'loss' of a task is a function; it is Evaluator"),
         ({"samplers": {"a/b": Sampler(noisy_error, str)}}, "a sampler is named 'a/b'"),
         ({"evaluators": {"a b": Evaluator(noisy_error)}}, "an? evaluator is named 'a b'"),
+        ({"ema": {"line": 1.5}}, "Task.ema: the decay 1.5 of 'line' is not from 0 to 1"),
         ({"streams": "noise"}, r"Task.streams is a tuple of names, not a string; write \('noise',"),
         ({"summed": "pool"}, "Task.summed is a tuple of names, not a string"),
     ],

@@ -61,6 +61,10 @@ class Points:
     def __init__(self, count: int):
         self.x = np.random.default_rng(0).standard_normal((count, SIZE)).astype(np.float32)
 
+    def fingerprint(self):
+        """Of the points."""
+        return str(len(self.x))
+
     def evaluate(self, batch_size, shard):
         """Every point once; what fills up the last batch is infinite and must not count."""
         for start in range(0, len(self.x), batch_size):

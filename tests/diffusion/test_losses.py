@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import flax.linen as nn
@@ -205,4 +206,11 @@ def test_bound_is_unbiased_and_above_the_entropy(num, num_draws, rel):
 def test_bound_refuses_to_leave_terms_out(few):
     bound = partial(variational_bound, process=PROCESS, **few)
     with pytest.raises(GenaxError, match="must be at least 1"):
+        run(bound, GaussianDenoiser(), data(2, (4, 4, 1)))
+
+
+def test_bound_of_a_process_of_one_step():
+    """It has no term that could be drawn."""
+    bound = partial(variational_bound, process=replace(PROCESS, betas=PROCESS.betas[:1]))
+    with pytest.raises(GenaxError, match="a process of 1 timestep has no term of the bound"):
         run(bound, GaussianDenoiser(), data(2, (4, 4, 1)))

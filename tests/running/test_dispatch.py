@@ -12,6 +12,8 @@ from genax.core import Loss, Phase, Stage, Task, init_state, make_step, tree
 from genax.nn.convolution import Conv
 from genax.running.dispatch import in_turn, scans_well
 from genax.running.flops import phase_programs
+from genax.settings.overrides import override
+from tests import experiments
 from tests.cli.command import inspect, metrics, succeed, train
 
 ELEMENT = {"image": jax.ShapeDtypeStruct((6, 6, 2), jnp.float32)}
@@ -115,6 +117,15 @@ def build(config):
 """
 
 
+def test_microbatches_are_slow_too(tmp_path):
+    path = tmp_path / "own.py"
+    path.write_text(OWN)
+    said = "slow at convolutions of this step in microbatches and in phases with every > 1"
+    out = succeed(*train(str(path), tmp_path / "run", accumulate=2, steps=1)).out
+    assert out.count(said) == 1
+    assert "one by one" not in out
+
+
 def test_a_run_with_flax_convolutions_is_dispatched_in_turn(tmp_path):
     """To the bit the run of single steps, and said."""
     path, states, logs = tmp_path / "own.py", [], []
@@ -122,9 +133,22 @@ def test_a_run_with_flax_convolutions_is_dispatched_in_turn(tmp_path):
     for k in (1, 3):
         folder = tmp_path / str(k)
         out = succeed(*train(str(path), folder, steps_per_call=k)).out
-        assert ("3 steps of a call are dispatched one by one" in out) == (k == 3)
+        assert (
+            "the 3 steps of a call (config.steps_per_call) are dispatched one by one" in out
+        ) == (k == 3)
         states.append(inspect(folder)["digest"])
         logs.append([line["fit/loss"] for line in metrics(folder)])
     assert states[0] == states[1]
     singles, threes = logs
     assert threes == pytest.approx([np.mean(singles[:3]), np.mean(singles[3:])])
+
+
+def test_the_first_command_of_the_readme_is_scanned():
+    """Its steps are as fast in a loop, and short enough for dispatches to count."""
+    loaded = experiments.load("experiments/diffusion/ddpm.py")
+    small = {"unet.channels": "8", "unet.num_groups": "4"}
+    experiment = loaded.build(override(experiments.config_of(loaded, "digits"), small))
+    element = experiment.data.element
+    state = jax.eval_shape(lambda: init_state(experiment.task, 0, element))
+    batch = {name: jax.ShapeDtypeStruct((4, *x.shape), x.dtype) for name, x in element.items()}
+    assert scans_well(phase_programs(experiment.task, 0, state, batch))

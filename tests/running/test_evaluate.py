@@ -4,13 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from etils import epath
 
 from genax.core import Evaluator, Experiment, GenaxError, Loss, Rendered, Sampler, per_example
 from genax.core.devices import make_strategy
 from genax.running import evaluate as evaluation
 from genax.running import sampling
 from genax.running.evaluate import evaluate, evaluation_data
-from genax.running.sampling import sample, variables
+from genax.running.sampling import sample, variables, write_sample
 from tests.core.toys import SIZE, Points, line_state, line_task, noisy_error
 
 
@@ -369,3 +370,11 @@ def test_a_condition_that_has_fewer_rows_than_asked_for():
     values = variables(line_state(task))
     for size in (None, 2):
         assert sample(task, sampler, values, 8, batch_size=size).tolist() == [0.0, 11.0, 22.0]
+
+
+def test_what_is_no_picture_is_not_written(tmp_path):
+    with pytest.raises(
+        GenaxError, match="render of a sampler returned a ndarray; it returns a PIL"
+    ):
+        write_sample(np.zeros((2, 2)), epath.Path(tmp_path) / "a")
+    assert not list(tmp_path.iterdir())

@@ -95,3 +95,10 @@ def test_a_batch_in_which_nothing_counts_names_its_examples(tmp_path):
     watch.add(0, metrics("a", np.nan, False, counts=False), np.array([31, 7]))
     with pytest.raises(GenaxError, match=r"no element of its batch counts.*records are 31, 7"):
         watch.drain()
+
+
+def test_a_first_loss_that_is_no_number_may_be_of_a_label_without_a_row(tmp_path):
+    watch = Watch(TASK, tmp_path, 1)
+    watch.add(0, metrics("a", np.nan, False), np.array([31, 7]))
+    with pytest.raises(GenaxError, match="a label or token that no table of a network has a row"):
+        watch.drain()

@@ -5,8 +5,9 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 from etils import epath
+from PIL import Image
 
-from genax.core import GenaxError
+from genax.core import GenaxError, Rendered
 from genax.running.logging import Logger
 from genax.running.weights_and_biases import FILE, check_wandb
 from tests.cli.command import TOY, call, succeed, train
@@ -21,7 +22,8 @@ class Error(Exception):
 def wandb(monkeypatch):
     """The package, which remembers how it was called. problem: what login and init say."""
     module, errors = ModuleType("wandb"), ModuleType("wandb.errors")
-    module.began, module.logged, module.problem = [], [], {}
+    module.began, module.logged, module.values, module.problem = [], [], {}, {}
+    module.Html, module.Image = lambda text: ("html", text), lambda image: ("image", image)
 
     def answer(name):
         if name in module.problem:
@@ -30,7 +32,11 @@ def wandb(monkeypatch):
     def init(**settings):
         answer("init")
         module.began.append(settings)
-        log = lambda values, step: module.logged.append(step)  # noqa: E731
+
+        def log(values, step):
+            module.logged.append(step)
+            module.values |= values
+
         return SimpleNamespace(log=log, finish=lambda: None)
 
     module.login, module.init, errors.Error = lambda: answer("login"), init, Error
@@ -59,6 +65,21 @@ def test_a_resumed_run_goes_on_in_its_log(tmp_path, wandb):
     assert again["config"] == {"rate": 2.0}
     assert again["allow_val_change"]
     assert wandb.logged == [1, 1, 1]
+
+
+def test_it_gets_pictures_and_texts(tmp_path, wandb):
+    """Files of other kinds are in the run's folder."""
+    logger = Logger(tmp_path, step=0, total=10, wandb="project")
+    picture = Image.new("RGB", (2, 2))
+    logger.sample(3, "samples/texts", "a < b")
+    logger.sample(3, "samples/pictures", picture)
+    logger.sample(3, "samples/meshes", Rendered(b"ply", ".ply"))
+    logger.close()
+    assert wandb.values == {
+        "samples/texts": ("html", "<pre>a &lt; b</pre>"),
+        "samples/pictures": ("image", picture),
+    }
+    assert wandb.logged == [3, 3]
 
 
 def test_the_id_is_kept_in_an_object_store(tmp_path, monkeypatch, wandb):
@@ -96,5 +117,5 @@ def test_a_run_logs_there_and_resumes(tmp_path, wandb):
         succeed(*train(TOY, tmp_path, wandb="project", steps=steps))
     first, again = wandb.began
     assert first["id"] == again["id"]
-    assert wandb.logged == [1, 2, 2, 3, 4, 4]
+    assert wandb.logged == [1, 2, 2, 2, 3, 4, 4, 4]  # steps, samples, scores
     assert first["config"]["steps"] == 2

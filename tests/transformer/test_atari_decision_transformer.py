@@ -267,6 +267,22 @@ def test_frames_are_stacked_newest_last():
     np.testing.assert_array_equal(stacked[0, :, 0, 0], [[0, 1, 2, 3], [1, 2, 3, 4], [2, 3, 4, 5]])
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [("actions", ACTIONS, f"action {ACTIONS} at"), ("timesteps", STEPS, f"timestep {STEPS} at")],
+)
+def test_an_action_or_a_timestep_that_is_not_there(pair, name, value, said):
+    """It is an error where it can be seen, and never a plausible output."""
+    _, ours, params = pair
+    arrays = {key: jnp.asarray(array) for key, array in batch(CONTEXT).items()}
+    arrays[name] = arrays[name].at[0, 0].set(value)
+    with pytest.raises(GenaxError, match=f"AtariDecisionTransformer: {said}"):
+        ours.apply({"params": params}, *arrays.values())
+    found = jax.jit(ours.apply)({"params": params}, *arrays.values())
+    assert np.isnan(found[0, -1]).all()
+    assert np.isfinite(found[1:]).all()
+
+
 def test_too_long_a_window(pair):
     _, ours, params = pair
     arrays = batch(CONTEXT + 1)
