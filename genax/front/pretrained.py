@@ -180,7 +180,7 @@ def check_network(networks: nn.Module, declared: NetworkSettings, source: Source
             )
 
 
-def _plain(value: Any, network: nn.Module) -> Any:
+def _plain(value: Any, network: Any) -> Any:
     """Return a field of a network as a setting."""
     if is_dataclass(value) and not isinstance(value, type):
         return astuple(value)
