@@ -194,8 +194,8 @@ def reopen(workdir: str, settings: Mapping[str, str] | None = None) -> Run:
     if record is None:
         raise GenaxError(
             f"{workdir} holds no run: it has no run.json. `genax train` makes one, and so does "
-            "`genax import` for classes that genax has an experiment for; others are read by "
-            "--config.pretrained, --init-from and `genax export`."
+            "`genax import` for classes that genax has an experiment and a tokenizer for; others "
+            "are read by --config.pretrained, --init-from and `genax export`."
         )
     path = Path(record["experiment"])
     if not path.is_file():

@@ -191,3 +191,13 @@ def test_embeddings_of_another_tokenizer_are_refused(gpt2, tmp_path):
     assert not (tmp_path / "run" / "run.json").exists()
     norm = "params/decoder/final_norm"
     succeed(*start, "--map", f"{norm}={norm}")
+
+
+def test_weights_without_a_tokenizer_are_no_run(gpt2, tmp_path):
+    directory = shutil.copytree(gpt2.theirs, tmp_path / "theirs")
+    (directory / "tokenizer.json").unlink()
+    said = succeed("import", directory, tmp_path / "out").out
+    assert f"{directory} has no tokenizer.json" in said
+    assert "holds no run" in call("sample", tmp_path / "out").refusal()
+    start = train(GPT, tmp_path / "run", **SMALL | {"pretrained": tmp_path / "out"})
+    assert f"{tmp_path / 'out'} holds no tokenizer.json; import a" in call(*start).refusal()

@@ -48,7 +48,7 @@ def minilm(tmp_path_factory):
 def test_an_encoder_alone_is_no_run_and_is_exported(minilm, tmp_path):
     for verb in ("sample", "eval"):
         said = call(verb, minilm / "out").refusal()
-        assert "`genax import` for classes that genax has an experiment for" in said
+        assert "`genax import` for classes that genax has an experiment and a tokenizer for" in said
     succeed("export", minilm / "out", tmp_path / "again")
     names = sorted(path.name for path in (minilm / "theirs").iterdir())
     assert sorted(path.name for path in (tmp_path / "again").iterdir()) == names
