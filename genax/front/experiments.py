@@ -18,6 +18,7 @@ from genax.core import Experiment, GenaxError
 from genax.core.devices import make_strategy
 from genax.core.tree import flat
 from genax.front.pretrained import check_network, check_parts, read_source, take
+from genax.front.restore import has_checkpoint
 from genax.running.record import read_run
 from genax.running.run import Run
 from genax.settings import NetworkSettings, Variant, base_config
@@ -173,7 +174,7 @@ def configure(loaded: Loaded, settings: Mapping[str, str], workdir: Any = None) 
     declared: NetworkSettings | None = getattr(loaded.module, "NETWORK", None)
     if not folder or declared is None:
         return config
-    began = None if workdir is None else read_run(workdir)
+    began = read_run(workdir) if workdir is not None and has_checkpoint(workdir) else None
     resumed = began is not None and began["config"].get("pretrained") == folder
     if not resumed and "pretrained" not in settings and not epath.Path(folder).exists():
         return config  # What a variant names; training says that it is missing.

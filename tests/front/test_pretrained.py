@@ -163,6 +163,9 @@ def test_a_run_resumes_without_the_weights_and_others_start_from_it(gpt2, tmp_pa
     source = shutil.copytree(gpt2.out, tmp_path / "source")
     settings = SMALL | {"pretrained": source, "checkpoint_every": 2}
     succeed(*train(GPT, tmp_path / "first", **settings))
+    # As if it had been killed before its first checkpoint, it starts again.
+    shutil.rmtree(tmp_path / "first" / "checkpoints")
+    succeed(*train(GPT, tmp_path / "first", **settings))
     shutil.rmtree(source)
     succeed(*train(GPT, tmp_path / "first", **settings | {"steps": 3}))
     assert read_run(tmp_path / "first")["config"]["hidden_size"] == 24
