@@ -27,13 +27,12 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write the checkpoint and print what it holds."""
-    module, variables, is_run = import_model(Path(args.source), Path(args.out))
+    module, variables, lacks = import_model(Path(args.source), Path(args.out))
     total = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
-    name = type(module).__name__
-    print(f"{name} of {total:,} parameters in {args.out}")
-    if not is_run:
+    print(f"{type(module).__name__} of {total:,} parameters in {args.out}")
+    if lacks:
         print(
-            f"genax has no experiment for {name}: {args.out} is for `genax export`, "
-            "--config.pretrained and --init-from, and is not sampled or scored by itself."
+            f"{lacks}: {args.out} is for `genax export`, --config.pretrained and --init-from, and "
+            "is not sampled or scored by itself."
         )
     return 0

@@ -21,6 +21,7 @@ from genax.core.devices import make_strategy
 from genax.core.tree import flat
 from genax.front.files import import_experiment, roots, source_of, variants_of
 from genax.front.pretrained import check_network, check_parts, read_source, take
+from genax.front.restore import has_checkpoint
 from genax.front.written import UnwrittenError, written
 from genax.running.record import read_run
 from genax.running.run import Run
@@ -224,7 +225,7 @@ def configure(
     declared: NetworkSettings | None = getattr(definition.module, "NETWORK", None)
     if not folder or declared is None:
         return config
-    began = None if workdir is None else read_run(workdir)
+    began = read_run(workdir) if workdir is not None and has_checkpoint(workdir) else None
     resumed = began is not None and began["config"].get("pretrained") == folder
     if not resumed and "pretrained" not in settings and not epath.Path(folder).exists():
         return config  # What a variant names; training says that it is missing.
@@ -252,8 +253,8 @@ def reopen(
     if record is None:
         raise GenaxError(
             f"{workdir} holds no run: it has no run.json. `genax train` makes one, and so does "
-            "`genax import` for classes that genax has an experiment for; others are read by "
-            "--config.pretrained, --init-from and `genax export`."
+            "`genax import` for classes that genax has an experiment and a tokenizer for; others "
+            "are read by --config.pretrained, --init-from and `genax export`."
         )
     if experiment is None:
         wanted = digest or record.get("experiment_sha256")

@@ -34,11 +34,12 @@ KEPT = (
 )
 
 
-def import_model(source: Path, out: Path) -> tuple[nn.Module, dict[str, Any], bool]:
+def import_model(source: Path, out: Path) -> tuple[nn.Module, dict[str, Any], str]:
     """Write a Hugging Face directory, or a llama2.c file, as a folder with a checkpoint of step 0.
 
-    The folder is a run if genax has an experiment for the class.
-    Returns the model, its variables, and whether the folder is a run.
+    The folder is a run if genax has an experiment for the class, and a tokenizer if that reads
+    texts.
+    Returns the model, its variables, and why the folder is no run, which is "" if it is one.
     Raises GenaxError, before anything is written, for what cannot be read.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -63,6 +64,9 @@ def import_model(source: Path, out: Path) -> tuple[nn.Module, dict[str, Any], bo
     }
     record = {"imported": type(module).__name__}
     run = _run_of(module, config, files, out)
+    lacks = "" if run is not None else f"genax has no experiment for {type(module).__name__}"
+    if run is not None and tokenizer is None and "vocab_size" in run[2]:
+        run, lacks = None, f"{source} has no tokenizer.json, which its class in transformers writes"
     if run is not None:
         record = make_record(*run, None, counts) | record
         write_json(out / "run.json", record)
@@ -79,7 +83,7 @@ def import_model(source: Path, out: Path) -> tuple[nn.Module, dict[str, Any], bo
     checkpoints = Checkpoints(out, Keep(1))
     checkpoints.save(state, 0, {"run": record, "position": None})
     checkpoints.close()
-    return module, variables, run is not None
+    return module, variables, lacks
 
 
 def _run_of(

@@ -77,7 +77,8 @@ def settings_of_files(files: Any, networks: nn.Module) -> dict[str, Any]:
     path = epath.Path(files)
     said = read_json(path / CONFIG)
     if (path / "generation_config.json").exists():
-        said = said | read_json(path / "generation_config.json")
+        generation = read_json(path / "generation_config.json")
+        said = said | {name: value for name, value in generation.items() if value is not None}
     found: dict[str, Any] = {}
     tokenizer = find_tokenizer(path)
     if tokenizer is not None:
@@ -180,7 +181,7 @@ def check_network(networks: nn.Module, declared: NetworkSettings, source: Source
             )
 
 
-def _plain(value: Any, network: nn.Module) -> Any:
+def _plain(value: Any, network: Any) -> Any:
     """Return a field of a network as a setting."""
     if is_dataclass(value) and not isinstance(value, type):
         return astuple(value)

@@ -57,7 +57,8 @@ def with_kept(config: Mapping[str, Any], kept: Mapping[str, Any]) -> Config:
 
     config: what `to_pretrained` returned.
     """
-    found = {name: value for name, value in kept.items() if name in HARMLESS - _WRITTEN} | config
+    found = {name: value for name, value in kept.items() if name in HARMLESS - _WRITTEN}
+    found |= config
     found |= {name: value for name, value in kept.items() if name.endswith("_token_id")}
     if len(kept.get("id2label", ())) == len(config.get("id2label", ())) > 0:
         found |= {name: kept[name] for name in _LABELS if name in kept}

@@ -14,7 +14,7 @@ import jax
 from etils import epath
 
 from genax.core import tree
-from genax.core.data import Data
+from genax.core.data import Data, check_weights
 from genax.core.devices import Strategy, abstract, create, make_strategy
 from genax.core.errors import GenaxError
 from genax.core.files import write_json
@@ -245,6 +245,9 @@ class Run:
                 says.append(f"config.steps={self.total} end in stage {last}: {left} more are left")
             for folder, names in self.pretrained(init_from).items():
                 state, report = load_from(folder, state, names)
+                if report.tables:
+                    for data in dict.fromkeys(self.datas):
+                        check_weights(data, folder, self.workdir)
                 says.append(f"from {folder}: {report}")
             if self.primary and self.config.get("pretrained"):
                 keep_files(self.config["pretrained"], self.workdir)

@@ -33,6 +33,11 @@ class PartialLoad:
     kept: tuple[str, ...]
     cast: tuple[str, ...]
 
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Paths of the tables taken, such as that of the tokens, as Linen's `Embed` has them."""
+        return tuple(path for path in self.taken if path.endswith("/embedding"))
+
     def __str__(self) -> str:
         parts = [
             f"{name} {len(paths)}: {', '.join(paths) or 'none'}"

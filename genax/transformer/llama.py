@@ -127,8 +127,8 @@ def long_context(numbers: Sequence[float | int]) -> LongContext | None:
         )
     if not numbers:
         return None
-    *factors, original = numbers
-    return LongContext(*map(float, factors), original_context=int(original))
+    growth, low, high, original = numbers
+    return LongContext(float(growth), float(low), float(high), int(original))
 
 
 @dataclass(frozen=True)

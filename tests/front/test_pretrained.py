@@ -163,6 +163,9 @@ def test_a_run_resumes_without_the_weights_and_others_start_from_it(gpt2, tmp_pa
     source = shutil.copytree(gpt2.out, tmp_path / "source")
     settings = SMALL | {"pretrained": source, "checkpoint_every": 2}
     succeed(*train(GPT, tmp_path / "first", **settings))
+    # As if it had been killed before its first checkpoint, it starts again.
+    shutil.rmtree(tmp_path / "first" / "checkpoints")
+    succeed(*train(GPT, tmp_path / "first", **settings))
     shutil.rmtree(source)
     succeed(*train(GPT, tmp_path / "first", **settings | {"steps": 3}))
     assert read_run(tmp_path / "first")["config"]["hidden_size"] == 24
@@ -179,3 +182,25 @@ def test_a_run_resumes_without_the_weights_and_others_start_from_it(gpt2, tmp_pa
 def test_an_import_is_no_run_to_go_on_with(gpt2):
     said = call(*train(GPT, gpt2.out, **SMALL)).refusal()
     assert f"--config.pretrained={gpt2.out} and choose another --workdir" in said
+
+
+def test_embeddings_of_another_tokenizer_are_refused(gpt2, tmp_path):
+    settings = SMALL | {"hidden_size": 24, "num_heads": 3, "vocab_size": 300}
+    settings |= {"positions": 48, "num_layers": 2}
+    start = (*train(GPT, tmp_path / "run", **settings), "--init-from", gpt2.out)
+    said = call(*start, "--map", "params/decoder/token_embedding=params/decoder/token_embedding")
+    assert "belong to its tokenizer ('bpe', 300 tokens), and this run has another" in said.refusal()
+    assert f"name --config.pretrained={gpt2.out}" in said.refusal()
+    assert not (tmp_path / "run" / "run.json").exists()
+    norm = "params/decoder/final_norm"
+    succeed(*start, "--map", f"{norm}={norm}")
+
+
+def test_weights_without_a_tokenizer_are_no_run(gpt2, tmp_path):
+    directory = shutil.copytree(gpt2.theirs, tmp_path / "theirs")
+    (directory / "tokenizer.json").unlink()
+    said = succeed("import", directory, tmp_path / "out").out
+    assert f"{directory} has no tokenizer.json" in said
+    assert "holds no run" in call("sample", tmp_path / "out").refusal()
+    start = train(GPT, tmp_path / "run", **SMALL | {"pretrained": tmp_path / "out"})
+    assert f"{tmp_path / 'out'} holds no tokenizer.json; import a" in call(*start).refusal()

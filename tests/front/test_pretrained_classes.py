@@ -48,7 +48,7 @@ def minilm(tmp_path_factory):
 def test_an_encoder_alone_is_no_run_and_is_exported(minilm, tmp_path):
     for verb in ("sample", "eval"):
         said = call(verb, minilm / "out").refusal()
-        assert "`genax import` for classes that genax has an experiment for" in said
+        assert "`genax import` for classes that genax has an experiment and a tokenizer for" in said
     succeed("export", minilm / "out", tmp_path / "again")
     names = sorted(path.name for path in (minilm / "theirs").iterdir())
     assert sorted(path.name for path in (tmp_path / "again").iterdir()) == names
@@ -180,3 +180,33 @@ def test_vit_keeps_its_head_or_gets_a_new_one(tmp_path):
     assert "config.num_classes=10 differs from 5 of the weights in" in said
     said = call(*train(VIT, tmp_path / "bad", **STEP | fresh | {"patch_size": 2})).refusal()
     assert "config.patch_size=2 differs from 4 of the weights in" in said
+
+
+def test_an_agent_takes_its_sizes(tmp_path):
+    torch, transformers = require("torch", "transformers")
+    torch.manual_seed(0)
+    sizes = {"state_dim": 3, "act_dim": 1, "hidden_size": 24, "n_layer": 2, "n_head": 3}
+    config = transformers.DecisionTransformerConfig(**sizes, max_ep_len=200, n_positions=64)
+    transformers.DecisionTransformerModel(config).save_pretrained(tmp_path / "theirs")
+    assert (
+        "genax has no experiment for"
+        in succeed("import", tmp_path / "theirs", tmp_path / "out").out
+    )
+    pendulum = load("experiments/transformer/decision_transformer.py:pendulum-smoke")
+    found = configure(pendulum, {"pretrained": str(tmp_path / "out")})
+    assert (found.num_layers, found.num_heads, found.trunk_tables) == (2, 3, (1, 64))
+    experiment = pendulum.build(found)
+    assert experiment.pretrained == {str(tmp_path / "out"): {"params/agent": "params/agent"}}
+
+
+def test_a_translator_goes_on_from_a_trained_one(tmp_path):
+    translator = "experiments/transformer/encoder_decoder.py:smoke"
+    small = STEP | {"scored": 1, "evaluated": 4}
+    succeed(*train(translator, tmp_path / "first", **small | {"hidden_size": 48, "bias": "true"}))
+    settings = small | {"pretrained": tmp_path / "first"}
+    told = succeed(*train(translator, tmp_path / "next", **settings))
+    assert "kept as initialised 0: none" in told.out + told.err
+    config = reopen(tmp_path / "next").config
+    assert (config["hidden_size"], config["bias"]) == (48, True)
+    texts = [(tmp_path / name / "tokenizer.json").read_text() for name in ("first", "next")]
+    assert texts[0] == texts[1]

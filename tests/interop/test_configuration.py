@@ -4,6 +4,7 @@ import pytest
 
 from genax.core import GenaxError
 from genax.interop.configuration import Configuration
+from genax.interop.export import with_kept
 
 VALUES = {
     "model_type": "llava",
@@ -50,3 +51,24 @@ def test_what_is_refused(change, said):
 def test_a_section_is_one_object():
     config = Configuration(VALUES, "config.json")
     assert config.section("text_config") is config.section("text_config")
+
+
+def test_what_is_kept_of_a_config():
+    kept = {
+        "architectures": ["BertModel"],
+        "eos_token_id": 7,
+        "id2label": {"0": "no", "1": "yes"},
+        "label2id": {"no": 0, "yes": 1},
+        "problem_type": "regression",
+        "torch_dtype": "float16",
+        "task_specific_params": {"a": 1},
+        "rope_scaling": {"factor": 2},
+        "hidden_size": 4,
+    }
+    new = {"architectures": ["BertForX"], "eos_token_id": None, "hidden_size": 8}
+    still = {"task_specific_params": {"a": 1}, "eos_token_id": 7, "hidden_size": 8}
+    assert with_kept(new, kept) == still | {"architectures": ["BertForX"]}
+    labels = {"id2label": {"0": "LABEL_0", "1": "LABEL_1"}, "label2id": {}}
+    assert with_kept(new | labels, kept)["id2label"] == kept["id2label"]
+    more = {"id2label": dict.fromkeys("012", "x"), "label2id": {}}
+    assert with_kept(new | more, kept)["id2label"] == more["id2label"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -20,7 +21,7 @@ from genax.data.text.tokenizers import (
 
 
 @dataclass(frozen=True)
-class Tokenized:
+class Tokenized(ABC):
     """Data whose tokenizer belongs to a run."""
 
     _workdir: Any = field(default=None, init=False, repr=False, compare=False)
@@ -34,6 +35,29 @@ class Tokenized:
         found = copy.copy(self)
         object.__setattr__(found, "_workdir", workdir)
         return found
+
+    @abstractmethod
+    def get_tokenizer(self, save: bool = False) -> Tokenizer:
+        """Return the run's tokenizer, or the one that a new run would have."""
+        ...
+
+    def check_weights(self, folder: Any, workdir: Any) -> None:
+        """Raise GenaxError if the weights in a folder are of another tokenizer than the run's.
+
+        workdir: the run's folder.
+        """
+        theirs = find_tokenizer(folder)
+        if theirs is None:
+            return
+        kept = epath.Path(workdir) / FILE
+        ours = read_tokenizer(kept) if kept.exists() else self.get_tokenizer()
+        if ours.to_json() != theirs.to_json():
+            raise GenaxError(
+                f"the weights in {folder} belong to its tokenizer ({theirs.kind!r}, {theirs.size} "
+                f"tokens), and this run has another one ({ours.kind!r}, {ours.size} tokens); name "
+                f"--config.pretrained={folder}, which takes its tokenizer too, or map none of its "
+                "embeddings."
+            )
 
 
 def run_tokenizer(

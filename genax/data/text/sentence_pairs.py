@@ -101,6 +101,11 @@ class SentencePairs(Tokenized):
         return found
 
     def _new(self) -> Tokenizer:
+        if "new" not in self._kept:
+            self._kept["new"] = self._make()
+        return self._kept["new"]
+
+    def _make(self) -> Tokenizer:
         if self.pretrained:
             return pretrained_tokenizer(self.pretrained)
         documents = training_documents(self.name, self._corpus)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -29,7 +29,7 @@ Example = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class TokenData(Tokenized, ABC):
+class TokenData(Tokenized):
     """A split of `load_examples`, encoded once and held in memory.
 
     name: of the set. context: tokens of a row. vocab_size: at least as many as the tokenizer has.

@@ -396,3 +396,15 @@ def test_pairs_are_drawn_anew_in_training_and_not_in_evaluation(documents):
 def whole_pairs(data):
     batches = list(data.evaluate(32, Shard()))
     return np.concatenate([batch["tokens"][batch["mask"] > 0] for batch in batches])
+
+
+def test_special_tokens_of_pairs(examples):
+    with pytest.raises(GenaxError, match=r"special_tokens=\(0, 1\) are the numbers of three tok"):
+        TextPairs("set", 32, 400, special_tokens=(0, 1))
+    with pytest.raises(GenaxError, match=r"\(0, 0, 1\) are those of a pretrained tokenizer"):
+        whole(TextPairs("set", 32, 400, special_tokens=(0, 0, 1)))
+    rows = TextPairs("set", 32, 400, "test", special_tokens=(7, 8, 9)).encode(
+        TextPairs("set", 32, 400).get_tokenizer(), examples["test"]
+    )
+    assert (rows["target"][:, 0] == 8).all()
+    assert ((rows["source"] == 9).sum(1) >= 1).all()

@@ -92,3 +92,38 @@ def test_prompts_that_do_not_fit(text, workdir):
 def test_the_tokenizer_of_another_model(workdir):
     with pytest.raises(GenaxError, match="up to number 255, the model up to 254"):
         encode_prompt("to be", 1, workdir, CONTEXT, 255)
+
+
+def test_a_sample_ends_before_the_end_token(workdir):
+    rows = np.array([list(b"a\nb\nc"), list(b"a\nbcd")])
+    shown = as_text(rows, {"prompt": rows[:, :2]}, workdir, end_token=(10, 300))
+    assert shown == "--- 0\na\nb\n\n--- 1\na\nbcd\n"
+    assert as_text(rows[:1], {}, workdir, end_token=(10,)) == "--- 0\na\n"
+    with pytest.raises(GenaxError, match="end_token=256 is not among the model's 256 tokens"):
+        language_model(GPT(256, 4, 8, 1, 2), optax.sgd(1.0), 0, 1.0, end_token=(10, 256))
+
+
+def test_a_prompt_begins_as_the_tokenizer_says(tmp_path):
+    model = tokenizers.Tokenizer(tokenizers.models.WordLevel({"<s>": 0, "a": 1, "?": 2}, "?"))
+    model.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    model.post_processor = tokenizers.processors.TemplateProcessing(
+        single="<s> $A", special_tokens=[("<s>", 0)]
+    )
+    save_tokenizer(Subwords(model), tmp_path)
+    assert encode_prompt("a b", 1, tmp_path, CONTEXT, 3)["prompt"].tolist() == [[0, 1, 2]]
+
+
+def test_rows_shorter_than_the_positions(workdir):
+    """Samples are as long as rows, prompts as long as there are positions."""
+    task = language_model(GPT(256, CONTEXT, 16, 1, 2), optax.sgd(1.0), 10, 1.0, context=6)
+    sampler, networks = task.samplers["text"], task.networks
+    variables = jax.jit(nn.init(lambda nets: nets.decoder(jnp.zeros((1, 4), jnp.int32)), networks))(
+        jax.random.key(1)
+    )
+    for text, length in {"": 5, "abc": 8, "abcdefghij": CONTEXT}.items():
+        prompt = sampler.prompt(text, 1, workdir) if text else {}
+        batch = {"index": np.arange(1)} | prompt
+        drawn = nn.apply(lambda nets, batch=batch: sampler.function(nets, batch), networks)(
+            variables, rngs={"example": jax.random.key(2)}
+        )
+        assert drawn.shape == (1, length)
