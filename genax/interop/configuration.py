@@ -14,15 +14,14 @@ PROBLEMS = (None, "regression", "single_label_classification", "multi_label_clas
 
 # Settings that do not change the function that a network computes in evaluation.
 HARMLESS = {
-    *("_name_or_path", "architectures", "chunk_size_feed_forward", "dtype", "torch_dtype"),
-    *("_class_name", "_diffusers_version"),
+    *("architectures", "chunk_size_feed_forward", "dtype", "torch_dtype"),
     *("gradient_checkpointing", "id2label", "label2id", "name_or_path", "num_labels"),
     *("output_attentions", "output_hidden_states", "output_past", "problem_type", "return_dict"),
     *("task_specific_params", "tokenizer_class", "transformers_version", "use_cache"),
     *("initializer_range", "initializer_factor", "init_std", "n_ctx", "prefix", "static_position"),
-    *("attn_implementation", "_attn_implementation", "_attn_implementation_autoset"),
+    "attn_implementation",
     *("finetuning_task", "language", "name", "torchscript", "use_bfloat16", "tf_legacy_loss"),
-    *("xla_device", "max_sequence_length", "_commit_hash", "_num_labels"),
+    *("xla_device", "max_sequence_length"),
     # Settings of generation.
     *("bad_words_ids", "bos_token_id", "eos_token_id", "forced_bos_token_id", "max_length"),
     *("forced_eos_token_id", "min_length", "no_repeat_ngram_size", "num_beams", "length_penalty"),
@@ -213,7 +212,10 @@ class Configuration:
         unknown = {
             name: value
             for name, value in self._values.items()
-            if name not in self._known and value not in (None, False, {}, [])
+            # A name that begins so is a note of the library that wrote the file.
+            if name not in self._known
+            and not name.startswith("_")
+            and value not in (None, False, {}, [])
         }
         if unknown:
             listed = ", ".join(f"{name}={value!r}" for name, value in unknown.items())

@@ -23,7 +23,7 @@ def read(values):
 
 
 def test_sections_are_read():
-    assert read(VALUES) == (8, 4, 10)
+    assert read(VALUES | {"_model_name_or_path": "a note of who wrote the file"}) == (8, 4, 10)
 
 
 @pytest.mark.parametrize(
