@@ -51,6 +51,18 @@ def import_model(source: Path, out: Path) -> tuple[nn.Module, dict[str, Any], st
     else:
         module, variables = load_pretrained(source)
         config = read_json(source / CONFIG)
+    try:
+        lacks = _write(module, variables, config, source, out)
+    except BaseException:
+        shutil.rmtree(out, ignore_errors=True)
+        raise
+    return module, variables, lacks
+
+
+def _write(
+    module: nn.Module, variables: dict[str, Any], config: dict[str, Any], source: Path, out: Path
+) -> str:
+    """Write what `import_model` writes; return why it is no run."""
     tokenizer = find_tokenizer(source) if source.is_dir() else None
     files = out / HUGGING_FACE
     files.mkdir(parents=True)
@@ -83,7 +95,7 @@ def import_model(source: Path, out: Path) -> tuple[nn.Module, dict[str, Any], st
     checkpoints = Checkpoints(out, Keep(1))
     checkpoints.save(state, 0, {"run": record, "position": None})
     checkpoints.close()
-    return module, variables, lacks
+    return lacks
 
 
 def _run_of(

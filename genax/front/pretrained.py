@@ -124,7 +124,7 @@ def take(
         )
     known, defaults = config.to_dict(), declared.defaults(network)
     sizes = {
-        name: _plain(value, network)
+        name: _plain(value, network, known.get(name))
         for name, value in declared.of(network, known.get("new_head", False)).items()
         if name in known or value != defaults.get(name)
     }
@@ -181,8 +181,10 @@ def check_network(networks: nn.Module, declared: NetworkSettings, source: Source
             )
 
 
-def _plain(value: Any, network: Any) -> Any:
-    """Return a field of a network as a setting."""
+def _plain(value: Any, network: Any, default: Any) -> Any:
+    """Return a field of a network as a setting, which has a default."""
+    if value is None and isinstance(default, tuple):
+        return ()
     if is_dataclass(value) and not isinstance(value, type):
         return astuple(value)
     return activation_name(network) if callable(value) else value
