@@ -94,15 +94,15 @@ def _beside(name: str) -> str:
 
 def _splits(names: list[str]) -> tuple[dict[str, np.ndarray], list[str]]:
     """Return rows by split ({} if no folder is a split), and the paths within the splits."""
-    tops = [name.partition("/") for name in names]
-    found = [split_name(top) if slash else None for top, slash, _ in tops]
-    if None in found:
+    tops = [name.partition("/")[0] if "/" in name else "" for name in names]
+    known = {top: split_name(top) for top in {*tops}}
+    if None in known.values():
         return {}, names
-    splits = {
-        split: np.array([row for row, one in enumerate(found) if one == split], np.int64)
-        for split in dict.fromkeys(one for one in found if one is not None)
-    }
-    return splits, [inner for *_, inner in tops]
+    splits: dict[str, list[int]] = {}
+    for row, top in enumerate(tops):
+        splits.setdefault(str(known[top]), []).append(row)
+    inner = [name.partition("/")[2] for name in names]
+    return {split: np.array(rows, np.int64) for split, rows in splits.items()}, inner
 
 
 def _classes(path: Path, names: list[str]) -> tuple[str, ...]:
@@ -117,10 +117,11 @@ def _classes(path: Path, names: list[str]) -> tuple[str, ...]:
 
 def _captions(files: Files, names: list[str]) -> dict[str, str]:
     """Return the captions that there are, by picture."""
+    texts = {name for name in files.stamps if name.endswith(".txt")}
     found = {
         name: read_text(files.place(_beside(name))).strip()
         for name in names
-        if _beside(name) in files.stamps
+        if texts and _beside(name) in texts
     }
     for listing in (name for name in files.stamps if os.path.basename(name) == CAPTIONS):
         folder, path = listing.removesuffix(CAPTIONS), files.place(listing)
