@@ -50,7 +50,8 @@ class EncodedFiles:
 def read_folder(files: Files, damaged: Damaged) -> Table:
     """Return the pictures of a folder with their classes and captions.
 
-    Folders train, validation and test at the top are splits. Raises GenaxError if there is no
+    Folders train, validation and test at the top are splits. Pictures come in an order that their
+    content decides, so that the first ones are of all classes. Raises GenaxError if there is no
     picture, or some lie in folders of classes and others beside these.
     """
     path = files.path
@@ -60,7 +61,7 @@ def read_folder(files: Files, damaged: Damaged) -> Table:
             f"folder:{path} holds no picture; it reads {', '.join(ENDINGS)} and what lies in "
             "subfolders."
         )
-    column = pictures(EncodedFiles(files, names), damaged, path)
+    column = pictures(EncodedFiles(files, names), damaged, path).by_content()
     others = [n for n in files.stamps.keys() - {*names} if os.path.basename(n) != CAPTIONS]
     names = [names[number] for number in column.numbers]
     if not names:
