@@ -278,5 +278,5 @@ def _keep(cache: Path, key: list[Any], facts: dict[str, list[Any]]) -> None:
     with contextlib.suppress(OSError):
         cache.parent.mkdir(parents=True, exist_ok=True)
         partial = cache.with_suffix(f".{os.getpid()}")
-        partial.write_text(json.dumps({"key": key, "facts": facts}))
+        partial.write_text(json.dumps({"key": key, "facts": facts}, allow_nan=False))
         partial.replace(cache)
