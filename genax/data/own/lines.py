@@ -180,7 +180,7 @@ def _kind(cells: Iterable[str]) -> type:
             for cell in filled:
                 if "_" in cell or not math.isfinite(kind(cell)):
                     raise ValueError(cell)
-        except ValueError:
+        except (ValueError, OverflowError):
             continue
         return kind
     return str
