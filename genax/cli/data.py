@@ -10,7 +10,7 @@ from genax.core.errors import GenaxError
 from genax.core.files import to_json
 from genax.data.cache_folder import cache_folder
 from genax.data.fields import Image, Label, label_of, listed
-from genax.data.own.forms import FORMS, named_forms
+from genax.data.own.forms import FORMS, form_of, named_forms
 from genax.data.sets import catalogue
 from genax.data.sets.cache import is_prepared, set_folder
 from genax.data.sets.catalogue import KnownSet, known_set, used_by
@@ -165,9 +165,12 @@ def _prepare(args: argparse.Namespace) -> int:
             f"{args.names[0]} needs by hand from its own folder, manual_dir."
         )
     for name in args.names:
-        if not name.startswith(PREFIX):
+        if not name.startswith(PREFIX) and form_of(name) is None:
             known_set(name)
     for name in args.names:
+        if form_of(name) is not None:
+            print(f"{name}: needs no preparation; genax data describe {name} shows what it holds")
+            continue
         folder = prepare_tfds(name) if name.startswith(PREFIX) else prepare(name, args.archive)
         print(f"{name}: " + ("needs no preparation" if folder is None else f"ready in {folder}"))
     return 0

@@ -22,8 +22,10 @@ def check_features(
     for example in examples:
         for name, field in fields.items():
             if name not in example:
+                names = ", ".join(sorted(example))
                 raise GenaxError(
-                    f"{source} has no feature {name!r}; choose one of {', '.join(sorted(example))}."
+                    f"{source} has no feature {name!r}; choose one of {names} by the setting that "
+                    "names it, such as config.text."
                 )
             if not field.fits(example[name]):
                 raise GenaxError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from genax.core.errors import GenaxError
@@ -25,7 +26,11 @@ class Files:
 
     def place(self, name: str) -> str:
         """Return the whole path of a file."""
-        return f"{self.path}{os.sep}{name}" if name else str(self.path)
+        return f"{self._root}{os.sep}{name}" if name else self._root
+
+    @cached_property
+    def _root(self) -> str:
+        return str(self.path)
 
 
 def find_files(path: Path) -> Files:

@@ -50,7 +50,8 @@ class EncodedFiles:
 def read_folder(files: Files, damaged: Damaged) -> Table:
     """Return the pictures of a folder with their classes and captions.
 
-    Folders train, validation and test at the top are splits. Raises GenaxError if there is no
+    Folders train, validation and test at the top are splits. Pictures come in an order that their
+    content decides, so that the first ones are of all classes. Raises GenaxError if there is no
     picture, or some lie in folders of classes and others beside these.
     """
     path = files.path
@@ -60,7 +61,7 @@ def read_folder(files: Files, damaged: Damaged) -> Table:
             f"folder:{path} holds no picture; it reads {', '.join(ENDINGS)} and what lies in "
             "subfolders."
         )
-    column = pictures(EncodedFiles(files, names), damaged, path)
+    column = pictures(EncodedFiles(files, names), damaged, path).by_content()
     others = [n for n in files.stamps.keys() - {*names} if os.path.basename(n) != CAPTIONS]
     names = [names[number] for number in column.numbers]
     if not names:
@@ -94,15 +95,15 @@ def _beside(name: str) -> str:
 
 def _splits(names: list[str]) -> tuple[dict[str, np.ndarray], list[str]]:
     """Return rows by split ({} if no folder is a split), and the paths within the splits."""
-    tops = [name.partition("/") for name in names]
-    found = [split_name(top) if slash else None for top, slash, _ in tops]
-    if None in found:
+    tops = [name.partition("/")[0] if "/" in name else "" for name in names]
+    known = {top: split_name(top) for top in {*tops}}
+    if None in known.values():
         return {}, names
-    splits = {
-        split: np.array([row for row, one in enumerate(found) if one == split], np.int64)
-        for split in dict.fromkeys(one for one in found if one is not None)
-    }
-    return splits, [inner for *_, inner in tops]
+    splits: dict[str, list[int]] = {}
+    for row, top in enumerate(tops):
+        splits.setdefault(str(known[top]), []).append(row)
+    inner = [name.partition("/")[2] for name in names]
+    return {split: np.array(rows, np.int64) for split, rows in splits.items()}, inner
 
 
 def _classes(path: Path, names: list[str]) -> tuple[str, ...]:
@@ -117,10 +118,11 @@ def _classes(path: Path, names: list[str]) -> tuple[str, ...]:
 
 def _captions(files: Files, names: list[str]) -> dict[str, str]:
     """Return the captions that there are, by picture."""
+    texts = {name for name in files.stamps if name.endswith(".txt")}
     found = {
         name: read_text(files.place(_beside(name))).strip()
         for name in names
-        if _beside(name) in files.stamps
+        if texts and _beside(name) in texts
     }
     for listing in (name for name in files.stamps if os.path.basename(name) == CAPTIONS):
         folder, path = listing.removesuffix(CAPTIONS), files.place(listing)

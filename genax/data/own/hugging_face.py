@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import IO, Any
 
 import numpy as np
@@ -58,11 +59,12 @@ class Cells:
 class EncodedCells:
     """Pictures in an Arrow table, as bytes or as paths of files.
 
+    name: of the column.
     column: a pyarrow.ChunkedArray of structs.
     """
 
-    source: str
-    folder: str
+    files: Files
+    name: str
     column: Any
 
     def __len__(self) -> int:
@@ -70,19 +72,23 @@ class EncodedCells:
 
     def place(self, number: int) -> str:
         """Return the number of a picture."""
-        return f"picture {number} of {self.source}"
+        return f"{self.name} {number} of hf:{self.files.path}"
 
     def stamp(self, number: int) -> tuple[int, int]:
-        """Return a picture's bytes."""
+        """Return a picture's bytes, and when any of the files was changed last."""
         content = self.column[number]["bytes"]
-        return (len(content.as_buffer()) if content.is_valid else 0), 0
+        return (len(content.as_buffer()) if content.is_valid else 0), self._changed
+
+    @cached_property
+    def _changed(self) -> int:
+        return max(changed for _, changed in self.files.stamps.values())
 
     def open(self, number: int) -> IO[bytes]:
         """Return a file of a picture's bytes."""
         content, path = (self.column[number][part] for part in ("bytes", "path"))
         if content.is_valid:
             return io.BytesIO(content.as_py())
-        return open(os.path.join(self.folder, path.as_py() or ""), "rb")
+        return open(os.path.join(self.files.path, path.as_py() or ""), "rb")
 
 
 def read_hugging_face(files: Files, damaged: Damaged) -> Table:
@@ -118,7 +124,7 @@ def read_hugging_face(files: Files, damaged: Damaged) -> Table:
     good = np.arange(len(table), dtype=np.int64)
     for name, column, feature in _flat(table):
         if _is_picture(column.type, feature):
-            found = pictures(EncodedCells(f"hf:{files.path}", str(files.path), column), damaged)
+            found = pictures(EncodedCells(files, name, column), damaged, files.path)
             columns[name], readable = found, np.array(found.numbers, np.int64)
         else:
             columns[name] = Cells(_field(column.type, feature), column)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -90,7 +91,10 @@ def _typed(values: Sequence[Any]) -> tuple[Field, Sequence[Any]]:
     if all(isinstance(value, int | float) for value in values):
         return Real(), values
     if all(isinstance(value, str | int | float) for value in values):
-        return Text(), [value if isinstance(value, str) else json.dumps(value) for value in values]
+        return Text(), [
+            value if isinstance(value, str) else json.dumps(value, allow_nan=False)
+            for value in values
+        ]
     if all(isinstance(value, list) for value in values):
         parts = [part for value in values for part in value]
         if all(isinstance(part, int) for part in parts) and parts:
@@ -106,11 +110,15 @@ def _objects(path: str) -> Rows:
             continue
         place = f"{path}, line {number}"
         try:
-            found = json.loads(line)
+            found = json.loads(line, parse_constant=_no_number)
         except (ValueError, RecursionError) as error:
             yield place, f"it is no JSON: {error}"
             continue
         yield place, dict(_flat(found)) if isinstance(found, dict) else "it is no JSON object"
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number")
 
 
 def _flat(found: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -170,10 +178,9 @@ def _kind(cells: Iterable[str]) -> type:
     for kind in (int, float) if filled else ():
         try:
             for cell in filled:
-                if "_" in cell:
+                if "_" in cell or not math.isfinite(kind(cell)):
                     raise ValueError(cell)
-                kind(cell)
-        except ValueError:
+        except (ValueError, OverflowError):
             continue
         return kind
     return str

@@ -84,19 +84,25 @@ def look(file: IO[bytes], size: int, decode: bool, large: bool) -> Facts:
     file.seek(0)
     try:
         image = Picture.open(file)
-        # That of a PNG may lie behind its pixels; only one before them is looked for.
-        tagged = image.format != "PNG" or "exif" in image.info
-        orientation = image.getexif().get(_ORIENTATION, 1) if tagged else 1
+        orientation = _orientation(image)
         width, height = image.size
         if orientation in (5, 6, 7, 8):
             width, height = height, width
         notes = _notes(image, orientation)
         grey = image.mode in _GREY or image.mode.startswith("I;16")
         if decode:
-            image.load()
+            file.seek(0)
+            decoded(file, 3)
     except Exception as error:  # Pillow's readers raise many kinds
         return Facts(digest.hexdigest(), damage=_reason(error))
     return Facts(digest.hexdigest(), height, width, grey, notes)
+
+
+def _orientation(image: Picture.Image) -> int:
+    """Return how a picture is turned, by its EXIF: 1 is upright."""
+    # A PNG may have it behind its pixels too, and there it does not count.
+    tagged = image.format != "PNG" or "exif" in image.info
+    return image.getexif().get(_ORIENTATION, 1) if tagged else 1
 
 
 def _notes(image: Picture.Image, orientation: int) -> tuple[str, ...]:
@@ -127,7 +133,8 @@ def _reason(error: Exception) -> str:
 def decoded(file: IO[bytes], channels: int) -> np.ndarray:
     """Return uint8 [height, width, channels] (1 or 3): upright, opaque, of 8 bits."""
     with Picture.open(file) as opened:
-        image = ImageOps.exif_transpose(opened)
+        turned = _orientation(opened) != 1
+        image = ImageOps.exif_transpose(opened) if turned else opened
         if image.mode.startswith("I;16"):
             # 65535 becomes 255.
             deep = np.asarray(image).astype(np.uint32)
@@ -168,6 +175,12 @@ class Pictures:
         places = {number: place for place, number in enumerate(self.numbers)}
         facts = [self.facts[places[number]] for number in numbers.tolist()]
         return Pictures(self.encoded, numbers.tolist(), facts)
+
+    def by_content(self) -> Pictures:
+        """Return the pictures in an order that is random, but the same wherever they lie."""
+        places = sorted(range(len(self)), key=lambda place: self.facts[place].digest)
+        numbers = [self.numbers[place] for place in places]
+        return Pictures(self.encoded, numbers, [self.facts[place] for place in places])
 
     def take(self, rows: np.ndarray) -> list[Any]:
         """Return the pixels of rows. Raises GenaxError, naming one that is damaged."""
@@ -225,7 +238,8 @@ def pictures(encoded: Encoded, damaged: Damaged, folder: Path | None = None) -> 
     total = sum(size for size, _ in stamps)
     decode, large = total <= _DECODED, total > _HASHED
     cache = _cache(folder) if folder is not None and len(encoded) >= _KEPT else None
-    known = _known(cache, decode)
+    key = [_VERSION, decode, large]
+    known = _known(cache, key)
     kept, numbers, facts, new = {}, [], [], False
     for number, stamp in enumerate(stamps):
         place = encoded.place(number)
@@ -241,7 +255,7 @@ def pictures(encoded: Encoded, damaged: Damaged, folder: Path | None = None) -> 
             numbers.append(number)
             facts.append(fact)
     if cache is not None and new:
-        _keep(cache, decode, kept)
+        _keep(cache, key, kept)
     return Pictures(encoded, numbers, facts)
 
 
@@ -250,19 +264,19 @@ def _cache(folder: Path) -> Path:
     return cache_folder() / "own" / f"{key}.json"
 
 
-def _known(cache: Path | None, decode: bool) -> dict[str, list[Any]]:
+def _known(cache: Path | None, key: list[Any]) -> dict[str, list[Any]]:
     """Return the stamp and facts of each picture at an earlier opening."""
     try:
         found = json.loads(cache.read_text()) if cache is not None else {}
-        return found["facts"] if found["key"] == [_VERSION, decode] else {}
+        return found["facts"] if found["key"] == key else {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
 
-def _keep(cache: Path, decode: bool, facts: dict[str, list[Any]]) -> None:
+def _keep(cache: Path, key: list[Any], facts: dict[str, list[Any]]) -> None:
     # What cannot be kept is found again.
     with contextlib.suppress(OSError):
         cache.parent.mkdir(parents=True, exist_ok=True)
         partial = cache.with_suffix(f".{os.getpid()}")
-        partial.write_text(json.dumps({"key": [_VERSION, decode], "facts": facts}))
+        partial.write_text(json.dumps({"key": key, "facts": facts}, allow_nan=False))
         partial.replace(cache)

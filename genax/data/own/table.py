@@ -60,10 +60,8 @@ class Values:
 
     def digests(self) -> Sequence[bytes]:
         """Return a hash of each value."""
-        return [
-            hashlib.sha256(json.dumps(value).encode(errors="surrogatepass")).digest()
-            for value in self.values
-        ]
+        texts = (json.dumps(value, allow_nan=False) for value in self.values)
+        return [hashlib.sha256(text.encode()).digest() for text in texts]
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,24 @@ def test_what_datasets_saves(saved, kind, large, monkeypatch):
     assert ImageData(name).fingerprint() != ImageData(name, split="test").fingerprint()
 
 
+def test_rows_of_a_saved_set_that_are_damaged(saved):
+    pa = pytest.importorskip("pyarrow")
+    path = saved / "saved/test/data-00000-of-00001.arrow"
+    table = pa.ipc.open_stream(path.read_bytes()).read_all()
+    rows = table.to_pylist()
+    rows[2]["image"]["bytes"] = b"none"
+    rows[5]["text"] = None
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
+        writer.write_table(pa.Table.from_pylist(rows, table.schema))
+    name = f"hf:{saved / 'saved'}"
+    with pytest.raises(GenaxError, match=r"image 2 of hf:.* cannot be read .*, and 1 more; repair"):
+        open_set(name).fields  # noqa: B018
+    images, labels = images_of(name, split="test", damaged="skip")
+    kept = [0, 1, 3, 4, 6, 7, 8, 9]
+    np.testing.assert_array_equal(images[..., 0], IMAGES[30:][kept])
+    np.testing.assert_array_equal(labels, LABELS[30:][kept])
+
+
 def test_a_missing_package_and_a_folder_without_files(saved, monkeypatch):
     with pytest.raises(GenaxError, match=r"holds no .arrow and no .parquet file"):
         open_set(f"hf:{(saved / 'nothing').mkdir() or saved / 'nothing'}").fields  # noqa: B018

@@ -58,6 +58,8 @@ def test_splits_are_disjoint_whole_and_stay_when_pictures_come(pictures):
     assert all(splits)
     assert sum(map(len, splits)) == len(set.union(*splits)) == 60
     assert len(content("train[:10]")) == 10
+    (batch,) = data_of(pictures, split="train[:20]").evaluate(20, Shard())
+    assert 4 < batch["label"].sum() < 16
     # As many as can be told of 60: the rule is the content's, not the order's.
     shutil.copy(pictures / "cats/00.png", pictures / "cats/zz.png")
     assert [content(split) for split in ("train", "validation", "test")] == splits

@@ -94,6 +94,7 @@ def test_tagged_and_paired_and_answered(tmp_path):
     ("lines", "reason"),
     [
         ('{"text": "a", "label": 1}\n{"text": \n', "line 2 cannot be read .it is no JSON"),
+        ('{"text": "a", "label": 1}\n{"text": "b", "label": NaN}\n', "it is no JSON: NaN is no n"),
         ('{"text": "a", "label": 1}\n[1]\n', "line 2 cannot be read .it is no JSON object"),
         ('{"text": "a", "label": 1}\n{"text": "b"}\n', "line 2 cannot be read .it has no 'label'"),
     ],

@@ -92,6 +92,8 @@ def test_describe_shows_what_training_would_read(pictures, capsys):
         assert line in told
     assert "digits: each has image (Image), label (Label)\n  splits train, test\n" in told
     assert main(["data", "describe", "folder:nowhere"]) == 1
+    assert main(["data", "prepare", f"folder:{pictures}"]) == 0
+    assert "needs no preparation" in capsys.readouterr().out
     assert verb.FORMS.keys() == {"folder", "npz", "text", "jsonl", "csv", "hf"}
     assert main(["data", "list"]) == 0
     assert "  folder:PATH  pictures" in capsys.readouterr().out
