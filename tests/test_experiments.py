@@ -113,6 +113,17 @@ def test_new_loss_outside_the_repository(tmp_path, monkeypatch):
     assert lines[-1]["sharp/error"] > 0
 
 
+def test_the_quick_start_is_two_commands():
+    """Each is one line: what installs and trains, and what passes the tests."""
+    readme = (experiments.ROOT / "README.md").read_text()
+    first, second = readme.split("```")[1:4:2]
+    assert [len(block.strip().splitlines()) for block in (first, second)] == [1, 1]
+    installs, trains = first.strip().split(" && ")
+    assert installs == "python -m pip install -e ."
+    assert trains == "genax train experiments/diffusion/ddpm.py:digits --workdir runs/digits"
+    assert second.strip().endswith("python -m pytest")
+
+
 def worked_example(heading: str, most: int) -> str:
     """The file below a heading of docs/design.md, which has at most so many lines."""
     text = (experiments.ROOT / "docs/design.md").read_text()
