@@ -188,7 +188,8 @@ class Task:
     rules: partition rules, (path pattern, axes) pairs, first match wins: see `devices`.
     fixed: path patterns of networks that never change, neither in parameters nor in collections. A
       run keeps them once and not in its checkpoints. A mapping says of each pattern in which dtype
-      they are kept, or None for that of the module.
+      they are kept, or None for that of the module. A pattern that begins with "!" takes back what
+      it names: ("**", "!head") is everything but the head.
     given: given(nets, batch) calls what no loss calls, such as a decoder that only samples need, so
       that it gets parameters too. batch: zeros of the first stage's shapes.
     """
@@ -222,8 +223,11 @@ class Task:
 
     def check_fixed(self, paths: Iterable[str]) -> None:
         """Raise GenaxError if a phase trains one of these paths or patterns of what is fixed."""
+        paths = [path for path in paths if not path.startswith("!")]
         for phase in (phase for stage in self.stages for phase in stage.phases):
             for pattern in phase.trains:
+                if any(tree.matches(free, pattern) for free in self._taken_back()):
+                    continue
                 for path in paths:
                     if tree.matches(pattern, path) or tree.matches(path, pattern):
                         raise GenaxError(
@@ -237,10 +241,17 @@ class Task:
 
     def fixed_by(self, path: str) -> str | None:
         """The first pattern of Task.fixed that names a path of a state."""
-        for pattern in self.fixed:
-            if any(tree.matches(f"{at}/{pattern}", path) for at in ("params", "collections/*")):
-                return pattern
-        return None
+
+        def names(pattern: str) -> bool:
+            return any(tree.matches(f"{at}/{pattern}", path) for at in ("params", "collections/*"))
+
+        if any(names(pattern) for pattern in self._taken_back()):
+            return None
+        return next((one for one in self.fixed if not one.startswith("!") and names(one)), None)
+
+    def _taken_back(self) -> list[str]:
+        """The patterns of Task.fixed that take back what they name."""
+        return [pattern[1:] for pattern in self.fixed if pattern.startswith("!")]
 
     def stage_at(self, step: int) -> tuple[int, int]:
         """Number of the stage that plays global step `step`, and the step where it started."""
