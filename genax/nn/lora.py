@@ -11,7 +11,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
-from typing import Any, TypeVar
+from inspect import signature
+from typing import Any, TypeVar, cast
 
 import flax.linen as nn
 import jax
@@ -19,16 +20,16 @@ import jax.numpy as jnp
 from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
-from ml_collections import ConfigDict
 
 from genax.core import tree
 from genax.core.errors import GenaxError
 from genax.core.task import Experiment, Phase, Task
 from genax.nn.projection import Projection, project
 from genax.nn.rematerialise import PRODUCT
-from genax.settings.ranges import AMOUNT, NOT_NEGATIVE, POSITIVE, SHARE, Ranges, check_fields
+from genax.settings.ranges import AMOUNT, COUNT, POSITIVE, SHARE, Ranges, check_fields
 
-T = TypeVar("T", Experiment, Task)
+T = TypeVar("T", bound=Experiment | Task)
+Make = TypeVar("Make", bound=Callable[..., Experiment])
 
 # The projections of the paper's experiments (section 5): of queries and of values.
 TARGETS = ("**/query", "**/value")
@@ -68,7 +69,7 @@ class LoRA:
     def __post_init__(self):
         if isinstance(self.targets, str) or not self.targets:
             raise GenaxError("LoRA's targets are a tuple of path patterns, such as ('**/query',).")
-        check_fields(self, rank=replace(AMOUNT, least=1), alpha=POSITIVE, dropout=SHARE)
+        check_fields(self, rank=COUNT, alpha=POSITIVE, dropout=SHARE)
 
     @property
     def scale(self) -> float:
@@ -144,15 +145,20 @@ def adapted(
     Raises GenaxError, at the latest when the state is first traced, for a target that names no
     linear layer which a phase trains.
     """
+    lora = LoRA(rank, alpha, tuple(targets), dropout)
     if isinstance(experiment, Experiment):
-        task = adapted(experiment.task, rank, alpha, targets, dropout, trained, dtype)
-        return replace(experiment, task=task)
-    task, lora = experiment, LoRA(rank, alpha, tuple(targets), dropout)
+        task = _adapted(experiment.task, lora, trained, dtype)
+        return cast(T, replace(experiment, task=task))
+    return cast(T, _adapted(experiment, lora, trained, dtype))
+
+
+def _adapted(task: Task, lora: LoRA, trained: Sequence[str], dtype: Any) -> AdaptedTask:
+    """Return the task that trains adapters in place of all parameters."""
     if isinstance(task, AdaptedTask):
         raise GenaxError("this task has adapters already.")
     trains = tuple(p for stage in task.stages for phase in stage.phases for p in phase.trains)
     old = task.fixed if isinstance(task.fixed, Mapping) else dict.fromkeys(task.fixed)
-    given = {name: getattr(task, name) for name in ("networks", "streams", "summed", "rules")}
+    same = {name: getattr(task, name) for name in ("networks", "summed", "rules")}
     phases = [phase for stage in task.stages for phase in stage.phases]
 
     def at_work(function: Callable, train: bool = False, check: bool = False) -> Callable:
@@ -168,9 +174,9 @@ def adapted(
     for pattern, decay in task.ema.items():
         averages |= dict.fromkeys(_both((pattern,), trained), decay)
         averages[f"{pattern}/**/{LEAVES}"] = decay
-    streams = tuple(task.streams)
     return AdaptedTask(
-        **given | {"streams": streams if "dropout" in streams else (*streams, "dropout")},
+        **same,
+        streams=tuple(dict.fromkeys((*task.streams, "dropout"))),
         stages=[
             replace(stage, phases=[phase_of(phase) for phase in stage.phases])
             for stage in task.stages
@@ -190,19 +196,35 @@ def adapted(
     )
 
 
-def adapted_by(
-    experiment: Experiment, config: ConfigDict, trained: Sequence[str] = ()
-) -> Experiment:
-    """Return the experiment with the adapters that `config.lora` describes, or as it is.
+def adaptable(*heads: str) -> Callable[[Make], Make]:
+    """Give an experiment the adapters that `config.lora` describes, if their rank is above 0.
 
-    config: settings, those of `SETTINGS` among them.
-    trained: see `adapted`.
+    The decorated function returns an experiment, and its argument "config" has `SETTINGS`.
+    heads: path patterns of what is trained as before, unless config.new_head says that it is not
+      new.
     """
-    lora = config.lora
-    if not lora.rank:
-        return experiment
-    targets = tuple(lora.targets.split(",")) if lora.targets else ()
-    return adapted(experiment, lora.rank, lora.alpha, targets, lora.dropout, trained)
+
+    def decorate(make: Make) -> Make:
+        @wraps(make)
+        def build(*args: Any, **kwargs: Any) -> Experiment:
+            experiment = make(*args, **kwargs)
+            config = signature(make).bind(*args, **kwargs).arguments["config"]
+            lora = config.lora
+            if not lora.rank:
+                return experiment
+            targets = tuple(lora.targets.split(",")) if lora.targets else ()
+            trained = heads if config.get("new_head", True) else ()
+            return adapted(experiment, lora.rank, lora.alpha, targets, lora.dropout, trained)
+
+        return cast(Make, build)
+
+    return decorate
+
+
+def plain(task: Task, variables: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return variables of a task that its networks read as they are, without `Task`'s functions."""
+    lora = task.lora if isinstance(task, AdaptedTask) else None
+    return variables if lora is None else merged(variables, lora)
 
 
 def merged(variables: Mapping[str, Any], lora: LoRA) -> dict[str, Any]:

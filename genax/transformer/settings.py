@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from genax.nn.lora import RANGES as LORA
 from genax.nn.optimizers import RANGES as OPTIMIZER
 from genax.settings.ranges import AMOUNT, COUNT, SHARE, Ranges
 from genax.transformer import beam_search, decoding
@@ -80,4 +81,4 @@ AMOUNTS: Ranges = dict.fromkeys(
     ("chunk", "evaluation_windows", "examples", "evaluated", "scored", "target_context"), AMOUNT
 )
 
-RANGES: Ranges = {**OPTIMIZER, **SIZES, **DECODING, **AMOUNTS}
+RANGES: Ranges = {**OPTIMIZER, **LORA, **SIZES, **DECODING, **AMOUNTS}

@@ -16,6 +16,8 @@ from ml_collections import ConfigDict
 from genax.core import Evaluator, Experiment, GenaxError, Loss, Phase, Sampler, Stage, Task
 from genax.core.task import Batch
 from genax.data.text.text_pairs import END, PAD, START, TextPairs
+from genax.nn.lora import SETTINGS as LORA
+from genax.nn.lora import adaptable
 from genax.nn.placement import PARTITION_RULES
 from genax.settings import from_config
 from genax.transformer.beam_search import beam_search, check_beams
@@ -25,6 +27,7 @@ from genax.transformer.settings import SHORT_RUN, SMALL_NETWORK
 # Verses of the Bible in English and Spanish, and a network for a CPU.
 DEFAULTS: dict[str, Any] = {
     **SHORT_RUN,
+    **LORA,
     **SMALL_NETWORK,
     "dataset": "verses",
     # The names of the two texts in an example.
@@ -144,6 +147,7 @@ def write_targets(
     )[0]
 
 
+@adaptable()
 def experiment(
     transformer: nn.Module,
     config: ConfigDict,
