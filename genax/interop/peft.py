@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
@@ -132,7 +133,11 @@ def load_adapter(directory: str | Path, task: Task, variables: Mapping[str, Any]
     """
     directory, lora = Path(directory), _lora_of(task)
     config, tensors = _read(directory)
-    leaves = {path: np.array(leaf) for path, leaf in tree.flatten(variables).items()}
+    given = tree.flatten(variables)
+    leaves = {
+        path: np.array(leaf) if is_adapter(path) else np.asarray(leaf)
+        for path, leaf in given.items()
+    }
     _, layers, trained = _find(task, leaves)
     if trained:
         raise GenaxError(f"{directory}: the task also trains {trained[0]}, which is not read.")
@@ -161,7 +166,8 @@ def load_adapter(directory: str | Path, task: Task, variables: Mapping[str, Any]
             f"{directory} also has {', '.join(sorted(tensors)[:5])}, which no adapter of the task "
             "is; give LoRA the file's targets."
         )
-    return tree.nest(leaves)
+    read = {path: jnp.asarray(leaf) for path, leaf in leaves.items() if is_adapter(path)}
+    return tree.nest({**given, **read})
 
 
 def _lora_of(task: Any) -> LoRA:

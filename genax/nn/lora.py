@@ -67,8 +67,8 @@ class LoRA:
     dropout: float = 0.0
 
     def __post_init__(self):
-        if isinstance(self.targets, str) or not self.targets:
-            raise GenaxError("LoRA's targets are a tuple of path patterns, such as ('**/query',).")
+        if not self.targets:
+            raise GenaxError("LoRA needs targets: path patterns such as **/query, at least one.")
         check_fields(self, rank=COUNT, alpha=POSITIVE, dropout=SHARE)
 
     @property
@@ -145,6 +145,8 @@ def adapted(
     Raises GenaxError, at the latest when the state is first traced, for a target that names no
     linear layer which a phase trains.
     """
+    if isinstance(targets, str):
+        raise GenaxError(f"LoRA's targets are a tuple of patterns, such as ({targets!r},).")
     lora = LoRA(rank, alpha, tuple(targets), dropout)
     if isinstance(experiment, Experiment):
         task = _adapted(experiment.task, lora, trained, dtype)
@@ -156,24 +158,27 @@ def _adapted(task: Task, lora: LoRA, trained: Sequence[str], dtype: Any) -> Adap
     """Return the task that trains adapters in place of all parameters."""
     if isinstance(task, AdaptedTask):
         raise GenaxError("this task has adapters already.")
-    trains = tuple(p for stage in task.stages for phase in stage.phases for p in phase.trains)
+    phases = [phase for stage in task.stages for phase in stage.phases]
+    plays = {_apart(phase.trains, trained) for phase in phases}
+    layers = tuple(pattern for patterns in plays for pattern in patterns)
     old = task.fixed if isinstance(task.fixed, Mapping) else dict.fromkeys(task.fixed)
     same = {name: getattr(task, name) for name in ("networks", "summed", "rules")}
-    phases = [phase for stage in task.stages for phase in stage.phases]
 
     def at_work(function: Callable, train: bool = False, check: bool = False) -> Callable:
-        return _at_work(function, lora, trains, train, check)
+        return _at_work(function, lora, layers, trained, train, check)
 
     def phase_of(phase: Phase) -> Phase:
         embed = None if phase.embed is None else at_work(phase.embed, train=True)
         loss = at_work(phase.loss, train=True, check=phase is phases[-1])
-        found = (*(f"{p}/**/{LEAVES}" for p in phase.trains), *_both(phase.trains, trained))
-        return replace(phase, loss=loss, embed=embed, trains=found)
+        # No phase but those of these patterns has adapters; a pattern must not name nothing.
+        one = len(plays) == 1 and bool(layers)
+        own = [f"**/{LEAVES}"] if one else _below(_apart(phase.trains, trained))
+        return replace(phase, loss=loss, embed=embed, trains=(*own, *_both(phase.trains, trained)))
 
     averages: dict[str, Any] = {}
     for pattern, decay in task.ema.items():
         averages |= dict.fromkeys(_both((pattern,), trained), decay)
-        averages[f"{pattern}/**/{LEAVES}"] = decay
+        averages |= dict.fromkeys(_below(_apart((pattern,), trained)), decay)
     return AdaptedTask(
         **same,
         streams=tuple(dict.fromkeys((*task.streams, "dropout"))),
@@ -266,6 +271,16 @@ def _merged(kernel: Any, a: Any, b: Any, part: int | None, scale: float) -> jax.
     return kernel.at[(slice(None),) * axis + (part,)].add(change)
 
 
+def _apart(patterns: Sequence[str], trained: Sequence[str]) -> tuple[str, ...]:
+    """Return the patterns that name more than what is trained as before."""
+    return tuple(p for p in patterns if not any(tree.matches(whole, p) for whole in trained))
+
+
+def _below(patterns: Sequence[str]) -> list[str]:
+    """Return patterns of the adapters below what the patterns name."""
+    return [f"{pattern}/**/{LEAVES}" for pattern in patterns]
+
+
 def _both(first: Sequence[str], second: Sequence[str]) -> tuple[str, ...]:
     """Return patterns of what a pattern of each names, if one of the two contains the other."""
     found = [
@@ -278,11 +293,17 @@ def _both(first: Sequence[str], second: Sequence[str]) -> tuple[str, ...]:
 
 
 def _at_work(
-    function: Callable, lora: LoRA, trains: Sequence[str], train: bool, check: bool
+    function: Callable,
+    lora: LoRA,
+    layers: Sequence[str],
+    trained: Sequence[str],
+    train: bool,
+    check: bool,
 ) -> Callable:
     """Return the function of networks, with the adapters of their layers.
 
-    trains: patterns of the parameters that phases trained before; only their layers get adapters.
+    layers: patterns of the parameters that phases trained; their layers may get adapters.
+    trained: patterns of what is trained as before, without adapters.
     train: whether dropout is on.
     check: whether all targets have to be found once the function has been called.
     """
@@ -296,8 +317,8 @@ def _at_work(
         parts = parts if len(features) > 1 and features[0] == len(parts) else ()
         if layer.is_initializing():
             path = "/".join(layer.path)
-            within = any(tree.matches(pattern, f"{path}/kernel") for pattern in trains)
-            names = lora.adapters(path, parts) if within else ()
+            within = [any(tree.matches(p, path) for p in ps) for ps in (layers, trained)]
+            names = lora.adapters(path, parts) if within == [True, False] else ()
         else:
             # A network that is called as a pure function does not know its path.
             names = tuple(n for n in (WHOLE, *parts) if layer.has_variable("params", n))

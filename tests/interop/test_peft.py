@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from genax.core import GenaxError, Loss, Phase, Sampler, Stage, Task, init_state, make_step, tree
 from genax.interop.export import to_pretrained
@@ -23,14 +23,18 @@ from genax.transformer.gpt import GPT
 from genax.transformer.llama import LLaMA
 from genax.transformer.networks import Networks
 from genax.transformer.tasks.fine_tuning import Networks as Classifier
+from genax.transformer.tasks.fine_tuning import class_logits
 from tests.parity import require
 
 torch, transformers, peft = require("torch", "transformers", "peft")
 
 RATE, EPSILON = 1e-2, 1e-3
 TOKENS = np.random.default_rng(0).integers(0, 31, (3, 8)).astype(np.int32)
-BATCH = {"tokens": jnp.asarray(TOKENS)}
-ELEMENT = {"tokens": jax.ShapeDtypeStruct((8,), jnp.int32)}
+BATCH = {"tokens": jnp.asarray(TOKENS), "real": jnp.ones(TOKENS.shape, bool)}
+ELEMENT = {
+    "tokens": jax.ShapeDtypeStruct((8,), jnp.int32),
+    "real": jax.ShapeDtypeStruct((8,), bool),
+}
 SIZES = {"vocab_size": 31, "context": 8, "hidden_size": 16, "num_layers": 2, "num_heads": 2}
 GPT2, LLAMA = GPT(**SIZES), LLaMA(**SIZES, mlp_size=24)
 QUERY_VALUE = ("**/query", "**/value")
@@ -45,15 +49,8 @@ def loss(nets, batch):
     return Loss(jnp.square(logits(nets, batch)).sum(-1))
 
 
-def classes(nets, batch):
-    mask = jnp.ones_like(batch["tokens"], bool)
-    _, pooled = nets.encoder(batch["tokens"], mask)
-    return nets.classifier(pooled)
-
-
 # Networks, their targets and those of PEFT.
 CASES = {
-    "gpt2": (GPT2, ("**/qkv",), ["c_attn"]),
     "gpt2, all layers": (
         GPT2,
         ("**/qkv", "**/attention/output", "**/feed_forward"),
@@ -142,7 +139,7 @@ def test_a_merged_model_of_peft_is_the_exported_one(pair, tmp_path):
 
 
 def test_as_many_parameters_are_trained_as_in_peft(pair):
-    task, state, model, names, folder = pair
+    _, state, model, names, folder = pair
     ours = sum(x.size for x in jax.tree.leaves(state.params))
     base = transformers.AutoModelForCausalLM.from_pretrained(folder / "base")
     config = peft.LoraConfig(r=3, target_modules=names, task_type="CAUSAL_LM")
@@ -172,7 +169,7 @@ def named(model, value):
 
 
 def test_gradients_and_a_step_of_adamw_are_those_of_peft(pair, tmp_path):
-    task, state, model, _, folder = pair
+    task, state, model, _, _ = pair
     model.zero_grad()
     of_torch(model).square().sum(-1).mean().backward()
     theirs = named(model, lambda p: p.grad.numpy())
@@ -199,3 +196,88 @@ def test_gradients_and_a_step_of_adamw_are_those_of_peft(pair, tmp_path):
     found = as_peft(again, after, after.params, tmp_path / "moved")
     for name, array in moved.items():
         np.testing.assert_allclose(found[name], array, rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+def test_a_directory_of_peft_is_read(pair, tmp_path):
+    task, state, model, _, folder = pair
+    variables = sampling.variables(state, False)
+    fresh = sampling.variables(state_of(task, noise=False), False)
+    loaded = tree.flatten(load_adapter(folder / "adapter", task, fresh))
+    for path, leaf in tree.flatten(variables).items():
+        if is_adapter(path):
+            np.testing.assert_allclose(loaded[path], leaf, rtol=1e-6, atol=1e-7, err_msg=path)
+    model.save_pretrained(tmp_path)
+    again = load_adapter(tmp_path, task, fresh)
+    found = output(task, again, task.samplers["logits"].function)
+    expected = output(task, variables, task.samplers["logits"].function)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_an_adapter_of_each_part_is_one_of_a_joint_layer_in_peft(tmp_path):
+    """GPT-2 has one layer for queries, keys and values; two adapters are one of twice the rank."""
+    task = task_of(GPT2, (*QUERY_VALUE, "**/expand"))
+    variables = sampling.variables(state_of(task), False)
+    model = in_torch(task, variables, tmp_path)
+    unmerged = output(task, variables, task.samplers["logits"].function)
+    np.testing.assert_allclose(unmerged, of_torch(model).detach(), rtol=1e-5, atol=1e-5)
+    config = json.loads((tmp_path / "adapter" / CONFIG).read_text())
+    assert (config["r"], config["lora_alpha"]) == (6, 10.0)
+    assert set(config["rank_pattern"].values()) == {3}
+
+
+def test_one_adapter_of_a_joint_layer_is_one_of_each_part_in_peft(tmp_path):
+    """LLaMA in PEFT has three layers, which then have the same A."""
+    task = task_of(LLAMA, ("**/qkv",))
+    variables = sampling.variables(state_of(task), False)
+    model = in_torch(task, variables, tmp_path)
+    unmerged = output(task, variables, task.samplers["logits"].function)
+    np.testing.assert_allclose(unmerged, of_torch(model).detach(), rtol=1e-5, atol=1e-5)
+
+
+def test_a_new_head_is_written_with_the_adapters(tmp_path):
+    networks = Classifier(encoder=BERT(**SIZES, dropout=0.0), classifier=LinearHead(3, 0.0))
+    phase = Phase(
+        "fit",
+        lambda nets, batch: Loss(class_logits(nets, batch).sum(-1)),
+        ("encoder", "classifier"),
+        optax.sgd(0.1),
+    )
+    samplers = {"logits": Sampler(class_logits, lambda samples, batch, workdir: "")}
+    task = adapted(
+        Task(networks, [Stage([phase])], samplers), 2, targets=QUERY_VALUE, trained=("classifier",)
+    )
+    variables = sampling.variables(state_of(task), False)
+    auto = transformers.AutoModelForSequenceClassification
+    model = in_torch(task, variables, tmp_path, auto)
+    # The head of the adapters' directory counts, not that of the base.
+    assert json.loads((tmp_path / "adapter" / CONFIG).read_text())["modules_to_save"] == [
+        "classifier"
+    ]
+    found = output(task, variables, task.samplers["logits"].function)
+    np.testing.assert_allclose(found, of_torch(model).detach(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        (task_of(LLAMA, QUERY_VALUE, rank=2), r"q_proj.lora_A.weight of shape \[2, 16\]"),
+        (task_of(LLAMA, ("**/query",)), "also has .*v_proj"),
+        (task_of(LLAMA, (*QUERY_VALUE, "**/key")), "k_proj.* the file lacks it"),
+    ],
+)
+def test_other_adapters_are_refused(task, said, tmp_path):
+    written = task_of(LLAMA, QUERY_VALUE)
+    export_adapter(written, sampling.variables(state_of(written), False), tmp_path / "one")
+    with pytest.raises(GenaxError, match=said):
+        load_adapter(tmp_path / "one", task, sampling.variables(state_of(task), False))
+
+
+@pytest.mark.parametrize("change", [{"use_dora": True}, {"bias": "all"}, {"peft_type": "IA3"}])
+def test_what_is_not_read_is_refused(change, tmp_path):
+    task = task_of(LLAMA, QUERY_VALUE)
+    variables = sampling.variables(state_of(task), False)
+    export_adapter(task, variables, tmp_path / "one")
+    path = tmp_path / "one" / CONFIG
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(GenaxError, match=next(iter(change))):
+        load_adapter(tmp_path / "one", task, variables)
