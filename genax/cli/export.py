@@ -16,7 +16,6 @@ from genax.interop import export_pretrained
 from genax.interop.export import to_pretrained
 from genax.interop.peft import export_adapter
 from genax.interop.pretrained import find_architecture
-from genax.nn.lora import plain
 
 
 def add_parser(verbs: argparse._SubParsersAction) -> None:
@@ -53,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         opened = reopen(args.workdir)
         variables, step = restore_variables(opened, args.step, averaged=not args.raw)
-        config, variables = to_pretrained(opened.task.networks, plain(opened.task, variables))
+        config, variables = to_pretrained(opened.task.networks, opened.task.plain(variables))
     export_pretrained(config, variables, args.out)
     out = Path(args.out)
     if kept.is_dir():

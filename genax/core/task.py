@@ -214,7 +214,7 @@ class Task:
         if isinstance(self.fixed, str):
             raise TypeError("Task.fixed is a tuple or a mapping of patterns, not a string.")
         self.check_fixed(self.fixed)
-        for pattern in self.ema:
+        for pattern in (one for one in self.ema if not self._takes_back(one)):
             if any(self.is_fixed(f"{at}/{pattern}") for at in ("params", "collections")):
                 raise GenaxError(
                     f"Task.ema names {pattern!r}, which Task.fixed says never changes; an average "
@@ -226,7 +226,7 @@ class Task:
         paths = [path for path in paths if not path.startswith("!")]
         for phase in (phase for stage in self.stages for phase in stage.phases):
             for pattern in phase.trains:
-                if any(tree.matches(free, pattern) for free in self._taken_back()):
+                if self._takes_back(pattern):
                     continue
                 for path in paths:
                     if tree.matches(pattern, path) or tree.matches(path, pattern):
@@ -249,9 +249,17 @@ class Task:
             return None
         return next((one for one in self.fixed if not one.startswith("!") and names(one)), None)
 
+    def _takes_back(self, pattern: str) -> bool:
+        """Whether Task.fixed takes back all that a pattern names."""
+        return any(tree.matches(free, pattern) for free in self._taken_back())
+
     def _taken_back(self) -> list[str]:
         """The patterns of Task.fixed that take back what they name."""
         return [pattern[1:] for pattern in self.fixed if pattern.startswith("!")]
+
+    def plain(self, variables: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Variables for the networks as they are, without what the task's functions add to them."""
+        return variables
 
     def stage_at(self, step: int) -> tuple[int, int]:
         """Number of the stage that plays global step `step`, and the step where it started."""

@@ -17,7 +17,6 @@ from genax.core.errors import GenaxError
 from genax.data.sets.cache import fingerprint_folder
 from genax.front.experiments import reopen
 from genax.front.restore import open_checkpoints, restore_variables
-from genax.nn.lora import plain
 from genax.running.run import Run
 from genax.running.sampling import variables
 
@@ -64,7 +63,7 @@ class TrainedNetwork:
     def load(self) -> Callable[[Rows], Rows]:
         """Return the function from a batch to its rows, on this process's first device."""
         found, _ = restore_variables(self._run, self.step, self.averaged)
-        weights = jax.device_put(plain(self._run.task, found), jax.local_devices()[0])
+        weights = jax.device_put(self._run.task.plain(found), jax.local_devices()[0])
         apply = jax.jit(self._apply)
 
         def encode(batch: Rows) -> Rows:

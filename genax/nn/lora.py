@@ -98,6 +98,10 @@ class AdaptedTask(Task):
 
     lora: LoRA | None = None
 
+    def plain(self, variables: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the variables with adapters merged."""
+        return variables if self.lora is None else merged(variables, self.lora)
+
 
 class Adapter(nn.Module):
     """The low-rank map scale * B A x, from the last `num_in` axes of x to the axes `features`.
@@ -224,12 +228,6 @@ def adaptable(*heads: str) -> Callable[[Make], Make]:
         return cast(Make, build)
 
     return decorate
-
-
-def plain(task: Task, variables: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return variables of a task that its networks read as they are, without `Task`'s functions."""
-    lora = task.lora if isinstance(task, AdaptedTask) else None
-    return variables if lora is None else merged(variables, lora)
 
 
 def merged(variables: Mapping[str, Any], lora: LoRA) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from genax.core import GenaxError, Loss, Phase, Sampler, Stage, Task, init_state
 from genax.interop.export import to_pretrained
 from genax.interop.peft import CONFIG, WEIGHTS, export_adapter, load_adapter
 from genax.interop.pretrained import export_pretrained
-from genax.nn.lora import adapted, is_adapter, plain
+from genax.nn.lora import adapted, is_adapter
 from genax.running import sampling
 from genax.transformer.bert import BERT, LinearHead
 from genax.transformer.gpt import GPT
@@ -98,8 +98,8 @@ def in_torch(task, variables, folder, model=None):
     export_pretrained(*to_pretrained(task.networks, tree.nest(base)), folder / "base")
     export_adapter(task, variables, folder / "adapter")
     auto = model or transformers.AutoModelForCausalLM
-    plain_model = auto.from_pretrained(folder / "base", attn_implementation="eager").eval()
-    return peft.PeftModel.from_pretrained(plain_model, folder / "adapter", is_trainable=True).eval()
+    plain = auto.from_pretrained(folder / "base", attn_implementation="eager").eval()
+    return peft.PeftModel.from_pretrained(plain, folder / "adapter", is_trainable=True).eval()
 
 
 @pytest.fixture(scope="module", params=CASES)
@@ -122,7 +122,7 @@ def test_outputs_are_those_of_peft_merged_or_not(pair):
     expected = of_torch(model).detach().numpy()
     unmerged = output(task, variables, task.samplers["logits"].function)
     np.testing.assert_allclose(unmerged, expected, rtol=1e-5, atol=1e-5)
-    merged = output(task, plain(task, variables))
+    merged = output(task, task.plain(variables))
     np.testing.assert_allclose(merged, expected, rtol=1e-5, atol=1e-5)
     # Without adapters it is another function.
     assert np.abs(output(task, variables) - expected).max() > 1e-2
@@ -130,7 +130,7 @@ def test_outputs_are_those_of_peft_merged_or_not(pair):
 
 def test_a_merged_model_of_peft_is_the_exported_one(pair, tmp_path):
     task, state, model, _, _ = pair
-    variables = plain(task, sampling.variables(state, False))
+    variables = task.plain(sampling.variables(state, False))
     export_pretrained(*to_pretrained(task.networks, variables), tmp_path / "merged")
     ours = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "merged").eval()
     np.testing.assert_allclose(
