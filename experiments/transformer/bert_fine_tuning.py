@@ -31,6 +31,8 @@ from genax.data.text.tagged_text import TaggedText
 from genax.evaluation.answers import answer_scores
 from genax.evaluation.entities import entity_scores
 from genax.evaluation.regression import regression_scores
+from genax.nn.lora import SETTINGS as LORA
+from genax.nn.lora import adaptable
 from genax.nn.optimizers import bert_adamw
 from genax.nn.placement import PARTITION_RULES
 from genax.settings import NetworkSettings, Variant, from_config
@@ -58,6 +60,7 @@ from genax.transformer.tasks.predictions import (
 )
 
 DEFAULTS = sizes(BERT_PRESETS["minilm"]) | {
+    **LORA,
     # "classes", "regression", "entities" or "answers".
     "task": "classes",
     "dataset": "imdb",
@@ -282,6 +285,7 @@ PARTS = {
 NETWORKS = {"regression": RegressionNetworks, "answers": SpanNetworks}
 
 
+@adaptable("classifier")
 def build(config, data=None):
     """Return the experiment that the settings describe, with its own data or that given."""
     outputs = OUTPUTS.get(config.task, config.num_labels)

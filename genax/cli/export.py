@@ -14,6 +14,7 @@ from genax.front.experiments import reopen
 from genax.front.restore import open_checkpoints, restore_variables
 from genax.interop import export_pretrained
 from genax.interop.export import to_pretrained, with_kept
+from genax.interop.peft import export_adapter
 from genax.interop.pretrained import CONFIG, find_architecture
 from genax.running.transfer import HUGGING_FACE
 
@@ -25,17 +26,25 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
         help="write a run as a Hugging Face directory (safetensors)",
         description="Write a trained GPT, LLaMA, BERT, T5 or ViT, or what `genax import` wrote, as "
         "a Hugging Face directory of config.json and safetensors, with averaged weights, the "
-        "run's tokenizer if it is of that format, and the files of the model that it started from.",
+        "run's tokenizer if it is of that format, and the files of the model that it started from. "
+        "LoRA adapters are merged into the weights.",
     )
     parser.add_argument("workdir", metavar="WORKDIR", help="the run's folder")
     parser.add_argument("out", metavar="OUT", help="a new folder")
     parser.add_argument("--step", type=int, metavar="N", help="of the checkpoint (default: newest)")
     parser.add_argument("--raw", action="store_true", help="weights without averaging")
+    parser.add_argument(
+        "--adapter",
+        action="store_true",
+        help="write the run's LoRA adapters alone, as a directory of PEFT",
+    )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the directory and print what it holds."""
+    if args.adapter:
+        return _export_adapter(args)
     workdir, out = Path(args.workdir), Path(args.out)
     files = workdir / HUGGING_FACE
     if not (workdir / "checkpoints").is_dir():
@@ -48,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         opened = reopen(args.workdir)
         variables, step = restore_variables(opened, args.step, averaged=not args.raw)
-        config, variables = to_pretrained(opened.task.networks, variables)
+        config, variables = to_pretrained(opened.task.networks, opened.task.plain(variables))
         if files.is_dir():
             config = with_kept(config, read_json(files / CONFIG))
     export_pretrained(config, variables, out)
@@ -61,4 +70,13 @@ def run(args: argparse.Namespace) -> int:
         shutil.copyfile(tokenizer, out / TOKENIZER)
     name, _ = find_architecture(config, args.out)
     print(f"{name} of step {step} in {args.out}")
+    return 0
+
+
+def _export_adapter(args: argparse.Namespace) -> int:
+    """Write the adapters of a run and print how many there are."""
+    opened = reopen(args.workdir)
+    variables, step = restore_variables(opened, args.step, averaged=not args.raw)
+    name, layers = export_adapter(opened.task, variables, args.out)
+    print(f"adapters of {layers} layers of {name} of step {step} in {args.out}")
     return 0

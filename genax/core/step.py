@@ -70,7 +70,9 @@ def _split(task: Task, params: PyTree, collections: PyTree) -> tuple[PyTree, PyT
 
     Raises GenaxError if a phase trains what is fixed, and for a dtype that cannot keep it.
     """
-    task.check_fixed(tree.select(params, tuple(task.fixed), "Task.fixed: pattern"))
+    patterns = [one for one in task.fixed if not one.startswith("!")]
+    named = tree.select(params, patterns, "Task.fixed: pattern")
+    task.check_fixed(path for path in named if task.is_fixed(f"params/{path}"))
     both = {"params": params, "collections": collections}
     dtypes = task.fixed if isinstance(task.fixed, Mapping) else {}
     for pattern, dtype in dtypes.items():

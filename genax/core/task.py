@@ -228,7 +228,8 @@ class Task:
     rules: partition rules, (path pattern, axes) pairs, first match wins: see `devices`.
     fixed: path patterns of networks that never change, neither in parameters nor in collections. A
       run keeps them once and not in its checkpoints. A mapping says of each pattern in which dtype
-      they are kept, or None for that of the module.
+      they are kept, or None for that of the module. A pattern that begins with "!" takes back what
+      it names: ("**", "!head") is everything but the head.
     given: given(nets, batch) calls what no loss calls, such as a decoder that only samples need, so
       that it gets parameters too. batch: zeros of the first stage's shapes.
     """
@@ -266,6 +267,7 @@ class Task:
         for pattern, decay in self.ema.items():
             if not callable(decay) and not 0 <= decay <= 1:
                 raise GenaxError(f"Task.ema: the decay {decay} of {pattern!r} is not from 0 to 1.")
+        for pattern in (one for one in self.ema if not self._takes_back(one)):
             if any(self.is_fixed(f"{at}/{pattern}") for at in ("params", "collections")):
                 raise GenaxError(
                     f"Task.ema names {pattern!r}, which Task.fixed says never changes; an average "
@@ -274,8 +276,11 @@ class Task:
 
     def check_fixed(self, paths: Iterable[str]) -> None:
         """Raise GenaxError if a phase trains one of these paths or patterns of what is fixed."""
+        paths = [path for path in paths if not path.startswith("!")]
         for phase in (phase for stage in self.stages for phase in stage.phases):
             for pattern in phase.trains:
+                if self._takes_back(pattern):
+                    continue
                 for path in paths:
                     if tree.matches(pattern, path) or tree.matches(path, pattern):
                         raise GenaxError(
@@ -289,10 +294,25 @@ class Task:
 
     def fixed_by(self, path: str) -> str | None:
         """The first pattern of Task.fixed that names a path of a state."""
-        for pattern in self.fixed:
-            if any(tree.matches(f"{at}/{pattern}", path) for at in ("params", "collections/*")):
-                return pattern
-        return None
+
+        def names(pattern: str) -> bool:
+            return any(tree.matches(f"{at}/{pattern}", path) for at in ("params", "collections/*"))
+
+        if any(names(pattern) for pattern in self._taken_back()):
+            return None
+        return next((one for one in self.fixed if not one.startswith("!") and names(one)), None)
+
+    def _takes_back(self, pattern: str) -> bool:
+        """Whether Task.fixed takes back all that a pattern names."""
+        return any(tree.matches(free, pattern) for free in self._taken_back())
+
+    def _taken_back(self) -> list[str]:
+        """The patterns of Task.fixed that take back what they name."""
+        return [pattern[1:] for pattern in self.fixed if pattern.startswith("!")]
+
+    def plain(self, variables: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Variables for the networks as they are, without what the task's functions add to them."""
+        return variables
 
     def stage_at(self, step: int) -> tuple[int, int]:
         """Number of the stage that plays global step `step`, and the step where it started."""

@@ -63,8 +63,8 @@ class TrainedNetwork:
 
     def load(self) -> Callable[[Rows], Rows]:
         """Return the function from a batch to its rows, on this process's first device."""
-        weights, _ = restore_variables(self._run, self.step, self.averaged)
-        weights = jax.device_put(weights, jax.local_devices()[0])
+        found, _ = restore_variables(self._run, self.step, self.averaged)
+        weights = jax.device_put(self._run.task.plain(found), jax.local_devices()[0])
         apply = jax.jit(self._apply)
 
         def encode(batch: Rows) -> Rows:

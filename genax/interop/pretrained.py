@@ -100,7 +100,20 @@ def export_pretrained(
     directory = Path(directory)
     if directory.exists() and any(directory.iterdir()):
         raise GenaxError(f"{directory} is not empty; choose another directory.")
-    _, architecture = find_architecture(config, directory)
+    tensors = to_tensors(config, variables)
+    directory.mkdir(parents=True, exist_ok=True)
+    stem = STEMS[0] if "architectures" in config else STEMS[1]
+    save_file(tensors, directory / weights(stem), metadata={"format": "pt"})
+    (directory / CONFIG).write_text(to_json(dict(config), indent=2, sort_keys=True) + "\n")
+
+
+def to_tensors(config: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return a model's variables as the tensors of its class, by name.
+
+    config, variables: see `export_pretrained`.
+    Raises GenaxError if the variables do not fit the configuration.
+    """
+    _, architecture = find_architecture(config, CONFIG)
     leaves = tree.flatten(dict(variables))
     module = build_model(config, CONFIG, set(leaves))
     shapes = _shapes(module, architecture, CONFIG)
@@ -115,10 +128,7 @@ def export_pretrained(
         written = conversion.write(np.asarray(leaves[conversion.path]))
         for name, array in zip(conversion.names, written, strict=True):
             tensors[name] = np.asarray(array, order="C")
-    directory.mkdir(parents=True, exist_ok=True)
-    stem = STEMS[0] if "architectures" in config else STEMS[1]
-    save_file(tensors, directory / weights(stem), metadata={"format": "pt"})
-    (directory / CONFIG).write_text(to_json(dict(config), indent=2, sort_keys=True) + "\n")
+    return tensors
 
 
 def build_model(config: Mapping[str, Any], source: str | Path, names: set[str]) -> nn.Module:

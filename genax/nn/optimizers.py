@@ -14,7 +14,7 @@ import optax
 from genax.core import GenaxError, tree
 from genax.settings.ranges import AMOUNT, NOT_NEGATIVE, POSITIVE, SHARE, Ranges
 
-DECAYED = ("kernel", "embedding")
+DECAYED = ("kernel", "embedding", "lora_a", "lora_b")
 
 # Ranges of the settings that experiments give to these functions.
 RANGES: Ranges = {

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from genax.core.errors import GenaxError
 from genax.nn.activations import ACTIVATIONS
+from genax.nn.lora import RANGES as LORA
 from genax.nn.optimizers import RANGES as OPTIMIZER
 from genax.settings import from_config
 from genax.settings.ranges import AMOUNT, COUNT, SHARE, Ranges
@@ -120,4 +121,4 @@ AMOUNTS: Ranges = dict.fromkeys(
     ("chunk", "evaluation_windows", "examples", "evaluated", "scored", "target_context"), AMOUNT
 )
 
-RANGES: Ranges = {**OPTIMIZER, **SIZES, **DECODING, **AMOUNTS}
+RANGES: Ranges = {**OPTIMIZER, **LORA, **SIZES, **DECODING, **AMOUNTS}

@@ -15,6 +15,7 @@ from genax.core.step import Element
 from genax.settings.overrides import override
 from tests import experiments
 from tests.contracts import (
+    adapters,
     batch_norm_gan,
     clip,
     cycle_gan,
@@ -123,6 +124,7 @@ ROWS = (
         language_model.batch,
         exceptions=DROPOUT,
     ),
+    Row("adapters", adapters.make, language_model.ELEMENT, language_model.batch),
     experiment("vae/vae.py", "digits", {"hidden": "(16,)", "latent_size": "4"}, daily=True),
     experiment(
         "diffusion/ddpm.py",
@@ -212,6 +214,14 @@ ROWS = (
         "transformer/gpt.py",
         "stdlib",
         {"context": "8", "hidden_size": "16", "vocab_size": "32"},
+        classes=32,
+    ),
+    experiment(
+        "transformer/gpt.py",
+        "stdlib",
+        {"context": "8", "hidden_size": "16", "vocab_size": "32"}
+        | {"scan_layers": "true", "remat": "full", "lora.rank": "2"},
+        label="lora",
         classes=32,
     ),
 )

@@ -134,6 +134,14 @@ def test_a_pattern_that_reaches_into_it_is_refused_before_the_first_step():
         jax.eval_shape(lambda: state_of(one))
 
 
+def test_all_but_what_a_pattern_takes_back():
+    one, other = task(fixed=("**", "!head")), task(fixed=("encoder",))
+    assert tree.digest(state_of(one)) == tree.digest(state_of(other))
+    for trains in (("encoder",), ("**/kernel",), ("**",)):
+        with pytest.raises(GenaxError, match="never changes; leave it out"):
+            jax.eval_shape(lambda trains=trains: state_of(task(trains, fixed=("**", "!head"))))
+
+
 @pytest.mark.parametrize("pattern", ["encoder", "encoder/Dense_0", "batch_stats/encoder"])
 def test_an_average_of_it_is_refused(pattern):
     with pytest.raises(GenaxError, match="an average of it would be itself"):

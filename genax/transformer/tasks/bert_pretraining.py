@@ -14,6 +14,8 @@ from genax.core import Evaluator, Experiment, Loss, Phase, Stage, Task, example_
 from genax.core.task import Batch
 from genax.data import given_or
 from genax.data.text.sentence_pairs import SentencePairs
+from genax.nn.lora import SETTINGS as LORA
+from genax.nn.lora import adaptable
 from genax.nn.optimizers import bert_adamw
 from genax.nn.placement import PARTITION_RULES
 from genax.settings import from_config
@@ -27,6 +29,7 @@ from genax.transformer.tasks.masking import mask_tokens
 # The works of Shakespeare, for a CPU.
 DEFAULTS: dict[str, Any] = {
     **SHORT_RUN,
+    **LORA,
     **SMALL_NETWORK,
     "dataset": "shakespeare",
     "vocab_size": 4_096,
@@ -92,6 +95,7 @@ class Networks(nn.Module):
     next_sentence_head: LinearHead | None
 
 
+@adaptable("masked_head", "next_sentence_head")
 def experiment(encoder: BERT, config: ConfigDict, data: Any = None) -> Experiment:
     """Return the experiment of guessing masked tokens and, if asked for, what follows.
 

@@ -16,6 +16,8 @@ from genax.core.task import Batch
 from genax.data import ImageData, given_or
 from genax.evaluation.examples import first_images
 from genax.evaluation.pictures import check_pictures, image_grid
+from genax.nn.lora import SETTINGS as LORA
+from genax.nn.lora import adaptable
 from genax.nn.optimizers import adamw, warmup_cosine
 from genax.nn.placement import PARTITION_RULES
 from genax.settings import from_config
@@ -28,6 +30,7 @@ from genax.transformer.vit import ViT, attention_maps
 # Fashion-MNIST, for a CPU.
 DEFAULTS: dict[str, Any] = {
     **SHORT_RUN,
+    **LORA,
     "dataset": "fashion_mnist",
     "train_split": "train",
     "test_split": "test",
@@ -81,6 +84,7 @@ class Networks(nn.Module):
     classifier: nn.Module
 
 
+@adaptable("classifier/head")
 def experiment(classifier: ViT, config: ConfigDict, data: Any = None) -> Experiment:
     """Return the experiment of naming classes with AdamW, a warm-up and a cosine.
 

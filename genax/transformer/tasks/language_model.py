@@ -12,6 +12,8 @@ from ml_collections import ConfigDict
 from genax.core import Experiment, Phase, Sampler, Stage, Task
 from genax.data import TextData, given_or
 from genax.data.text.tokenizers import KINDS, PRETRAINED_KINDS
+from genax.nn.lora import SETTINGS as LORA
+from genax.nn.lora import adaptable
 from genax.nn.optimizers import adamw, warmup_cosine
 from genax.nn.placement import PARTITION_RULES
 from genax.settings import from_config
@@ -28,6 +30,7 @@ from genax.transformer.tasks.text_sampling import as_text, encode_prompt, sample
 # The sizes and the optimizer that nanoGPT publishes for training on a CPU.
 DEFAULTS: dict[str, Any] = {
     **SHORT_RUN,
+    **LORA,
     **SMALL_NETWORK,
     "dataset": "shakespeare",
     "tokenizer": "characters",
@@ -92,6 +95,7 @@ PUBLISHED: dict[str, Any] = {
 }
 
 
+@adaptable()
 def experiment(decoder: Decoder, config: ConfigDict, data: Any = None) -> Experiment:
     """Return the experiment of predicting the next token with AdamW, a warm-up and a cosine.
 

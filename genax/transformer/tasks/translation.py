@@ -18,6 +18,8 @@ from genax.core.data import global_index
 from genax.core.task import Batch
 from genax.data import given_or
 from genax.data.text.text_pairs import END, PAD, START, TextPairs
+from genax.nn.lora import SETTINGS as LORA
+from genax.nn.lora import adaptable
 from genax.nn.placement import PARTITION_RULES
 from genax.settings import from_config
 from genax.transformer.beam_search import beam_search, check_beams
@@ -27,6 +29,7 @@ from genax.transformer.settings import SHORT_RUN, SMALL_NETWORK, start_from
 # Verses of the Bible in English and Spanish, and a network for a CPU.
 DEFAULTS: dict[str, Any] = {
     **SHORT_RUN,
+    **LORA,
     **SMALL_NETWORK,
     "dataset": "verses",
     # The names of the two texts in an example.
@@ -161,6 +164,7 @@ def write_targets(
     )[0]
 
 
+@adaptable()
 def experiment(
     transformer: nn.Module,
     config: ConfigDict,
