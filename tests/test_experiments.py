@@ -14,9 +14,9 @@ from etils import epath
 
 from genax.cli.main import main
 from genax.core import init_state, make_step
-from genax.core.tree import flat
 from genax.running.run import Run, stage_data
 from genax.settings.config import base_config
+from genax.settings.flat import flat
 from genax.settings.overrides import override
 from tests import experiments
 

@@ -9,11 +9,11 @@ import pytest
 
 from genax.core import GenaxError, make_step
 from genax.core.data import Shard
-from genax.core.tree import flat
 from genax.front.experiments import configure, load
 from genax.running.evaluate import evaluation_data
 from genax.settings import base_config
 from genax.settings.config import RANGES
+from genax.settings.flat import flat
 from genax.settings.ranges import check_ranges
 from tests.test_experiments import each_file, variants
 

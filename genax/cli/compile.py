@@ -14,9 +14,9 @@ from tqdm import tqdm
 from genax.ahead.programs import Compiled, compile_ahead, topology
 from genax.ahead.suggest import Plan, plans
 from genax.core.errors import GenaxError
-from genax.core.files import to_json
 from genax.front.experiments import Definition, configure, load
 from genax.running.flops import step_flops
+from genax.settings.files import to_json
 from genax.settings.overrides import override
 
 DESCRIPTION = """Compile an experiment's train step for a TPU slice that is not here.

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from genax.core.errors import GenaxError
-from genax.core.files import to_json
 from genax.data.cache_folder import cache_folder
 from genax.data.fields import Image, Label, label_of, listed
 from genax.data.own.forms import FORMS, form_of, named_forms
@@ -15,6 +14,7 @@ from genax.data.sets import catalogue
 from genax.data.sets.cache import is_prepared, set_folder
 from genax.data.sets.catalogue import KnownSet, known_set, used_by
 from genax.data.sets.named import open_set
+from genax.settings.files import to_json
 
 
 def add_parser(verbs: argparse._SubParsersAction) -> None:

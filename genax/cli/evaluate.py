@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from genax.cli.sample import add_experiment
-from genax.core.files import to_json
 from genax.front.runs import open_run
+from genax.settings.files import to_json
 
 
 def add_parser(verbs: argparse._SubParsersAction) -> None:

@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 
 from genax.core import tree
-from genax.core.files import read_json
 from genax.data.text.tokenizers import FILE as TOKENIZER
 from genax.data.text.tokenizers import Subwords, read_tokenizer
 from genax.front.experiments import reopen
@@ -17,6 +16,7 @@ from genax.interop.export import to_pretrained, with_kept
 from genax.interop.peft import export_adapter
 from genax.interop.pretrained import CONFIG, find_architecture
 from genax.running.transfer import HUGGING_FACE
+from genax.settings.files import read_json
 
 
 def add_parser(verbs: argparse._SubParsersAction) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from genax.core.files import to_json
-from genax.core.tree import flat
 from genax.front.restore import facts
+from genax.settings.files import to_json
+from genax.settings.flat import flat
 
 
 def add_parser(verbs: argparse._SubParsersAction) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from genax.core.errors import GenaxError
-from genax.core.files import to_json
 from genax.front.files import import_experiment, is_experiment, roots, variants_of
+from genax.settings.files import to_json
 
 
 def add_parser(verbs: argparse._SubParsersAction) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from genax.core.files import to_json
 from genax.front.experiments import configure, load
 from genax.running.run import count_parameters
+from genax.settings.files import to_json
 
 
 def add_parser(verbs: argparse._SubParsersAction) -> None:

@@ -89,16 +89,6 @@ class RunData(Data, Protocol):
         ...
 
 
-def check_weights(data: Data, folder: Any, workdir: Any) -> None:
-    """Let the data of a run refuse the weights in a folder, such as those of another tokenizer.
-
-    workdir: the run's folder.
-    """
-    check = getattr(data, "check_weights", None)
-    if check is not None:
-        check(folder, workdir)
-
-
 def open_data(data: Data, workdir: Any) -> Data:
     """Return the data as the run in `workdir` reads it."""
     return data.opened(workdir) if isinstance(data, RunData) else data

@@ -14,35 +14,11 @@ import optax
 from flax import struct
 
 from genax.core import tree
-from genax.core.errors import GenaxError
+from genax.core.errors import GenaxError, check_kind, check_tuple
 
 Batch = Mapping[str, Any]
 PyTree = Any
 _NOTHING: Mapping[str, Any] = {}
-
-# Groups of the log that no phase may be named after.
-_RESERVED = ("eval", "time", "samples")
-
-
-def _check_name(what: str, name: str) -> None:
-    """Raise GenaxError if a name cannot be part of a metric's name and of a file's."""
-    if not re.fullmatch(r"[\w.-]+", name) or (what == "a phase" and name in _RESERVED):
-        raise GenaxError(
-            f"{what} is named {name!r}; a name has letters, digits, '_', '-' and '.' only, and is "
-            f"none of {', '.join(_RESERVED)}."
-        )
-
-
-def _check_kind(what: str, value: Any, kind: type, example: str) -> None:
-    """Raise GenaxError if a value is of another kind than the example."""
-    if not isinstance(value, kind):
-        raise GenaxError(f"{what} is a {type(value).__name__}; it is {example}.")
-
-
-def _check_tuple(what: str, names: Any) -> None:
-    """Raise GenaxError for a string in place of a tuple of strings."""
-    if isinstance(names, str):
-        raise GenaxError(f"{what} is a tuple of names, not a string; write ({names!r},).")
 
 
 @struct.dataclass
@@ -89,17 +65,16 @@ class Phase:
     embed: Callable[[Any, Batch], PyTree] | None = None
 
     def __post_init__(self):
-        _check_name("a phase", self.name)
         whose = f"phase {self.name!r}:"
-        _check_tuple(f"{whose} trains", self.trains)
+        check_tuple(f"{whose} trains", self.trains)
         if not self.trains or self.every < 1:
             raise GenaxError(
                 f"{whose} trains={self.trains} and every={self.every}; it trains something, and "
                 "every is at least 1."
             )
         optax_kind, example = optax.GradientTransformation, "one of optax, such as optax.adam(1e-3)"
-        _check_kind(f"{whose} optimizer", self.optimizer, optax_kind, example)
-        _check_kind(f"{whose} loss", self.loss, Callable, "a function of (nets, batch)")
+        check_kind(f"{whose} optimizer", self.optimizer, optax_kind, example)
+        check_kind(f"{whose} loss", self.loss, Callable, "a function of (nets, batch)")
 
 
 @dataclass(frozen=True)
@@ -122,9 +97,9 @@ class Stage:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise GenaxError(f"a stage's {name}={value} must be at least 1.")
-        _check_kind("Stage.phases", self.phases, Sequence, "a list, such as Stage([phase])")
+        check_kind("Stage.phases", self.phases, Sequence, "a list, such as Stage([phase])")
         for phase in self.phases:
-            _check_kind("a phase of a stage", phase, Phase, "Phase(name, loss, trains, optimizer)")
+            check_kind("a phase of a stage", phase, Phase, "Phase(name, loss, trains, optimizer)")
         names = [phase.name for phase in self.phases]
         if len(set(names)) != len(names):
             raise GenaxError(f"phases of one stage need different names, got {names}.")
@@ -249,20 +224,19 @@ class Task:
         example = (
             "one Linen module whose fields are the networks, such as class Networks(nn.Module)"
         )
-        _check_kind("Task.networks", self.networks, nn.Module, example)
-        _check_kind("Task.stages", self.stages, Sequence, "a list, such as [Stage([phase])]")
+        check_kind("Task.networks", self.networks, nn.Module, example)
+        check_kind("Task.stages", self.stages, Sequence, "a list, such as [Stage([phase])]")
         if not self.stages:
             raise GenaxError("a task needs at least one stage.")
         for stage in self.stages:
-            _check_kind("a stage of a task", stage, Stage, "Stage([phase, ...])")
+            check_kind("a stage of a task", stage, Stage, "Stage([phase, ...])")
         if any(stage.steps is None for stage in self.stages[:-1]):
             raise GenaxError("only the last stage of a task may leave its number of steps open.")
         for kind, those in ((Sampler, self.samplers), (Evaluator, self.evaluators)):
             for name, one in those.items():
-                _check_name(f"a {kind.__name__.lower()}", name)
-                _check_kind(f"{name!r} of a task", one, kind, f"{kind.__name__}(function, ...)")
+                check_kind(f"{name!r} of a task", one, kind, f"{kind.__name__}(function, ...)")
         for place in ("fixed", "streams", "summed"):
-            _check_tuple(f"Task.{place}", getattr(self, place))
+            check_tuple(f"Task.{place}", getattr(self, place))
         self.check_fixed(self.fixed)
         for pattern, decay in self.ema.items():
             if not callable(decay) and not 0 <= decay <= 1:

@@ -10,7 +10,6 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from ml_collections import ConfigDict
 
 from genax.core.errors import GenaxError
 
@@ -116,14 +115,3 @@ def _on_host(leaf: Any) -> np.ndarray:
     if getattr(leaf, "is_fully_addressable", True):
         return jax.device_get(leaf)
     return multihost_utils.process_allgather(leaf, tiled=True)
-
-
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted key to value, for all leaves of a nested mapping."""
-    leaves: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping | ConfigDict):
-            leaves |= flat(value, f"{prefix}{key}.")
-        else:
-            leaves[prefix + key] = value
-    return leaves

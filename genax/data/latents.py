@@ -20,12 +20,12 @@ import numpy as np
 
 from genax.core.data import BatchIterator, Data, Shard
 from genax.core.errors import GenaxError
-from genax.core.files import read_json, to_json
 from genax.data import pipeline, shuffling
 from genax.data.cache_folder import cache_folder
 from genax.data.fields import Text
 from genax.data.pipeline import Batch
 from genax.data.text.run_tokenizer import Tokenized
+from genax.settings.files import read_json, to_json
 
 Rows = Mapping[str, np.ndarray]
 _FACTS = "latents.json"

@@ -18,7 +18,6 @@ from ml_collections import ConfigDict
 
 from genax.core import Experiment, GenaxError
 from genax.core.devices import make_strategy
-from genax.core.tree import flat
 from genax.front.files import import_experiment, roots, source_of, variants_of
 from genax.front.pretrained import check_network, check_parts, read_source, take
 from genax.front.restore import has_checkpoint
@@ -29,6 +28,7 @@ from genax.running.source import COPY, find
 from genax.running.source import digest as digest_of
 from genax.settings import NetworkSettings, Variant, base_config
 from genax.settings.config import RANGES
+from genax.settings.flat import flat
 from genax.settings.overrides import override
 from genax.settings.ranges import Ranges, check_ranges
 

@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 
 from genax.core.errors import GenaxError
-from genax.core.files import read_json, to_json, write_json
 from genax.core.task import TrainState
 from genax.data.text.run_tokenizer import find_tokenizer
 from genax.data.text.tokenizers import save_tokenizer
@@ -25,6 +24,7 @@ from genax.running.checkpoint import Checkpoints
 from genax.running.policy import Keep
 from genax.running.record import make_record
 from genax.running.transfer import HUGGING_FACE
+from genax.settings.files import read_json, to_json, write_json
 
 # What a directory holds besides weights, and export gives back.
 KEPT = (

@@ -12,7 +12,6 @@ from ml_collections import ConfigDict
 
 from genax.core import Experiment, tree
 from genax.core.errors import GenaxError
-from genax.core.files import read_json
 from genax.data.text.run_tokenizer import find_tokenizer
 from genax.data.text.tokenizers import Subwords, Tokenizer
 from genax.front.restore import open_checkpoints
@@ -20,6 +19,7 @@ from genax.interop.configuration import activation_name
 from genax.interop.pretrained import CONFIG, build_model
 from genax.running.record import read_run
 from genax.running.transfer import HUGGING_FACE
+from genax.settings.files import read_json
 from genax.settings.networks import NetworkSettings
 
 # Settings that go with a tokenizer. They are taken if nothing else is asked for.

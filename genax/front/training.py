@@ -12,7 +12,6 @@ from typing import Any
 
 from etils import epath
 
-from genax.core.tree import flat
 from genax.front.experiments import Definition, configure, definition_of
 from genax.front.runs import OpenedRun
 from genax.front.written import UnwrittenError, written
@@ -22,6 +21,7 @@ from genax.running.loop import train as play
 from genax.running.record import read_run
 from genax.running.run import Pretrained, Run
 from genax.running.source import COPY
+from genax.settings.flat import flat
 
 
 def train(

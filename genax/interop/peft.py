@@ -19,12 +19,12 @@ from safetensors.numpy import load_file, save_file
 
 from genax.core import tree
 from genax.core.errors import GenaxError
-from genax.core.files import read_json, to_json
 from genax.core.task import Task
 from genax.interop.architecture import Config
 from genax.interop.export import to_pretrained
 from genax.interop.pretrained import to_tensors
 from genax.nn.lora import PARTS, WHOLE, AdaptedTask, LoRA, is_adapter
+from genax.settings.files import read_json, to_json
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."

@@ -8,8 +8,8 @@ from typing import Any
 import flax.linen as nn
 
 from genax.core.errors import GenaxError
-from genax.core.files import read_json
 from genax.interop.pretrained import CONFIG, PIPELINE, find_architecture, read_config, read_model
+from genax.settings.files import read_json
 
 
 def load_pipeline(directory: str | Path) -> tuple[dict[str, nn.Module], dict[str, dict[str, Any]]]:

@@ -16,11 +16,11 @@ from safetensors.numpy import save_file
 
 from genax.core import tree
 from genax.core.errors import GenaxError
-from genax.core.files import read_json, to_json
 from genax.interop.architecture import Architecture, Config
 from genax.interop.configuration import Configuration
 from genax.interop.families import ARCHITECTURES
 from genax.interop.tensors import STEMS, Tensors, weights
+from genax.settings.files import read_json, to_json
 
 CONFIG, PIPELINE = "config.json", "model_index.json"
 

@@ -10,7 +10,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from genax.core.errors import GenaxError
-from genax.core.files import read_json
+from genax.settings.files import read_json
 
 # How transformers and diffusers name their files.
 STEMS = ("model", "diffusion_pytorch_model")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import jax
 from etils import epath
 
-from genax.core.files import write_json
+from genax.settings.files import write_json
 
 BLOCK = 1 << 24
 

@@ -16,9 +16,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from genax.core.errors import GenaxError
-from genax.core.files import to_json, write_text
 from genax.core.task import Rendered
 from genax.running.weights_and_biases import start_wandb, wandb_sample
+from genax.settings.files import to_json, write_text
 
 # In an object store the log is so much behind at most; a checkpoint brings it up to date.
 COPY_SECONDS = 60

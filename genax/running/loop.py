@@ -15,7 +15,6 @@ from etils import epath
 
 from genax.core.data import open_data
 from genax.core.errors import GenaxError
-from genax.core.files import write_json
 from genax.core.step import make_step, make_steps
 from genax.core.task import TrainState
 from genax.running import evaluate as evaluation
@@ -35,6 +34,7 @@ from genax.running.run import Pretrained, Run
 from genax.running.timing import Times
 from genax.running.watch import Watch
 from genax.running.weights_and_biases import check_wandb
+from genax.settings.files import write_json
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import re
 import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -18,6 +19,8 @@ from genax.core.task import Task
 
 # Names that a batch gets from the step, the evaluation and the log.
 _OWN = ("id", "index", "mask", "stage", "step")
+# Groups of the log that no phase may be named after.
+_GROUPS = ("eval", "time", "samples")
 
 Element = Mapping[str, Any]
 
@@ -38,6 +41,18 @@ def told(whose: str) -> Iterator[None]:
         own = [frame for frame in frames if "site-packages" not in frame.filename] or frames
         place = f"{own[-1].filename}, line {own[-1].lineno}"
         raise GenaxError(f"{whose} fails: {type(error).__name__}: {said} ({place})") from error
+
+
+def check_names(task: Task) -> None:
+    """Raise GenaxError for a name that cannot be part of a metric's name and of a file's."""
+    phases = [phase.name for stage in task.stages for phase in stage.phases]
+    kinds = {"phase": phases, "sampler": task.samplers, "evaluator": task.evaluators}
+    for kind, name in ((kind, name) for kind, names in kinds.items() for name in names):
+        if not re.fullmatch(r"[\w.-]+", name) or (kind == "phase" and name in _GROUPS):
+            raise GenaxError(
+                f"a {kind} is named {name!r}; a name has letters, digits, '_', '-' and '.' only, "
+                f"and no phase is named {', '.join(_GROUPS)}."
+            )
 
 
 def check_trained(task: Task, params: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ import jax
 from etils import epath
 
 from genax.core.errors import GenaxError
-from genax.core.files import read_json, to_json
+from genax.settings.files import read_json, to_json
 from genax.settings.overrides import difference
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")

@@ -14,22 +14,22 @@ import jax
 from etils import epath
 
 from genax.core import tree
-from genax.core.data import Data, check_weights
+from genax.core.data import Data
 from genax.core.devices import Strategy, abstract, create, make_strategy
 from genax.core.errors import GenaxError
-from genax.core.files import write_json
 from genax.core.step import init_optimizers, init_state, make_step
 from genax.core.task import Experiment, Task, TrainState
-from genax.core.tree import flat
 from genax.running import fixed, processes, source
 from genax.running.checkpoint import Checkpoints
 from genax.running.evaluate import evaluation_data
-from genax.running.mistakes import check_data, check_element, check_trained
+from genax.running.mistakes import check_data, check_element, check_names, check_trained
 from genax.running.policy import Keep, parse_best
 from genax.running.profile import parse_steps
 from genax.running.record import check_same_run, make_record, read_run, start_of, starts_of
 from genax.running.transfer import keep_files, load_from
 from genax.settings.config import RANGES
+from genax.settings.files import write_json
+from genax.settings.flat import flat
 from genax.settings.ranges import check_ranges
 
 # By folder, old paths to new ones.
@@ -153,6 +153,7 @@ class Run:
         """Raise GenaxError if networks are left out, or a loss cannot work by microbatches."""
         for data in self.datas:
             check_element(data.element)
+        check_names(self.task)
         check_trained(self.task, self.shapes().params)
         accumulate = self.config["accumulate"]
         for stage in range(len(self.task.stages)) if accumulate > 1 else ():
@@ -245,9 +246,9 @@ class Run:
                 says.append(f"config.steps={self.total} end in stage {last}: {left} more are left")
             for folder, names in self.pretrained(init_from).items():
                 state, report = load_from(folder, state, names)
-                if report.tables:
-                    for data in dict.fromkeys(self.datas):
-                        check_weights(data, folder, self.workdir)
+                for data in dict.fromkeys(self.datas) if report.tables else ():
+                    if hasattr(data, "check_weights"):  # those of another tokenizer
+                        data.check_weights(folder, self.workdir)
                 says.append(f"from {folder}: {report}")
             if self.primary and self.config.get("pretrained"):
                 keep_files(self.config["pretrained"], self.workdir)

@@ -8,7 +8,7 @@ import re
 
 from etils import epath
 
-from genax.core.files import write_text
+from genax.settings.files import write_text
 
 COPY = "experiment.py"
 _STEM = COPY.removesuffix(".py")

@@ -11,8 +11,8 @@ import numpy as np
 from etils import epath
 
 from genax.core.errors import GenaxError
-from genax.core.files import write_json
 from genax.core.task import Task
+from genax.settings.files import write_json
 
 # Dispatches that may be under way while the host reads the metrics of the one before them.
 IN_FLIGHT = 2

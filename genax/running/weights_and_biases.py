@@ -11,8 +11,8 @@ import jax
 from etils import epath
 
 from genax.core.errors import GenaxError
-from genax.core.files import write_text
 from genax.running import processes
+from genax.settings.files import write_text
 
 # Holds the id by which a resumed run finds its log.
 FILE = "wandb_id"

@@ -14,7 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from genax.core.errors import GenaxError
-from genax.core.tree import flat
+from genax.settings.flat import flat
 
 
 def override(config: ConfigDict, settings: Mapping[str, Any]) -> ConfigDict:

@@ -70,7 +70,7 @@ Ranges = Mapping[str, Range | tuple[str, ...]]
 def check_ranges(settings: Mapping[str, Any], ranges: Ranges) -> None:
     """Raise GenaxError if a setting has a value that it may not have.
 
-    settings: values by dotted name, as `genax.core.tree.flat` gives them.
+    settings: values by dotted name, as `genax.settings.flat.flat` gives them.
     ranges: may name settings that are not there.
     """
     for name in ranges.keys() & settings.keys():

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 import pytest
 
-from genax.core import Evaluator, GenaxError, Loss, Phase, Sampler, Stage, Task, init_state
+from genax.core import GenaxError, Loss, Phase, Stage, Task, init_state
 from genax.core.step import make_step
 from tests.core.toys import ELEMENT, Line, Networks, line_state, line_task, noisy_error
 
@@ -21,9 +21,6 @@ def phase(loss=noisy_error, **options):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"name": "fit/line"}, "a phase is named 'fit/line'; a name has letters, digits"),
-        ({"name": ""}, "a phase is named ''"),
-        ({"name": "eval"}, "is none of eval, time, samples"),
         ({"trains": "line"}, r"phase 'fit': trains is a tuple of names.*write \('line',\)"),
         ({"trains": ()}, r"phase 'fit': trains=\(\) and every=1; it trains something"),
         ({"every": 0}, "every=0; it trains something, and every is at least 1"),
@@ -62,8 +59,6 @@ def test_stages(phases, options, said):
         ({"stages": [Stage([phase()])] * 2}, "only the last stage of a task may leave"),
         ({"samplers": {"images": noisy_error}}, r"'images' of a task is a function; it is Sampler"),
         ({"evaluators": {"loss": noisy_error}}, r"'loss' of a task is a function; it is Evaluator"),
-        ({"samplers": {"a/b": Sampler(noisy_error, str)}}, "a sampler is named 'a/b'"),
-        ({"evaluators": {"a b": Evaluator(noisy_error)}}, "an? evaluator is named 'a b'"),
         ({"ema": {"line": 1.5}}, "Task.ema: the decay 1.5 of 'line' is not from 0 to 1"),
         ({"streams": "noise"}, r"Task.streams is a tuple of names, not a string; write \('noise',"),
         ({"summed": "pool"}, "Task.summed is a tuple of names, not a string"),

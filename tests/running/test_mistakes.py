@@ -6,19 +6,21 @@ from dataclasses import replace
 
 import jax
 import numpy as np
+import optax
 import pytest
 
-from genax.core import GenaxError
+from genax.core import Evaluator, GenaxError, Phase, Sampler, Stage, Task
 from genax.running.mistakes import (
     Checked,
     check_batch,
     check_element,
+    check_names,
     check_rows,
     check_trained,
     told,
 )
 from tests.core import test_fixed
-from tests.core.toys import line_task
+from tests.core.toys import Line, Networks, line_task, noisy_error
 
 ELEMENT = {
     "image": jax.ShapeDtypeStruct((2, 2, 1), np.float32),
@@ -145,3 +147,22 @@ def test_whose_function_failed():
         _ = 1 / 0
     with pytest.raises(GenaxError, match=r"^sampler 'a': too few$"), told("sampler 'a'"):
         raise GenaxError("too few")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("phase", "fit/line"),
+        ("phase", ""),
+        ("phase", "eval"),
+        ("sampler", "a/b"),
+        ("evaluator", "a b"),
+    ],
+)
+def test_names_of_metrics_and_files(kind, name):
+    phase = Phase(name if kind == "phase" else "fit", noisy_error, ("line",), optax.sgd(0.1))
+    others = {"sampler": {"samplers": {name: Sampler(noisy_error, str)}}}
+    others["evaluator"] = {"evaluators": {name: Evaluator(noisy_error)}}
+    task = Task(Networks(Line()), [Stage([phase])], **others.get(kind, {}))
+    with pytest.raises(GenaxError, match=f"a {kind} is named {name!r}; a name has letters, digits"):
+        check_names(task)

@@ -7,8 +7,8 @@ import math
 import pytest
 
 from genax.core import GenaxError
-from genax.core.files import to_json
 from genax.running.record import check_same_run, read_run, starts_of, what_runs
+from genax.settings.files import to_json
 from tests.cli.command import ROOT
 
 RECORD = {"experiment": "a.py", "variant": "cpu", "config": {"rate": 1.0}, "data": ["b"]}

@@ -10,8 +10,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from genax.core import GenaxError
-from genax.core.tree import flat
 from genax.settings import base_config, from_config
+from genax.settings.flat import flat
 from genax.settings.overrides import difference, override
 
 

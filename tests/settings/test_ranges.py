@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 
 from genax.core import GenaxError
-from genax.core.tree import flat
 from genax.settings import base_config
 from genax.settings.config import RANGES
+from genax.settings.flat import flat
 from genax.settings.ranges import (
     AMOUNT,
     COUNT,

@@ -10,7 +10,7 @@ from typing import Any
 from etils import epath
 
 from genax.core.errors import GenaxError
-from genax.core.tree import flat
+from genax.settings.flat import flat
 
 
 def read_json(path: epath.PathLike) -> dict[str, Any]:
