@@ -262,7 +262,8 @@ def _merged(kernel: Any, a: Any, b: Any, part: int | None, scale: float) -> jax.
     for _ in range(stacked):
         product = jax.vmap(product)
     change = product(jnp.asarray(a), jnp.asarray(b))
-    kernel = jnp.asarray(kernel)
+    # A kernel that is kept in bfloat16 would round the sum.
+    kernel = jnp.asarray(kernel, change.dtype)
     if part is None:
         return kernel + change
     axis = a.ndim - 1
@@ -315,7 +316,10 @@ def _at_work(
         parts = parts if len(features) > 1 and features[0] == len(parts) else ()
         if layer.is_initializing():
             path = "/".join(layer.path)
-            within = [any(tree.matches(p, path) for p in ps) for ps in (layers, trained)]
+            within = [
+                any(tree.matches(pattern, f"{path}/kernel") for pattern in patterns)
+                for patterns in (layers, trained)
+            ]
             names = lora.adapters(path, parts) if within == [True, False] else ()
         else:
             # A network that is called as a pure function does not know its path.
@@ -340,7 +344,7 @@ def _at_work(
         with nn.intercept_methods(intercept):
             found = function(nets, *args)
         if check and nets.is_initializing():
-            _check_targets(lora, nets.variables["params"])
+            _check_targets(lora, nets.variables.get("params", {}))
         return found
 
     return run
@@ -348,11 +352,13 @@ def _at_work(
 
 def _check_targets(lora: LoRA, params: Any) -> None:
     """Raise GenaxError for a target without an adapter."""
-    paths = {path.rsplit("/", 1)[0] for path in tree.flatten(params) if is_adapter(path)}
+    leaves = tree.flatten(params)
+    paths = {path.rsplit("/", 1)[0] for path in leaves if is_adapter(path)}
     paths |= {path.removesuffix(f"/{WHOLE}") for path in paths}
+    kernels = sorted(path.removesuffix("/kernel") for path in leaves if path.endswith("/kernel"))
     for target in lora.targets:
         if not any(tree.matches(target, path) for path in paths):
             raise GenaxError(
-                f"LoRA's target {target!r} names no linear layer that a phase trains; `genax "
-                "params` of the experiment, or `genax inspect` of a run, shows the paths."
+                f"LoRA's target {target!r} names no linear layer that a phase trains; kernels are "
+                f"in {', '.join(kernels[:10])}{', ...' * (len(kernels) > 10)}."
             )

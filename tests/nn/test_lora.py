@@ -165,9 +165,13 @@ def test_averages_are_of_what_is_trained():
 
 
 def test_the_base_may_be_kept_in_bfloat16():
-    state = state_of(adapted(task_of(), 2, targets=("**/dense",), dtype=jnp.bfloat16))
+    task = adapted(task_of(), 2, targets=("**/dense", "**/key"), dtype=jnp.bfloat16)
+    state = state_of(task)
     assert {x.dtype for x in jax.tree.leaves(state.fixed)} == {jnp.dtype(jnp.bfloat16)}
     assert {x.dtype for x in jax.tree.leaves(state.params)} == {jnp.dtype(jnp.float32)}
+    # Merged, a kernel is not rounded.
+    body = task.plain(sampling.variables(state, False))["params"]["body"]
+    assert {body[layer]["kernel"].dtype for layer in ("dense", "qkv")} == {jnp.dtype(jnp.float32)}
 
 
 def test_adapters_cost_less_than_all_parameters():
