@@ -137,3 +137,45 @@ def test_a_run_on_latents_and_pixels_resumes_to_the_bit(run, cache, tmp_path):
         np.testing.assert_array_equal(array, parts[path], err_msg=path)
     with pytest.raises(GenaxError, match=r"the data of the run in .* has changed"):
         resumable(data(step=1), tmp_path / "parts", 6)
+
+
+ADAPTED = """
+import flax.linen as nn
+import optax
+
+from genax.core import Experiment, Loss, Phase, Stage, Task
+from genax.data import ImageData
+from genax.nn.lora import adapted
+
+DEFAULTS = {}
+
+
+class Networks(nn.Module):
+    encoder: nn.Module
+
+
+def loss(nets, batch):
+    return Loss((nets.encoder(batch["image"]) - 1) ** 2)
+
+
+def build(config):
+    phase = Phase("encoder", loss, ("encoder",), optax.sgd(0.1))
+    task = Task(Networks(nn.Dense(3)), [Stage([phase])])
+    return Experiment(adapted(task, rank=2, targets=("encoder",)), ImageData("digits"))
+"""
+
+
+def test_an_adapted_network_encodes_with_its_adapters(tmp_path):
+    file = tmp_path / "own.py"
+    file.write_text(ADAPTED)
+    loaded, folder = load(str(file)), tmp_path / "run"
+    settings = {"batch_size": "8", "steps": "2", "sample_every": "0", "num_samples": "1"}
+    train(loaded.run(configure(loaded, settings), folder))
+    arrays = Checkpoints(folder, keep=None).arrays(2)
+    layer = {path.removeprefix("params/encoder/"): np.array(x) for path, x in arrays.items()}
+    (images,) = DIGITS.evaluate(20, Shard())
+    made = TrainedNetwork(str(folder), "encoder").load()(images)["latent"]
+    added = 8 * layer["adapter/lora_a"] @ layer["adapter/lora_b"]
+    assert abs(added).max() > 1e-3
+    expected = images["image"] @ (layer["kernel"] + added) + layer["bias"]
+    np.testing.assert_allclose(made, expected, rtol=1e-5, atol=1e-5)
