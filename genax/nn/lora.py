@@ -209,8 +209,8 @@ def adaptable(*heads: str) -> Callable[[Make], Make]:
     """Give an experiment the adapters that `config.lora` describes, if their rank is above 0.
 
     The decorated function returns an experiment, and its argument "config" has `SETTINGS`.
-    heads: path patterns of what is trained as before, unless config.new_head says that it is not
-      new.
+    heads: path patterns of what is trained as before, unless it is taken from pretrained weights:
+      config.pretrained names some, and config.new_head is false.
     """
 
     def decorate(make: Make) -> Make:
@@ -222,7 +222,8 @@ def adaptable(*heads: str) -> Callable[[Make], Make]:
             if not lora.rank:
                 return experiment
             targets = tuple(lora.targets.split(",")) if lora.targets else ()
-            trained = heads if config.get("new_head", True) else ()
+            taken = config.get("pretrained") and not config.get("new_head", True)
+            trained = () if taken else heads
             return adapted(experiment, lora.rank, lora.alpha, targets, lora.dropout, trained)
 
         return cast(Make, build)

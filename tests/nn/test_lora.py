@@ -10,11 +10,23 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from ml_collections import ConfigDict
 
-from genax.core import Evaluator, GenaxError, Loss, Phase, Stage, Task, init_state, make_step, tree
+from genax.core import (
+    Evaluator,
+    Experiment,
+    GenaxError,
+    Loss,
+    Phase,
+    Stage,
+    Task,
+    init_state,
+    make_step,
+    tree,
+)
 from genax.core.nets import pure
 from genax.front.experiments import configure, load
-from genax.nn.lora import adapted, merged
+from genax.nn.lora import SETTINGS, adaptable, adapted, merged
 from genax.nn.projection import Projection
 from genax.running import sampling
 from genax.running.flops import step_flops
@@ -208,6 +220,27 @@ def test_what_is_refused(options, said):
                 adapted(task_of(), **{"targets": ("**/dense",)} | options), 0, ELEMENT
             )
         )
+
+
+@pytest.mark.parametrize(
+    ("settings", "trained"),
+    [
+        ({}, True),
+        ({"pretrained": "", "new_head": False}, True),
+        ({"pretrained": "run", "new_head": True}, True),
+        ({"pretrained": "run", "new_head": False}, False),
+    ],
+)
+def test_a_head_is_trained_unless_it_is_taken(settings, trained):
+    @adaptable("head")
+    def build(config):
+        return Experiment(task_of(), None)
+
+    lora = SETTINGS["lora"] | {"rank": 1, "targets": "**/dense"}
+    config = ConfigDict(settings | {"lora": lora})
+    assert ("head" in build(config).task.stages[0].phases[0].trains) == trained
+    config.lora.rank = 0
+    assert build(config).task.stages[0].phases[0].trains == ("body", "head")
 
 
 def test_a_task_is_adapted_once():
