@@ -63,6 +63,11 @@ class Definition:
         return getattr(self.module, "RANGES", {})
 
     @property
+    def NETWORK(self) -> NetworkSettings | None:  # noqa: N802
+        """Which settings describe the network, if the experiment takes pretrained weights."""
+        return getattr(self.module, "NETWORK", None)
+
+    @property
     def doc(self) -> str:
         """What the experiment says of itself."""
         return inspect.cleandoc(self.module.__doc__ or "")
@@ -222,7 +227,7 @@ def configure(
     """
     config = override(variant_settings(definition), settings)
     folder = config.get("pretrained", "")
-    declared: NetworkSettings | None = getattr(definition.module, "NETWORK", None)
+    declared = definition.NETWORK
     if not folder or declared is None:
         return config
     began = read_run(workdir) if workdir is not None and has_checkpoint(workdir) else None

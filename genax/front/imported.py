@@ -111,6 +111,8 @@ def _run_of(
     source = Source(str(out), module, settings_of_files(files, module))
     settings = loaded.config()
     settings.update(own)
-    settings = take(settings, loaded.module.NETWORK, source)
-    check_network(loaded.build(settings).task.networks, loaded.module.NETWORK, source)
+    declared = loaded.NETWORK
+    assert declared is not None, name
+    settings = take(settings, declared, source)
+    check_network(loaded.build(settings).task.networks, declared, source)
     return *loaded.source, settings.to_dict()
