@@ -65,10 +65,12 @@ class OpenedRun:
     def variables(self, step: int | None = None, averaged: bool = True) -> dict[str, Any]:
         """Return the Linen variables of a checkpoint, as `run.task.networks.apply` takes them.
 
+        Adapters are merged, as the networks alone know of none.
         step: None is the newest.
         averaged: whether averages take the place of what is averaged.
         """
-        return restore_variables(self.at(step), step, averaged)[0]
+        run = self.at(step)
+        return dict(run.task.plain(restore_variables(run, step, averaged)[0]))
 
     def sampler(self, name: str | None = None) -> tuple[str, Sampler]:
         """Return a sampler with its name; None is the task's first."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +40,7 @@ class PartialLoad:
 
     def __str__(self) -> str:
         parts = [
-            f"{name} {len(paths)}: {', '.join(paths) or 'none'}"
+            f"{name} {len(paths)}: {', '.join(_short(paths)) or 'none'}"
             for name, paths in (
                 ("taken", self.taken),
                 ("left in the source", self.left),
@@ -49,6 +49,13 @@ class PartialLoad:
             )
         ]
         return "\n".join(parts)
+
+
+def _short(paths: Sequence[str]) -> Sequence[str]:
+    """Return the paths, or if there are many, those of all layers as one."""
+    if len(paths) <= 20:
+        return paths
+    return list(dict.fromkeys(re.sub(r"_\d+(?=/)", "_*", path) for path in paths))
 
 
 def load_from(

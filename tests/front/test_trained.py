@@ -9,6 +9,7 @@ import optax
 import pytest
 from etils import epath
 
+import genax
 from genax.core import Experiment, GenaxError, Loss, Phase, Stage, Task
 from genax.core.data import Shard
 from genax.data import ImageData, Joined, Latents
@@ -179,3 +180,5 @@ def test_an_adapted_network_encodes_with_its_adapters(tmp_path):
     assert abs(added).max() > 1e-3
     expected = images["image"] @ (layer["kernel"] + added) + layer["bias"]
     np.testing.assert_allclose(made, expected, rtol=1e-5, atol=1e-5)
+    kernel = genax.open(folder).variables()["params"]["encoder"]["kernel"]
+    np.testing.assert_allclose(kernel, layer["kernel"] + added, rtol=1e-5, atol=1e-6)

@@ -6,7 +6,7 @@ import pytest
 
 from genax.core import GenaxError, tree
 from genax.core.devices import create
-from genax.running.transfer import load_partial, renamed
+from genax.running.transfer import PartialLoad, load_partial, renamed
 from tests.contracts import harness
 from tests.core.toys import line_state
 from tests.running.test_checkpoint import SPLIT, adam_task
@@ -62,3 +62,10 @@ def test_renamed(path, old, new, expected):
 def test_wildcards_that_nothing_stands_for(old, new):
     with pytest.raises(GenaxError, match="different numbers of wildcards"):
         renamed("a/b", old, new)
+
+
+def test_many_layers_are_reported_as_one():
+    paths = tuple(f"params/decoder/blocks_{number}/norm/scale" for number in range(30))
+    report = str(PartialLoad(taken=paths, left=(), kept=paths[:2], cast=()))
+    assert report.startswith("taken 30: params/decoder/blocks_*/norm/scale\n")
+    assert "kept as initialised 2: params/decoder/blocks_0/norm/scale, params/decoder/bl" in report
