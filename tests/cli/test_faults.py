@@ -374,7 +374,7 @@ def test_a_run_at_its_end_keeps_what_trained_it(movable):
     digest = inspect(workdir)["experiment_sha256"]
     movable.write_text(older.replace("nn.tanh", "nn.relu"))
     out = succeed(*train(str(movable), workdir, **SMALL | {"steps": 4})).out
-    assert "the experiment has changed, but the run is at its end" in out
+    assert "the experiment has changed: the end is shown and scored by the file" in out
     assert (workdir / "experiment.py").read_text() == older
     assert json.loads((workdir / "run.json").read_text())["experiment_sha256"] == digest
 
