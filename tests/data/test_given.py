@@ -11,7 +11,8 @@ from genax.cli.main import main
 from genax.core.data import Data, Shard
 from genax.core.errors import GenaxError
 from genax.data import given_or
-from genax.front.experiments import configure, import_file, load
+from genax.front.experiments import configure, load
+from genax.front.files import import_file
 from genax.running.run import stage_data
 from tests.experiments import ROOT
 from tests.test_experiments import each_file
