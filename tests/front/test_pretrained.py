@@ -159,6 +159,7 @@ def test_another_network_is_refused(gpt2, tmp_path):
     assert "is GPT2LMHeadModel, which has no LLaMA named 'decoder'" in said
 
 
+@pytest.mark.long
 def test_a_run_resumes_without_the_weights_and_others_start_from_it(gpt2, tmp_path):
     source = shutil.copytree(gpt2.out, tmp_path / "source")
     settings = SMALL | {"pretrained": source, "checkpoint_every": 2}
