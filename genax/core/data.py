@@ -59,7 +59,8 @@ class BatchIterator(Protocol):
 class Data(Protocol):
     """A data set as an experiment names it; `element` needs nothing on disk.
 
-    If it has a property `says`, the run says its lines at the start.
+    If it has a property `says`, the run says its lines at the start. If it has a method
+    `check_weights(folder, workdir)`, that refuses weights which do not fit, as a tokenizer may.
     """
 
     @property

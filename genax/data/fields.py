@@ -245,3 +245,18 @@ def listed(fields: Mapping[str, Field]) -> str:
         f"{name} ({field.called if isinstance(field, Other) else type(field).__name__})"
         for name, field in sorted(fields.items())
     )
+
+
+def list_of(field: Field, called: str) -> Field:
+    """Return the field of a list of values of a field.
+
+    called: the name of a list that no reader asks for.
+    """
+    match field:
+        case Label(classes=classes, names=names):
+            return Labels(classes, names)
+        case Number() if not isinstance(field, Real):
+            return Numbers()
+        case Text():
+            return Texts()
+    return Other(called)

@@ -20,7 +20,7 @@ from genax.core import Experiment, GenaxError
 from genax.core.devices import make_strategy
 from genax.front.files import import_experiment, roots, source_of, variants_of
 from genax.front.pretrained import check_network, check_parts, read_source, take
-from genax.front.restore import has_checkpoint
+from genax.front.restore import steps_of
 from genax.front.written import UnwrittenError, written
 from genax.running.record import read_run
 from genax.running.run import Run
@@ -230,7 +230,7 @@ def configure(
     declared = definition.NETWORK
     if not folder or declared is None:
         return config
-    began = read_run(workdir) if workdir is not None and has_checkpoint(workdir) else None
+    began = read_run(workdir) if workdir is not None and steps_of(workdir) else None
     resumed = began is not None and began["config"].get("pretrained") == folder
     if not resumed and "pretrained" not in settings and not epath.Path(folder).exists():
         return config  # What a variant names; training says that it is missing.

@@ -37,12 +37,6 @@ def open_checkpoints(workdir: Any, step: int | None = None) -> tuple[Checkpoints
     return checkpoints, steps[-1] if step is None else step
 
 
-def has_checkpoint(workdir: Any) -> bool:
-    """Return whether a folder holds a checkpoint."""
-    folder = epath.Path(workdir) / "checkpoints"
-    return folder.is_dir() and any(path.name.isdigit() for path in folder.iterdir())
-
-
 def restore_variables(run: Run, step: int | None, averaged: bool) -> tuple[dict[str, Any], int]:
     """Linen variables of a checkpoint, and its step."""
     checkpoints, step = open_checkpoints(run.workdir, step)

@@ -51,7 +51,7 @@ LEAVES = "lora_*"
 
 @dataclass(frozen=True)
 class LoRA:
-    """Where adapters are, and how large they are.
+    """Places and sizes of adapters.
 
     rank: number of columns of A and rows of B.
     alpha: the adapters' output is scaled by alpha / rank.

@@ -62,7 +62,7 @@ class Points:
         self.x = np.random.default_rng(0).standard_normal((count, SIZE)).astype(np.float32)
 
     def fingerprint(self):
-        """Of the points."""
+        """A text that changes with the number of points."""
         return str(len(self.x))
 
     def evaluate(self, batch_size, shard):

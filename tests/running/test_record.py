@@ -39,7 +39,7 @@ def test_a_whole_record(tmp_path):
 
 
 def test_the_starts_of_a_record_without_any():
-    """As records of earlier versions are."""
+    """Records of earlier versions have none."""
     old = RECORD | dict.fromkeys(("versions", "commit", "device"), "v") | {"started": "then"}
     [start] = starts_of(old)
     assert (start["started"], start["step"], start["changed_settings"]) == ("then", 0, [])

@@ -15,7 +15,15 @@ import numpy as np
 
 from genax.core.errors import GenaxError
 from genax.data.cache_folder import cache_folder
-from genax.data.fields import Field, Label, Labels, Number, Numbers, Other, Real, Text, Texts
+from genax.data.fields import (
+    Field,
+    Label,
+    Number,
+    Other,
+    Real,
+    Text,
+    list_of,
+)
 from genax.data.own.files import Files
 from genax.data.own.pictures import Pictures, pictures
 from genax.data.own.table import Damaged, Table, said_classes, split_name
@@ -245,16 +253,7 @@ def _field(kind: Any, feature: Any) -> Field:
     names = tuple(feature.get("names") or ()) if isinstance(feature, dict) else ()
     if types.is_list(kind) or types.is_large_list(kind):
         inner = feature.get("feature") if isinstance(feature, dict) else None
-        match _field(kind.value_type, inner):
-            case Label(classes=classes, names=names):
-                return Labels(classes, names)
-            case Real():
-                return Other("list of real numbers")
-            case Number():
-                return Numbers()
-            case Text():
-                return Texts()
-        return Other(str(kind))
+        return list_of(_field(kind.value_type, inner), str(kind))
     if types.is_integer(kind) or types.is_boolean(kind):
         return Label(len(names), names) if names else Number()
     if types.is_floating(kind):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from genax.data.own.forms import open_table
 from genax.data.own.pictures import DamagedPictureError
 from genax.data.own.table import Table
 from genax.data.sets.catalogue import Example
-from genax.data.sets.records import Records, columns_of, resize
+from genax.data.sets.records import Records, bytes_of, columns_of, resize
 from genax.data.sets.split_slices import memory_parts
 
 # Decoded pictures are kept if those of a split need no more bytes.
@@ -168,8 +167,4 @@ class OwnRecords:
 
     @cached_property
     def _keeps(self) -> bool:
-        sides = [
-            (self.size or one.height or 1 << 20, self.size or one.width or 1 << 20, one.channels)
-            for one in self.images.values()
-        ]
-        return len(self) * sum(map(math.prod, sides)) <= _KEPT
+        return len(self) * bytes_of(self.images.values(), self.size) <= _KEPT

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -116,14 +116,7 @@ class StoredRecords:
         images = [field for field in self.fields.values() if isinstance(field, Image)]
         if not images:
             return self.stored.builder.info.dataset_size < _MEMORY
-        sides = (
-            (self.size or i.height or 1 << 20, self.size or i.width or 1 << 20) for i in images
-        )
-        pixels = sum(
-            height * width * image.channels
-            for (height, width), image in zip(sides, images, strict=True)
-        )
-        return len(self) * pixels < _MEMORY
+        return len(self) * bytes_of(images, self.size) < _MEMORY
 
     @cached_property
     def _memory(self) -> MemoryRecords:
@@ -159,6 +152,14 @@ def columns_of(
                 f"{name} has the {key} {largest}, which exceeds 32 bits; choose another set."
             ) from error
     return columns
+
+
+def bytes_of(images: Iterable[Image], size: int | None) -> int:
+    """Return the bytes of an example's pictures in memory; a side that varies is taken for 2^20."""
+    return sum(
+        (size or image.height or 1 << 20) * (size or image.width or 1 << 20) * image.channels
+        for image in images
+    )
 
 
 def resize(image: np.ndarray, size: int) -> np.ndarray:

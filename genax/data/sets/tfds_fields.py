@@ -7,7 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from genax.data.fields import Field, Image, Label, Labels, Number, Numbers, Other, Real, Text, Texts
+from genax.data.fields import (
+    Field,
+    Image,
+    Label,
+    Number,
+    Other,
+    Real,
+    Text,
+    list_of,
+)
 
 
 def fields_of(features: Mapping[str, Any]) -> dict[str, Field]:
@@ -20,7 +29,9 @@ def _fields(features: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
         inner = getattr(feature, "feature", feature)
         if hasattr(inner, "items"):
             fields = _fields(inner, f"{prefix}{name}/")
-            yield from fields if inner is feature else ((key, _list(f)) for key, f in fields)
+            yield from (
+                fields if inner is feature else ((key, list_of(f, "Sequence")) for key, f in fields)
+            )
         else:
             yield prefix + name, _field(feature)
 
@@ -29,7 +40,7 @@ def _field(feature: Any) -> Field:
     name = type(feature).__name__
     shape, dtype = getattr(feature, "shape", None), getattr(feature, "np_dtype", None)
     if name == "Sequence":
-        return _list(_field(feature.feature))
+        return list_of(_field(feature.feature), "Sequence")
     if not isinstance(shape, tuple) or dtype is None:
         return Other(name)
     if len(shape) == 3 and shape[2] and dtype == np.uint8:
@@ -43,21 +54,6 @@ def _field(feature: Any) -> Field:
     if name == "ClassLabel":
         return Label(feature.num_classes)
     return Real() if kind == "f" else Number()
-
-
-def _list(field: Field) -> Field:
-    """Return the field of a list of parts."""
-    match field:
-        case Label(classes=classes):
-            return Labels(classes)
-        case Real():
-            return Other("Sequence")
-        case Number():
-            return Numbers()
-        case Text():
-            return Texts()
-        case _:
-            return Other("Sequence")
 
 
 def example_of(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ class Tokenized(ABC):
     """Data whose tokenizer belongs to a run."""
 
     _workdir: Any = field(default=None, init=False, repr=False, compare=False)
+    _kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def opened(self, workdir: Any) -> Self:
         """The same data with the tokenizer of the run in `workdir`.
@@ -40,6 +41,16 @@ class Tokenized(ABC):
     def get_tokenizer(self, save: bool = False) -> Tokenizer:
         """Return the run's tokenizer, or the one that a new run would have."""
         ...
+
+    @abstractmethod
+    def _make(self) -> Tokenizer:
+        """Return the tokenizer of a new run."""
+        ...
+
+    def _new(self) -> Tokenizer:
+        if "new" not in self._kept:
+            self._kept["new"] = self._make()
+        return self._kept["new"]
 
     def check_weights(self, folder: Any, workdir: Any) -> None:
         """Raise GenaxError if the weights in a folder are of another tokenizer than the run's.

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -64,8 +64,8 @@ class SentencePairs(Tokenized):
     split: str = "train"
     limit: int | None = None
     damaged: str = field(default="refuse", repr=False)
-    pretrained: str = ""
-    _kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    # The run keeps the tokenizer.
+    pretrained: str = field(default="", repr=False)
 
     def __post_init__(self):
         # [CLS] A [SEP] B [SEP]
@@ -99,11 +99,6 @@ class SentencePairs(Tokenized):
         found = run_tokenizer(self._workdir, "wordpiece", self.vocab_size, self._new, save)
         assert isinstance(found, Subwords)
         return found
-
-    def _new(self) -> Tokenizer:
-        if "new" not in self._kept:
-            self._kept["new"] = self._make()
-        return self._kept["new"]
 
     def _make(self) -> Tokenizer:
         if self.pretrained:

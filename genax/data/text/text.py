@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import jax
@@ -47,9 +47,6 @@ class TextData(Tokenized):
     limit: int | None = None
     damaged: str = "refuse"
     pretrained: str = ""
-    _encoded: dict[str, np.ndarray] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
 
     def __post_init__(self):
         check_fields(self, context=COUNT, vocab_size=COUNT, limit=COUNT)
@@ -105,15 +102,13 @@ class TextData(Tokenized):
 
     def get_tokenizer(self, save: bool = False) -> Tokenizer:
         """The run's tokenizer, or the one that a new run would make; see `run_tokenizer`."""
-        make = lambda: self._new_tokenizer  # noqa: E731
-        return run_tokenizer(self._workdir, self.tokenizer, self.vocab_size, make, save)
+        return run_tokenizer(self._workdir, self.tokenizer, self.vocab_size, self._new, save)
 
     @cached_property
     def _corpus(self) -> Mapping[str, list[str]]:
         return load_splits(self.name, self.split, self.damaged)
 
-    @cached_property
-    def _new_tokenizer(self) -> Tokenizer:
+    def _make(self) -> Tokenizer:
         if self.pretrained:
             return pretrained_tokenizer(self.pretrained)
         corpus = self._corpus
@@ -123,10 +118,10 @@ class TextData(Tokenized):
 
     def _tokens(self, tokenizer: Tokenizer) -> np.ndarray:
         key = tokenizer.to_json()
-        if key not in self._encoded:
+        if key not in self._kept:
             documents = take_split(self.name, self.split, self._corpus)
-            self._encoded[key] = join_tokens(tokenizer.encode_all(documents), tokenizer)
-        tokens = self._encoded[key]
+            self._kept[key] = join_tokens(tokenizer.encode_all(documents), tokenizer)
+        tokens = self._kept[key]
         if len(tokens) <= self.context:
             raise GenaxError(
                 f"the {self.split} split of {self.name} has {len(tokens)} tokens, too few for a "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax
 import numpy as np
@@ -36,7 +36,8 @@ class TextPairs(TokenData):
     source: str = "source"
     target: str = "target"
     target_context: int = 0
-    special_tokens: tuple[int, ...] = (PAD, START, END)
+    # Others come with a pretrained tokenizer, which the fingerprint names.
+    special_tokens: tuple[int, ...] = field(default=(PAD, START, END), repr=False)
 
     def __post_init__(self):
         super().__post_init__()

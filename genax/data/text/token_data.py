@@ -22,7 +22,7 @@ from genax.data.shuffling import permute
 from genax.data.text.examples import example_set, fingerprint_examples, load_examples
 from genax.data.text.run_tokenizer import Tokenized, pretrained_tokenizer, run_tokenizer
 from genax.data.text.tokenizer_training import train_tokenizer
-from genax.data.text.tokenizers import Subwords
+from genax.data.text.tokenizers import Subwords, Tokenizer
 from genax.settings.ranges import COUNT, check_fields
 
 Example = Mapping[str, Any]
@@ -47,7 +47,6 @@ class TokenData(Tokenized):
     pretrained: str = ""
     limit: int | None = None
     damaged: str = field(default="refuse", repr=False)
-    _kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self):
         check_fields(self, context=COUNT, vocab_size=COUNT, limit=COUNT)
@@ -139,12 +138,7 @@ class TokenData(Tokenized):
             raise GenaxError(f'{self.name} needs a tokenizer "wordpiece" or "bpe".')
         return found
 
-    def _new(self) -> Any:
-        if "new" not in self._kept:
-            self._kept["new"] = self._make()
-        return self._kept["new"]
-
-    def _make(self) -> Any:
+    def _make(self) -> Tokenizer:
         if self.pretrained:
             return pretrained_tokenizer(self.pretrained)
         texts = list(self.texts(replace(self, split="train", limit=None).examples))

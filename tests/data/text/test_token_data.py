@@ -1,5 +1,7 @@
 """Texts with labels, tags, answers and targets as rows of tokens; pairs of sentences."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -408,3 +410,12 @@ def test_special_tokens_of_pairs(examples):
     )
     assert (rows["target"][:, 0] == 8).all()
     assert ((rows["source"] == 9).sum(1) >= 1).all()
+
+
+def test_what_a_fingerprint_counts_is_what_it_was():
+    """A run of an earlier version resumes only if no new setting is in its data's fingerprint."""
+    new = {"special_tokens": (3, 4, 5), "damaged": "skip"}
+    pairs = {"name": "stdlib_names", "context": 8, "vocab_size": 16}
+    assert repr(TextPairs(**pairs, **new)) == repr(TextPairs(**pairs))
+    sentences = SentencePairs(**pairs)
+    assert repr(replace(sentences, pretrained="runs/a", damaged="skip")) == repr(sentences)
