@@ -64,6 +64,7 @@ def test_it_is_kept_once_and_in_its_dtype(whole, autoencoder):
     assert inspect(whole)["fixed"] == tree.digest(tree.nest(kept))
 
 
+@pytest.mark.long
 def test_its_folder_is_moved_and_it_resumes_to_the_bit(whole, autoencoder, tmp_path):
     """Then what it began with may be gone."""
     source = shutil.copytree(autoencoder, tmp_path / "source")

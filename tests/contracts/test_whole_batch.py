@@ -136,7 +136,14 @@ def noisy_task(optimizer=None, embed=noisy_rows) -> Task:
     return Task(Networks(Noted()), [Stage([phase])], summed=("seen",))
 
 
-@pytest.mark.parametrize(("layout", "accumulate"), [("jit", 2), ("sharded", 4), ("pmap", 2)])
+@pytest.mark.parametrize(
+    ("layout", "accumulate"),
+    [
+        ("jit", 2),
+        pytest.param("sharded", 4, marks=pytest.mark.long),
+        pytest.param("pmap", 2, marks=pytest.mark.long),
+    ],
+)
 def test_noise_and_statistics(layout, accumulate):
     """Noise is an element's own and another one in the loss; running statistics are merged."""
     state, _ = run(noisy_task(), layout, accumulate, steps=1)
