@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from genax.core import GenaxError, Loss, example_keys, pure
 from genax.core.task import Batch
 from genax.diffusion.losses import mean_over_pixels
-from genax.diffusion.predictions import EPSILON, Prediction, predict_clean
+from genax.diffusion.predictions import EPSILON, Prediction, at_times, predict_clean
 from genax.diffusion.process import DiscreteProcess, expand, fixed_large, look_up, q_sample
 from genax.nn.conditions import Condition, unconditional
 
@@ -100,6 +100,7 @@ def variational_bound(
     arguments = condition(nets, batch)
     variances = variance(process)
     denoiser = pure(nets.denoiser, clean, jnp.zeros(clean.shape[0], int), **arguments)
+    network = at_times(denoiser, process, prediction)
     shift = _even_shifts(nets, batch)
     chances = 1 / np.maximum(np.arange(process.num_timesteps), 1.0)
     chances /= chances[1:].sum()
@@ -116,7 +117,7 @@ def variational_bound(
         timesteps = jnp.minimum(timesteps, process.num_timesteps - 1)
         weight = jnp.where(number == 0, 1.0, look_up(1 / (num_draws * chances), timesteps))
         noisy = q_sample(process, clean, noise, timesteps)
-        output = denoiser(noisy, timesteps, **arguments)
+        output = network(noisy, timesteps, **arguments)
         predicted = predict_clean(process, prediction, output, noisy, timesteps, clip_denoised)
         mean = process.posterior_mean(predicted, noisy, timesteps)
         model_variance = expand(look_up(variances, timesteps), clean)

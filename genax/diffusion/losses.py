@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from genax.core import Loss, per_example
 from genax.core.task import Batch
-from genax.diffusion.predictions import EPSILON, Prediction
+from genax.diffusion.predictions import EPSILON, Prediction, at_times
 from genax.diffusion.process import Process, expand, q_sample
 from genax.diffusion.weightings import Weighting, uniform
 from genax.nn.conditions import Condition, unconditional
@@ -43,7 +43,8 @@ def denoising_loss(
     timesteps = per_example(process.sample_time, nets, batch)
     noise = per_example(jax.random.normal, nets, batch, clean.shape[1:], clean.dtype)
     noisy = q_sample(process, clean, noise, timesteps)
-    output = nets.denoiser(noisy, timesteps, train=train, **condition(nets, batch))
+    network = at_times(nets.denoiser, process, prediction)
+    output = network(noisy, timesteps, train=train, **condition(nets, batch))
     signal, sigma = process.signal(timesteps), process.sigma(timesteps)
     target = prediction.target(clean, noise, expand(signal, clean), expand(sigma, clean))
     error = mean_over_pixels(jnp.square(output - target))

@@ -1,4 +1,4 @@
-"""Predictions: what the network's output means, which is noise, the clean image or v."""
+"""Predictions: what the network gets, and what its output means: noise, the clean image or v."""
 
 from __future__ import annotations
 
@@ -13,20 +13,29 @@ from genax.diffusion.process import Process, expand
 Target = Callable[[Array, Array, Array, Array], Array]
 # (output, noisy, signal, sigma) -> the clean image that the output stands for.
 Clean = Callable[[Array, Array, Array, Array], Array]
+# (noisy, times [b], signal, sigma) -> the noisy image and the times that the network gets.
+Inputs = Callable[[Array, Array, Array, Array], tuple[Array, Array]]
+
+
+def as_they_are(noisy: Array, times: Array, signal: Array, sigma: Array) -> tuple[Array, Array]:
+    """Return the noisy image and the process's times."""
+    return noisy, times
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Target of regression, and the way back from it to the clean image.
+    """Target of regression, the way back from it to the clean image, and the network's inputs.
 
-    Both functions get signal and sigma in a shape that multiplies images.
+    All functions get signal and sigma in a shape that multiplies images.
 
     target: see `Target`.
     clean: see `Clean`.
+    inputs: see `Inputs`. It scales the noisy image, or the times to those of an embedding.
     """
 
     target: Target
     clean: Clean
+    inputs: Inputs = as_they_are
 
 
 EPSILON = Prediction(
@@ -42,6 +51,18 @@ V = Prediction(
     target=lambda clean, noise, signal, sigma: signal * noise - sigma * clean,
     clean=lambda output, noisy, signal, sigma: signal * noisy - sigma * output,
 )
+
+
+def at_times(
+    network: Callable[..., Array], process: Process, prediction: Prediction
+) -> Callable[..., Array]:
+    """Return the network as a function of noisy images, the process's times and conditions."""
+
+    def call(noisy, times, **arguments):
+        signal, sigma = (expand(f(times), noisy) for f in (process.signal, process.sigma))
+        return network(*prediction.inputs(noisy, times, signal, sigma), **arguments)
+
+    return call
 
 
 def predict_clean(

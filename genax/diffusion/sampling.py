@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Num
 from genax.core import example_keys, pure
 from genax.core.task import Batch
 from genax.diffusion.guidance import Guide, unguided
-from genax.diffusion.predictions import EPSILON, Prediction, predict_clean
+from genax.diffusion.predictions import EPSILON, Prediction, at_times, predict_clean
 from genax.diffusion.process import Process
 from genax.nn.conditions import Condition, unconditional
 
@@ -64,9 +64,11 @@ def sample(
     noise = draw(0)
     denoiser = pure(getattr(nets, network), noise, jax.vmap(process.sample_time)(keys), **arguments)
 
+    network_at = at_times(denoiser, process, prediction)
+
     def denoise(noisy, time):
         times = jnp.full(count, time)
-        output = guide(denoiser, noisy, times, arguments)
+        output = guide(network_at, noisy, times, arguments)
         return predict_clean(process, prediction, output, noisy, times, clip_denoised)
 
     return solver(denoise, noise, draw)

@@ -10,7 +10,7 @@ from jax import lax
 from genax.core import example_keys, pure
 from genax.diffusion.predictions import EPSILON, noise_of, predict_clean
 from genax.diffusion.process import fixed_large
-from genax.diffusion.solvers import ddim_coefficients
+from genax.diffusion.solvers.ddim import ddim_coefficients
 
 
 def ancestral_sampler(nets, batch, process, shape, variance=fixed_large, clip_denoised=True):

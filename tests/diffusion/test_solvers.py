@@ -11,17 +11,11 @@ import numpy as np
 import pytest
 
 from genax.core import GenaxError
-from genax.diffusion.dpm_solver import dpm_solver_2m
 from genax.diffusion.predictions import EPSILON, predict_clean
 from genax.diffusion.process import fixed_large, fixed_small
 from genax.diffusion.sampling import sample
-from genax.diffusion.solvers import (
-    ancestral,
-    ddim,
-    ddim_coefficients,
-    euler,
-    heun,
-)
+from genax.diffusion.solvers import ancestral, ddim, dpm_solver_2m, euler, heun
+from genax.diffusion.solvers.ddim import ddim_coefficients
 from genax.diffusion.spacings import karras, leading, trailing
 from genax.diffusion.variance_exploding import VarianceExploding
 from tests.cli.command import call

@@ -7,7 +7,7 @@ import numpy as np
 
 from genax.diffusion.process import Process
 from genax.diffusion.sampling import Solver
-from genax.diffusion.solvers import begin, check_times, levels, noise_in, walk
+from genax.diffusion.solvers.steps import begin, check_times, levels, noise_in, walk
 
 
 def dpm_solver_2m(process: Process, times: np.ndarray) -> Solver:
