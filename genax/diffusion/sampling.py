@@ -40,6 +40,7 @@ def sample(
     guide: Guide = unguided,
     condition: Condition = unconditional,
     network: str = "denoiser",
+    start: Callable[[Batch], Float[Array, "n ..."]] | None = None,
 ) -> Float[Array, "n ..."]:
     """Return one sample for each element of batch["index"].
 
@@ -51,6 +52,7 @@ def sample(
     guide: makes one output from the network's outputs with and without conditions.
     condition: further arguments of the network.
     network: name of the denoiser among the task's networks.
+    start: what the solver starts from, such as `given_images` for `ddim_inversion`. None is noise.
     """
     keys = example_keys(nets, batch)
     arguments = condition(nets, batch)
@@ -73,4 +75,9 @@ def sample(
         output = guide(network_at, noisy, times, given)
         return predict_clean(process, prediction, output, noisy, times, clip_denoised)
 
-    return solver(denoise, noise, draw)
+    return solver(denoise, noise if start is None else start(batch), draw)
+
+
+def given_images(batch: Batch) -> Float[Array, "n ..."]:
+    """Return the images of a batch, for a solver that turns data into noise."""
+    return batch["image"]

@@ -50,6 +50,15 @@ class VariancePreserving:
         """Return 1, since data of variance 1 has that variance at every time."""
         return jnp.ones_like(times)
 
+    def time_of(self, ratios: Float[Array, " b"]) -> Float[Array, " b"]:
+        """Return the times at which sigma / signal has these values."""
+        return self._time(jnp.log1p(jnp.square(ratios)))
+
+    def _time(self, integrals: Array) -> Array:
+        """Return the times up to which the integral of beta has these values."""
+        root = jnp.sqrt(self.beta_min**2 + 2 * (self.beta_max - self.beta_min) * integrals)
+        return 2 * integrals / (self.beta_min + root)
+
     def _integral(self, times: Array) -> Array:
         """Return the integral of beta from 0 to each time."""
         return times * self.beta_min + jnp.square(times) * (self.beta_max - self.beta_min) / 2
@@ -65,6 +74,10 @@ class SubVariancePreserving(VariancePreserving):
     def sigma(self, times: Float[Array, " b"]) -> Float[Array, " b"]:
         """Return 1 - signal^2."""
         return -jnp.expm1(-self._integral(times))
+
+    def time_of(self, ratios: Float[Array, " b"]) -> Float[Array, " b"]:
+        """Return the times at which sigma / signal has these values."""
+        return self._time(2 * jnp.arcsinh(ratios / 2))
 
 
 def check_smallest_time(process: object, time: float) -> None:

@@ -41,12 +41,12 @@ def with_progress(solver: Solver, times: np.ndarray, progress: Progress | None) 
     def solve(denoise, noise, draw):
         done = jax.new_ref(jnp.zeros((), int))
 
-        def watched(noisy, time):
+        def watched(noisy, time, **further):
             # A solver may look ahead to the next time, and come back.
             step = jnp.maximum(jnp.sum(falling >= time), 1)
             lax.cond(step > done[...], lambda: jax.debug.callback(report, step), lambda: None)
             done[...] = jnp.maximum(step, done[...])
-            return denoise(noisy, time)
+            return denoise(noisy, time, **further)
 
         return solver(watched, noise, draw)
 
@@ -56,8 +56,8 @@ def with_progress(solver: Solver, times: np.ndarray, progress: Progress | None) 
 def filmed(solver: Solver, process: Process, times: np.ndarray, clean: bool = False) -> Solver:
     """Solver that returns states on the way before its samples: [n, len(times) + 1, ...].
 
-    `genax.diffusion.film_strip` draws them. The state of a time is the last one that the solver
-    shows to the network before it goes below that time.
+    `film_strip` of `genax.evaluation.pictures` draws them. The state of a time is the last one that
+    the solver shows to the network before it goes below that time.
 
     times: falling times. The first is not above that of the solver's first step.
     clean: the states are the clean samples that the network expects. Otherwise they are the noisy
@@ -69,8 +69,8 @@ def filmed(solver: Solver, process: Process, times: np.ndarray, clean: bool = Fa
     def solve(denoise, noise, draw):
         film = jax.new_ref(jnp.zeros((len(falling), *noise.shape), noise.dtype))
 
-        def watched(noisy, time):
-            expected = denoise(noisy, time)
+        def watched(noisy, time, **further):
+            expected = denoise(noisy, time, **further)
             at = jnp.asarray(time)[None]
             scale = jnp.sqrt(process.signal(at) ** 2 + process.sigma(at) ** 2)[0]
             state = expected if clean else noisy / scale
