@@ -34,3 +34,7 @@ class VarianceExploding:
     def prior(self, times: Float[Array, " b"]) -> Float[Array, " b"]:
         """Return the times. At a time to begin from, the data is negligible beside the noise."""
         return times
+
+    def time_of(self, ratios: Float[Array, " b"]) -> Float[Array, " b"]:
+        """Return the times at which sigma / signal has these values."""
+        return ratios
