@@ -64,19 +64,10 @@ def find_path(solver: str, process: Process, times: np.ndarray, end: float | int
         raise GenaxError(
             f"{solver}: end={end} has to be a time from 0 to {times[-1]}, the last time of a step."
         )
-    times = times if end is None else np.append(times, end)
-    if isinstance(process, DiscreteProcess):
-        if end is not None and end != int(end):
-            raise GenaxError(f"{solver}: end={end}, but a discrete process has whole times.")
-        share = process.alphas_cumprod[times.astype(int)]
-        signal, sigma = np.sqrt(share), np.sqrt(1 - share)
-    else:
-        # Also within jit, the weights are constants.
-        with jax.ensure_compile_time_eval():
-            at = jnp.asarray(times, jnp.float32)
-            signal, sigma = (
-                np.asarray(level, np.float64) for level in (process.signal(at), process.sigma(at))
-            )
+    if end is not None:
+        # A float would turn whole times into floats.
+        times = np.append(times, int(end) if times.dtype.kind == "i" else end)
+    signal, sigma = _levels(process, times)
     if not (np.all(signal > 0) and np.all(sigma > 0)):
         raise GenaxError(
             f"{solver}: it needs both signal and noise at every time, but the process has signal "
@@ -86,6 +77,17 @@ def find_path(solver: str, process: Process, times: np.ndarray, end: float | int
     if end is not None:
         return Path(signal, sigma, log_ratio)
     return Path(np.append(signal, 1.0), np.append(sigma, 0.0), np.append(log_ratio, np.inf))
+
+
+def _levels(process: Process, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return signal and sigma, for a discrete process without the rounding of float32."""
+    if isinstance(process, DiscreteProcess) and np.issubdtype(times.dtype, np.integer):
+        share = process.alphas_cumprod[times]
+        return np.sqrt(share), np.sqrt(1 - share)
+    # Also within jit, the weights are constants.
+    with jax.ensure_compile_time_eval():
+        at = jnp.asarray(times)
+        return tuple(np.asarray(level(at), np.float64) for level in (process.signal, process.sigma))
 
 
 def weighted(
