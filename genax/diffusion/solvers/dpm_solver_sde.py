@@ -15,6 +15,7 @@ from genax.diffusion.solvers.weighted import (
     Path,
     Sum,
     find_path,
+    path_at,
     weighted,
 )
 
@@ -77,7 +78,7 @@ def _two_evaluations(
     times = np.asarray(times, np.float64)
     seen = np.empty(len(times) + len(halves))
     seen[::2], seen[1::2] = times, np.asarray(halves)
-    path = find_path(solver, process, seen, end)
+    path = path_at(process, seen, end)
     rows, starts = [], []
     for start in range(0, len(whole) * 2 - 2, 2):
         rows.append(_ancestral(path, start, start + 1, eta if noise_between else 0.0))

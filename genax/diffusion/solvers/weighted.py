@@ -64,19 +64,26 @@ def find_path(solver: str, process: Process, times: np.ndarray, end: float | int
         raise GenaxError(
             f"{solver}: end={end} has to be a time from 0 to {times[-1]}, the last time of a step."
         )
+    path = path_at(process, times, end)
+    # The last entries may be those of the data.
+    if not (np.all(path.signal > 0) and np.all(path.sigma[: len(times) + (end is not None)] > 0)):
+        raise GenaxError(
+            f"{solver}: it needs both signal and noise at every time, but signal is "
+            f"{path.signal} and sigma {path.sigma} at {times}; leave out the times without either."
+        )
+    return path
+
+
+def path_at(process: Process, times: np.ndarray, end: float | int | None) -> Path:
+    """Return the levels at the times and at the end, None for the data."""
     if end is not None:
         # A float would turn whole times into floats.
         times = np.append(times, int(end) if times.dtype.kind == "i" else end)
     signal, sigma = _levels(process, times)
-    if not (np.all(signal > 0) and np.all(sigma > 0)):
-        raise GenaxError(
-            f"{solver}: it needs both signal and noise at every time, but the process has signal "
-            f"{signal.min()} and noise {sigma.min()} at one of {times}; leave that time out."
-        )
-    log_ratio = np.log(signal / sigma)
-    if end is not None:
-        return Path(signal, sigma, log_ratio)
-    return Path(np.append(signal, 1.0), np.append(sigma, 0.0), np.append(log_ratio, np.inf))
+    if end is None:
+        signal, sigma = np.append(signal, 1.0), np.append(sigma, 0.0)
+    with np.errstate(divide="ignore"):
+        return Path(signal, sigma, np.log(signal) - np.log(sigma))
 
 
 def _levels(process: Process, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
