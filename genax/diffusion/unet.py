@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -79,6 +80,7 @@ class UNet(nn.Module):
     num_classes: number of labels, which are embedded and added to the time. None means no
       conditioning.
     null_class: add one more label, `null_label`, which stands for no condition.
+    two_times: take a second time, `end`, as the average velocities of MeanFlow do.
     remat: see `rematerialise`.
     """
 
@@ -93,6 +95,7 @@ class UNet(nn.Module):
     out_channels: int | None = None
     num_classes: int | None = None
     null_class: bool = False
+    two_times: bool = False
     dtype: jnp.dtype = jnp.float32
     remat: str = "none"
 
@@ -117,6 +120,7 @@ class UNet(nn.Module):
         timesteps: Num[Array, " b"],
         train: bool = False,
         label: Int[Array, " b"] | None = None,
+        end: Num[Array, " b"] | None = None,
     ) -> Float[Array, "b h w out"]:
         """Return the output of the `Prediction` that the network is trained on.
 
@@ -124,13 +128,16 @@ class UNet(nn.Module):
         timesteps: [b], times of a discrete or a continuous process.
         train: whether dropout is on.
         label: [b], given if num_classes is set. A label without a row gives NaN.
-        Raises GenaxError if the size cannot be halved often enough, if a label is missing or
-        superfluous, and, outside of jit, if a label has no row.
+        end: [b], given if two_times is set. It is embedded like the timesteps, by weights of its
+          own, and added.
+        Raises GenaxError if the size cannot be halved often enough, if a label or a second time is
+        missing or superfluous, and, outside of jit, if a label has no row.
         """
-        self._check(x, label)
-        condition = TimestepEmbedding(
-            self.channels, 4 * self.channels, dtype=self.dtype, name="time_embedding"
-        )(timesteps)
+        self._check(x, label, end)
+        embed_time = partial(TimestepEmbedding, self.channels, 4 * self.channels, dtype=self.dtype)
+        condition = embed_time(name="time_embedding")(timesteps)
+        if end is not None:
+            condition = condition + embed_time(name="end_embedding")(end)
         if label is not None and self.num_classes is not None:
             rows = self.num_classes + self.null_class
             embed = nn.Embed(rows, 4 * self.channels, dtype=self.dtype, name="labels")
@@ -186,7 +193,7 @@ class UNet(nn.Module):
         make = rematerialise(SpatialAttention, self.remat, static_argnums=(2,))
         return make(self.head_dim, self.num_groups, self.epsilon, dtype=self.dtype, name=name)
 
-    def _check(self, x: Array, label: Array | None) -> None:
+    def _check(self, x: Array, label: Array | None, end: Array | None) -> None:
         factor = 2 ** (len(self.multipliers) - 1)
         if x.ndim != 4 or x.shape[1] % factor or x.shape[2] % factor:
             raise GenaxError(
@@ -199,6 +206,12 @@ class UNet(nn.Module):
             raise GenaxError(
                 f"UNet(num_classes={self.num_classes}) was called {how} a label: set num_classes "
                 "and give a label, or neither."
+            )
+        if (end is None) == self.two_times:
+            how = "without" if end is None else "with"
+            raise GenaxError(
+                f"UNet(two_times={self.two_times}) was called {how} a second time: set two_times "
+                "and give an end, or neither."
             )
         if label is None or self.num_classes is None:
             return

@@ -110,11 +110,11 @@ def test_published_parameter_counts(preset, size, channels, count):
 TINY = UNet(8, (1,), 1, (4,), num_groups=4)
 
 
-def random_params(unet: UNet, *args):
+def random_params(unet: UNet, *args, **conditions):
     """Parameters without compiling an initialisation, none of them zero."""
     rng = np.random.default_rng(1)
-    shapes = jax.eval_shape(unet.init, jax.random.key(0), *args)
-    return jax.tree.map(lambda s: rng.normal(size=s.shape, scale=0.2).astype(s.dtype), shapes)
+    shapes = jax.eval_shape(lambda: unet.init(jax.random.key(0), *args, **conditions))
+    return jax.tree.map(lambda s: jnp.asarray(rng.normal(size=s.shape, scale=0.2), s.dtype), shapes)
 
 
 @pytest.mark.long
@@ -206,3 +206,22 @@ def test_a_label_without_a_row_is_refused(number):
 def test_a_null_label_that_the_network_lacks_is_refused(settings):
     with pytest.raises(GenaxError, match="has no label for no condition"):
         UNet(**settings).null_label  # noqa: B018
+
+
+@pytest.mark.parametrize(("two_times", "how"), [(True, "without"), (False, "with")])
+def test_a_second_time_is_given_if_and_only_if_it_is_embedded(two_times, how):
+    unet = TINY.clone(two_times=two_times)
+    x, timesteps, end = jnp.ones((2, 4, 4, 1)), jnp.zeros(2), None if two_times else jnp.zeros(2)
+    with pytest.raises(GenaxError, match=f"called {how} a second time"):
+        jax.eval_shape(lambda: unet.init(jax.random.key(0), x, timesteps, end=end))
+
+
+def test_the_second_time_is_embedded_by_weights_of_its_own():
+    unet = TINY.clone(two_times=True)
+    x, first, second = jnp.ones((2, 4, 4, 1)), jnp.array([3.0, 900.0]), jnp.array([3.0, 0.0])
+    params = random_params(unet, x, first, end=second)
+    assert set(params["params"]["end_embedding"]) == {"dense_0", "dense_1"}
+    apply = jax.jit(lambda first, second: unet.apply(params, x, first, end=second))
+    once, swapped, other = apply(first, second), apply(second, first), apply(first, second + 7)
+    assert not np.allclose(once[1], swapped[1], atol=1e-3)
+    assert not np.allclose(once, other, atol=1e-3)
