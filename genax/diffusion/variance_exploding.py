@@ -39,6 +39,10 @@ class VarianceExploding:
         """Return the times. At a time to begin from, the data is negligible beside the noise."""
         return times
 
+    def time_of(self, ratios: Float[Array, " b"]) -> Float[Array, " b"]:
+        """Return the times at which sigma / signal has these values."""
+        return ratios
+
 
 @dataclass(frozen=True)
 class GeometricExploding:
