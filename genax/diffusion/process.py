@@ -68,20 +68,29 @@ class DiscreteProcess:
     Timesteps are 0 to T-1 as in code. The paper's t is one more. Tables are float64, and entries
     looked up in them are float32.
 
-    betas: float64 [T], the variances that T steps add.
-    Raises GenaxError if a beta is not between 0 and 1.
+    betas: float64 [T], the variances that T steps add. The last one may be 1, which leaves no
+      signal.
+    numbers: whole numbers [T], what the network gets for the timesteps, see `respaced`. None means
+      the timesteps themselves.
+    Raises GenaxError if a beta is not between 0 and 1, and for numbers of another length.
     """
 
     betas: np.ndarray
+    numbers: np.ndarray | None = None
 
     def __post_init__(self):
         betas = np.asarray(self.betas, np.float64)
-        if betas.ndim != 1 or not len(betas) or not np.all((betas > 0) & (betas < 1)):
+        if betas.ndim != 1 or not len(betas) or not _are_variances(betas):
             raise GenaxError(
-                "DiscreteProcess: betas must be a list of numbers between 0 and 1 (exclusive), "
-                f"got {betas}; see genax.diffusion.schedules."
+                "DiscreteProcess: betas must be a list of numbers between 0 and 1 (exclusive, but "
+                f"the last one may be 1), got {betas}; see genax.diffusion.schedules."
             )
         object.__setattr__(self, "betas", betas)
+        if self.numbers is not None and np.shape(self.numbers) != betas.shape:
+            raise GenaxError(
+                f"DiscreteProcess: {np.size(self.numbers)} numbers for {len(betas)} timesteps; "
+                "give one for each, see genax.diffusion.respacing."
+            )
 
     @property
     def num_timesteps(self) -> int:
@@ -107,11 +116,11 @@ class DiscreteProcess:
         """Return a timestep. All are equally likely."""
         return jax.random.randint(key, (), 0, self.num_timesteps)
 
-    def signal(self, timesteps: Int[Array, " b"]) -> Float[Array, " b"]:
+    def signal(self, timesteps: Num[Array, " b"]) -> Float[Array, " b"]:
         """Return sqrt(alphas_cumprod)."""
         return look_up(np.sqrt(self.alphas_cumprod), timesteps)
 
-    def sigma(self, timesteps: Int[Array, " b"]) -> Float[Array, " b"]:
+    def sigma(self, timesteps: Num[Array, " b"]) -> Float[Array, " b"]:
         """Return sqrt(1 - alphas_cumprod)."""
         return look_up(np.sqrt(1 - self.alphas_cumprod), timesteps)
 
@@ -132,9 +141,38 @@ class DiscreteProcess:
         return expand(of_clean, clean) * clean + expand(of_noisy, noisy) * noisy
 
 
-def look_up(table: np.ndarray, timesteps: Int[Array, " b"]) -> Float[Array, " b"]:
-    """Return entries of a float64 table, float32."""
-    return jnp.asarray(table, jnp.float32)[timesteps]
+def _are_variances(betas: np.ndarray) -> bool:
+    return bool(np.all(betas > 0) and np.all(betas[:-1] < 1) and betas[-1] <= 1)
+
+
+def network_times(process: Process, times: Num[Array, " b"]) -> Num[Array, " b"]:
+    """Return what the network gets for the process's times: the times, or their numbers."""
+    if isinstance(process, DiscreteProcess) and process.numbers is not None:
+        return jnp.asarray(process.numbers)[times]
+    return times
+
+
+def look_up(table: np.ndarray, timesteps: Num[Array, " b"]) -> Float[Array, " b"]:
+    """Return entries of a float64 table, float32. A timestep that the table lacks gives NaN.
+
+    Raises GenaxError for timesteps that are not whole numbers, and, outside of jit, for those that
+    the table lacks.
+    """
+    if not jnp.issubdtype(jnp.result_type(timesteps), jnp.integer):
+        raise GenaxError(
+            f"a discrete process got times of {jnp.result_type(timesteps)}: its timesteps are the "
+            f"whole numbers from 0 to {len(table) - 1}."
+        )
+    if not isinstance(timesteps, jax.core.Tracer):
+        numbers = np.asarray(timesteps)
+        wrong = numbers[(numbers < 0) | (numbers >= len(table))]
+        if wrong.size:
+            raise GenaxError(
+                f"a discrete process of {len(table)} timesteps got timestep {wrong[0]}: its "
+                f"timesteps are 0 to {len(table) - 1}."
+            )
+    entries = jnp.asarray(table, jnp.float32).at[timesteps]
+    return entries.get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
 
 
 def fixed_small(process: DiscreteProcess) -> np.ndarray:
@@ -155,3 +193,20 @@ def fixed_large(process: DiscreteProcess) -> np.ndarray:
     likelihood.
     """
     return np.append(fixed_small(process)[0], process.betas[1:])
+
+
+def learned_range(process: DiscreteProcess) -> np.ndarray:
+    """Ends of the variances that a network chooses between, float64 [2, T]: posterior's and beta.
+
+    Nichol & Dhariwal 2021, eq. 15. See `between`.
+    """
+    return np.stack([fixed_small(process), process.betas])
+
+
+def between(ends: Float[Array, "2 ..."], fraction: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Return the variance whose logarithm lies at a fraction of the way from one end to the other.
+
+    A fraction of 0 is the first end (Nichol & Dhariwal 2021, eq. 15).
+    """
+    low, high = jnp.log(ends)
+    return jnp.exp(low + fraction * (high - low))
