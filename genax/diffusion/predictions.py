@@ -26,6 +26,14 @@ def as_they_are(noisy: Array, times: Array, signal: Array, sigma: Array) -> tupl
     return noisy, times
 
 
+def scaled_times(factor: float) -> Inputs:
+    """Return inputs whose times are `factor` times those of the process.
+
+    Embeddings of timesteps expect times up to about 1000.
+    """
+    return lambda noisy, times, signal, sigma: (noisy, factor * times)
+
+
 @dataclass(frozen=True)
 class Prediction:
     """Target of regression, the way back from it to the clean image, and the network's inputs.
@@ -57,6 +65,14 @@ CLEAN = Prediction(
 V = Prediction(
     target=lambda clean, noise, signal, sigma: signal * noise - sigma * clean,
     clean=lambda output, noisy, signal, sigma: signal * noisy - sigma * output,
+)
+# The noise in continuous time from 0 to 1, with the times of the code of Song et al. 2021.
+CONTINUOUS_EPSILON = replace(EPSILON, inputs=scaled_times(999.0))
+# The velocity of `LinearFlow` from clean image to noise; any process has the same target.
+VELOCITY = Prediction(
+    target=lambda clean, noise, signal, sigma: noise - clean,
+    clean=lambda output, noisy, signal, sigma: (noisy - sigma * output) / (signal + sigma),
+    inputs=scaled_times(1000.0),
 )
 
 
@@ -115,14 +131,19 @@ def at_times(
 ) -> Callable[..., Array]:
     """Return the network as a function of noisy images, the process's times and conditions.
 
+    A second time of the process, `end`, is scaled like the first.
     Raises GenaxError for a prediction that the process does not allow, see `check_prediction`.
     """
     check_prediction(process, prediction)
 
-    def call(noisy, times, **arguments):
+    def inputs(noisy, times):
         signal, sigma = (expand(f(times), noisy) for f in (process.signal, process.sigma))
-        numbers = network_times(process, times)
-        return network(*prediction.inputs(noisy, numbers, signal, sigma), **arguments)
+        return prediction.inputs(noisy, network_times(process, times), signal, sigma)
+
+    def call(noisy, times, end=None, **arguments):
+        if end is not None:
+            arguments["end"] = inputs(noisy, end)[1]
+        return network(*inputs(noisy, times), **arguments)
 
     return call
 

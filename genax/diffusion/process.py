@@ -66,19 +66,29 @@ class DiscreteProcess:
     """Markov chain of DDPM (Ho et al. 2020, section 2).
 
     Timesteps are 0 to T-1 as in code. The paper's t is one more. Tables are float64, and entries
-    looked up in them are float32.
+    looked up in them are float32. Solvers may step through fractional timesteps, at which
+    sigma / signal is interpolated.
 
     betas: float64 [T], the variances that T steps add. The last one may be 1, which leaves no
       signal.
+    interpolation: "log" interpolates ln(sigma / signal), "linear" interpolates sigma / signal, as
+      diffusers does for evenly spaced fractional timesteps.
     numbers: whole numbers [T], what the network gets for the timesteps, see `respaced`. None means
       the timesteps themselves.
-    Raises GenaxError if a beta is not between 0 and 1, and for numbers of another length.
+    Raises GenaxError if a beta is not between 0 and 1, for another interpolation, and for numbers
+    of another length.
     """
 
     betas: np.ndarray
+    interpolation: str = "log"
     numbers: np.ndarray | None = None
 
     def __post_init__(self):
+        if self.interpolation not in ("log", "linear"):
+            raise GenaxError(
+                f"DiscreteProcess: interpolation={self.interpolation!r} is neither 'log' nor "
+                "'linear'."
+            )
         betas = np.asarray(self.betas, np.float64)
         if betas.ndim != 1 or not len(betas) or not _are_variances(betas):
             raise GenaxError(
@@ -118,15 +128,47 @@ class DiscreteProcess:
 
     def signal(self, timesteps: Num[Array, " b"]) -> Float[Array, " b"]:
         """Return sqrt(alphas_cumprod)."""
-        return look_up(np.sqrt(self.alphas_cumprod), timesteps)
+        if jnp.issubdtype(timesteps.dtype, jnp.integer):
+            return look_up(np.sqrt(self.alphas_cumprod), timesteps)
+        return jnp.sqrt(jax.nn.sigmoid(-2 * self._log_ratio(timesteps)))
 
     def sigma(self, timesteps: Num[Array, " b"]) -> Float[Array, " b"]:
         """Return sqrt(1 - alphas_cumprod)."""
-        return look_up(np.sqrt(1 - self.alphas_cumprod), timesteps)
+        if jnp.issubdtype(timesteps.dtype, jnp.integer):
+            return look_up(np.sqrt(1 - self.alphas_cumprod), timesteps)
+        return jnp.sqrt(jax.nn.sigmoid(2 * self._log_ratio(timesteps)))
 
-    def prior(self, timesteps: Int[Array, " b"]) -> Float[Array, " b"]:
+    def prior(self, timesteps: Num[Array, " b"]) -> Float[Array, " b"]:
         """Return 1, since data of variance 1 has that variance at every time."""
         return jnp.ones(timesteps.shape)
+
+    def time_of(self, ratios: Float[Array, " b"]) -> Float[Array, " b"]:
+        """Return the fractional timesteps of values of sigma / signal, at most those of the ends.
+
+        `karras` and `exponential` space such values.
+        """
+        values = jnp.log(ratios) if self.interpolation == "log" else jnp.asarray(ratios)
+        timesteps = jnp.arange(self.num_timesteps, dtype=values.dtype)
+        return jnp.interp(values, jnp.asarray(self._interpolated, values.dtype), timesteps)
+
+    @cached_property
+    def _interpolated(self) -> np.ndarray:
+        """What is interpolated between timesteps: float64 [T]."""
+        with np.errstate(divide="ignore"):
+            ratio = np.sqrt((1 - self.alphas_cumprod) / self.alphas_cumprod)
+        return np.log(ratio) if self.interpolation == "log" else ratio
+
+    def _log_ratio(self, timesteps: Float[Array, " b"]) -> Float[Array, " b"]:
+        """Return ln(sigma / signal) at fractional timesteps."""
+        check_timesteps(self.num_timesteps, timesteps)
+        last = self.num_timesteps - 1
+        below = jnp.floor(timesteps).astype(int).clip(0, last)
+        share = timesteps - below
+        low = look_up(self._interpolated, below)
+        high = look_up(self._interpolated, jnp.minimum(below + 1, last))
+        # A last timestep without signal is infinite and may not be multiplied by 0.
+        value = jnp.where(share > 0, low + share * (high - low), low)
+        return value if self.interpolation == "log" else jnp.log(value)
 
     def posterior_mean(
         self,
@@ -147,31 +189,41 @@ def _are_variances(betas: np.ndarray) -> bool:
 
 def network_times(process: Process, times: Num[Array, " b"]) -> Num[Array, " b"]:
     """Return what the network gets for the process's times: the times, or their numbers."""
-    if isinstance(process, DiscreteProcess) and process.numbers is not None:
-        return jnp.asarray(process.numbers)[times]
-    return times
+    if not isinstance(process, DiscreteProcess) or process.numbers is None:
+        return times
+    numbers = jnp.asarray(process.numbers)
+    if jnp.issubdtype(times.dtype, jnp.integer):
+        return numbers[times]
+    return jnp.interp(times, jnp.arange(len(numbers)), numbers)
+
+
+def check_timesteps(num_timesteps: int, timesteps: Num[Array, " *b"]) -> None:
+    """Raise GenaxError, outside of jit, for timesteps that a process of so many does not have."""
+    if isinstance(timesteps, jax.core.Tracer):
+        return
+    numbers = np.asarray(timesteps)
+    wrong = numbers[(numbers < 0) | (numbers > num_timesteps - 1)]
+    if wrong.size:
+        raise GenaxError(
+            f"a discrete process of {num_timesteps} timesteps got timestep {wrong[0]}: its "
+            f"timesteps are 0 to {num_timesteps - 1}."
+        )
 
 
 def look_up(table: np.ndarray, timesteps: Num[Array, " b"]) -> Float[Array, " b"]:
-    """Return entries of a float64 table, float32. A timestep that the table lacks gives NaN.
+    """Return entries of a float64 table, in the default precision of floats, which is float32.
 
+    A timestep that the table lacks gives NaN.
     Raises GenaxError for timesteps that are not whole numbers, and, outside of jit, for those that
     the table lacks.
     """
-    if not jnp.issubdtype(jnp.result_type(timesteps), jnp.integer):
+    if not jnp.issubdtype(timesteps.dtype, jnp.integer):
         raise GenaxError(
-            f"a discrete process got times of {jnp.result_type(timesteps)}: its timesteps are the "
+            f"a table of a discrete process got times of {timesteps.dtype}: its timesteps are the "
             f"whole numbers from 0 to {len(table) - 1}."
         )
-    if not isinstance(timesteps, jax.core.Tracer):
-        numbers = np.asarray(timesteps)
-        wrong = numbers[(numbers < 0) | (numbers >= len(table))]
-        if wrong.size:
-            raise GenaxError(
-                f"a discrete process of {len(table)} timesteps got timestep {wrong[0]}: its "
-                f"timesteps are 0 to {len(table) - 1}."
-            )
-    entries = jnp.asarray(table, jnp.float32).at[timesteps]
+    check_timesteps(len(table), timesteps)
+    entries = jnp.asarray(table, float).at[timesteps]
     return entries.get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
 
 

@@ -27,14 +27,12 @@ from genax.diffusion.predictions import (
 from genax.diffusion.process import Process
 from genax.nn.conditions import Condition, unconditional
 
-# (noisy samples, one time for all of them) -> the clean samples to expect from them.
-Denoise = Callable[[Float[Array, "n ..."], Num[Array, ""]], Float[Array, "n ..."]]
+# (noisy samples, one time for all of them) -> the clean samples to expect from them. A network of
+# two times, such as one of average velocities, gets the second one as the argument `end`.
+Denoise = Callable[..., Float[Array, "n ..."]]
 # The same -> the clean samples and what the network learned of the variance, or None: its fraction
 # of the way between the two ends that `learned_range` gives.
-WithVariance = Callable[
-    [Float[Array, "n ..."], Num[Array, ""]],
-    tuple[Float[Array, "n ..."], Float[Array, "n ..."] | None],
-]
+WithVariance = Callable[..., tuple[Float[Array, "n ..."], Float[Array, "n ..."] | None]]
 # The number of a draw, from 1 on -> fresh standard normal noise for every sample.
 Draw = Callable[[Num[Array, ""] | int], Float[Array, "n ..."]]
 # (denoise, standard normal noise, draw) -> samples. A solver calls `denoise` as often as it likes
@@ -51,9 +49,11 @@ class Denoiser:
 
     with_variance: WithVariance
 
-    def __call__(self, noisy: Float[Array, "n ..."], time: Num[Array, ""]) -> Float[Array, "n ..."]:
+    def __call__(
+        self, noisy: Float[Array, "n ..."], time: Num[Array, ""], end: Num[Array, ""] | None = None
+    ) -> Float[Array, "n ..."]:
         """Return the clean samples to expect."""
-        return self.with_variance(noisy, time)[0]
+        return self.with_variance(noisy, time, end)[0]
 
 
 def clean_and_fraction(
@@ -114,9 +114,10 @@ def sample(
     network_at = at_times(denoiser, process, prediction)
     guided = bound(guide, nets, batch, *examples, arguments)
 
-    def denoise(noisy, time):
+    def denoise(noisy, time, end=None):
         times = jnp.full(count, time)
-        output = guided(network_at, noisy, times, arguments)
+        given = arguments if end is None else {**arguments, "end": jnp.full(count, end)}
+        output = guided(network_at, noisy, times, given)
         clean = predict_clean(process, prediction, output, noisy, times, clip_denoised)
         return clean, split_variance(prediction, output, noisy)[1]
 

@@ -13,7 +13,7 @@ import pytest
 from genax.core import GenaxError
 from genax.diffusion.losses import denoising_loss
 from genax.diffusion.predictions import CLEAN, EPSILON, V, with_variance
-from genax.diffusion.process import DiscreteProcess, learned_range, network_times
+from genax.diffusion.process import DiscreteProcess, learned_range, look_up, network_times
 from genax.diffusion.respacing import in_sections, respaced
 from genax.diffusion.sampling import sample
 from genax.diffusion.schedules import (
@@ -145,6 +145,8 @@ def test_the_network_gets_the_original_timesteps():
     np.testing.assert_array_equal(seen, [[999] * 2, [500] * 2, [10] * 2, [0] * 2])
     times = jnp.arange(3)
     assert network_times(PROCESS, times) is times
+    between = network_times(spaced, jnp.array([0.5, 2.0]))
+    np.testing.assert_allclose(between, [5, 500])
 
 
 @pytest.mark.parametrize("kept", [[], [3, 3], [0, 1000], [-1, 5], [0.5], [[1]]])
@@ -162,8 +164,10 @@ def test_timesteps_outside_the_schedule_are_refused(wrong):
             table(jnp.array([5, wrong]))
         # What no exception can say says NaN.
         assert np.isnan(jax.jit(table)(jnp.array([5, wrong]))).tolist() == [False, True]
+        with pytest.raises(GenaxError, match=r"timestep .*: its timesteps are 0 to 999"):
+            table(jnp.array([0.5, wrong]))
     with pytest.raises(GenaxError, match="float32: its timesteps are the whole numbers"):
-        jax.jit(PROCESS.signal)(jnp.array([0.5]))
+        look_up(PROCESS.betas, jnp.array([0.5]))
 
 
 def test_more_steps_than_the_schedule_has_are_refused():
