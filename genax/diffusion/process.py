@@ -45,6 +45,15 @@ class Process(Protocol):
         ...
 
 
+@runtime_checkable
+class Invertible(Process, Protocol):
+    """Process that finds the time of an amount of noise, for solvers that add or halve noise."""
+
+    def time_of(self, ratios: Float[Array, " b"]) -> Float[Array, " b"]:
+        """Return the times at which sigma / signal has these values."""
+        ...
+
+
 def expand(values: Array, like: Array) -> Array:
     """Append axes of size 1 to values [b], up to the rank of `like`: one factor per image."""
     return values.reshape(values.shape + (1,) * (like.ndim - values.ndim))
