@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jaxtyping import Array, Float
 
@@ -20,6 +20,14 @@ Inputs = Callable[[Array, Array, Array, Array], tuple[Array, Array]]
 def as_they_are(noisy: Array, times: Array, signal: Array, sigma: Array) -> tuple[Array, Array]:
     """Return the noisy image and the process's times."""
     return noisy, times
+
+
+def scaled_times(factor: float) -> Inputs:
+    """Return inputs whose times are `factor` times those of the process.
+
+    Embeddings of timesteps expect times up to about 1000.
+    """
+    return lambda noisy, times, signal, sigma: (noisy, factor * times)
 
 
 @dataclass(frozen=True)
@@ -51,16 +59,32 @@ V = Prediction(
     target=lambda clean, noise, signal, sigma: signal * noise - sigma * clean,
     clean=lambda output, noisy, signal, sigma: signal * noisy - sigma * output,
 )
+# The noise in continuous time from 0 to 1, with the times of the code of Song et al. 2021.
+CONTINUOUS_EPSILON = replace(EPSILON, inputs=scaled_times(999.0))
+# The velocity of `LinearFlow` from clean image to noise; any process has the same target.
+VELOCITY = Prediction(
+    target=lambda clean, noise, signal, sigma: noise - clean,
+    clean=lambda output, noisy, signal, sigma: (noisy - sigma * output) / (signal + sigma),
+    inputs=scaled_times(1000.0),
+)
 
 
 def at_times(
     network: Callable[..., Array], process: Process, prediction: Prediction
 ) -> Callable[..., Array]:
-    """Return the network as a function of noisy images, the process's times and conditions."""
+    """Return the network as a function of noisy images, the process's times and conditions.
 
-    def call(noisy, times, **arguments):
+    A second time of the process, `end`, is scaled like the first.
+    """
+
+    def inputs(noisy, times):
         signal, sigma = (expand(f(times), noisy) for f in (process.signal, process.sigma))
-        return network(*prediction.inputs(noisy, times, signal, sigma), **arguments)
+        return prediction.inputs(noisy, times, signal, sigma)
+
+    def call(noisy, times, end=None, **arguments):
+        if end is not None:
+            arguments["end"] = inputs(noisy, end)[1]
+        return network(*inputs(noisy, times), **arguments)
 
     return call
 

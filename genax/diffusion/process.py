@@ -66,15 +66,24 @@ class DiscreteProcess:
     """Markov chain of DDPM (Ho et al. 2020, section 2).
 
     Timesteps are 0 to T-1 as in code. The paper's t is one more. Tables are float64, and entries
-    looked up in them are float32.
+    looked up in them are float32. Solvers may step through fractional timesteps, at which
+    sigma / signal is interpolated.
 
     betas: float64 [T], the variances that T steps add.
-    Raises GenaxError if a beta is not between 0 and 1.
+    interpolation: "log" interpolates ln(sigma / signal), "linear" interpolates sigma / signal, as
+      diffusers does for evenly spaced fractional timesteps.
+    Raises GenaxError if a beta is not between 0 and 1, and for another interpolation.
     """
 
     betas: np.ndarray
+    interpolation: str = "log"
 
     def __post_init__(self):
+        if self.interpolation not in ("log", "linear"):
+            raise GenaxError(
+                f"DiscreteProcess: interpolation={self.interpolation!r} is neither 'log' nor "
+                "'linear'."
+            )
         betas = np.asarray(self.betas, np.float64)
         if betas.ndim != 1 or not len(betas) or not np.all((betas > 0) & (betas < 1)):
             raise GenaxError(
@@ -107,17 +116,46 @@ class DiscreteProcess:
         """Return a timestep. All are equally likely."""
         return jax.random.randint(key, (), 0, self.num_timesteps)
 
-    def signal(self, timesteps: Int[Array, " b"]) -> Float[Array, " b"]:
+    def signal(self, timesteps: Num[Array, " b"]) -> Float[Array, " b"]:
         """Return sqrt(alphas_cumprod)."""
-        return look_up(np.sqrt(self.alphas_cumprod), timesteps)
+        if jnp.issubdtype(timesteps.dtype, jnp.integer):
+            return look_up(np.sqrt(self.alphas_cumprod), timesteps)
+        return jnp.sqrt(jax.nn.sigmoid(-2 * self._log_ratio(timesteps)))
 
-    def sigma(self, timesteps: Int[Array, " b"]) -> Float[Array, " b"]:
+    def sigma(self, timesteps: Num[Array, " b"]) -> Float[Array, " b"]:
         """Return sqrt(1 - alphas_cumprod)."""
-        return look_up(np.sqrt(1 - self.alphas_cumprod), timesteps)
+        if jnp.issubdtype(timesteps.dtype, jnp.integer):
+            return look_up(np.sqrt(1 - self.alphas_cumprod), timesteps)
+        return jnp.sqrt(jax.nn.sigmoid(2 * self._log_ratio(timesteps)))
 
-    def prior(self, timesteps: Int[Array, " b"]) -> Float[Array, " b"]:
+    def prior(self, timesteps: Num[Array, " b"]) -> Float[Array, " b"]:
         """Return 1, since data of variance 1 has that variance at every time."""
         return jnp.ones(timesteps.shape)
+
+    def time_of(self, ratios: Float[Array, " b"]) -> Float[Array, " b"]:
+        """Return the fractional timesteps of values of sigma / signal, at most those of the ends.
+
+        `karras` and `exponential` space such values.
+        """
+        values = jnp.log(ratios) if self.interpolation == "log" else jnp.asarray(ratios)
+        timesteps = jnp.arange(self.num_timesteps, dtype=values.dtype)
+        return jnp.interp(values, jnp.asarray(self._interpolated, values.dtype), timesteps)
+
+    @cached_property
+    def _interpolated(self) -> np.ndarray:
+        """What is interpolated between timesteps: float64 [T]."""
+        with np.errstate(divide="ignore"):
+            ratio = np.sqrt((1 - self.alphas_cumprod) / self.alphas_cumprod)
+        return np.log(ratio) if self.interpolation == "log" else ratio
+
+    def _log_ratio(self, timesteps: Float[Array, " b"]) -> Float[Array, " b"]:
+        """Return ln(sigma / signal) at fractional timesteps."""
+        below = jnp.floor(timesteps).astype(int).clip(0, self.num_timesteps - 1)
+        share = timesteps - below
+        low, high = look_up(self._interpolated, below), look_up(self._interpolated, below + 1)
+        # A last timestep without signal is infinite and may not be multiplied by 0.
+        value = jnp.where(share > 0, low + share * (high - low), low)
+        return value if self.interpolation == "log" else jnp.log(value)
 
     def posterior_mean(
         self,
@@ -133,8 +171,8 @@ class DiscreteProcess:
 
 
 def look_up(table: np.ndarray, timesteps: Int[Array, " b"]) -> Float[Array, " b"]:
-    """Return entries of a float64 table, float32."""
-    return jnp.asarray(table, jnp.float32)[timesteps]
+    """Return entries of a float64 table, in the default precision of floats, which is float32."""
+    return jnp.asarray(table, float)[timesteps]
 
 
 def fixed_small(process: DiscreteProcess) -> np.ndarray:

@@ -19,8 +19,9 @@ from genax.diffusion.predictions import EPSILON, Prediction, at_times, predict_c
 from genax.diffusion.process import Process
 from genax.nn.conditions import Condition, unconditional
 
-# (noisy samples, one time for all of them) -> the clean samples to expect from them.
-Denoise = Callable[[Float[Array, "n ..."], Num[Array, ""]], Float[Array, "n ..."]]
+# (noisy samples, one time for all of them) -> the clean samples to expect from them. A network of
+# two times, such as one of average velocities, gets the second one as the argument `end`.
+Denoise = Callable[..., Float[Array, "n ..."]]
 # The number of a draw, from 1 on -> fresh standard normal noise for every sample.
 Draw = Callable[[Num[Array, ""] | int], Float[Array, "n ..."]]
 # (denoise, standard normal noise, draw) -> samples. A solver calls `denoise` as often as it likes
@@ -66,9 +67,10 @@ def sample(
 
     network_at = at_times(denoiser, process, prediction)
 
-    def denoise(noisy, time):
+    def denoise(noisy, time, end=None):
         times = jnp.full(count, time)
-        output = guide(network_at, noisy, times, arguments)
+        given = arguments if end is None else {**arguments, "end": jnp.full(count, end)}
+        output = guide(network_at, noisy, times, given)
         return predict_clean(process, prediction, output, noisy, times, clip_denoised)
 
     return solver(denoise, noise, draw)

@@ -102,6 +102,28 @@ def test_processes_have_the_members_of_the_protocol(process):
         assert values.dtype == jnp.float32
 
 
+@pytest.mark.parametrize("interpolation", ["log", "linear"])
+def test_fractional_timesteps_interpolate_the_ratio_of_noise_to_signal(interpolation):
+    process = DiscreteProcess(linear_betas(), interpolation)
+    whole = STEPS.astype(float)
+    np.testing.assert_allclose(process.signal(whole), process.signal(STEPS), rtol=2e-6)
+    np.testing.assert_allclose(process.sigma(whole), process.sigma(STEPS), rtol=2e-6)
+    half = whole[:-1] + 0.5
+    signal, sigma = np.asarray(process.signal(half)), np.asarray(process.sigma(half))
+    np.testing.assert_allclose(signal**2 + sigma**2, 1, atol=1e-6)
+    ends = np.sqrt(1 / process.alphas_cumprod - 1)
+    ends = ends[:-1], ends[1:]
+    middle = np.sqrt(ends[0] * ends[1]) if interpolation == "log" else (ends[0] + ends[1]) / 2
+    np.testing.assert_allclose(sigma / signal, middle, rtol=3e-6)
+    np.testing.assert_allclose(process.time_of(jnp.asarray(middle)), half, atol=3e-3)
+    assert process.time_of(jnp.asarray([1e-9, 1e9])).tolist() == [0, 999]
+
+
+def test_refuses_an_unknown_interpolation():
+    with pytest.raises(GenaxError, match="neither 'log' nor 'linear'"):
+        DiscreteProcess(linear_betas(), "cubic")
+
+
 def test_times_are_uniform():
     times = jax.vmap(PROCESS.sample_time)(jax.random.split(jax.random.key(0), 20_000))
     assert times.min() == 0

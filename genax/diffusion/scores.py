@@ -1,0 +1,61 @@
+"""Score models: networks whose output is the gradient of the log density, or close to it.
+
+The score of noisy = signal * clean + sigma * noise, given the clean image, is -noise / sigma.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from genax.diffusion.predictions import Prediction
+from genax.diffusion.weightings import Weighting
+
+# Published score models have images with values from 0 to 1. In images with values from -1 to 1
+# all lengths are twice as long.
+UNIT = 2.0
+
+
+def scaled_score(unit: float = UNIT) -> Prediction:
+    """Prediction of the score times sigma, from log(sigma): NCSN++ of Song et al. 2021 (VE SDE).
+
+    The published network divides its last layer's output by sigma to give the score
+    (`scale_by_sigma`). Its error is then multiplied by sigma, so both factors are left out here.
+
+    unit: the network gets log(sigma / unit).
+    """
+    return Prediction(
+        target=lambda clean, noise, signal, sigma: -noise,
+        clean=lambda output, noisy, signal, sigma: (noisy + sigma * output) / signal,
+        inputs=lambda noisy, times, signal, sigma: (
+            noisy,
+            jnp.log(sigma / unit).reshape(times.shape),
+        ),
+    )
+
+
+def ncsn_score(num_levels: int, unit: float = UNIT) -> Prediction:
+    """Prediction of NCSN: the score, from the number of the level (Song & Ermon 2019).
+
+    The network numbers the levels of `NoiseLevels` from the one with the most noise on. The paper's
+    loss is `by_sigma(2.0)` of the output's error, with sigma in the network's unit.
+
+    unit: the output is the score of images that are divided by it.
+    """
+    return Prediction(
+        target=lambda clean, noise, signal, sigma: -unit * noise / sigma,
+        clean=lambda output, noisy, signal, sigma: (
+            (noisy + jnp.square(sigma) / unit * output) / signal
+        ),
+        inputs=lambda noisy, times, signal, sigma: (noisy, num_levels - 1 - times),
+    )
+
+
+def by_sigma(power: float, factor: float = 1.0) -> Weighting:
+    """Weighting of the output's error by factor * sigma^power (Song & Ermon 2019, eq. 6).
+
+    A power of 0 weighs all times alike.
+
+    factor: a published loss may be a sum over h * w * c values, or half of it, while
+      `denoising_loss` is a mean. It matters to a bound of the gradient's norm, and not to Adam.
+    """
+    return lambda prediction, signal, sigma: factor * sigma**power

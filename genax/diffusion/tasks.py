@@ -1,0 +1,216 @@
+"""A denoiser of images, its loss, samples and scores, put together, and the settings shared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import optax
+from ml_collections import ConfigDict
+
+from genax.core import Evaluator, Experiment, GenaxError, Loss, Phase, Sampler, Stage, Task
+from genax.data import ImageData, given_or
+from genax.diffusion.conditions import dropped
+from genax.diffusion.guidance import Guide, classifier_free, unguided
+from genax.diffusion.networks import Networks
+from genax.diffusion.predictions import EPSILON, Prediction
+from genax.diffusion.process import Process
+from genax.diffusion.sampling import Solver, sample
+from genax.diffusion.unet import PRESETS, UNet
+from genax.evaluation.examples import labels_in_turn
+from genax.evaluation.pictures import check_pictures, image_grid
+from genax.nn.conditions import Condition, on_label, unconditional
+from genax.nn.ema import ema_warmup
+from genax.nn.optimizers import RANGES as OPTIMIZER
+from genax.nn.optimizers import clip_by_norm, warmup_constant
+from genax.settings import from_config
+from genax.settings.ranges import AMOUNT, COUNT, NOT_NEGATIVE, SHARE, Ranges
+
+# A run on Fashion-MNIST that takes minutes on two cores.
+DEFAULTS: dict[str, Any] = {
+    "dataset": "fashion_mnist",
+    # Splits of the data set; without a test_split nothing is scored.
+    "train_split": "train",
+    "test_split": "test",
+    "size": 28,
+    "flip": False,
+    # Classes of the labels that the network gets; 0 is no labels.
+    "num_classes": 0,
+    # The share of training images that are seen without their label.
+    "label_dropout": 0.0,
+    # The strength of guidance in samples, whose classes take turns; 1 is none.
+    "guidance": 1.0,
+    "learning_rate": 1e-3,
+    "warmup_steps": 100,
+    "gradient_clip": 1.0,
+    "ema_decay": 0.995,
+    # The first test images that are scored, 0 for all.
+    "eval_examples": 500,
+    "steps": 1000,
+    "checkpoint_every": 250,
+    "sample_every": 250,
+}
+# The embedded digits, on which each model of this chapter trains in about two minutes.
+DIGITS: dict[str, Any] = {
+    "dataset": "digits",
+    "size": 8,
+    "eval_examples": 0,
+    "steps": 800,
+    "steps_per_call": 10,
+    "checkpoint_every": 400,
+    "sample_every": 200,
+}
+# The protocol by which the models of this chapter are compared: data, batch, images seen.
+COMPARISON: dict[str, Any] = {
+    "batch_size": 128,
+    "steps": 10_000,
+    "warmup_steps": 500,
+    "ema_decay": 0.999,
+    "steps_per_call": 10,
+    "log_every": 100,
+    "checkpoint_every": 2_500,
+    "sample_every": 2_500,
+}
+# CIFAR-10 as Ho et al. 2020 and most papers after them train on it.
+CIFAR10: dict[str, Any] = {
+    "dataset": "cifar10",
+    "size": 32,
+    "flip": True,
+    "learning_rate": 2e-4,
+    "warmup_steps": 5000,
+    "ema_decay": 0.9999,
+    "eval_examples": 0,
+    "batch_size": 128,
+    "parallel": {"topology": "v5e:2x4"},
+    "steps": 800_000,
+    "log_every": 100,
+    "checkpoint_every": 10_000,
+    "sample_every": 20_000,
+    "eval_every": 100_000,
+}
+# The settings of a U-Net as the network, see `unet`.
+UNET: dict[str, Any] = {"unet": PRESETS["cpu"]}
+RANGES: Ranges = {
+    **OPTIMIZER,
+    "size": COUNT,
+    "unet.channels": COUNT,
+    "unet.multipliers": COUNT,
+    "unet.num_res_blocks": COUNT,
+    "unet.attention_resolutions": replace(COUNT, empty=True),
+    "unet.dropout": SHARE,
+    "unet.num_groups": COUNT,
+    "num_classes": AMOUNT,
+    "label_dropout": SHARE,
+    "guidance": NOT_NEGATIVE,
+    "gradient_clip": NOT_NEGATIVE,
+    "ema_decay": SHARE,
+    "eval_examples": AMOUNT,
+}
+
+# (num_classes, null_class) -> the denoiser.
+MakeNetwork = Callable[..., nn.Module]
+
+
+def unet(config: ConfigDict, **fields: Any) -> MakeNetwork:
+    """Return the function that makes the U-Net of the settings.
+
+    fields: further fields of `UNet`.
+    """
+    return partial(from_config, UNet, config, **config.unet, **fields)
+
+
+def image_experiment(
+    config: ConfigDict,
+    data: Any,
+    network: MakeNetwork,
+    process: Process,
+    loss: Callable[..., Loss],
+    solvers: Mapping[str, Solver],
+    scores: Mapping[str, Callable[..., Loss]],
+    prediction: Prediction = EPSILON,
+    clip_denoised: bool = True,
+    optimizer: optax.GradientTransformation | None = None,
+    averages: Any = None,
+    sampling: Mapping[str, Any] | None = None,
+) -> Experiment:
+    """Return the experiment that trains a denoiser of images.
+
+    data: see `given_or`; None is what the settings name.
+    network: see `MakeNetwork`.
+    loss: (nets, batch, condition=) -> Loss, what is trained.
+    solvers: solver of each sampler, the main one first.
+    scores: (nets, batch, condition=) -> Loss, what is averaged over the test images.
+    optimizer: None is Adam after a warm-up, with clipped gradients.
+    averages: decay of the averaged weights, None the one of the settings after a warm-up.
+    sampling: further arguments of `sample`.
+    Raises GenaxError for images that no picture can be made of, and for guidance without a network
+    that knows both labels and their absence.
+    """
+    train, test = given_or(data, lambda: _images(config))
+    check_pictures(train)
+    classes = config.num_classes or None
+    denoiser = network(num_classes=classes, null_class=config.label_dropout > 0)
+    _check_guidance(config)
+    condition: Condition = on_label if classes else unconditional
+    training = condition
+    guide: Guide = unguided
+    if config.label_dropout:
+        null = {"label": denoiser.null_label}
+        training = dropped(condition, probability=config.label_dropout, **null)
+        if config.guidance != 1:
+            guide = classifier_free(scale=config.guidance, **null)
+    if optimizer is None:
+        rate = warmup_constant(config.learning_rate, warmup_steps=config.warmup_steps)
+        optimizer = optax.chain(clip_by_norm(config.gradient_clip), optax.adam(rate))
+    draw = partial(
+        sample,
+        process=process,
+        shape=train.element["image"].shape,
+        prediction=prediction,
+        clip_denoised=clip_denoised,
+        condition=condition,
+        **{"guide": guide, **(sampling or {})},
+    )
+    labels = labels_in_turn(classes) if classes else None
+    phase = Phase("denoiser", partial(loss, condition=training), ("denoiser",), optimizer)
+    task = Task(
+        networks=Networks(denoiser=denoiser),
+        stages=[Stage([phase])],
+        samplers={
+            name: Sampler(partial(draw, solver=solver), image_grid, labels)
+            for name, solver in solvers.items()
+        },
+        evaluators={
+            name: Evaluator(
+                partial(score, condition=condition), examples=config.eval_examples or None
+            )
+            for name, score in scores.items()
+        }
+        if test
+        else {},
+        ema={"denoiser": ema_warmup(config.ema_decay) if averages is None else averages},
+    )
+    return Experiment(task, train, test)
+
+
+def _images(config: ConfigDict) -> tuple[ImageData, ImageData | None]:
+    """Return the training images and, if there is a test split, the test images."""
+    images = partial(ImageData, config.dataset, size=config.size, damaged=config.damaged)
+    images = partial(images, classes=config.num_classes or None)
+    train = images(split=config.train_split, flip=config.flip)
+    return train, images(split=config.test_split) if config.test_split else None
+
+
+def _check_guidance(config: ConfigDict) -> None:
+    if (not config.num_classes and config.label_dropout) or (
+        not config.label_dropout and config.guidance != 1
+    ):
+        raise GenaxError(
+            f"config.guidance={config.guidance} with config.label_dropout={config.label_dropout} "
+            f"and config.num_classes={config.num_classes}: guidance other than 1 needs labels that "
+            "are dropped in training, and those need classes; set all three, or "
+            "config.guidance=1 and config.label_dropout=0."
+        )
