@@ -12,7 +12,8 @@ from tqdm import tqdm
 
 from genax.core import GenaxError
 from genax.diffusion.linear_flow import LinearFlow
-from genax.diffusion.sampling import sample
+from genax.diffusion.process import learned_range
+from genax.diffusion.sampling import Denoiser, sample
 from genax.diffusion.solvers import Churn, ancestral, ddim, euler, flow_heun, heun, lms, pndm
 from genax.diffusion.spacings import flow, karras, leading
 from genax.diffusion.variance_exploding import VarianceExploding
@@ -116,6 +117,23 @@ def test_a_film_shows_the_last_state_of_each_time_and_the_samples(name, clean):
         shown = expected if clean else noisy / scale
         np.testing.assert_allclose(states[:, number], shown, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(states[:, -1], solved(solver)(), rtol=1e-5, atol=1e-6)
+
+
+def test_a_chain_with_learned_variances_is_watched():
+    chain = ancestral(PROCESS, learned_range, LEADING)
+    denoise = Denoiser(lambda noisy, time, end=None: (jnp.tanh(noisy), jnp.full(noisy.shape, 0.3)))
+    calls = []
+    watched = with_progress(chain, LEADING, lambda *call: calls.append(call))
+    draw = partial(jnp.roll, NOISE)
+    samples, states = jax.jit(
+        lambda: (
+            watched(denoise, NOISE, draw),
+            filmed(chain, PROCESS, LEADING)(denoise, NOISE, draw),
+        )
+    )()
+    jax.effects_barrier()
+    assert len(calls) == 6
+    np.testing.assert_allclose(states[:, -1], samples, rtol=1e-6)
 
 
 def test_a_sampler_of_films():
