@@ -33,7 +33,8 @@ def respaced(process: DiscreteProcess, timesteps: Sequence[int] | np.ndarray) ->
         )
     products = process.alphas_cumprod[kept]
     numbers = kept if process.numbers is None else np.asarray(process.numbers)[kept]
-    return DiscreteProcess(1 - products / np.append(1.0, products[:-1]), numbers)
+    betas = 1 - products / np.append(1.0, products[:-1])
+    return DiscreteProcess(betas, process.interpolation, numbers)
 
 
 def in_sections(num_timesteps: int, counts: Sequence[int]) -> np.ndarray:
