@@ -132,6 +132,8 @@ SCORES: Mapping[str, tuple[str, ...]] = {
     "inception": ("inception",),
     "both": ("classifier", "inception"),
 }
+# What a result says of its samples, of the settings that an experiment has.
+SAID = ("solver", "solver_steps", "ddim_steps", "ddim_eta", "guidance")
 # The settings of a U-Net as the network, see `unet`.
 UNET: dict[str, Any] = {"unet": PRESETS["cpu"]}
 RANGES: Ranges = {
@@ -232,6 +234,7 @@ def image_experiment(
             test,
             config.fidelity_examples,
             conditional=bool(classes) and name == "classifier",
+            says={name: config[name] for name in SAID if name in config},
         )
     task = Task(
         networks=Networks(denoiser=denoiser),
