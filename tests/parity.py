@@ -61,7 +61,8 @@ def compare(
     optimizer.zero_grad()
     loss.backward()
     # What has no gradient there is not decayed either.
-    trained = {name: p for name, p in model.named_parameters() if p.grad is not None}
+    named = model.named_parameters(remove_duplicate=False)
+    trained = {name: p for name, p in named if p.grad is not None}
     grads = {name: p.grad for name, p in trained.items()}
     gradient, largest = tree.flatten(gradient), max(float(g.abs().max()) for g in grads.values())
     # Where a softmax cancels a bias, its exact gradient is zero and what is computed is rounding.

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from genax.core.errors import GenaxError
+
 Shape = tuple[int, ...]
 
 
@@ -147,3 +149,30 @@ def attention(
         inputs = dense(f"{path}/query", query, bias)
         inputs += fused(f"{path}/key_value", (key, value), bias)
     return [*inputs, *dense(f"{path}/output", output, bias, num_in=2)]
+
+
+def repeated(*copies: Sequence[Conversion]) -> list[Conversion]:
+    """Convert variables that the tensors hold several times.
+
+    copies: the conversions of each copy, all to the same variables.
+    Reading raises GenaxError for copies that differ.
+    """
+
+    def join(group: Sequence[Conversion]) -> Conversion:
+        first = group[0]
+
+        def read(found, shape):
+            size = len(first.names)
+            for start in range(size, len(found), size):
+                for number, name in enumerate(first.names):
+                    if not np.array_equal(found[number], found[start + number], equal_nan=True):
+                        raise GenaxError(
+                            f"tensor {names[start + number]} should repeat {name}, but differs "
+                            "from it: genax has one of them."
+                        )
+            return first.read(found[:size], shape)
+
+        names = tuple(name for one in group for name in one.names)
+        return Conversion(first.path, names, read, lambda ours: [*first.write(ours)] * len(group))
+
+    return [join(group) for group in zip(*copies, strict=True)]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from genax.interop import (
     bert,
     decision_transformer,
+    dit,
     gpt,
     llama,
     marian,
@@ -25,6 +26,7 @@ FAMILIES: tuple[Family, ...] = (
     vit.FAMILY,
     decision_transformer.FAMILY,
     vision_text_dual_encoder.FAMILY,
+    dit.FAMILY,
 )
 ARCHITECTURES: Mapping[str, Architecture] = {
     name: architecture for family in FAMILIES for name, architecture in family.architectures.items()

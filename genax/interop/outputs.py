@@ -30,6 +30,13 @@ class LMOutput:
     encoder_last_hidden_state: Float[Array, "b s d"] | None = None
 
 
+@struct.dataclass
+class SampleOutput:
+    """What a denoiser of diffusers returns, channels last."""
+
+    sample: Float[Array, "b h w c"]
+
+
 def label_loss(
     logits: Float[Array, "*b classes"],
     labels: Int[Array, "..."] | None,

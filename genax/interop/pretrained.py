@@ -30,7 +30,8 @@ def load_pretrained(directory: str | Path) -> tuple[nn.Module, dict[str, Any]]:
 
     module.apply(variables, **inputs) takes the inputs under their Hugging Face names (images with
     channels last) and returns the outputs under theirs. The directory holds config.json and
-    model.safetensors, or its shards and their index. Tensors may have the names of older files.
+    model.safetensors (transformers) or diffusion_pytorch_model.safetensors (diffusers), or its
+    shards and their index. Tensors may have the names of older files.
     Raises GenaxError, before anything is computed, for an architecture or a setting that is not
     supported, for missing or surplus tensors or ones of another shape, and for damaged files.
     Warns of parts that the directory has but the architecture does not.
@@ -80,7 +81,10 @@ def read_model(directory: Path, config: Config) -> tuple[nn.Module, dict[str, An
                     f"{directory}: tensor {tensor} has shape {list(array.shape)}, but {CONFIG} "
                     f"makes it {list(like.shape)}."
                 )
-        variables[conversion.path] = jnp.asarray(conversion.read(found, shape))
+        try:
+            variables[conversion.path] = jnp.asarray(conversion.read(found, shape))
+        except GenaxError as error:
+            raise GenaxError(f"{directory}: {error}") from error
     _check_values(directory, architecture, tensors, wanted, fixed)
     unread = sorted(_matching(architecture.unread, tensors.places))
     if unread:
@@ -91,9 +95,10 @@ def read_model(directory: Path, config: Config) -> tuple[nn.Module, dict[str, An
 def export_pretrained(
     config: Mapping[str, Any], variables: Mapping[str, Any], directory: str | Path
 ) -> None:
-    """Write a model's variables as a Hugging Face directory, which transformers loads.
+    """Write a model's variables as a Hugging Face directory, which its library loads.
 
-    config: the content of config.json, with "architectures".
+    config: the content of config.json, with "architectures" (transformers) or "_class_name"
+      (diffusers).
     variables: of that class, as `load_pretrained` returns them.
     Raises GenaxError if the variables do not fit the configuration or the directory is not empty.
     """

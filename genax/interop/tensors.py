@@ -14,6 +14,8 @@ from genax.settings.files import read_json
 
 # How transformers and diffusers name their files.
 STEMS = ("model", "diffusion_pytorch_model")
+# Ends of names of weights in other formats, or of a part or copy such as model.fp16.safetensors.
+OTHERS = (".bin", ".ckpt", ".h5", ".msgpack", ".onnx", ".pt", ".pth", ".safetensors")
 FLOATS = ("F32", "F16", "BF16", "F64")
 
 
@@ -91,9 +93,12 @@ def _files(directory: Path) -> dict[str, Path]:
             return found
         if single.is_file():
             return dict.fromkeys(_names(single), single)
-    first = weights(STEMS[0])
+    names = " nor ".join(weights(stem) for stem in STEMS)
+    others = sorted(path.name for path in directory.glob("*") if path.suffix in OTHERS)
+    holds = f"; it holds {', '.join(others[:5])}" if others else ""
     raise GenaxError(
-        f"{directory} holds neither {first} nor {first}.index.json; other formats are not read."
+        f"{directory} holds neither {names}, nor an index of shards of that name{holds}: other "
+        "formats are not read, nor other names."
     )
 
 

@@ -55,9 +55,13 @@ def silu(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 class GroupNorm(nn.Module):
-    """Group normalisation over the axes between batch and channels, optionally with SiLU."""
+    """Group normalisation over the axes between batch and channels, optionally with SiLU.
 
-    num_groups: int = 32
+    num_groups: None means groups of four channels or more, and at most 32 groups, as in the code of
+      score-based SDEs.
+    """
+
+    num_groups: int | None = 32
     epsilon: float = 1e-6
     silu: bool = False
 
@@ -68,5 +72,6 @@ class GroupNorm(nn.Module):
         """Return the normalised x in the dtype of x, computed in float32."""
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
         bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
-        y = group_norm(x, scale, bias, self.num_groups, self.epsilon)
+        groups = self.num_groups or max(min(x.shape[-1] // 4, 32), 1)
+        y = group_norm(x, scale, bias, groups, self.epsilon)
         return (silu(y) if self.silu else y).astype(x.dtype)

@@ -55,15 +55,17 @@ set_reverse_rule(layer_norm, _forward, _backward)
 
 
 class LayerNorm(nn.Module):
-    """Layer normalisation with a learned scale and, with use_bias, a learned bias."""
+    """Layer normalisation, with a learned bias and a learned scale unless they are left out."""
 
     epsilon: float = 1e-5
     use_bias: bool = True
+    use_scale: bool = True
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
         """Return the normalised x in the dtype of x."""
         shape = (x.shape[-1],)
-        scale = self.param("scale", nn.initializers.ones, shape)
+        ones = nn.initializers.ones
+        scale = self.param("scale", ones, shape) if self.use_scale else jnp.ones(shape)
         bias = self.param("bias", nn.initializers.zeros, shape) if self.use_bias else None
         return layer_norm(x, scale, bias, self.epsilon)

@@ -16,12 +16,17 @@ from genax.nn.initializers import fan_avg_uniform
 class SpatialAttention(nn.Module):
     """Group norm, attention of every pixel to every pixel, and the residual sum (DDPM's block).
 
-    head_dim: channels per head. None means one head of all channels, as in DDPM.
+    head_dim: channels per head. None means `num_heads` heads.
+    num_groups: see `GroupNorm`.
+    num_heads: number of heads if head_dim is None. DDPM has one.
+    rescale: factor of the residual sum.
     """
 
     head_dim: int | None = None
-    num_groups: int = 32
+    num_groups: int | None = 32
     epsilon: float = 1e-6
+    num_heads: int = 1
+    rescale: float = 1.0
     kernel_init: Initializer = fan_avg_uniform()
     output_init: Initializer = fan_avg_uniform(0.0)
     dtype: jnp.dtype = jnp.float32
@@ -33,19 +38,25 @@ class SpatialAttention(nn.Module):
         Raises GenaxError if heads do not divide the channels.
         """
         b, h, w, c = x.shape
-        head_dim = self.head_dim or c
-        if c % head_dim:
+        if self.head_dim is not None and c % self.head_dim:
             raise GenaxError(
-                f"SpatialAttention: {c} channels do not divide into heads of {head_dim}; choose "
-                "head_dim among the divisors of the channels, or None for a single head."
+                f"SpatialAttention: {c} channels do not divide into heads of {self.head_dim}; "
+                "choose head_dim among the divisors of the channels, or None for a single head."
             )
+        if self.head_dim is None and c % self.num_heads:
+            raise GenaxError(
+                f"SpatialAttention: {c} channels do not divide into {self.num_heads} heads; choose "
+                "num_heads among the divisors of the channels."
+            )
+        head_dim = self.head_dim or c // self.num_heads
         y = GroupNorm(self.num_groups, self.epsilon, name="norm")(x).reshape(b, h * w, c)
         query, key, value = (
             nn.Dense(c, dtype=self.dtype, kernel_init=self.kernel_init, name=name)(y)
             for name in ("query", "key", "value")
         )
         y = pixel_attention(query, key, value, head_dim).reshape(b, h, w, c)
-        return x + nn.Dense(c, dtype=self.dtype, kernel_init=self.output_init, name="out")(y)
+        y = nn.Dense(c, dtype=self.dtype, kernel_init=self.output_init, name="out")(y)
+        return x + y if self.rescale == 1 else (x + y) * self.rescale
 
 
 def pixel_attention(

@@ -11,13 +11,13 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 
 from genax.core.errors import GenaxError
 from genax.nn.attention import Attention
+from genax.nn.block import Block, Context
 from genax.nn.convolution import Conv
 from genax.nn.feed_forward import FeedForward
 from genax.nn.gelu import gelu
 from genax.nn.layer_norm import LayerNorm
 from genax.nn.projection import Projection
 from genax.nn.stack import make_blocks, run_blocks
-from genax.transformer.block import Block, Context
 from genax.transformer.token_range import check_range
 
 # PyTorch's initial weights, uniform within 1 / sqrt(fan in). The published code keeps them in the

@@ -14,11 +14,11 @@ from jaxtyping import Array, Bool, Float, Int
 
 from genax.core.errors import GenaxError
 from genax.nn.attention import Attention
+from genax.nn.block import Block, Context, inverse_layer_scales
 from genax.nn.feed_forward import FeedForward
 from genax.nn.layer_norm import LayerNorm
 from genax.nn.projection import Projection
 from genax.nn.stack import make_blocks, run_blocks
-from genax.transformer.block import Block, Context, inverse_layer_scales
 
 
 class DecisionTransformer(nn.Module):

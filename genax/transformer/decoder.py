@@ -14,10 +14,10 @@ from jaxtyping import Array, Bool, Float, Int
 from genax.core.errors import GenaxError
 from genax.core.mesh import platform
 from genax.nn.attention import head_sizes
+from genax.nn.block import Context
 from genax.nn.kv_cache import KVCache
 from genax.nn.rotary import Rotation
 from genax.nn.stack import run_blocks
-from genax.transformer.block import Context
 from genax.transformer.packing import packed_mask, packed_positions
 from genax.transformer.token_range import check_tokens
 

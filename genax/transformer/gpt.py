@@ -12,11 +12,11 @@ import jax
 from jaxtyping import Array, Float, Int
 
 from genax.nn.attention import Attention
+from genax.nn.block import Block, inverse_layer_scales
 from genax.nn.feed_forward import FeedForward
 from genax.nn.gelu import gelu_tanh
 from genax.nn.layer_norm import LayerNorm
 from genax.nn.stack import make_blocks
-from genax.transformer.block import Block, inverse_layer_scales
 from genax.transformer.decoder import Decoder
 
 

@@ -12,11 +12,11 @@ from jaxtyping import Array, Float, Int
 
 from genax.core.errors import GenaxError
 from genax.nn.attention import Attention, head_sizes
+from genax.nn.block import Block
 from genax.nn.gated_feed_forward import GatedFeedForward
 from genax.nn.rms_norm import RMSNorm
 from genax.nn.rotary import LongContext, Rotation, rotary_frequencies, rotation
 from genax.nn.stack import make_blocks
-from genax.transformer.block import Block
 from genax.transformer.decoder import Decoder
 
 

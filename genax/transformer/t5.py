@@ -14,11 +14,11 @@ from jaxtyping import Array, Bool, Float, Int
 
 from genax.core.errors import GenaxError
 from genax.nn.attention import Attention, head_sizes
+from genax.nn.block import Block, Context
 from genax.nn.feed_forward import FeedForward
 from genax.nn.gated_feed_forward import GatedFeedForward
 from genax.nn.rms_norm import RMSNorm
 from genax.nn.stack import make_blocks, run_blocks
-from genax.transformer.block import Block, Context
 from genax.transformer.decoder import Decoder, table_scores
 from genax.transformer.token_range import check_tokens
 

@@ -13,24 +13,13 @@ from jaxtyping import Array, Float
 
 from genax.core.errors import GenaxError
 from genax.nn.attention import Attention
+from genax.nn.block import Block, Context
 from genax.nn.feed_forward import FeedForward
 from genax.nn.gelu import gelu
 from genax.nn.layer_norm import LayerNorm
+from genax.nn.patches import patchify
 from genax.nn.projection import Projection
 from genax.nn.stack import make_blocks, run_blocks
-from genax.transformer.block import Block, Context
-
-
-def patchify(images: Float[Array, "b h w c"], size: int) -> Float[Array, "b n p"]:
-    """Cut images into square patches in reading order, each a row of size * size * c numbers.
-
-    Raises GenaxError if the size does not divide the image.
-    """
-    b, h, w, c = images.shape
-    if h % size or w % size:
-        raise GenaxError(f"patches of {size} do not divide images of {h}x{w}; resize or crop them.")
-    x = images.reshape(b, h // size, size, w // size, size, c).swapaxes(2, 3)
-    return x.reshape(b, -1, size * size * c)
 
 
 class ViT(nn.Module):

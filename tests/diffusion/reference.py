@@ -11,17 +11,25 @@ def reference_unet(torch, diffusers, unet: UNet, size: int, in_channels: int):
     """An UNet2DModel of the architecture of `unet`, every parameter random (none zero)."""
     count = len(unet.multipliers)
     attends = [size // 2**level in unet.attention_resolutions for level in range(count)]
+    resampling = "resnet" if unet.residual_resampling else "conv"
+    down, up = ("DownBlock2D", "UpBlock2D")
+    if unet.residual_resampling:
+        down, up = ("ResnetDownsampleBlock2D", "ResnetUpsampleBlock2D")
     model = diffusers.UNet2DModel(
         sample_size=size,
         in_channels=in_channels,
         out_channels=unet.out_channels or in_channels,
         block_out_channels=tuple(unet.channels * m for m in unet.multipliers),
-        down_block_types=tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in attends),
-        up_block_types=tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in attends[::-1]),
+        down_block_types=tuple("AttnDownBlock2D" if a else down for a in attends),
+        up_block_types=tuple("AttnUpBlock2D" if a else up for a in attends[::-1]),
         layers_per_block=unet.num_res_blocks,
-        downsample_padding=0,
-        freq_shift=1,
-        flip_sin_to_cos=False,
+        downsample_padding=unet.downsample_padding,
+        downsample_type=resampling,
+        upsample_type=resampling,
+        resnet_time_scale_shift="scale_shift" if unet.scale_shift else "default",
+        attn_norm_num_groups=unet.num_groups,
+        freq_shift=unet.frequency_shift,
+        flip_sin_to_cos=unet.cosine_first,
         attention_head_dim=unet.head_dim,
         norm_num_groups=unet.num_groups,
         norm_eps=unet.epsilon,
@@ -83,7 +91,13 @@ def _path(parts: list[str], levels: int) -> list[str]:
             head = [f"middle_residual_{number}"]
         case ["down_blocks", level, "downsamplers", "0", *rest]:
             head = [f"down_{level}_downsample"]
-        case ["up_blocks", level, "upsamplers", "0", "conv", *rest]:
+        case ["up_blocks", level, "upsamplers", "0", "conv", *rest] | [
+            "up_blocks",
+            level,
+            "upsamplers",
+            "0",
+            *rest,
+        ]:
             head = [f"up_{levels - 1 - int(level)}_upsample"]
         case ["down_blocks", level, kind, number, *rest]:
             head = [f"down_{level}_{KINDS[kind]}_{number}"]

@@ -11,7 +11,10 @@ import optax
 import pytest
 
 from genax.core import GenaxError
-from genax.diffusion.unet import PRESETS, UNet
+from genax.diffusion.noisy_classifier import PRESETS as CLASSIFIERS
+from genax.diffusion.noisy_classifier import NoisyClassifier
+from genax.diffusion.unet import ADM, PRESETS, UNet, UpsamplingUNet
+from genax.nn.attention_pool import AttentionPool
 from tests.diffusion.reference import convert, reference_unet
 from tests.parity import require, stepped
 
@@ -30,6 +33,22 @@ SMALL = {
     "plain": (
         UNet(24, (1, 1, 2), 1, (), num_groups=8, epsilon=1e-5),
         {"size": 12, "channels": 2},
+    ),
+    # ADM's layout: adaptive group norm, resolution changed in residual blocks, cosines first.
+    "adm": (
+        UNet(
+            **ADM
+            | {"channels": 16, "multipliers": (1, 2), "num_res_blocks": 1, "num_groups": 8}
+            | {"attention_resolutions": (8, 4), "head_dim": 8},
+            out_channels=6,
+            num_classes=5,
+        ),
+        {"size": 8, "channels": 3},
+    ),
+    # Convolutions that are padded on both sides.
+    "padded": (
+        UNet(16, (1, 2), 1, (), num_groups=4, downsample_padding=1, cosine_first=True),
+        {"size": 8, "channels": 3},
     ),
 }
 
@@ -95,26 +114,50 @@ def test_agrees_with_diffusers(name):
         assert np.abs(ours - before).max() < 1.01e-3
 
 
+def count(network, size, **conditions):
+    """Number of parameters, of a network for images of three channels."""
+    x, times = jnp.zeros((1, size, size, 3)), jnp.zeros(1)
+    shapes = jax.eval_shape(lambda: network.init(jax.random.key(0), x, times, **conditions))
+    return sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
+
+
 @pytest.mark.parametrize(
-    ("preset", "size", "channels", "count"),
-    [("cifar10", 32, 3, 35_746_307), ("image256", 256, 3, 113_673_219)],
+    ("preset", "size", "expected"), [("cifar10", 32, 35_746_307), ("image256", 256, 113_673_219)]
 )
-def test_published_parameter_counts(preset, size, channels, count):
-    unet = UNet(**PRESETS[preset])
-    x = jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)
-    t = jax.ShapeDtypeStruct((1,), jnp.int32)
-    shapes = jax.eval_shape(unet.init, jax.random.key(0), x, t)
-    assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == count
+def test_published_parameter_counts(preset, size, expected):
+    assert count(UNet(**PRESETS[preset]), size) == expected
+
+
+@pytest.mark.parametrize(
+    ("preset", "size", "expected"),
+    [
+        ("adm64", 64, 295_904_454),
+        pytest.param("adm128", 128, 421_529_606, marks=pytest.mark.long),
+        pytest.param("adm256", 256, 553_838_086, marks=pytest.mark.long),
+        pytest.param("adm512", 512, 558_997_638, marks=pytest.mark.long),
+    ],
+)
+def test_published_parameter_counts_of_adm(preset, size, expected):
+    unet = UNet(**PRESETS[preset], out_channels=6, num_classes=1000)
+    assert count(unet, size, label=jnp.zeros(1, int)) == expected
+
+
+@pytest.mark.long
+def test_published_parameter_counts_of_adms_upsampler_and_classifier():
+    unet = UNet(**PRESETS["adm64-256"], out_channels=6, num_classes=1000)
+    given = {"label": jnp.zeros(1, int), "low_resolution": jnp.zeros((1, 64, 64, 3))}
+    assert count(UpsamplingUNet(unet), 256, **given) == 311_795_910
+    assert count(NoisyClassifier(**CLASSIFIERS["adm256"]), 256) == 54_096_360
 
 
 TINY = UNet(8, (1,), 1, (4,), num_groups=4)
 
 
-def random_params(unet: UNet, *args):
+def random_params(unet: UNet, *args, **conditions):
     """Parameters without compiling an initialisation, none of them zero."""
     rng = np.random.default_rng(1)
-    shapes = jax.eval_shape(unet.init, jax.random.key(0), *args)
-    return jax.tree.map(lambda s: rng.normal(size=s.shape, scale=0.2).astype(s.dtype), shapes)
+    shapes = jax.eval_shape(lambda: unet.init(jax.random.key(0), *args, **conditions))
+    return jax.tree.map(lambda s: jnp.asarray(rng.normal(size=s.shape, scale=0.2), s.dtype), shapes)
 
 
 @pytest.mark.long
@@ -206,3 +249,77 @@ def test_a_label_without_a_row_is_refused(number):
 def test_a_null_label_that_the_network_lacks_is_refused(settings):
     with pytest.raises(GenaxError, match="has no label for no condition"):
         UNet(**settings).null_label  # noqa: B018
+
+
+@pytest.mark.parametrize(("two_times", "how"), [(True, "without"), (False, "with")])
+def test_a_second_time_is_given_if_and_only_if_it_is_embedded(two_times, how):
+    unet = TINY.clone(two_times=two_times)
+    x, timesteps, end = jnp.ones((2, 4, 4, 1)), jnp.zeros(2), None if two_times else jnp.zeros(2)
+    with pytest.raises(GenaxError, match=f"called {how} a second time"):
+        jax.eval_shape(lambda: unet.init(jax.random.key(0), x, timesteps, end=end))
+
+
+def test_the_second_time_is_embedded_by_weights_of_its_own():
+    unet = TINY.clone(two_times=True)
+    x, first, second = jnp.ones((2, 4, 4, 1)), jnp.array([3.0, 900.0]), jnp.array([3.0, 0.0])
+    params = random_params(unet, x, first, end=second)
+    assert set(params["params"]["end_embedding"]) == {"dense_0", "dense_1"}
+    apply = jax.jit(lambda first, second: unet.apply(params, x, first, end=second))
+    once, swapped, other = apply(first, second), apply(second, first), apply(first, second + 7)
+    assert not np.allclose(once[1], swapped[1], atol=1e-3)
+    assert not np.allclose(once, other, atol=1e-3)
+
+
+@pytest.mark.long
+def test_the_smaller_image_is_enlarged_as_in_pytorch_and_seen():
+    [torch] = require("torch")
+    small = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 4, 1)), jnp.float32)
+    large = torch.nn.functional.interpolate(
+        torch.tensor(np.array(small)).permute(0, 3, 1, 2), (8, 8), mode="bilinear"
+    )
+    x, times = jnp.ones((2, 8, 8, 1)), jnp.array([3, 900])
+    both = jnp.concatenate([x, jnp.asarray(large.permute(0, 2, 3, 1).numpy())], axis=-1)
+    unet = TINY.clone(out_channels=1, attention_resolutions=())
+    params = random_params(unet, both, times)
+    found = UpsamplingUNet(unet).apply(
+        {"params": {"unet": params["params"]}}, x, times, low_resolution=small
+    )
+    np.testing.assert_allclose(found, unet.apply(params, both, times), atol=1e-5)
+    with pytest.raises(GenaxError, match="has no out_channels"):
+        UpsamplingUNet(TINY).init(jax.random.key(0), x, times, low_resolution=small)
+
+
+@pytest.mark.long
+def test_the_pool_of_the_classifier_is_the_attention_of_the_mean_pixel():
+    [torch] = require("torch")
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 3, 2, 8)), jnp.float32)
+    pool = AttentionPool(5, 2)
+    shapes = jax.eval_shape(pool.init, jax.random.key(0), x)
+    rng = np.random.default_rng(1)
+    params = jax.tree.map(lambda s: jnp.asarray(rng.normal(size=s.shape), s.dtype), shapes)
+    ours = jax.tree.map(np.array, params["params"])
+    pixels = np.array(x).reshape(2, 6, 8)
+    pixels = np.concatenate([pixels.mean(1, keepdims=True), pixels], 1) + ours["position_embedding"]
+    tokens = torch.tensor(pixels).transpose(0, 1)
+    parts = [ours[name] for name in ("query", "key", "value")]
+    found, _ = torch.nn.functional.multi_head_attention_forward(
+        query=tokens[:1],
+        key=tokens,
+        value=tokens,
+        embed_dim_to_check=8,
+        num_heads=2,
+        q_proj_weight=torch.tensor(parts[0]["kernel"].T),
+        k_proj_weight=torch.tensor(parts[1]["kernel"].T),
+        v_proj_weight=torch.tensor(parts[2]["kernel"].T),
+        in_proj_weight=None,
+        in_proj_bias=torch.tensor(np.concatenate([part["bias"] for part in parts])),
+        bias_k=None,
+        bias_v=None,
+        add_zero_attn=False,
+        dropout_p=0.0,
+        out_proj_weight=torch.tensor(ours["out"]["kernel"].T),
+        out_proj_bias=torch.tensor(ours["out"]["bias"]),
+        use_separate_proj_weight=True,
+        need_weights=False,
+    )
+    assert relative(pool.apply(params, x), found[0].numpy()) < 1e-5

@@ -1,4 +1,4 @@
-"""Models of transformers at random weights, and the same numbers out of genax.
+"""Models of transformers and diffusers at random weights, and the same numbers out of genax.
 
     python -m tests.interop.agreement
 
@@ -8,8 +8,7 @@ prints the largest error of each class over its configurations, as docs/agreemen
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -19,26 +18,12 @@ import numpy as np
 
 from genax.interop import load_pretrained
 from genax.interop.families import ARCHITECTURES
+from tests.interop import denoisers
+from tests.interop.case import BATCH, Case
 from tests.parity import compare, require
 from tests.transformer import encoder_decoder_reference as torch_layers
 
-BATCH, LENGTH = 3, 9
-
-
-@dataclass(frozen=True)
-class Case:
-    """A class of transformers, its configurations, and the inputs that it gets.
-
-    inputs: (rng, config) -> arrays under their Hugging Face names. outputs: fields to compare, of
-    which the loss is always one where there are labels.
-    """
-
-    name: str
-    config: str
-    sizes: tuple[Mapping[str, Any], ...]
-    inputs: Callable[[np.random.Generator, Any], dict[str, np.ndarray]]
-    outputs: tuple[str, ...] = ("logits",)
-    base: Mapping[str, Any] = field(default_factory=dict)
+LENGTH = 9
 
 
 def tokens(rng, config, length=LENGTH):
@@ -328,31 +313,47 @@ CASES = (
         ("state_preds", "action_preds", "return_preds"),
         {"max_ep_len": 30, "n_positions": 16},
     ),
+    *denoisers.CASES,
 )
 
 
 def make_reference(case: Case, size: Mapping[str, Any]):
-    """A model of transformers in eval mode, none of whose weights is at its initial value."""
-    torch, transformers = require("torch", "transformers")
-    transformers.logging.set_verbosity_error()
+    """A model of a library in eval mode, none of whose weights is at its initial value."""
+    torch, library = require("torch", case.library)
+    library.logging.set_verbosity_error()
     torch.manual_seed(0)
-    config = getattr(transformers, case.config)(**case.base | size)
-    model = getattr(transformers, case.name)(config).eval()
+    settings = dict(case.base | size)
+    if case.config is None:
+        model = getattr(library, case.name)(**settings).eval()
+    else:
+        model = getattr(library, case.name)(getattr(library, case.config)(**settings)).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.add_(0.1 * torch.randn_like(parameter))
+    first, *others = case.copies(model) or [None]
+    for other in others:
+        other.load_state_dict(first.state_dict())
     return model
 
 
+def tie(first, *others) -> None:
+    """Let equal modules have the same parameters."""
+    for other in others:
+        for source, target in zip(first.modules(), other.modules(), strict=True):
+            target._parameters = source._parameters
+
+
 def errors(case: Case, size: Mapping[str, Any]) -> dict[str, float]:
-    """Between a class of transformers and what is imported of it: see `compare`."""
+    """Between a class of a library and what is imported of it: see `compare`."""
     [torch] = require("torch")
     model = make_reference(case, size)
     inputs = case.inputs(np.random.default_rng(1), model.config)
     with tempfile.TemporaryDirectory() as folder:
         model.save_pretrained(folder)
         module, variables = load_pretrained(folder)
+    if copies := case.copies(model):
+        tie(*copies)
     conversions = ARCHITECTURES[case.name].conversions(module)
 
     def total(params):
@@ -372,7 +373,12 @@ def errors(case: Case, size: Mapping[str, Any]) -> dict[str, float]:
 
 
 def outputs_of(found, case):
-    return tuple(getattr(found, name) for name in case.outputs)
+    """The outputs to compare, those of images with their channels last."""
+    outputs = [getattr(found, name) for name in case.outputs]
+    return tuple(
+        output.permute(0, 2, 3, 1) if hasattr(output, "detach") and output.ndim == 4 else output
+        for output in outputs
+    )
 
 
 def real(output, inputs) -> np.ndarray:
@@ -388,19 +394,18 @@ def loss_of(found, case, inputs):
     """The model's own; for models without labels, of the outputs at real tokens."""
     if getattr(found, "loss", None) is not None:
         return found.loss
-    mask = inputs["attention_mask"] > 0
     total = 0.0
-    for name in case.outputs:
-        output = getattr(found, name)
-        total += (output[mask] if output.shape[:2] == mask.shape else output).__pow__(2).mean()
+    for output in outputs_of(found, case):
+        mask = inputs.get("attention_mask")
+        padded = mask is not None and output.shape[:2] == mask.shape
+        total += (output[mask > 0] if padded else output).__pow__(2).mean()
     return total
 
 
 def as_torch(torch, inputs, model):
     found = {name: torch.from_numpy(array) for name, array in inputs.items()}
-    if "pixel_values" in found:
-        found["pixel_values"] = found["pixel_values"].permute(0, 3, 1, 2)
-    return found
+    images = {name: tensor for name, tensor in found.items() if tensor.ndim == 4}
+    return found | {name: tensor.permute(0, 3, 1, 2) for name, tensor in images.items()}
 
 
 def main() -> None:
