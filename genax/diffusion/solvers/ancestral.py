@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from genax.core import GenaxError
-from genax.diffusion.process import DiscreteProcess, fixed_large
-from genax.diffusion.sampling import Solver
+from genax.diffusion.process import DiscreteProcess, between, fixed_large
+from genax.diffusion.respacing import respaced
+from genax.diffusion.sampling import Solver, clean_and_fraction
 from genax.diffusion.solvers.steps import check_times, float32, walk
 
 
@@ -24,7 +25,7 @@ def ancestral(
     2021, section 4). The network still gets their numbers in the process.
 
     variance: variances of the steps, `fixed_small`, `fixed_large` or another function to a table
-      [T].
+      [T]. `learned_range` gives the two ends [2, T] between which the network chooses.
     timesteps: falling whole numbers, such as `leading` returns. None means all T.
     Raises GenaxError for times that do not fall, and for fractional ones.
     """
@@ -35,19 +36,24 @@ def ancestral(
         timesteps = check_times("ancestral", process, timesteps)
         if not np.issubdtype(timesteps.dtype, np.integer):
             raise GenaxError(f"ancestral: timesteps have to be whole numbers, got {timesteps}.")
-        kept = process.alphas_cumprod[timesteps[::-1]]
-        chain = DiscreteProcess(1 - kept / np.append(1.0, kept[:-1]))
+        chain = respaced(process, timesteps)
     deviations = np.sqrt(variance(chain))
-    deviations[0] = 0.0
+    learned = deviations.ndim == 2
+    if not learned:
+        deviations[0] = 0.0
     places = np.arange(len(timesteps))[::-1]
 
     def solve(denoise, noise, draw):
         def step(noisy, number, place, timestep, deviation):
             now = jnp.full(len(noisy), place)
-            mean = chain.posterior_mean(denoise(noisy, timestep), noisy, now)
-            return mean + deviation * draw(number)
+            if not learned:
+                mean = chain.posterior_mean(denoise(noisy, timestep), noisy, now)
+                return mean + deviation * draw(number)
+            clean, fraction = clean_and_fraction(denoise, noisy, timestep)
+            chosen = jnp.where(place > 0, between(deviation, fraction), 0.0)
+            return chain.posterior_mean(clean, noisy, now) + chosen * draw(number)
 
-        rows = jnp.asarray(places), jnp.asarray(timesteps), float32(deviations[::-1])
+        rows = jnp.asarray(places), jnp.asarray(timesteps), float32(deviations[..., ::-1].T)
         return walk(step, noise, *rows)
 
     return solve
