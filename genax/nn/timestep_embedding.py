@@ -7,6 +7,7 @@ from functools import partial
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jax.nn.initializers import Initializer
 from jaxtyping import Array, Float, Num
 
@@ -38,10 +39,11 @@ def sinusoidal_embedding(
             f"sinusoidal_embedding: features={features} must be an even number above "
             f"{2 * frequency_shift}, half of it sines and half cosines."
         )
-    exponents = (
-        -math.log(max_period) / (half - frequency_shift) * jnp.arange(half, dtype=jnp.float32)
-    )
-    angles = timesteps.astype(jnp.float32)[:, None] * jnp.exp(exponents)
+    # In the order of PyTorch's implementations: a late timestep multiplies each rounding.
+    numbers = np.arange(half, dtype=np.float32)
+    exponents = np.float32(-math.log(max_period)) * numbers / np.float32(half - frequency_shift)
+    frequencies = np.exp(exponents.astype(np.float64)).astype(np.float32)
+    angles = timesteps.astype(jnp.float32)[:, None] * frequencies
     halves = (jnp.sin(angles), jnp.cos(angles))
     return jnp.concatenate(halves[::-1] if cosine_first else halves, axis=-1)
 
