@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from genax.core import Loss, per_example
 from genax.core.task import Batch
+from genax.diffusion.coupling import Coupling, independent
 from genax.diffusion.predictions import EPSILON, Prediction, at_times
 from genax.diffusion.process import Process, expand, q_sample
 from genax.diffusion.weightings import Weighting, uniform
@@ -27,6 +28,7 @@ def denoising_loss(
     prediction: Prediction = EPSILON,
     condition: Condition = unconditional,
     weighting: Weighting = uniform,
+    coupling: Coupling = independent,
     train: bool = True,
 ) -> Loss:
     """Squared error of the prediction at a random time, a mean over pixels.
@@ -37,11 +39,13 @@ def denoising_loss(
     batch["image"]: [b, h, w, c] in [-1, 1].
     condition: further arguments of the denoiser.
     weighting: factor of an example's error by its time.
+    coupling: joins images and noise, see `optimal_transport`.
     train: whether dropout is on. False gives a held-out error.
     """
     clean = batch["image"]
     timesteps = per_example(process.sample_time, nets, batch)
     noise = per_example(jax.random.normal, nets, batch, clean.shape[1:], clean.dtype)
+    noise = coupling(clean, noise)
     noisy = q_sample(process, clean, noise, timesteps)
     network = at_times(nets.denoiser, process, prediction)
     output = network(noisy, timesteps, train=train, **condition(nets, batch))
