@@ -12,13 +12,10 @@ cifar10, the paper's score after 200 million images: FID 1.97 without labels; no
 
 from functools import partial
 
-import optax
-
 from genax.diffusion.losses import denoising_loss
 from genax.diffusion.preconditioning import preconditioned
 from genax.diffusion.solvers import heun
 from genax.diffusion.spacings import karras
-from genax.diffusion.tasks import CIFAR10 as CIFAR10_RUN
 from genax.diffusion.tasks import COMPARISON, LIKELIHOOD, UNET, image_experiment, likelihood, unet
 from genax.diffusion.tasks import DEFAULTS as SHARED
 from genax.diffusion.tasks import DIGITS as DIGITS_RUN

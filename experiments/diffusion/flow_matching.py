@@ -16,13 +16,13 @@ here.
 from functools import partial
 
 import jax
-import numpy as np
 
 from genax.diffusion.coupling import independent, optimal_transport
-from genax.diffusion.linear_flow import LinearFlow, logit_normal, shifted
+from genax.diffusion.linear_flow import LinearFlow, logit_normal
 from genax.diffusion.losses import denoising_loss
 from genax.diffusion.predictions import VELOCITY
 from genax.diffusion.solvers import euler
+from genax.diffusion.spacings import flow
 from genax.diffusion.tasks import CIFAR10 as CIFAR10_RUN
 from genax.diffusion.tasks import COMPARISON, LIKELIHOOD, UNET, image_experiment, likelihood, unet
 from genax.diffusion.tasks import DEFAULTS as SHARED
@@ -70,7 +70,6 @@ def build(config, data=None):
     process = LinearFlow(draw_time, shift=config.shift)
     coupling = optimal_transport if config.coupling == "optimal_transport" else independent
     error = partial(denoising_loss, process=process, prediction=VELOCITY)
-    times = shifted(np.linspace(1, 0, config.sampling_steps, endpoint=False), config.shift)
     return image_experiment(
         config,
         data,
@@ -78,7 +77,7 @@ def build(config, data=None):
         process=process,
         prediction=VELOCITY,
         loss=partial(error, coupling=coupling),
-        solvers={"images": euler(process, times)},
+        solvers={"images": euler(process, flow(config.sampling_steps, config.shift))},
         scores=likelihood(config, process, VELOCITY)
         | {"velocity_mse": partial(error, train=False)},
     )

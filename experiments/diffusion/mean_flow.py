@@ -12,12 +12,11 @@ DDPM++ (55 M parameters), whose one-step FID is 2.92; not run here.
 
 from functools import partial
 
-import numpy as np
-
 from genax.diffusion.linear_flow import LinearFlow, logit_normal
 from genax.diffusion.mean_flow import mean_flow_loss
 from genax.diffusion.predictions import VELOCITY
 from genax.diffusion.solvers.mean_flow import mean_flow
+from genax.diffusion.spacings import flow
 from genax.diffusion.tasks import CIFAR10 as CIFAR10_RUN
 from genax.diffusion.tasks import COMPARISON, UNET, image_experiment, unet
 from genax.diffusion.tasks import DEFAULTS as SHARED
@@ -55,7 +54,9 @@ VARIANTS = {
     "cpu": Variant("Fashion-MNIST at 28x28 in minutes on two cores, 0.7 M parameters"),
     "comparison": Variant("the protocol by which this chapter's models are compared", COMPARISON),
     "digits": Variant("8x8 digits, embedded, in about three minutes on two cores", DIGITS),
-    "cifar10": Variant("CIFAR-10 with the paper's settings, 36.3 M parameters", CIFAR10_RUN | CIFAR10),
+    "cifar10": Variant(
+        "CIFAR-10 with the paper's settings, 36.3 M parameters", CIFAR10_RUN | CIFAR10
+    ),
 }
 RANGES = SHARED_RANGES | {
     "time_mean": Range(),
@@ -75,7 +76,7 @@ def build(config, data=None):
         power=config.adaptive_power,
     )
     solvers = {
-        name: mean_flow(process, np.linspace(1, 0, num_steps, endpoint=False))
+        name: mean_flow(process, flow(num_steps))
         for name, num_steps in {"images": 1, "two_steps": 2, "fifty_steps": 50}.items()
     }
     return image_experiment(

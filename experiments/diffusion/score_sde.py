@@ -19,7 +19,7 @@ import numpy as np
 
 from genax.diffusion.losses import denoising_loss
 from genax.diffusion.predictions import CONTINUOUS_EPSILON
-from genax.diffusion.scores import by_sigma, scaled_score
+from genax.diffusion.scores import half_sum, scaled_score
 from genax.diffusion.solvers import heun
 from genax.diffusion.solvers.predictor_corrector import (
     euler_maruyama,
@@ -46,15 +46,14 @@ DEFAULTS = {
     "sigma_min": 0.02,
     "sigma_max": 100.0,
     # Steps of the sampler "images" from time 1 to the smallest one, and corrections at each time.
-    "sampling_steps": 200,
+    "sampling_steps": 100,
     "smallest_time": 1e-3,
     "predictor": "euler_maruyama",
     "corrections": 0,
     "snr": 0.16,
     # Steps of the sampler "flow", each of two evaluations.
-    "flow_steps": 50,
+    "flow_steps": 25,
 }
-# Half the sum of the errors of all pixels is the loss, of which the gradient's bound depends.
 VE = {"sde": "ve", "smallest_time": 1e-5, "predictor": "reverse_diffusion", "corrections": 1}
 DIGITS = DIGITS_RUN | {"unet": PRESETS["digits"], "num_levels": 17}
 VARIANTS = {
@@ -89,10 +88,6 @@ def build(config, data=None):
         prediction = CONTINUOUS_EPSILON
     predictor = {"euler_maruyama": euler_maruyama, "reverse_diffusion": reverse_diffusion}
     error = partial(denoising_loss, process=process, prediction=prediction)
-    loss = error
-    if config.sde == "ve":
-        # The paper's code has half the sum over pixels here, and the mean elsewhere.
-        loss = partial(error, weighting=half_sum)
     times = np.linspace(1, config.smallest_time, config.sampling_steps)
     solvers = {
         "images": predictor_corrector(
@@ -112,7 +107,8 @@ def build(config, data=None):
         process=process,
         prediction=prediction,
         clip_denoised=False,
-        loss=loss,
+        # The paper's code has half the sum over pixels for the VE SDE, and the mean for others.
+        loss=half_sum(error) if config.sde == "ve" else error,
         solvers=solvers,
         scores=bits | {"noise_mse": partial(error, train=False)},
     )
