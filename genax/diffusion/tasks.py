@@ -16,6 +16,7 @@ from genax.data import ImageData, given_or
 from genax.diffusion.conditions import dropped
 from genax.diffusion.guidance import Guide, classifier_free, unguided
 from genax.diffusion.networks import Networks
+from genax.diffusion.ode_likelihood import ode_bits_per_dim
 from genax.diffusion.predictions import EPSILON, Prediction
 from genax.diffusion.process import Process
 from genax.diffusion.sampling import Solver, sample
@@ -41,7 +42,7 @@ from genax.nn.ema import ema_warmup
 from genax.nn.optimizers import RANGES as OPTIMIZER
 from genax.nn.optimizers import clip_by_norm, warmup_constant
 from genax.settings import from_config
-from genax.settings.ranges import AMOUNT, COUNT, NOT_NEGATIVE, SHARE, Ranges
+from genax.settings.ranges import AMOUNT, COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Range, Ranges
 
 # A run on Fashion-MNIST that takes minutes on two cores.
 DEFAULTS: dict[str, Any] = {
@@ -136,6 +137,17 @@ SCORES: Mapping[str, tuple[str, ...]] = {
 SAID = ("solver", "solver_steps", "ddim_steps", "ddim_eta", "guidance")
 # The settings of a U-Net as the network, see `unet`.
 UNET: dict[str, Any] = {"unet": PRESETS["cpu"]}
+# The likelihood by the probability flow, see `likelihood`.
+LIKELIHOOD: dict[str, Any] = {
+    # Test images whose likelihood is measured, each with about 100 evaluations of the network.
+    "eval_examples": 100,
+    # The values that a pixel can have.
+    "num_levels": 256,
+    # Random vectors that estimate the change of volume; 0 is no likelihood.
+    "probes": 1,
+    # The bound of a step's error.
+    "tolerance": 1e-5,
+}
 RANGES: Ranges = {
     **OPTIMIZER,
     "size": COUNT,
@@ -154,6 +166,9 @@ RANGES: Ranges = {
     "eval_examples": AMOUNT,
     "fidelity": tuple(SCORES),
     "fidelity_examples": COUNT,
+    "num_levels": Range(least=2),
+    "probes": AMOUNT,
+    "tolerance": POSITIVE,
 }
 
 # (num_classes, null_class) -> the denoiser.
@@ -166,6 +181,27 @@ def unet(config: ConfigDict, **fields: Any) -> MakeNetwork:
     fields: further fields of `UNet`.
     """
     return partial(from_config, UNet, config, **config.unet, **fields)
+
+
+def likelihood(
+    config: ConfigDict, process: Process, prediction: Prediction, **times: float
+) -> dict[str, Callable[..., Loss]]:
+    """Return the score of the likelihood by the probability flow, if the settings ask for it.
+
+    times: the smallest and the largest time, see `ode_bits_per_dim`.
+    """
+    if not config.probes:
+        return {}
+    bits = partial(
+        ode_bits_per_dim,
+        process=process,
+        prediction=prediction,
+        num_levels=config.num_levels,
+        probes=config.probes,
+        tolerance=config.tolerance,
+        **times,
+    )
+    return {"bits_per_dim": bits}
 
 
 def image_experiment(
