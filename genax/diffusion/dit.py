@@ -14,10 +14,10 @@ from jaxtyping import Array, Float, Int, Num
 
 from genax.core.errors import GenaxError
 from genax.core.mesh import split_tokens
+from genax.diffusion.labels import check_label, null_label
 from genax.nn.attention import Attention
 from genax.nn.block import Block, Context
 from genax.nn.feed_forward import FeedForward
-from genax.nn.label_embedding import LabelEmbedding, check_label, null_label
 from genax.nn.layer_norm import LayerNorm
 from genax.nn.patches import patchify, unpatchify
 from genax.nn.placement import PARTITION_RULES as TRANSFORMER_RULES
@@ -205,7 +205,8 @@ class DiT(nn.Module):
             self.end_embedding = embed_time()
         if self.num_classes is not None:
             rows = self.num_classes + self.null_class
-            self.labels = LabelEmbedding(rows, width, dtype=self.dtype)
+            normal = nn.initializers.normal(0.02)
+            self.labels = nn.Embed(rows, width, embedding_init=normal, dtype=self.dtype)
         kernels = {"kernel_init": xavier, "output_init": xavier, "dtype": self.dtype}
         attention = partial(Attention, self.num_heads, attention=self.attention, **kernels)
         feed_forward = partial(FeedForward, self.mlp_size or 4 * width, **kernels)
@@ -245,7 +246,11 @@ class DiT(nn.Module):
         times = self.time_embedding(timesteps)
         if end is not None:
             times = times + self.end_embedding(end)
-        conditions = [times] if label is None else [times, self.labels(label)]
+        conditions = [times]
+        if label is not None:
+            # A negative number would count from the end.
+            label = jnp.where(label < 0, self.labels.num_embeddings, label)
+            conditions.append(self.labels(label))
         side = self.image_size // self.patch_size
         positions = jnp.asarray(square_positions(side, self.hidden_size), self.dtype)
         y = self.patch_embedding(patchify(x, self.patch_size)) + positions

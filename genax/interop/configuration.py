@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import jax
@@ -163,6 +163,34 @@ class Configuration:
         if isinstance(found, list) and len(found) == 2 and found[0] == found[1]:
             return Configuration({name: found[0]}, self.source).need(name, most=MOST_PIXELS)
         return self.need(name, most=MOST_PIXELS)
+
+    def sizes(
+        self, name: str, default: tuple[int, ...], least: int = 1, most: int = LARGEST
+    ) -> tuple[int, ...]:
+        """Return a list of whole numbers, or the default if it is missing.
+
+        Raises GenaxError for anything else and for a number out of the range.
+        """
+        found = self.get(name, list(default))
+        whole = all(type(value) is int and least <= value <= most for value in found)
+        if not found or not whole:
+            raise GenaxError(
+                f"{self.source} has {name}={found!r}; it is a list of whole numbers from {least} "
+                f"to {most}."
+            )
+        return tuple(found)
+
+    def words(self, name: str, default: tuple[str, ...], known: Collection[str]) -> tuple[str, ...]:
+        """Return a list of names, or the default if it is missing.
+
+        Raises GenaxError for anything else and for a name that is not among those known.
+        """
+        found = self.get(name, list(default))
+        if not found or not all(isinstance(word, str) and word in known for word in found):
+            raise GenaxError(
+                f"{self.source} has {name}={found!r}; it is a list of {', '.join(known)}."
+            )
+        return tuple(found)
 
     def labels(self) -> int:
         """Return the number of classes: num_labels, the number of names in id2label, or 2."""

@@ -11,18 +11,21 @@ from jaxtyping import Array, Float
 
 from genax.nn.convolve import convolve
 from genax.nn.initializers import fan_avg_uniform
+from genax.nn.resample import fir_blur
 
 
 class Conv(nn.Module):
     """2-D convolution.
 
     padding: "SAME", "VALID" or ((top, bottom), (left, right)), in pixels.
+    dilation: distance of the kernel's neighbours in the image.
     """
 
     features: int
     kernel_size: tuple[int, int] = (3, 3)
     strides: tuple[int, int] = (1, 1)
     padding: str | Sequence[tuple[int, int]] = "SAME"
+    dilation: tuple[int, int] = (1, 1)
     kernel_init: Initializer = fan_avg_uniform()
     use_bias: bool = True
     dtype: jnp.dtype = jnp.float32
@@ -32,7 +35,8 @@ class Conv(nn.Module):
         """Return the convolution of x, computed in `dtype` with float32 parameters."""
         shape = (*self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape)
-        y = convolve(x.astype(self.dtype), kernel.astype(self.dtype), self.strides, self.padding)
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        y = convolve(x, kernel, self.strides, self.padding, self.dilation)
         if not self.use_bias:
             return y
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
@@ -62,6 +66,27 @@ class Downsample(nn.Module):
             dtype=self.dtype,
             name="conv",
         )(x)
+
+
+class FirDownsample(nn.Module):
+    """Blur by the filter of `fir_downsample`, then a strided 3x3 convolution, as in StyleGAN2."""
+
+    features: int
+    kernel_init: Initializer = fan_avg_uniform()
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], train: bool = False) -> Float[Array, "b H W f"]:
+        """Map [b, h, w, c] to [b, h/2, w/2, features]."""
+        conv = Conv(
+            self.features,
+            strides=(2, 2),
+            padding="VALID",
+            kernel_init=self.kernel_init,
+            dtype=self.dtype,
+            name="conv",
+        )
+        return conv(fir_blur(x, 2))
 
 
 def nearest_upsample(x: Float[Array, "b h w c"], factor: int = 2) -> Float[Array, "b H W c"]:

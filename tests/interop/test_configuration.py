@@ -48,6 +48,28 @@ def test_what_is_refused(change, said):
         read(VALUES | change)
 
 
+def test_lists_are_read():
+    values = {"widths": [8, 16], "blocks": ["plain", "attention"]}
+    config = Configuration(values, "config.json")
+    assert config.sizes("widths", (4,)) == (8, 16)
+    assert config.words("blocks", ("plain",), ("plain", "attention")) == ("plain", "attention")
+    assert config.sizes("others", (4,)) == (4,)
+    assert config.words("others", ("plain",), ("plain",)) == ("plain",)
+    config.done()
+
+
+@pytest.mark.parametrize("value", [[], [0], [2.0], [True], ["8"], 8, {"8": 8}])
+def test_lists_of_sizes_that_are_refused(value):
+    with pytest.raises(GenaxError, match="has widths="):
+        Configuration({"widths": value}, "config.json").sizes("widths", (4,))
+
+
+@pytest.mark.parametrize("value", [[], ["other"], [1], "plain", [["plain"]]])
+def test_lists_of_words_that_are_refused(value):
+    with pytest.raises(GenaxError, match="has blocks="):
+        Configuration({"blocks": value}, "config.json").words("blocks", ("plain",), ("plain",))
+
+
 def test_a_section_is_one_object():
     config = Configuration(VALUES, "config.json")
     assert config.section("text_config") is config.section("text_config")

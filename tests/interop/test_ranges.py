@@ -25,6 +25,7 @@ FAMILIES = {
     "ViTForImageClassification": 1,
     "DecisionTransformerModel": 2,
     "VisionTextDualEncoderModel": 0,
+    "DiTTransformer2DModel": 1,
 }
 # Marian's decoder may have the vocabulary of its encoder only.
 REPEATED = {"decoder_vocab_size"}

@@ -25,10 +25,10 @@ class Churn:
     noise: S_noise, the standard deviation of new noise.
     """
 
-    amount: float
-    smallest: float = 0.0
-    largest: float = math.inf
-    noise: float = 1.0
+    amount: float | int
+    smallest: float | int = 0.0
+    largest: float | int = math.inf
+    noise: float | int = 1.0
 
     def __post_init__(self):
         if not self.amount >= 0 or not self.noise >= 0 or not self.smallest <= self.largest:
