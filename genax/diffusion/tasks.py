@@ -32,10 +32,10 @@ from genax.diffusion.solvers import (
 )
 from genax.diffusion.solvers.uni_pc import uni_pc
 from genax.diffusion.unet import PRESETS, UNet
+from genax.evaluation.examples import labels_in_turn
 from genax.evaluation.fidelity import fidelity
 from genax.evaluation.image_classifier import image_classifier
 from genax.evaluation.inception import inception
-from genax.evaluation.examples import labels_in_turn
 from genax.evaluation.pictures import check_pictures, image_grid
 from genax.nn.conditions import Condition, on_label, unconditional
 from genax.nn.ema import ema_warmup
@@ -184,7 +184,7 @@ def unet(config: ConfigDict, **fields: Any) -> MakeNetwork:
 
 
 def likelihood(
-    config: ConfigDict, process: Process, prediction: Prediction, **times: float
+    config: ConfigDict, process: Process, prediction: Prediction, **times: Any
 ) -> dict[str, Callable[..., Loss]]:
     """Return the score of the likelihood by the probability flow, if the settings ask for it.
 
