@@ -87,7 +87,7 @@ class GeometricExploding:
         return self.sigma(times)
 
     def time_of(self, ratios: Float[Array, " b"]) -> Float[Array, " b"]:
-        """Return the times at which sigma / signal has these values."""
+        """Return the times at which sigma has these values."""
         return jnp.log(ratios / self.sigma_min) / np.log(self.sigma_max / self.sigma_min)
 
 

@@ -52,12 +52,13 @@ class VariancePreserving:
 
     def time_of(self, ratios: Float[Array, " b"]) -> Float[Array, " b"]:
         """Return the times at which sigma / signal has these values."""
-        return self._time(jnp.log1p(jnp.square(ratios)))
+        return self._time_of_integral(jnp.log1p(jnp.square(ratios)))
 
-    def _time(self, integrals: Array) -> Array:
-        """Return the times up to which the integral of beta has these values."""
-        root = jnp.sqrt(self.beta_min**2 + 2 * (self.beta_max - self.beta_min) * integrals)
-        return 2 * integrals / (self.beta_min + root)
+    def _time_of_integral(self, integral: Array) -> Array:
+        """Return the times at which the integral of beta has these values."""
+        slope = self.beta_max - self.beta_min
+        root = jnp.sqrt(self.beta_min**2 + 2 * slope * integral)
+        return 2 * integral / (self.beta_min + root)
 
     def _integral(self, times: Array) -> Array:
         """Return the integral of beta from 0 to each time."""
@@ -77,7 +78,8 @@ class SubVariancePreserving(VariancePreserving):
 
     def time_of(self, ratios: Float[Array, " b"]) -> Float[Array, " b"]:
         """Return the times at which sigma / signal has these values."""
-        return self._time(2 * jnp.arcsinh(ratios / 2))
+        # The signal s solves (1 - s^2) / s = ratio, and is the exponential of -arcsinh(ratio / 2).
+        return self._time_of_integral(2 * jnp.arcsinh(ratios / 2))
 
 
 def check_smallest_time(process: object, time: float) -> None:
