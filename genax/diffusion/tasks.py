@@ -171,7 +171,7 @@ RANGES: Ranges = {
     "tolerance": POSITIVE,
 }
 
-# (num_classes, null_class) -> the denoiser.
+# (num_classes, null_class) -> the denoiser. It also gets out_channels if it learns variances.
 MakeNetwork = Callable[..., nn.Module]
 
 
@@ -217,6 +217,8 @@ def image_experiment(
     optimizer: optax.GradientTransformation | None = None,
     averages: Any = None,
     sampling: Mapping[str, Any] | None = None,
+    render: Callable[..., Any] = image_grid,
+    own: Callable[[ConfigDict], tuple[Any, Any]] | None = None,
 ) -> Experiment:
     """Return the experiment that trains a denoiser of images.
 
@@ -228,13 +230,19 @@ def image_experiment(
     optimizer: None is Adam after a warm-up, with clipped gradients.
     averages: decay of the averaged weights, None the one of the settings after a warm-up.
     sampling: further arguments of `sample`.
+    render: makes a file of samples, see `Sampler`.
+    own: makes the data that the settings name; None is images.
     Raises GenaxError for images that no picture can be made of, and for guidance without a network
     that knows both labels and their absence.
     """
-    train, test = given_or(data, lambda: _images(config))
-    check_pictures(train)
+    train, test = given_or(data, lambda: (own or _images)(config))
+    if render is image_grid:
+        check_pictures(train)
     classes = config.num_classes or None
-    denoiser = network(num_classes=classes, null_class=config.label_dropout > 0)
+    output = {}
+    if prediction.learns_variance:
+        output["out_channels"] = 2 * train.element["image"].shape[-1]
+    denoiser = network(num_classes=classes, null_class=config.label_dropout > 0, **output)
     _check_guidance(config)
     condition: Condition = on_label if classes else unconditional
     training = condition
@@ -276,7 +284,7 @@ def image_experiment(
         networks=Networks(denoiser=denoiser),
         stages=[Stage([phase])],
         samplers={
-            name: Sampler(partial(draw, solver=solver), image_grid, labels)
+            name: Sampler(partial(draw, solver=solver), render, labels)
             for name, solver in solvers.items()
         },
         evaluators=evaluators if test else {},
