@@ -59,13 +59,11 @@ def find_path(solver: str, process: Process, times: np.ndarray, end: float | int
     Raises GenaxError for times and ends that `check_times` refuses, and for a time without any
     signal or any noise.
     """
-    times = check_times(solver, process, times, end)
+    times = check_times(solver, process, times, end, needs_signal=True)
     path = path_at(process, times, end)
-    # The last entries may be those of the data.
-    if not (np.all(path.signal > 0) and np.all(path.sigma[: len(times) + (end is not None)] > 0)):
+    if end is not None and not path.sigma[-1] > 0:
         raise GenaxError(
-            f"{solver}: it needs both signal and noise at every time, but signal is "
-            f"{path.signal} and sigma {path.sigma} at {times}; leave out the times without either."
+            f"{solver}: there is no noise at the end {end}; choose None, which is the data."
         )
     return path
 
