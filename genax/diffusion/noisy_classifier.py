@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from genax.diffusion.unet import ADM
-from genax.diffusion.unet_encoder import UNetEncoder
+from genax.diffusion.unet_encoder import UNetEncoder, check_halvings
 from genax.nn.attention_pool import AttentionPool
 from genax.nn.group_norm import GroupNorm
 
@@ -51,7 +51,7 @@ class NoisyClassifier(UNetEncoder):
         train: whether dropout is on.
         Raises GenaxError if the size cannot be halved often enough.
         """
-        self.check_size(x)
+        check_halvings(self, x)
         y, _ = self.encode(x, self.embed_time(timesteps, "time_embedding"), train)
         y = GroupNorm(self.num_groups, self.epsilon, silu=True, name="norm_out")(y)
         heads = y.shape[-1] // self.head_dim if self.head_dim else self.num_heads

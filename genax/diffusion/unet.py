@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, Num
 
 from genax.core.errors import GenaxError
 from genax.diffusion.labels import check_label, embed_labels, null_label
-from genax.diffusion.unet_encoder import UNetEncoder
+from genax.diffusion.unet_encoder import UNetEncoder, check_halvings
 from genax.nn.convolution import Conv
 from genax.nn.group_norm import GroupNorm
 from genax.nn.initializers import fan_avg_uniform
@@ -138,7 +138,7 @@ class UNet(UNetEncoder):
         Raises GenaxError if the size cannot be halved often enough, if a label or a second time is
         missing or superfluous, and, outside of jit, if a label has no row.
         """
-        self.check_size(x)
+        check_halvings(self, x)
         check_label(self, label)
         if (end is None) == self.two_times:
             how = "without" if end is None else "with"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -121,19 +122,6 @@ class UNetEncoder(nn.Module):
             return self._residual(features, name, nearest_upsample)(y, condition, train)
         return Upsample(features, dtype=self.dtype, name=name)(y)
 
-    def check_size(self, x: Array) -> None:
-        """Check that images can be halved often enough.
-
-        Raises GenaxError if not.
-        """
-        factor = 2 ** (len(self.multipliers) - 1)
-        if x.ndim != 4 or x.shape[1] % factor or x.shape[2] % factor:
-            raise GenaxError(
-                f"{type(self).__name__} got images of shape {x.shape}: with "
-                f"{len(self.multipliers)} multipliers it needs [b, h, w, c] with h and w multiples "
-                f"of {factor}; pad them, or use fewer multipliers."
-            )
-
     def _residual(self, features: int, name: str, resample=None) -> nn.Module:
         make = partial(
             rematerialise(ResidualBlock, self.remat, static_argnums=(3,)),
@@ -153,4 +141,19 @@ class UNetEncoder(nn.Module):
             self.num_heads,
             dtype=self.dtype,
             name=name,
+        )
+
+
+def check_halvings(network: Any, x: Array) -> None:
+    """Check that images can be halved as often as a network with multipliers does.
+
+    Raises GenaxError if not.
+    """
+    count = len(network.multipliers)
+    factor = 2 ** (count - 1)
+    if x.ndim != 4 or x.shape[1] % factor or x.shape[2] % factor:
+        raise GenaxError(
+            f"{type(network).__name__} got images of shape {x.shape}: with {count} multipliers it "
+            f"needs [b, h, w, c] with h and w multiples of {factor}; pad them, or use fewer "
+            "multipliers."
         )

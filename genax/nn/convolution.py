@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from genax.nn.convolve import convolve
 from genax.nn.initializers import fan_avg_uniform
+from genax.nn.resample import fir_blur
 
 
 class Conv(nn.Module):
@@ -65,6 +66,27 @@ class Downsample(nn.Module):
             dtype=self.dtype,
             name="conv",
         )(x)
+
+
+class FirDownsample(nn.Module):
+    """Blur by the filter of `fir_downsample`, then a strided 3x3 convolution, as in StyleGAN2."""
+
+    features: int
+    kernel_init: Initializer = fan_avg_uniform()
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], train: bool = False) -> Float[Array, "b H W f"]:
+        """Map [b, h, w, c] to [b, h/2, w/2, features]."""
+        conv = Conv(
+            self.features,
+            strides=(2, 2),
+            padding="VALID",
+            kernel_init=self.kernel_init,
+            dtype=self.dtype,
+            name="conv",
+        )
+        return conv(fir_blur(x, 2))
 
 
 def nearest_upsample(x: Float[Array, "b h w c"], factor: int = 2) -> Float[Array, "b H W c"]:

@@ -6,6 +6,7 @@ import math
 from functools import partial
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.nn.initializers import Initializer
@@ -48,6 +49,30 @@ def sinusoidal_embedding(
     return jnp.concatenate(halves[::-1] if cosine_first else halves, axis=-1)
 
 
+class FourierFeatures(nn.Module):
+    """Sines, then cosines, of a number times random frequencies (Tancik et al. 2020, section 5).
+
+    The frequencies are drawn once, from N(0, scale^2), and never trained. They are the variable
+    "frequencies" of the collection "fourier", so checkpoints keep them.
+
+    features: number of frequencies.
+    """
+
+    features: int
+    scale: float = 16.0
+
+    @nn.compact
+    def __call__(self, x: Float[Array, " b"], train: bool = False) -> Float[Array, "b twice"]:
+        """Return sin(2 pi f x) and cos(2 pi f x) for the frequencies f."""
+
+        def draw():
+            return self.scale * jax.random.normal(self.make_rng("params"), (self.features,))
+
+        frequencies = self.variable("fourier", "frequencies", draw).value
+        angles = x.astype(jnp.float32)[:, None] * frequencies * 2 * math.pi
+        return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+
+
 class TimestepEmbedding(nn.Module):
     """Two dense layers over sinusoids: the conditioning vector of DDPM's U-Net, ADM and DiT.
 
@@ -56,6 +81,8 @@ class TimestepEmbedding(nn.Module):
     features: width of the sinusoids.
     hidden: width of both dense layers.
     max_period, frequency_shift, cosine_first: see `sinusoidal_embedding`.
+    fourier_scale: scale of random frequencies, as many as `features`, that take the sinusoids'
+      place, as in NCSN++. None means sinusoids.
     """
 
     features: int
@@ -63,6 +90,7 @@ class TimestepEmbedding(nn.Module):
     max_period: float = 10000.0
     frequency_shift: int = 1
     cosine_first: bool = False
+    fourier_scale: float | None = None
     kernel_init: Initializer = fan_avg_uniform()
     dtype: jnp.dtype = jnp.float32
 
@@ -71,9 +99,13 @@ class TimestepEmbedding(nn.Module):
         self, timesteps: Num[Array, " b"], train: bool = False
     ) -> Float[Array, "b hidden"]:
         """Return the embedding of timesteps [b], in steps."""
-        sinusoids = sinusoidal_embedding(
-            timesteps, self.features, self.max_period, self.frequency_shift, self.cosine_first
-        )
+        if self.fourier_scale is not None:
+            fourier = FourierFeatures(self.features, self.fourier_scale, name="fourier")
+            sinusoids = fourier(timesteps)
+        else:
+            sinusoids = sinusoidal_embedding(
+                timesteps, self.features, self.max_period, self.frequency_shift, self.cosine_first
+            )
         dense = partial(nn.Dense, self.hidden, dtype=self.dtype, kernel_init=self.kernel_init)
         hidden = nn.silu(dense(name="dense_0")(sinusoids))
         return dense(name="dense_1")(hidden)
