@@ -193,6 +193,12 @@ CASES = [
     ("FlowMatchEulerDiscreteScheduler", {"shift": 3.0}),
     ("FlowMatchHeunDiscreteScheduler", {}),
 ]
+# One of each class runs daily.
+FIRST = {name: number for number, (name, _) in reversed([*enumerate(CASES)])}
+LONG = [
+    case if FIRST[case[0]] == number else pytest.param(*case, marks=pytest.mark.long)
+    for number, case in enumerate(CASES)
+]
 ROUGH = "ignore:.*is deprecated and will be removed:FutureWarning"
 
 
@@ -201,7 +207,7 @@ def read(name, settings):
 
 
 @pytest.mark.filterwarnings(ROUGH)
-@pytest.mark.parametrize(("name", "settings"), CASES)
+@pytest.mark.parametrize(("name", "settings"), LONG)
 def test_the_solver_of_a_configuration_is_theirs(name, settings, monkeypatch):
     torch, diffusers = require("torch", "diffusers")
     scheduler = getattr(diffusers, name)(**settings)
