@@ -223,9 +223,9 @@ def _of_sigma(
 
 
 def _dpm_sde(settings: Configuration) -> Scheduler:
-    # Its halves are timesteps of ln(sigma / signal).
     ignore(settings, "noise_sampler_seed")
-    process = read_process(settings, 0.00085, 0.012)
+    # The times in the middle of steps are those of ln(sigma / signal).
+    process = read_process(settings, 0.00085, 0.012, interpolation="log")
     return Scheduler(
         process,
         read_prediction(settings),

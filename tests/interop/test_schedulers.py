@@ -224,6 +224,18 @@ def test_the_solver_of_a_configuration_is_theirs(name, settings, monkeypatch):
     agree(ours_of(ours), theirs, 0.1 if name == "DPMSolverSDEScheduler" else 2e-3)
 
 
+@pytest.mark.parametrize("name", ["DPMSolverSDEScheduler", "HeunDiscreteScheduler"])
+def test_fractional_timesteps_have_the_noise_of_theirs(name):
+    _, diffusers = require("torch", "diffusers")
+    scheduler = getattr(diffusers, name)()
+    scheduler.set_timesteps(7)
+    ours = read(name, {})
+    times = jnp.asarray(ours.times(7), jnp.float32)
+    assert (times % 1 > 0.1).any()
+    ratios = ours.process.sigma(times) / ours.process.signal(times)
+    np.testing.assert_allclose(ratios, scheduler.sigmas[[0, *range(1, 12, 2)]], rtol=2e-4)
+
+
 @pytest.mark.parametrize(("name", "settings"), CASES)
 def test_a_configuration_comes_back(name, settings):
     """diffusers reads what we write, and we read what it writes: all settings with defaults."""
