@@ -29,17 +29,14 @@ from genax.diffusion.schedules import linear_betas
 from genax.diffusion.solvers import ancestral, ddim
 from genax.diffusion.spacings import leading
 from genax.diffusion.tasks import CIFAR10 as CIFAR10_RUN
-from genax.diffusion.tasks import COMPARISON, UNET, image_experiment, unet
-from genax.diffusion.tasks import DEFAULTS as SHARED
-from genax.diffusion.tasks import DIGITS as DIGITS_RUN
 from genax.diffusion.tasks import RANGES as SHARED_RANGES
+from genax.diffusion.tasks import UNET_DEFAULTS as SHARED
+from genax.diffusion.tasks import image_experiment, small_variants
 from genax.diffusion.unet import PRESETS
 from genax.settings import Variant
 from genax.settings.ranges import COUNT, Range
 
-DEFAULTS = {
-    **SHARED,
-    **UNET,
+DEFAULTS = SHARED | {
     "num_timesteps": 1000,
     # The sampler "images" is DDIM. Fresh noise at each step (an eta of 1) corrects the errors of a
     # network that is trained for minutes.
@@ -52,7 +49,7 @@ DEFAULTS = {
     # The timesteps at which each test image is scored.
     "eval_draws": 10,
 }
-DIGITS = DIGITS_RUN | {"unet": PRESETS["digits"], "num_levels": 17}
+SMALL = small_variants(num_levels=17)
 CIFAR10 = CIFAR10_RUN | {"unet": PRESETS["cifar10"], "ddim_eta": 0.0, "ancestral": True}
 LARGE = CIFAR10 | {
     "size": 256,
@@ -71,15 +68,10 @@ CHURCHES = {
     "steps": 1_200_000,
 }
 FACES = {"dataset": "tfds:celeb_a_hq/256", "test_split": "", "steps": 500_000}
-VARIANTS = {
-    "cpu": Variant("Fashion-MNIST at 28x28 in minutes on two cores, 0.7 M parameters"),
-    "comparison": Variant("the protocol by which this chapter's models are compared", COMPARISON),
-    "digits": Variant(
-        "8x8 digits, embedded: recognisable in about two minutes on two cores", DIGITS
-    ),
+VARIANTS = SMALL | {
     "digits-conditional": Variant(
         "digits of the classes that are asked for, by classifier-free guidance",
-        DIGITS | {"num_classes": 10, "label_dropout": 0.1, "guidance": 2.0},
+        SMALL["digits"].settings | {"num_classes": 10, "label_dropout": 0.1, "guidance": 2.0},
     ),
     "cifar10": Variant(
         "CIFAR-10 as in the paper, 35.7 M parameters, 800,000 steps of 128", CIFAR10
@@ -122,7 +114,6 @@ def build(config, data=None):
     return image_experiment(
         config,
         data,
-        network=unet(config),
         process=process,
         loss=error,
         solvers=solvers,

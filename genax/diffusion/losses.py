@@ -35,7 +35,9 @@ def images_of(batch: Batch) -> Float[Array, "b ..."]:
             "scale the levels 0 to 255 by image / 127.5 - 1."
         )
     if not isinstance(image, jax.core.Tracer) and np.size(image):
-        least, most = float(np.min(image)), float(np.max(image))
+        # In a trace, JAX's own arrays would become traced ones.
+        numbers = np.asarray(image)
+        least, most = float(numbers.min()), float(numbers.max())
         # Rounding may leave the range by a little.
         if least < -1 - 1e-4 or most > 1 + 1e-4:
             raise GenaxError(

@@ -27,7 +27,7 @@ from genax.nn.conditions import Condition, on_label, unconditional
 from genax.nn.ema import ema_warmup
 from genax.nn.optimizers import RANGES as OPTIMIZER
 from genax.nn.optimizers import clip_by_norm, warmup_constant
-from genax.settings import from_config
+from genax.settings import Variant, from_config
 from genax.settings.ranges import AMOUNT, COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Range, Ranges
 
 # A run on Fashion-MNIST that takes minutes on two cores.
@@ -105,6 +105,9 @@ LIKELIHOOD: dict[str, Any] = {
     # The bound of a step's error.
     "tolerance": 1e-5,
 }
+# The settings of a U-Net that is trained as a DDPM is, and of one that is also a flow.
+UNET_DEFAULTS = {**DEFAULTS, **UNET}
+FLOW_DEFAULTS = {**UNET_DEFAULTS, **LIKELIHOOD}
 RANGES: Ranges = {
     **OPTIMIZER,
     "size": COUNT,
@@ -123,10 +126,30 @@ RANGES: Ranges = {
     "num_levels": Range(least=2),
     "probes": AMOUNT,
     "tolerance": POSITIVE,
+    # Of samplers and of processes that add noise to the unscaled image.
+    "sampling_steps": COUNT,
+    "sigma_min": POSITIVE,
+    "sigma_max": POSITIVE,
 }
+
+
+def small_variants(**digits: Any) -> dict[str, Variant]:
+    """Return the variants of a model that train on two cores.
+
+    digits: what else differs for the digits.
+    """
+    few: dict[str, Any] = DIGITS | {"unet": PRESETS["digits"]} | digits
+    return {
+        "cpu": Variant("Fashion-MNIST at 28x28 in minutes on two cores, 0.7 M parameters"),
+        "comparison": Variant("the protocol by which this chapter's models compare", COMPARISON),
+        "digits": Variant("8x8 digits, embedded, in two or three minutes on two cores", few),
+    }
+
 
 # (num_classes, null_class) -> the denoiser.
 MakeNetwork = Callable[..., nn.Module]
+# Of each name the class of a network, and fields that no setting is named after.
+Presets = Mapping[str, tuple[Callable[..., nn.Module], Mapping[str, Any]]]
 
 
 def unet(config: ConfigDict, **fields: Any) -> MakeNetwork:
@@ -135,6 +158,17 @@ def unet(config: ConfigDict, **fields: Any) -> MakeNetwork:
     fields: further fields of `UNet`.
     """
     return partial(from_config, UNet, config, **config.unet, **fields)
+
+
+def network_of(config: ConfigDict, presets: Presets) -> MakeNetwork:
+    """Return the function that makes the network of the setting "network".
+
+    presets: networks besides "unet", the U-Net of the settings.
+    """
+    if config.network == "unet":
+        return unet(config)
+    make, fields = presets[config.network]
+    return partial(from_config, make, config, **fields)
 
 
 def likelihood(
@@ -161,7 +195,6 @@ def likelihood(
 def image_experiment(
     config: ConfigDict,
     data: Any,
-    network: MakeNetwork,
     process: Process,
     loss: Callable[..., Loss],
     solvers: Mapping[str, Solver],
@@ -171,24 +204,25 @@ def image_experiment(
     optimizer: optax.GradientTransformation | None = None,
     averages: Any = None,
     sampling: Mapping[str, Any] | None = None,
+    network: MakeNetwork | None = None,
 ) -> Experiment:
     """Return the experiment that trains a denoiser of images.
 
     data: see `given_or`; None is what the settings name.
-    network: see `MakeNetwork`.
     loss: (nets, batch, condition=) -> Loss, what is trained.
     solvers: solver of each sampler, the main one first.
     scores: (nets, batch, condition=) -> Loss, what is averaged over the test images.
     optimizer: None is Adam after a warm-up, with clipped gradients.
     averages: decay of the averaged weights, None the one of the settings after a warm-up.
     sampling: further arguments of `sample`.
+    network: None is the U-Net of the settings.
     Raises GenaxError for images that no picture can be made of, and for guidance without a network
     that knows both labels and their absence.
     """
     train, test = given_or(data, lambda: _images(config))
     check_pictures(train)
     classes = config.num_classes or None
-    denoiser = network(num_classes=classes, null_class=config.label_dropout > 0)
+    denoiser = (network or unet(config))(num_classes=classes, null_class=config.label_dropout > 0)
     _check_guidance(config)
     condition: Condition = on_label if classes else unconditional
     training = condition
