@@ -35,9 +35,8 @@ def images_of(batch: Batch) -> Float[Array, "b ..."]:
             "scale the levels 0 to 255 by image / 127.5 - 1."
         )
     if not isinstance(image, jax.core.Tracer) and np.size(image):
-        # In a trace, JAX's own arrays would become traced ones.
-        numbers = np.asarray(image)
-        least, most = float(numbers.min()), float(numbers.max())
+        values = np.asarray(image)
+        least, most = float(values.min()), float(values.max())
         # Rounding may leave the range by a little.
         if least < -1 - 1e-4 or most > 1 + 1e-4:
             raise GenaxError(

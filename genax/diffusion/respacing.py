@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -33,7 +34,8 @@ def respaced(process: DiscreteProcess, timesteps: Sequence[int] | np.ndarray) ->
         )
     products = process.alphas_cumprod[kept]
     numbers = kept if process.numbers is None else np.asarray(process.numbers)[kept]
-    return DiscreteProcess(1 - products / np.append(1.0, products[:-1]), numbers)
+    betas = 1 - products / np.append(1.0, products[:-1])
+    return replace(process, betas=betas, numbers=numbers)
 
 
 def in_sections(num_timesteps: int, counts: Sequence[int]) -> np.ndarray:
