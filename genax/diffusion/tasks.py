@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from genax.core import Evaluator, Experiment, GenaxError, Loss, Phase, Sampler, Stage, Task
 from genax.data import ImageData, given_or
+from genax.diffusion.clipping import Clip
 from genax.diffusion.conditions import dropped
 from genax.diffusion.guidance import Guide, classifier_free, unguided
 from genax.diffusion.networks import Networks
@@ -110,7 +111,7 @@ RANGES: Ranges = {
     "eval_examples": AMOUNT,
 }
 
-# (num_classes, null_class) -> the denoiser.
+# (num_classes, null_class) -> the denoiser. It also gets out_channels if it learns variances.
 MakeNetwork = Callable[..., nn.Module]
 
 
@@ -131,7 +132,7 @@ def image_experiment(
     solvers: Mapping[str, Solver],
     scores: Mapping[str, Callable[..., Loss]],
     prediction: Prediction = EPSILON,
-    clip_denoised: bool = True,
+    clip_denoised: bool | Clip = True,
     optimizer: optax.GradientTransformation | None = None,
     averages: Any = None,
     sampling: Mapping[str, Any] | None = None,
@@ -146,13 +147,17 @@ def image_experiment(
     optimizer: None is Adam after a warm-up, with clipped gradients.
     averages: decay of the averaged weights, None the one of the settings after a warm-up.
     sampling: further arguments of `sample`.
-    Raises GenaxError for images that no picture can be made of, and for guidance without a network
-    that knows both labels and their absence.
+    Raises GenaxError for images that no picture can be made of or that are outside [-1, 1], and for
+    guidance without a network that knows both labels and their absence.
     """
     train, test = given_or(data, lambda: _images(config))
     check_pictures(train)
+    check_range(train)
     classes = config.num_classes or None
-    denoiser = network(num_classes=classes, null_class=config.label_dropout > 0)
+    output = {}
+    if prediction.learns_variance:
+        output["out_channels"] = 2 * train.element["image"].shape[-1]
+    denoiser = network(num_classes=classes, null_class=config.label_dropout > 0, **output)
     _check_guidance(config)
     condition: Condition = on_label if classes else unconditional
     training = condition
@@ -194,6 +199,16 @@ def image_experiment(
         ema={"denoiser": ema_warmup(config.ema_decay) if averages is None else averages},
     )
     return Experiment(task, train, test)
+
+
+def check_range(data: Any) -> None:
+    """Raise GenaxError for images of a data set with a range that is not within [-1, 1]."""
+    ends = getattr(data, "range", (-1.0, 1.0))
+    if min(ends) < -1 or max(ends) > 1:
+        raise GenaxError(
+            f"images of {getattr(data, 'name', data)} have the range {ends}, but denoisers are "
+            "trained on and sampled in [-1, 1]; give the data with range=(-1.0, 1.0)."
+        )
 
 
 def _images(config: ConfigDict) -> tuple[ImageData, ImageData | None]:

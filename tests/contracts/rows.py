@@ -139,6 +139,20 @@ ROWS = (
         exceptions=CONVOLUTION,
     ),
     experiment(
+        "diffusion/improved_ddpm.py",
+        "digits",
+        {
+            "unet.channels": "8",
+            "unet.num_groups": "4",
+            "unet.multipliers": "(1,)",
+            "unet.attention_resolutions": "()",
+            "warmup_steps": "4",
+            "num_timesteps": "50",
+            "sampling_steps": "3",
+        },
+        exceptions=CONVOLUTION,
+    ),
+    experiment(
         "gan/dcgan.py",
         "digits",
         {"width": "4"},
