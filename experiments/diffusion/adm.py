@@ -21,19 +21,15 @@ from functools import partial
 from genax.core import Evaluator, GenaxError, Phase, Sampler, Stage
 from genax.diffusion.classification import noisy_classification_loss
 from genax.diffusion.guidance import autoguidance, classifier_guidance
-from genax.diffusion.likelihood import variational_bound
+from genax.diffusion.learned_chain import DEFAULTS as SHARED
+from genax.diffusion.learned_chain import IMAGENET as LONG_RUN
+from genax.diffusion.learned_chain import RANGES as SHARED_RANGES
+from genax.diffusion.learned_chain import bound, chain, solvers
 from genax.diffusion.networks import GuidedNetworks
 from genax.diffusion.noisy_classifier import PRESETS as CLASSIFIERS
 from genax.diffusion.noisy_classifier import NoisyClassifier
 from genax.diffusion.predictions import EPSILON_AND_VARIANCE
-from genax.diffusion.process import DiscreteProcess, learned_range
-from genax.diffusion.respacing import in_sections
-from genax.diffusion.schedules import SCHEDULES
-from genax.diffusion.solvers import ancestral
-from genax.diffusion.tasks import CIFAR10 as LONG_RUN
-from genax.diffusion.tasks import DEFAULTS as SHARED
 from genax.diffusion.tasks import DIGITS as DIGITS_RUN
-from genax.diffusion.tasks import RANGES as SHARED_RANGES
 from genax.diffusion.tasks import image_experiment
 from genax.diffusion.unet import ADM, PRESETS, UNet, UpsamplingUNet
 from genax.diffusion.upsampling import with_smaller_image
@@ -42,7 +38,7 @@ from genax.evaluation.examples import first_examples
 from genax.nn.conditions import on_label, unconditional
 from genax.nn.optimizers import adamw, warmup_linear
 from genax.settings import Variant, from_config
-from genax.settings.ranges import AMOUNT, COUNT, NOT_NEGATIVE, POSITIVE, Range
+from genax.settings.ranges import AMOUNT, COUNT, NOT_NEGATIVE, POSITIVE
 
 # Width of an attention head, 0 for four heads; width of the time's sinusoids, 0 for `channels`.
 HEADS = {"head_dim": 0, "time_channels": 0}
@@ -64,9 +60,6 @@ DEFAULTS = SHARED | {
     "num_classes": 10,
     "unet": denoiser("cpu"),
     "schedule": "linear",
-    "num_timesteps": 1_000,
-    # The evenly spaced timesteps of the chain that samples are drawn by.
-    "sampling_steps": 100,
     # The last steps, which train the classifier; 0 is no classifier.
     "classifier_steps": 300,
     "classifier": HEADS | {"channels": 16, "multipliers": (1, 2, 4), "num_res_blocks": 1},
@@ -79,9 +72,6 @@ DEFAULTS = SHARED | {
     "autoguidance": 2.0,
     # How many times smaller the image is that the network gets; 1 is none.
     "factor": 1,
-    # The values that a pixel can have, and the timesteps at which each test image is scored.
-    "num_levels": 256,
-    "eval_draws": 10,
 }
 DIGITS = DIGITS_RUN | {
     "unet": denoiser("digits"),
@@ -92,12 +82,9 @@ DIGITS = DIGITS_RUN | {
 }
 IMAGENET = LONG_RUN | {
     "dataset": "tfds:imagenet2012",
-    "test_split": "validation",
     "num_classes": 1_000,
-    "learning_rate": 1e-4,
-    "warmup_steps": 0,
-    "gradient_clip": 0.0,
-    "sampling_steps": 250,
+    "schedule": "linear",
+    "flip": True,
     "batch_size": 256,
     "num_samples": 16,
     "eval_batch_size": 64,
@@ -148,9 +135,6 @@ VARIANTS = {
 RANGES = SHARED_RANGES | {
     "unet.head_dim": AMOUNT,
     "unet.time_channels": AMOUNT,
-    "schedule": tuple(SCHEDULES),
-    "num_timesteps": Range(least=2, most=100_000, whole=True),
-    "sampling_steps": COUNT,
     "classifier_steps": AMOUNT,
     "classifier.channels": COUNT,
     "classifier.multipliers": COUNT,
@@ -162,8 +146,6 @@ RANGES = SHARED_RANGES | {
     "classifier_scale": NOT_NEGATIVE,
     "autoguidance": POSITIVE,
     "factor": COUNT,
-    "num_levels": Range(least=2),
-    "eval_draws": COUNT,
 }
 
 
@@ -182,12 +164,10 @@ def network(config, **fields):
 def build(config, data=None):
     """Return the experiment that the settings describe, with its own data or that given."""
     _check(config)
-    process = DiscreteProcess(SCHEDULES[config.schedule](config.num_timesteps))
+    process = chain(config)
     common = {"process": process, "prediction": EPSILON_AND_VARIANCE}
-    levels = {"num_levels": config.num_levels}
-    bound = partial(variational_bound, **common, **levels, variance=learned_range)
-    loss = partial(hybrid_loss, **common, **levels, factor=1 / config.num_timesteps)
-    steps = in_sections(config.num_timesteps, [config.sampling_steps])
+    objective = {"factor": 1 / config.num_timesteps, "num_levels": config.num_levels}
+    loss, score = partial(hybrid_loss, **common, **objective), bound(config, **common)
     guide = {}
     if config.worse:
         guide = {"guide": autoguidance(config.autoguidance, **common)}
@@ -198,10 +178,8 @@ def build(config, data=None):
         data,
         network=partial(network, config),
         loss=_of_smaller(loss, config.factor),
-        solvers={"images": ancestral(process, learned_range, steps)},
-        scores={
-            "bits_per_dim": _of_smaller(partial(bound, num_draws=config.eval_draws), config.factor)
-        },
+        solvers=solvers(config, process),
+        scores={"bits_per_dim": _of_smaller(score, config.factor)},
         sampling=guide,
         **common,
     )
