@@ -22,15 +22,13 @@ from genax.core import Evaluator, GenaxError, Phase, Sampler, Stage
 from genax.diffusion.classification import noisy_classification_loss
 from genax.diffusion.guidance import autoguidance, classifier_guidance
 from genax.diffusion.learned_chain import DEFAULTS as SHARED
-from genax.diffusion.learned_chain import IMAGENET as LONG_RUN
+from genax.diffusion.learned_chain import LONG_RUN, chain, learned_experiment
 from genax.diffusion.learned_chain import RANGES as SHARED_RANGES
-from genax.diffusion.learned_chain import bound, chain, solvers
 from genax.diffusion.networks import GuidedNetworks
 from genax.diffusion.noisy_classifier import PRESETS as CLASSIFIERS
 from genax.diffusion.noisy_classifier import NoisyClassifier
 from genax.diffusion.predictions import EPSILON_AND_VARIANCE
 from genax.diffusion.tasks import DIGITS as DIGITS_RUN
-from genax.diffusion.tasks import image_experiment
 from genax.diffusion.unet import ADM, PRESETS, UNet, UpsamplingUNet
 from genax.diffusion.upsampling import with_smaller_image
 from genax.diffusion.variational_losses import hybrid_loss
@@ -82,6 +80,7 @@ DIGITS = DIGITS_RUN | {
 }
 IMAGENET = LONG_RUN | {
     "dataset": "tfds:imagenet2012",
+    "test_split": "validation",
     "num_classes": 1_000,
     "schedule": "linear",
     "flip": True,
@@ -165,23 +164,19 @@ def build(config, data=None):
     """Return the experiment that the settings describe, with its own data or that given."""
     _check(config)
     process = chain(config)
-    common = {"process": process, "prediction": EPSILON_AND_VARIANCE}
-    objective = {"factor": 1 / config.num_timesteps, "num_levels": config.num_levels}
-    loss, score = partial(hybrid_loss, **common, **objective), bound(config, **common)
     guide = {}
     if config.worse:
-        guide = {"guide": autoguidance(config.autoguidance, **common)}
+        guide = {"guide": autoguidance(config.autoguidance, process, EPSILON_AND_VARIANCE)}
     elif config.classifier_steps:
-        guide = {"guide": classifier_guidance(config.classifier_scale, **common)}
-    experiment = image_experiment(
+        scale = config.classifier_scale
+        guide = {"guide": classifier_guidance(scale, process, EPSILON_AND_VARIANCE)}
+    experiment = learned_experiment(
         config,
         data,
-        network=partial(network, config),
-        loss=_of_smaller(loss, config.factor),
-        solvers=solvers(config, process),
-        scores={"bits_per_dim": _of_smaller(score, config.factor)},
+        partial(network, config),
+        partial(hybrid_loss, factor=1 / config.num_timesteps),
+        changed=partial(_of_smaller, factor=config.factor),
         sampling=guide,
-        **common,
     )
     if config.factor > 1:
         experiment = _upsampling(experiment, config)

@@ -16,19 +16,18 @@ from dataclasses import replace
 from functools import partial
 
 from genax.diffusion.learned_chain import DEFAULTS as SHARED
-from genax.diffusion.learned_chain import IMAGENET, LONG_RUN, bound, chain, solvers
+from genax.diffusion.learned_chain import LONG_RUN, learned_experiment
 from genax.diffusion.learned_chain import RANGES as SHARED_RANGES
-from genax.diffusion.losses import denoising_loss
 from genax.diffusion.predictions import EPSILON_AND_VARIANCE, scaled_times
-from genax.diffusion.tasks import COMPARISON, UNET, image_experiment, unet
+from genax.diffusion.tasks import COMPARISON, UNET, unet
 from genax.diffusion.tasks import DIGITS as DIGITS_RUN
 from genax.diffusion.unet import ADM, PRESETS
 from genax.diffusion.variational_losses import hybrid_loss, variational_loss
 from genax.settings import Variant
 from genax.settings.ranges import POSITIVE
 
-DEFAULTS = SHARED | {
-    **UNET,
+DEFAULTS = {
+    **(SHARED | UNET),
     # What is trained: L_hybrid, or L_vlb alone.
     "objective": "hybrid",
     # The share of L_vlb in L_hybrid.
@@ -37,29 +36,26 @@ DEFAULTS = SHARED | {
 SIZES = {"channels": 128, "num_res_blocks": 3, "attention_resolutions": (16, 8), "num_groups": 32}
 SMALL = {"unet": SIZES | {"multipliers": (1, 2, 2, 2), "dropout": 0.3}, "num_timesteps": 4_000}
 LARGE = {"unet": SIZES | {"multipliers": (1, 2, 3, 4), "dropout": 0.0}, "num_timesteps": 4_000}
+DIGITS = DIGITS_RUN | {"unet": PRESETS["digits"], "num_levels": 17}
 VARIANTS = {
     "cpu": Variant("Fashion-MNIST at 28x28 on two cores, 0.7 M parameters, in 100 steps a sample"),
     "comparison": Variant("the protocol by which this chapter's models are compared", COMPARISON),
-    "digits": Variant(
-        "8x8 digits, embedded, with learned variances, 0.8 M parameters",
-        DIGITS_RUN | {"unet": PRESETS["digits"], "num_levels": 17},
-    ),
-    "cifar10": Variant(
-        "CIFAR-10 as in the paper, 4000 timesteps, 500,000 steps of 128", LONG_RUN | SMALL
-    ),
+    "digits": Variant("8x8 digits, embedded, with learned variances, 0.8 M parameters", DIGITS),
+    "cifar10": Variant("CIFAR-10 as in the paper, 500,000 steps of 128", LONG_RUN | SMALL),
     "imagenet64": Variant(
         "ImageNet at 64x64 as in the paper, without classes; TFDS downsampled_imagenet",
-        IMAGENET
-        | LARGE
-        | {
+        {
+            **(LONG_RUN | LARGE),
             "dataset": "tfds:downsampled_imagenet/64x64",
+            "test_split": "validation",
             "size": 64,
             "parallel": {"topology": "v5e:4x4"},
             "steps": 1_500_000,
         },
     ),
 }
-RANGES = SHARED_RANGES | {
+RANGES = {
+    **SHARED_RANGES,
     "objective": ("hybrid", "variational"),
     "variational_factor": POSITIVE,
 }
@@ -67,24 +63,16 @@ RANGES = SHARED_RANGES | {
 
 def build(config, data=None):
     """Return the experiment that the settings describe, with its own data or that given."""
-    process = chain(config)
     # The network's times are those of 1000 timesteps, whatever their number.
-    prediction = replace(EPSILON_AND_VARIANCE, inputs=scaled_times(1_000 / config.num_timesteps))
-    loss = partial(
-        variational_loss, process=process, prediction=prediction, num_levels=config.num_levels
-    )
-    if config.objective == "hybrid":
-        loss = partial(hybrid_loss, **loss.keywords, factor=config.variational_factor)
-    mse = partial(denoising_loss, process=process, prediction=prediction, train=False)
+    times = scaled_times(1_000 / config.num_timesteps)
+    hybrid = partial(hybrid_loss, factor=config.variational_factor)
     # The blocks of ADM, but resolution is changed by convolutions.
     blocks = {name: ADM[name] for name in ("epsilon", "scale_shift", "cosine_first")}
-    return image_experiment(
+    network = unet(config, **blocks, frequency_shift=0, num_heads=4)
+    return learned_experiment(
         config,
         data,
-        network=unet(config, **blocks, frequency_shift=0, num_heads=4),
-        process=process,
-        prediction=prediction,
-        loss=loss,
-        solvers=solvers(config, process),
-        scores={"bits_per_dim": bound(config, process, prediction), "epsilon_mse": mse},
+        network,
+        hybrid if config.objective == "hybrid" else variational_loss,
+        replace(EPSILON_AND_VARIANCE, inputs=times),
     )

@@ -152,7 +152,7 @@ def test_a_classifier_is_trained_last_and_guides():
     guided = drawn(experiment, state)
     plain = built(ADM, "digits", TINY_ADM | {"classifier_scale": 0.0})
     assert not np.allclose(guided, drawn(plain, state), atol=1e-5)
-    assert set(experiment.task.evaluators) == {"bits_per_dim", "classifier_loss"}
+    assert set(experiment.task.evaluators) == {"bits_per_dim", "output_mse", "classifier_loss"}
 
 
 def test_the_sampler_of_each_kind_of_guidance_has_shapes():
