@@ -282,21 +282,16 @@ def conversions(model: UNet2DModel) -> list[Conversion]:
     """Return the tensors of each variable."""
     network, size = model.denoiser, model.image_size
     found = [
-        *convolution("denoiser/conv_in", "conv_in"),
+        *residual_blocks(network),
         *dense("denoiser/time_embedding/dense_0", "time_embedding.linear_1"),
         *dense("denoiser/time_embedding/dense_1", "time_embedding.linear_2"),
-        *residual("denoiser/middle_residual_0", "mid_block.resnets.0", False),
         *_attention("denoiser/middle_attention", "mid_block.attentions.0"),
-        *residual("denoiser/middle_residual_1", "mid_block.resnets.1", False),
-        *norm("denoiser/norm_out", "conv_norm_out"),
-        *convolution("denoiser/conv_out", "conv_out"),
     ]
     if network.num_classes is not None:
         found.append(embedding("denoiser/labels", "class_embedding"))
     if isinstance(network, NCSNpp) and network.fourier_scale is not None:
         frequencies = "fourier/denoiser/time_embedding/fourier/frequencies"
         found.append(flat(frequencies, "time_proj.weight"))
-    found += blocks(network)
     last = len(network.multipliers) - 1
     once = isinstance(network, NCSNpp)
     for level in range(last + 1):
@@ -312,9 +307,15 @@ def conversions(model: UNet2DModel) -> list[Conversion]:
     return found
 
 
-def blocks(network: Any) -> list[Conversion]:
-    """Convert the residual blocks of the ways down and up, and the changes of resolution."""
-    found: list[Conversion] = []
+def residual_blocks(network: Any) -> list[Conversion]:
+    """Convert the residual blocks and the changes of resolution, and the first and last layers."""
+    found = [
+        *convolution("denoiser/conv_in", "conv_in"),
+        *residual("denoiser/middle_residual_0", "mid_block.resnets.0", False),
+        *residual("denoiser/middle_residual_1", "mid_block.resnets.1", False),
+        *norm("denoiser/norm_out", "conv_norm_out"),
+        *convolution("denoiser/conv_out", "conv_out"),
+    ]
     all_widths, last = _widths(network), len(network.multipliers) - 1
     width, skips = network.channels, [network.channels]
     for level, features in enumerate(all_widths):
