@@ -12,13 +12,26 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.scipy.stats import norm
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from genax.core import GenaxError, Loss, example_keys, pure
 from genax.core.task import Batch
-from genax.diffusion.losses import mean_over_pixels
-from genax.diffusion.predictions import EPSILON, Prediction, at_times, predict_clean
-from genax.diffusion.process import DiscreteProcess, expand, fixed_large, look_up, q_sample
+from genax.diffusion.losses import images_of, mean_over_pixels
+from genax.diffusion.predictions import (
+    EPSILON,
+    Prediction,
+    at_times,
+    predict_clean,
+    split_variance,
+)
+from genax.diffusion.process import (
+    DiscreteProcess,
+    between,
+    expand,
+    fixed_large,
+    look_up,
+    q_sample,
+)
 from genax.nn.conditions import Condition, unconditional
 
 NATS_TO_BITS = 1 / math.log(2)
@@ -60,6 +73,48 @@ def discretized_log_likelihood(
     return jnp.where(level == 0, norm.logcdf(upper), inside)
 
 
+def variational_term(
+    process: DiscreteProcess,
+    prediction: Prediction,
+    variance: np.ndarray,
+    output: Float[Array, "b ..."],
+    clean: Float[Array, "b ..."],
+    noisy: Float[Array, "b ..."],
+    timesteps: Int[Array, " b"],
+    num_levels: int = 256,
+    clip_denoised: bool = False,
+) -> Float[Array, " b"]:
+    """Return the term of the bound at each image's timestep, L_{t-1} or L_0, in nats per dimension.
+
+    Ho et al. 2020, eq. 5: the divergence of the reverse step from the posterior, and at timestep 0
+    the negative log probability of the image's levels.
+
+    variance: variances [T] of the reverse steps, or the ends [2, T] of learned ones.
+    output: the network's output for the noisy images.
+    """
+    predicted = predict_clean(process, prediction, output, noisy, timesteps, clip_denoised)
+    mean = process.posterior_mean(predicted, noisy, timesteps)
+    if variance.ndim == 2:
+        _, fraction = split_variance(prediction, output, noisy)
+        if fraction is None:
+            raise GenaxError(
+                "the bound takes learned variances, but the prediction has none: use the "
+                "prediction `with_variance` or choose fixed variances."
+            )
+        ends = jnp.stack([expand(look_up(end, timesteps), clean) for end in variance])
+        model_variance = between(ends, fraction)
+    else:
+        model_variance = expand(look_up(variance, timesteps), clean)
+    # At timestep 0 the posterior has no variance, and the decoder's term takes the place of this
+    # one.
+    true_variance = expand(look_up(np.maximum(process.posterior_variance, 1e-20), timesteps), clean)
+    true_mean = process.posterior_mean(clean, noisy, timesteps)
+    divergence = gaussian_kl(true_mean, true_variance, mean, model_variance)
+    decoded = discretized_log_likelihood(clean, mean, jnp.sqrt(model_variance), num_levels)
+    nats = jnp.where(expand(timesteps, clean) == 0, -decoded, divergence)
+    return mean_over_pixels(nats)
+
+
 def variational_bound(
     nets: nn.Module,
     batch: Batch,
@@ -79,11 +134,11 @@ def variational_bound(
 
     batch["image"]: [b, h, w, c] in [-1, 1], with `num_levels` levels.
     num_draws: timesteps drawn per example.
-    variance: variances of the reverse steps, see `ancestral`.
+    variance: variances of the reverse steps, see `ancestral`; `learned_range` for learned ones.
     clip_denoised: clip the predicted clean image to [-1, 1].
     condition: further arguments of the denoiser.
     Raises GenaxError without a draw, which would leave out most of the bound, and for fewer than
-    two levels.
+    two levels. `images_of` says which images are refused.
     """
     if process.num_timesteps < 2:
         raise GenaxError(
@@ -95,7 +150,7 @@ def variational_bound(
             f"variational_bound: num_draws={num_draws} must be at least 1 and "
             f"num_levels={num_levels} at least 2."
         )
-    clean = batch["image"]
+    clean = images_of(batch)
     keys = example_keys(nets, batch)
     arguments = condition(nets, batch)
     variances = variance(process)
@@ -118,19 +173,18 @@ def variational_bound(
         weight = jnp.where(number == 0, 1.0, look_up(1 / (num_draws * chances), timesteps))
         noisy = q_sample(process, clean, noise, timesteps)
         output = network(noisy, timesteps, **arguments)
-        predicted = predict_clean(process, prediction, output, noisy, timesteps, clip_denoised)
-        mean = process.posterior_mean(predicted, noisy, timesteps)
-        model_variance = expand(look_up(variances, timesteps), clean)
-        # At timestep 0 the posterior has no variance, and the decoder's term takes the place of
-        # this one.
-        true_variance = expand(
-            look_up(np.maximum(process.posterior_variance, 1e-20), timesteps), clean
+        nats = variational_term(
+            process,
+            prediction,
+            variances,
+            output,
+            clean,
+            noisy,
+            timesteps,
+            num_levels,
+            clip_denoised,
         )
-        true_mean = process.posterior_mean(clean, noisy, timesteps)
-        divergence = gaussian_kl(true_mean, true_variance, mean, model_variance)
-        decoded = discretized_log_likelihood(clean, mean, jnp.sqrt(model_variance), num_levels)
-        nats = jnp.where(expand(timesteps, clean) == 0, -decoded, divergence)
-        return weight * mean_over_pixels(nats)
+        return weight * nats
 
     terms = lax.map(one_draw, jnp.arange(num_draws + 1)).sum(0)
     last = process.alphas_cumprod[-1]

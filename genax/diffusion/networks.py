@@ -10,3 +10,13 @@ class Networks(nn.Module):
     """
 
     denoiser: nn.Module
+
+
+class GuidedNetworks(Networks):
+    """Networks of a diffusion model whose samples another network guides.
+
+    guide: a worse denoiser for `autoguidance`, or a classifier (noisy, timesteps) -> logits for
+      `classifier_guidance`.
+    """
+
+    guide: nn.Module

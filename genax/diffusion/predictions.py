@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from genax.diffusion.process import Process, expand
+from genax.core.errors import GenaxError
+from genax.diffusion.clipping import Clip, clipped
+from genax.diffusion.process import DiscreteProcess, Process, expand, network_times
 
 # (clean, noise, signal, sigma) -> the output that the network is trained for.
 Target = Callable[[Array, Array, Array, Array], Array]
@@ -39,11 +43,14 @@ class Prediction:
     target: see `Target`.
     clean: see `Clean`.
     inputs: see `Inputs`. It scales the noisy image, or the times to those of an embedding.
+    learns_variance: whether the second half of the output's channels says how large the variance
+      of a reverse step is, see `with_variance`.
     """
 
     target: Target
     clean: Clean
     inputs: Inputs = as_they_are
+    learns_variance: bool = False
 
 
 EPSILON = Prediction(
@@ -69,17 +76,69 @@ VELOCITY = Prediction(
 )
 
 
+def with_variance(prediction: Prediction) -> Prediction:
+    """Return the prediction of a network that also learns variances.
+
+    Its output has twice the channels of the image (Nichol & Dhariwal 2021, section 3.1). Values of
+    the second half are -1 for the first end of `learned_range` and 1 for the other.
+    """
+    return replace(prediction, learns_variance=True)
+
+
+EPSILON_AND_VARIANCE = with_variance(EPSILON)
+
+
+def split_variance(
+    prediction: Prediction, output: Float[Array, "b ..."], noisy: Float[Array, "b ..."]
+) -> tuple[Float[Array, "b ..."], Float[Array, "b ..."] | None]:
+    """Return the output without its variances, and their fractions of the way between two ends.
+
+    The fractions are None if the prediction has none. See `genax.diffusion.process.between`.
+    Raises GenaxError for an output of another number of channels.
+    """
+    channels = noisy.shape[-1] * (1 + prediction.learns_variance)
+    if output.shape[-1] != channels:
+        how = "with" if prediction.learns_variance else "without"
+        raise GenaxError(
+            f"the network's output has {output.shape[-1]} channels; for images of "
+            f"{noisy.shape[-1]} and a prediction {how} learned variance it has to have {channels}: "
+            "set the network's out_channels, or take the prediction `with_variance`."
+        )
+    if not prediction.learns_variance:
+        return output, None
+    output, fraction = jnp.split(output, 2, axis=-1)
+    return output, (fraction + 1) / 2
+
+
+def check_prediction(process: Process, prediction: Prediction) -> None:
+    """Raise GenaxError if a time without signal leaves the clean image unknown.
+
+    That is so for EPSILON and a process of `zero_terminal_snr`: noise alone is its own noise.
+    """
+    if not isinstance(process, DiscreteProcess) or process.alphas_cumprod[-1] > 0:
+        return
+    with jax.ensure_compile_time_eval():
+        known = bool(jnp.isfinite(prediction.clean(*jnp.array([1.0, 0.0, 0.0, 1.0]))))
+    if not known:
+        raise GenaxError(
+            "the last timestep of the process has no signal (zero terminal SNR), where a network "
+            "that predicts noise does not tell the clean image: predict v or the clean image."
+        )
+
+
 def at_times(
     network: Callable[..., Array], process: Process, prediction: Prediction
 ) -> Callable[..., Array]:
     """Return the network as a function of noisy images, the process's times and conditions.
 
     A second time of the process, `end`, is scaled like the first.
+    Raises GenaxError for a prediction that the process does not allow, see `check_prediction`.
     """
+    check_prediction(process, prediction)
 
     def inputs(noisy, times):
         signal, sigma = (expand(f(times), noisy) for f in (process.signal, process.sigma))
-        return prediction.inputs(noisy, times, signal, sigma)
+        return prediction.inputs(noisy, network_times(process, times), signal, sigma)
 
     def call(noisy, times, end=None, **arguments):
         if end is not None:
@@ -95,15 +154,16 @@ def predict_clean(
     output: Float[Array, "b ..."],
     noisy: Float[Array, "b ..."],
     timesteps: Array,
-    clip: bool = False,
+    clip: bool | Clip = False,
 ) -> Float[Array, "b ..."]:
     """Return the clean image that an output stands for. For EPSILON, Ho et al. 2020, eq. 15.
 
-    clip: clip to [-1, 1], the range of images, as the paper's code does when sampling.
+    clip: clip to [-1, 1], the range of images, as the paper's code does when sampling; or a
+      function, such as `dynamic_threshold` returns.
     """
     signal, sigma = (expand(f(timesteps), noisy) for f in (process.signal, process.sigma))
-    clean = prediction.clean(output, noisy, signal, sigma)
-    return clean.clip(-1.0, 1.0) if clip else clean
+    output, _ = split_variance(prediction, output, noisy)
+    return clipped(prediction.clean(output, noisy, signal, sigma), clip)
 
 
 def noise_of(

@@ -45,6 +45,15 @@ class Process(Protocol):
         ...
 
 
+@runtime_checkable
+class Invertible(Process, Protocol):
+    """Process that finds the time of an amount of noise, for solvers that add or halve noise."""
+
+    def time_of(self, ratios: Float[Array, " b"]) -> Float[Array, " b"]:
+        """Return the times at which sigma / signal has these values."""
+        ...
+
+
 def expand(values: Array, like: Array) -> Array:
     """Append axes of size 1 to values [b], up to the rank of `like`: one factor per image."""
     return values.reshape(values.shape + (1,) * (like.ndim - values.ndim))
@@ -69,14 +78,19 @@ class DiscreteProcess:
     looked up in them are float32. Solvers may step through fractional timesteps, at which
     sigma / signal is interpolated.
 
-    betas: float64 [T], the variances that T steps add.
+    betas: float64 [T], the variances that T steps add. The last one may be 1, which leaves no
+      signal.
     interpolation: "log" interpolates ln(sigma / signal), "linear" interpolates sigma / signal, as
       diffusers does for evenly spaced fractional timesteps.
-    Raises GenaxError if a beta is not between 0 and 1, and for another interpolation.
+    numbers: whole numbers [T], what the network gets for the timesteps, see `respaced`. None means
+      the timesteps themselves.
+    Raises GenaxError if a beta is not between 0 and 1, for another interpolation, and for numbers
+    of another length.
     """
 
     betas: np.ndarray
     interpolation: str = "log"
+    numbers: np.ndarray | None = None
 
     def __post_init__(self):
         if self.interpolation not in ("log", "linear"):
@@ -85,12 +99,17 @@ class DiscreteProcess:
                 "'linear'."
             )
         betas = np.asarray(self.betas, np.float64)
-        if betas.ndim != 1 or not len(betas) or not np.all((betas > 0) & (betas < 1)):
+        if betas.ndim != 1 or not len(betas) or not _are_variances(betas):
             raise GenaxError(
-                "DiscreteProcess: betas must be a list of numbers between 0 and 1 (exclusive), "
-                f"got {betas}; see genax.diffusion.schedules."
+                "DiscreteProcess: betas must be a list of numbers between 0 and 1 (exclusive, but "
+                f"the last one may be 1), got {betas}; see genax.diffusion.schedules."
             )
         object.__setattr__(self, "betas", betas)
+        if self.numbers is not None and np.shape(self.numbers) != betas.shape:
+            raise GenaxError(
+                f"DiscreteProcess: {np.size(self.numbers)} numbers for {len(betas)} timesteps; "
+                "give one for each, see genax.diffusion.respacing."
+            )
 
     @property
     def num_timesteps(self) -> int:
@@ -150,9 +169,12 @@ class DiscreteProcess:
 
     def _log_ratio(self, timesteps: Float[Array, " b"]) -> Float[Array, " b"]:
         """Return ln(sigma / signal) at fractional timesteps."""
-        below = jnp.floor(timesteps).astype(int).clip(0, self.num_timesteps - 1)
+        check_timesteps(self.num_timesteps, timesteps)
+        last = self.num_timesteps - 1
+        below = jnp.floor(timesteps).astype(int).clip(0, last)
         share = timesteps - below
-        low, high = look_up(self._interpolated, below), look_up(self._interpolated, below + 1)
+        low = look_up(self._interpolated, below)
+        high = look_up(self._interpolated, jnp.minimum(below + 1, last))
         # A last timestep without signal is infinite and may not be multiplied by 0.
         value = jnp.where(share > 0, low + share * (high - low), low)
         return value if self.interpolation == "log" else jnp.log(value)
@@ -170,9 +192,48 @@ class DiscreteProcess:
         return expand(of_clean, clean) * clean + expand(of_noisy, noisy) * noisy
 
 
-def look_up(table: np.ndarray, timesteps: Int[Array, " b"]) -> Float[Array, " b"]:
-    """Return entries of a float64 table, in the default precision of floats, which is float32."""
-    return jnp.asarray(table, float)[timesteps]
+def _are_variances(betas: np.ndarray) -> bool:
+    return bool(np.all(betas > 0) and np.all(betas[:-1] < 1) and betas[-1] <= 1)
+
+
+def network_times(process: Process, times: Num[Array, " b"]) -> Num[Array, " b"]:
+    """Return what the network gets for the process's times: the times, or their numbers."""
+    if not isinstance(process, DiscreteProcess) or process.numbers is None:
+        return times
+    numbers = jnp.asarray(process.numbers)
+    if jnp.issubdtype(times.dtype, jnp.integer):
+        return numbers[times]
+    return jnp.interp(times, jnp.arange(len(numbers)), numbers)
+
+
+def check_timesteps(num_timesteps: int, timesteps: Num[Array, " *b"]) -> None:
+    """Raise GenaxError, outside of jit, for timesteps that a process of so many does not have."""
+    if isinstance(timesteps, jax.core.Tracer):
+        return
+    numbers = np.asarray(timesteps)
+    wrong = numbers[(numbers < 0) | (numbers > num_timesteps - 1)]
+    if wrong.size:
+        raise GenaxError(
+            f"a discrete process of {num_timesteps} timesteps got timestep {wrong[0]}: its "
+            f"timesteps are 0 to {num_timesteps - 1}."
+        )
+
+
+def look_up(table: np.ndarray, timesteps: Num[Array, " b"]) -> Float[Array, " b"]:
+    """Return entries of a float64 table, in the default precision of floats, which is float32.
+
+    A timestep that the table lacks gives NaN.
+    Raises GenaxError for timesteps that are not whole numbers, and, outside of jit, for those that
+    the table lacks.
+    """
+    if not jnp.issubdtype(timesteps.dtype, jnp.integer):
+        raise GenaxError(
+            f"a table of a discrete process got times of {timesteps.dtype}: its timesteps are the "
+            f"whole numbers from 0 to {len(table) - 1}."
+        )
+    check_timesteps(len(table), timesteps)
+    entries = jnp.asarray(table, float).at[timesteps]
+    return entries.get(mode="fill", fill_value=jnp.nan, wrap_negative_indices=False)
 
 
 def fixed_small(process: DiscreteProcess) -> np.ndarray:
@@ -193,3 +254,20 @@ def fixed_large(process: DiscreteProcess) -> np.ndarray:
     likelihood.
     """
     return np.append(fixed_small(process)[0], process.betas[1:])
+
+
+def learned_range(process: DiscreteProcess) -> np.ndarray:
+    """Ends of the variances that a network chooses between, float64 [2, T]: posterior's and beta.
+
+    Nichol & Dhariwal 2021, eq. 15. See `between`.
+    """
+    return np.stack([fixed_small(process), process.betas])
+
+
+def between(ends: Float[Array, "2 ..."], fraction: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Return the variance whose logarithm lies at a fraction of the way from one end to the other.
+
+    A fraction of 0 is the first end (Nichol & Dhariwal 2021, eq. 15).
+    """
+    low, high = jnp.log(ends)
+    return jnp.exp(low + fraction * (high - low))

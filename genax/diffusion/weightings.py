@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from genax.core import GenaxError
-from genax.diffusion.predictions import Prediction
+from genax.diffusion.predictions import EPSILON, Prediction
+from genax.diffusion.process import DiscreteProcess, look_up
 
 # (prediction, signal [b], sigma [b]) -> the factor of each example's squared error.
 Weighting = Callable[
@@ -40,6 +42,50 @@ def min_snr(most: float = 5.0) -> Weighting:
     def weight(prediction, signal, sigma):
         ratio = jnp.square(signal / sigma)
         return jnp.minimum(ratio, most) * _clean_error(prediction, signal, sigma)
+
+    return weight
+
+
+def as_prediction(other: Prediction) -> Weighting:
+    """Weighting with which the loss is the squared error of another prediction.
+
+    For V it is SNR + 1 on the clean image's error (Salimans & Ho 2022, section 4), for EPSILON SNR.
+    """
+
+    def weight(prediction, signal, sigma):
+        return _clean_error(prediction, signal, sigma) / _clean_error(other, signal, sigma)
+
+    return weight
+
+
+def p2(gamma: float = 1.0, k: float = 1.0) -> Weighting:
+    """P2 weighting (Choi et al. 2022, eq. 8): (k + SNR)^-gamma on the noise's error.
+
+    For another prediction the factor is the one that gives the same loss.
+    """
+
+    def weight(prediction, signal, sigma):
+        ratio = jnp.square(signal / sigma)
+        return as_prediction(EPSILON)(prediction, signal, sigma) * (k + ratio) ** -gamma
+
+    return weight
+
+
+def variational(process: DiscreteProcess) -> Weighting:
+    """Weighting of a discrete process's bound with the variances beta (Ho et al. 2020, eq. 12).
+
+    On the noise's error it is beta^2 / (2 variance (1 - beta) sigma^2), in nats for each timestep
+    from 1 on. Timestep 0, which the bound scores by a decoder, has the weight of the same formula.
+    """
+    kept = process.alphas_cumprod
+    table = process.betas / (2 * (1 - process.betas) * (1 - kept))
+    signals = np.sqrt(kept)
+    # The signal falls with the timestep, and tells which one it is.
+    between = jnp.asarray(-(signals[1:] + signals[:-1]) / 2, jnp.float32)
+
+    def weight(prediction, signal, sigma):
+        timesteps = jnp.searchsorted(between, -signal)
+        return look_up(table, timesteps) * as_prediction(EPSILON)(prediction, signal, sigma)
 
     return weight
 

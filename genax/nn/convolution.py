@@ -18,12 +18,14 @@ class Conv(nn.Module):
     """2-D convolution.
 
     padding: "SAME", "VALID" or ((top, bottom), (left, right)), in pixels.
+    dilation: distance of the kernel's neighbours in the image.
     """
 
     features: int
     kernel_size: tuple[int, int] = (3, 3)
     strides: tuple[int, int] = (1, 1)
     padding: str | Sequence[tuple[int, int]] = "SAME"
+    dilation: tuple[int, int] = (1, 1)
     kernel_init: Initializer = fan_avg_uniform()
     use_bias: bool = True
     dtype: jnp.dtype = jnp.float32
@@ -33,7 +35,8 @@ class Conv(nn.Module):
         """Return the convolution of x, computed in `dtype` with float32 parameters."""
         shape = (*self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape)
-        y = convolve(x.astype(self.dtype), kernel.astype(self.dtype), self.strides, self.padding)
+        x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
+        y = convolve(x, kernel, self.strides, self.padding, self.dilation)
         if not self.use_bias:
             return y
         bias = self.param("bias", nn.initializers.zeros, (self.features,))

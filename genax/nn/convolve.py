@@ -22,10 +22,12 @@ def convolve(
     kernel: Float[Array, "kh kw c f"],
     strides: Pair = (1, 1),
     padding: str | Sequence[Pair] = "SAME",
+    dilation: Pair = (1, 1),
 ) -> Float[Array, "b H W f"]:
     """Cross-correlate images with a kernel.
 
     padding: "SAME", "VALID" or ((top, bottom), (left, right)), in pixels.
+    dilation: distance of the kernel's neighbours in the image.
 
     The gradients are the numbers that JAX derives. JAX writes them with permuted dimension numbers.
     XLA's CPU compiler rearranges these only in a program's outermost computation: inside a scan or
@@ -33,9 +35,19 @@ def convolve(
     permuted instead, which other compilers fold away.
     """
     if isinstance(padding, str):
-        padding = lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
+        spans = _spans(kernel, dilation)
+        padding = lax.padtype_to_pads(x.shape[1:3], spans, strides, padding)
     (top, bottom), (left, right) = padding
-    return _convolve(x, kernel, tuple(strides), ((top, bottom), (left, right)))
+    pads = ((top, bottom), (left, right))
+    return _convolve(x, kernel, tuple(strides), pads, tuple(dilation))
+
+
+def _spans(kernel: Array, dilation: Pair) -> Pair:
+    """Return the rows and the columns of the image that a window covers."""
+    height, width = (
+        (taps - 1) * apart + 1 for taps, apart in zip(kernel.shape[:2], dilation, strict=True)
+    )
+    return height, width
 
 
 def _plain(x, kernel, strides, padding, dilation=(1, 1), kernel_dilation=(1, 1)):
@@ -50,32 +62,32 @@ def _plain(x, kernel, strides, padding, dilation=(1, 1), kernel_dilation=(1, 1))
     )
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(2, 3))
-def _convolve(x: Array, kernel: Array, strides: Pair, padding: Pads) -> Array:
-    return _plain(x, kernel, strides, padding)
+@partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4))
+def _convolve(x: Array, kernel: Array, strides: Pair, padding: Pads, dilation: Pair) -> Array:
+    return _plain(x, kernel, strides, padding, kernel_dilation=dilation)
 
 
-def _forward(x, kernel, strides, padding):
-    return _plain(x, kernel, strides, padding), (x, kernel)
+def _forward(x, kernel, strides, padding, dilation):
+    return _plain(x, kernel, strides, padding, kernel_dilation=dilation), (x, kernel)
 
 
-def _backward(strides: Pair, padding: Pads, saved, gradient):
+def _backward(strides: Pair, padding: Pads, apart: Pair, saved, gradient):
     x, kernel = saved
     of_x, of_kernel = [], []
-    for size, taps, stride, (before, after), out in zip(
-        x.shape[1:3], kernel.shape[:2], strides, padding, gradient.shape[1:3], strict=True
+    for size, span, stride, (before, after), out in zip(
+        x.shape[1:3], _spans(kernel, apart), strides, padding, gradient.shape[1:3], strict=True
     ):
         spread = (out - 1) * stride + 1
         # The last window does not reach these rows of the padded input, so they have no gradient.
-        unread = size + before + after - (spread + taps - 1)
-        of_x.append((taps - 1 - before, taps - 1 - after + unread))
+        unread = size + before + after - (spread + span - 1)
+        of_x.append((span - 1 - before, span - 1 - after + unread))
         of_kernel.append((before, after - unread))
     flipped = jnp.swapaxes(kernel[::-1, ::-1], 2, 3)
-    x_gradient = _plain(gradient, flipped, (1, 1), of_x, dilation=strides)
+    x_gradient = _plain(gradient, flipped, (1, 1), of_x, strides, apart)
     kernel_gradient = _plain(
         x.transpose(3, 1, 2, 0),
         gradient.transpose(1, 2, 0, 3),
-        (1, 1),
+        apart,
         of_kernel,
         kernel_dilation=strides,
     )

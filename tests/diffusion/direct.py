@@ -11,6 +11,7 @@ from genax.core import example_keys, pure
 from genax.diffusion.predictions import EPSILON, noise_of, predict_clean
 from genax.diffusion.process import fixed_large
 from genax.diffusion.solvers.ddim import ddim_coefficients
+from genax.diffusion.solvers.steps import levels
 
 
 def ancestral_sampler(nets, batch, process, shape, variance=fixed_large, clip_denoised=True):
@@ -36,7 +37,7 @@ def ddim_sampler(nets, batch, process, shape, timesteps, eta, clip_denoised=True
         noise = draw() if eta else 0.0
         return signal * clean + direction * predicted + deviation * noise
 
-    coefficients = ddim_coefficients(process, timesteps, eta)
+    coefficients = ddim_coefficients(*levels(process, timesteps), eta)
     return _sample(nets, batch, step, timesteps, coefficients, shape)
 
 

@@ -132,7 +132,7 @@ def test_times_are_uniform():
     assert np.all(np.abs(counts - 2000) < 200)
 
 
-@pytest.mark.parametrize("betas", [[], [0.1, 1.0], [0.0], [-0.1], [[0.1]], [np.nan]])
+@pytest.mark.parametrize("betas", [[], [1.0, 0.1], [0.1, 1.1], [0.0], [-0.1], [[0.1]], [np.nan]])
 def test_refuses_what_is_no_variance(betas):
     with pytest.raises(GenaxError, match="between 0 and 1"):
         DiscreteProcess(np.array(betas))

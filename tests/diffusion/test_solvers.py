@@ -14,8 +14,16 @@ from genax.core import GenaxError
 from genax.diffusion.predictions import EPSILON, predict_clean
 from genax.diffusion.process import fixed_large, fixed_small
 from genax.diffusion.sampling import sample
-from genax.diffusion.solvers import ancestral, ddim, dpm_solver_2m, euler, heun
-from genax.diffusion.solvers.ddim import ddim_coefficients
+from genax.diffusion.solvers import (
+    ancestral,
+    ddim,
+    dpm_2,
+    dpm_solver_2m,
+    euler,
+    flow_heun,
+    heun,
+    lms,
+)
 from genax.diffusion.spacings import karras, leading, trailing
 from genax.diffusion.variance_exploding import VarianceExploding
 from tests.cli.command import call
@@ -297,16 +305,30 @@ def test_refuses_times_that_do_not_fall(solver, times):
         solver(PROCESS, np.array(times))
 
 
-@pytest.mark.parametrize("times", [[1000, 3], [3, -1], [3.0, 1.5]])
-def test_refuses_times_that_a_discrete_process_lacks(times):
-    with pytest.raises(GenaxError, match="whole numbers from 0 to 999"):
-        euler(PROCESS, np.array(times))
+@pytest.mark.parametrize(
+    ("times", "end"), [([1000, 3], None), ([999.5, 3.0], None), ([3, -1], None), ([5, 3], -1)]
+)
+@pytest.mark.parametrize("solver", [euler, ddim, heun, lms, dpm_2, flow_heun])
+def test_refuses_times_that_a_discrete_process_lacks(solver, times, end):
+    with pytest.raises(GenaxError, match="times from 0 to 999"):
+        solver(PROCESS, np.array(times), end=end)
+
+
+def test_the_chain_has_whole_timesteps():
+    with pytest.raises(GenaxError, match="whole numbers"):
+        ancestral(PROCESS, timesteps=np.array([3.0, 1.5]))
+
+
+@pytest.mark.parametrize("solver", [euler, ddim, heun, lms, dpm_2, flow_heun])
+def test_refuses_an_end_above_the_last_time(solver):
+    with pytest.raises(GenaxError, match="not above the last of the times"):
+        solver(PROCESS, np.array([5, 3]), end=4)
 
 
 @pytest.mark.parametrize("eta", [-0.1, 1.1, float("nan"), float("inf")])
 def test_refuses_more_noise_than_there_is(eta):
-    with pytest.raises(GenaxError, match=f"eta={eta} of DDIM has to be from 0 to 1"):
-        ddim_coefficients(PROCESS, leading(1000, 10), eta)
+    with pytest.raises(GenaxError, match=f"eta={eta} has to be from 0 to 1"):
+        ddim(PROCESS, leading(1000, 10), eta)
 
 
 @pytest.mark.parametrize("eta", [-0.5, 1.5])

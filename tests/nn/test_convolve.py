@@ -8,30 +8,34 @@ from jax import lax
 from genax.nn.convolve import DIMENSIONS, convolve
 
 CASES = [
-    ((7, 8), (3, 3), (1, 1), "SAME"),
-    ((8, 9), (3, 3), (2, 2), ((0, 1), (0, 1))),
-    ((9, 10), (3, 3), (2, 2), ((1, 1), (1, 1))),
-    ((8, 8), (4, 4), (2, 2), ((1, 1), (1, 1))),
-    ((7, 5), (1, 1), (1, 1), "VALID"),
-    ((10, 11), (5, 4), (3, 2), ((2, 1), (0, 2))),
-    ((8, 7), (3, 3), (2, 2), "SAME"),
+    ((7, 8), (3, 3), (1, 1), "SAME", (1, 1)),
+    ((7, 8), (3, 3), (1, 1), "SAME", (2, 4)),
+    ((9, 8), (2, 3), (2, 1), ((2, 1), (0, 3)), (3, 2)),
+    ((8, 9), (3, 3), (2, 2), ((0, 1), (0, 1)), (1, 1)),
+    ((9, 10), (3, 3), (2, 2), ((1, 1), (1, 1)), (1, 1)),
+    ((8, 8), (4, 4), (2, 2), ((1, 1), (1, 1)), (1, 1)),
+    ((7, 5), (1, 1), (1, 1), "VALID", (1, 1)),
+    ((10, 11), (5, 4), (3, 2), ((2, 1), (0, 2)), (1, 1)),
+    ((8, 7), (3, 3), (2, 2), "SAME", (1, 1)),
 ]
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("size", "taps", "strides", "padding"), CASES)
-def test_value_and_gradients(size, taps, strides, padding):
+@pytest.mark.parametrize(("size", "taps", "strides", "padding", "dilation"), CASES)
+def test_value_and_gradients(size, taps, strides, padding, dilation):
     keys = jax.random.split(jax.random.key(0), 2)
     x = jax.random.normal(keys[0], (3, *size, 5))
     kernel = jax.random.normal(keys[1], (*taps, 5, 6))
 
     def reference(x, kernel):
-        return lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=DIMENSIONS)
+        return lax.conv_general_dilated(
+            x, kernel, strides, padding, rhs_dilation=dilation, dimension_numbers=DIMENSIONS
+        )
 
     def gradients(function):
         return jax.grad(lambda *args: (function(*args) ** 3).sum(), (0, 1))(x, kernel)
 
-    ours = lambda x, kernel: convolve(x, kernel, strides, padding)  # noqa: E731
+    ours = lambda x, kernel: convolve(x, kernel, strides, padding, dilation)  # noqa: E731
     np.testing.assert_allclose(ours(x, kernel), reference(x, kernel), rtol=1e-6, atol=1e-5)
     for mine, derived in zip(gradients(ours), gradients(reference), strict=True):
         np.testing.assert_allclose(mine, derived, rtol=1e-5, atol=1e-5 * np.abs(derived).max())

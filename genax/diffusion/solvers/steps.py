@@ -12,7 +12,7 @@ from jax import lax
 from jaxtyping import Array, Float, Num, PyTree
 
 from genax.core import GenaxError
-from genax.diffusion.process import DiscreteProcess, Process
+from genax.diffusion.process import DiscreteProcess, Invertible, Process
 
 
 class Level(NamedTuple):
@@ -23,15 +23,26 @@ class Level(NamedTuple):
     sigma: Float[Array, "*steps"]
 
 
-def levels(process: Process, times: np.ndarray) -> tuple[Level, Level]:
+def level_at(process: Process, times: Num[Array, "*steps"] | np.ndarray) -> Level:
+    """Return the levels of times."""
+    at = jnp.asarray(times)
+    return Level(at, process.signal(at), process.sigma(at))
+
+
+def levels(
+    process: Process, times: np.ndarray, end: float | int | None = None
+) -> tuple[Level, Level]:
     """Return the levels at which the steps begin, and those at which they end.
 
-    The last step ends at the data (signal 1, sigma 0). Its time is not used.
+    end: time at which the last step ends. None is the data (signal 1, sigma 0, at a time that no
+      step uses).
     """
-    at = jnp.asarray(times)
-    now = Level(at, process.signal(at), process.sigma(at))
-    data = Level(at[-1:], jnp.ones(1), jnp.zeros(1))
-    return now, jax.tree.map(lambda begun, end: jnp.append(begun[1:], end), now, data)
+    now = level_at(process, times)
+    if end is None:
+        last = Level(now.time[-1:], jnp.ones(1), jnp.zeros(1))
+    else:
+        last = level_at(process, np.asarray([end], now.time.dtype))
+    return now, jax.tree.map(lambda begun, at_end: jnp.append(begun[1:], at_end), now, last)
 
 
 def walk(step: Callable[..., PyTree], start: PyTree, *rows: PyTree) -> PyTree:
@@ -53,10 +64,24 @@ def noise_in(noisy: Array, clean: Array, level: Level) -> Array:
     return (noisy - level.signal * clean) / level.sigma
 
 
-def check_times(solver: str, process: Process, times: np.ndarray) -> np.ndarray:
+def transfer(noisy: Array, noise: Array, now: Level, after: Level) -> Array:
+    """Return the samples at another level if all steps of the way had the same predicted noise.
+
+    It is exact for noisy / signal, whose slope over sigma / signal is the noise. There must be
+    signal at `now`.
+    """
+    ratio = after.signal / now.signal
+    return ratio * noisy + (after.sigma - ratio * now.sigma) * noise
+
+
+def check_times(
+    solver: str, process: Process, times: np.ndarray, end: float | int | None = None
+) -> np.ndarray:
     """Return the times.
 
-    Raises GenaxError if there are none, if they do not fall, or if a discrete process lacks one.
+    end: see `levels`.
+    Raises GenaxError if there are none, if they do not fall, also to the end, or if a discrete
+    process lacks one.
     """
     times = np.asarray(times)
     if times.ndim != 1 or not len(times) or not np.all(np.diff(times) < 0):
@@ -64,14 +89,33 @@ def check_times(solver: str, process: Process, times: np.ndarray) -> np.ndarray:
             f"{solver}: times have to fall from noise to data, got {times}; see "
             "genax.diffusion.spacings."
         )
-    if isinstance(process, DiscreteProcess):
-        whole = np.issubdtype(times.dtype, np.integer)
-        if not whole or times[0] >= process.num_timesteps or times[-1] < 0:
-            raise GenaxError(
-                f"{solver}: a discrete process has the whole numbers from 0 to "
-                f"{process.num_timesteps - 1} as times, got {times}."
-            )
+    last = times[-1] if end is None else end
+    if last > times[-1]:
+        raise GenaxError(
+            f"{solver}: the last step goes from time {times[-1]} to {end}; choose an end that is "
+            "not above the last of the times, or None for the data."
+        )
+    if isinstance(process, DiscreteProcess) and (
+        not times[0] <= process.num_timesteps - 1 or not last >= 0
+    ):
+        raise GenaxError(
+            f"{solver}: a discrete process has times from 0 to {process.num_timesteps - 1}, got "
+            f"{times} and the end {end}."
+        )
     return times
+
+
+def check_invertible(solver: str, process: Process) -> Invertible:
+    """Return the process, which finds the time of an amount of noise.
+
+    Raises GenaxError for another one.
+    """
+    if not isinstance(process, Invertible):
+        raise GenaxError(
+            f"{solver} needs the time of an amount of noise, but {type(process).__name__} has no "
+            "method time_of(ratios); add it, or take heun without churn."
+        )
+    return process
 
 
 def begin(process: Process, noise: Array, level: Level) -> Array:
@@ -80,5 +124,5 @@ def begin(process: Process, noise: Array, level: Level) -> Array:
 
 
 def float32(tables: PyTree) -> PyTree:
-    """Return tables, such as those of float64, as float32 arrays."""
-    return jax.tree.map(lambda table: jnp.asarray(table, jnp.float32), tables)
+    """Return tables, such as those of float64, in the default precision of floats: float32."""
+    return jax.tree.map(lambda table: jnp.asarray(table, float), tables)
