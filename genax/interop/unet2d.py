@@ -104,7 +104,7 @@ def build(architecture: str, config: Configuration, names: set[str]) -> nn.Modul
     # It says how long the schedule was.
     config.optional("num_train_timesteps")
     channels, multipliers = widths(config, (224, 448, 672, 896))
-    config.require(time_embedding_dim=4 * channels)
+    config.size("time_embedding_dim", 4 * channels, 4 * channels, 4 * channels)
     kind, attends = _levels(config, len(multipliers))
     size = config.side("sample_size") if any(attends) else None
     config.get("sample_size")
@@ -175,7 +175,8 @@ def _levels(config: Configuration, count: int) -> tuple[str, list[bool]]:
 
 
 def _unet(config: Configuration, common: dict[str, Any], kind: str) -> UNet:
-    config.require(mid_block_scale_factor=1.0, time_embedding_type="positional")
+    config.require(time_embedding_type="positional")
+    config.real("mid_block_scale_factor", 1.0, 1.0, 1.0)
     scale_shift = _one_of(config, "resnet_time_scale_shift", ("default", "scale_shift"))
     groups = config.size("norm_num_groups", 32)
     # Without this setting the attention in the middle has a norm in one of the two cases.
@@ -248,7 +249,7 @@ def _one_of(config: Configuration, name: str, known: tuple[str, ...]) -> str:
     return found
 
 
-def _widths(network: UNet | NCSNpp) -> list[int]:
+def _widths(network: Any) -> list[int]:
     return [network.channels * multiplier for multiplier in network.multipliers]
 
 

@@ -24,7 +24,6 @@ _UP = ("UpBlock2D", "CrossAttnUpBlock2D")
 _ONLY: dict[str, Any] = {
     "act_fn": "silu",
     "mid_block_type": "UNetMidBlock2DCrossAttn",
-    "mid_block_scale_factor": 1.0,
     "only_cross_attention": False,
     "mid_block_only_cross_attention": False,
     "dual_cross_attention": False,
@@ -36,10 +35,7 @@ _ONLY: dict[str, Any] = {
     "time_embedding_act_fn": None,
     "time_cond_proj_dim": None,
     "timestep_post_act": None,
-    "conv_in_kernel": 3,
-    "conv_out_kernel": 3,
     "resnet_skip_time_act": False,
-    "resnet_out_scale_factor": 1.0,
     "resnet_time_scale_shift": "default",
     "attention_type": "default",
     "cross_attention_norm": None,
@@ -118,11 +114,15 @@ def inputs(model: UNet2DConditionModel) -> dict[str, Any]:
 def build(architecture: str, config: Configuration, names: set[str]) -> nn.Module:
     """Build the denoiser."""
     config.require(**_ONLY)
+    for name in ("mid_block_scale_factor", "resnet_out_scale_factor"):
+        config.real(name, 1.0, 1.0, 1.0)
+    for name in ("conv_in_kernel", "conv_out_kernel"):
+        config.size(name, 3, 3, 3)
     # Without effect on what is computed in float32, or at one size of images only.
     for name in ("upcast_attention", "sample_size", "addition_embed_type_num_heads"):
         config.get(name)
     channels, multipliers = widths(config, (320, 640, 1280, 1280))
-    config.require(time_embedding_dim=4 * channels)
+    config.size("time_embedding_dim", 4 * channels, 4 * channels, 4 * channels)
     count = len(multipliers)
     layers = _per_resolution(config, "transformer_layers_per_block", 1, count)
     attends = _attends(config, count)
