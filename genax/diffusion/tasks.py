@@ -64,7 +64,8 @@ DEFAULTS: dict[str, Any] = {
     "ema_decay": 0.995,
     # The first test images that are scored, 0 for all.
     "eval_examples": 500,
-    # By which features samples are compared with test images, and how many: see `SCORES`.
+    # By which features samples of each sampler are compared with test images, and how many samples:
+    # see `SCORES`.
     "fidelity": "none",
     "fidelity_examples": 10_000,
     "steps": 1000,
@@ -84,13 +85,13 @@ DIGITS: dict[str, Any] = {
 # The protocol by which the models of this chapter are compared: data, batch, images seen.
 COMPARISON: dict[str, Any] = {
     "batch_size": 128,
-    "steps": 10_000,
+    "steps": 6_000,
     "warmup_steps": 500,
     "ema_decay": 0.999,
     "steps_per_call": 10,
     "log_every": 100,
-    "checkpoint_every": 2_500,
-    "sample_every": 2_500,
+    "checkpoint_every": 2_000,
+    "sample_every": 2_000,
     "fidelity": "both",
 }
 # CIFAR-10 as Ho et al. 2020 and most papers after them train on it.
@@ -134,7 +135,7 @@ SCORES: Mapping[str, tuple[str, ...]] = {
     "both": ("classifier", "inception"),
 }
 # What a result says of its samples, of the settings that an experiment has.
-SAID = ("solver", "solver_steps", "ddim_steps", "ddim_eta", "guidance")
+SAID = ("solver", "sampling_steps", "ddim_steps", "ddim_eta", "flow_steps", "guidance")
 # The settings of a U-Net as the network, see `unet`.
 UNET: dict[str, Any] = {"unet": PRESETS["cpu"]}
 # The likelihood by the probability flow, see `likelihood`.
@@ -171,7 +172,7 @@ RANGES: Ranges = {
     "tolerance": POSITIVE,
 }
 
-# (num_classes, null_class) -> the denoiser.
+# (num_classes, null_class) -> the denoiser. It also gets out_channels if it learns variances.
 MakeNetwork = Callable[..., nn.Module]
 
 
@@ -217,6 +218,8 @@ def image_experiment(
     optimizer: optax.GradientTransformation | None = None,
     averages: Any = None,
     sampling: Mapping[str, Any] | None = None,
+    render: Callable[..., Any] = image_grid,
+    own: Callable[[ConfigDict], tuple[Any, Any]] | None = None,
 ) -> Experiment:
     """Return the experiment that trains a denoiser of images.
 
@@ -228,13 +231,19 @@ def image_experiment(
     optimizer: None is Adam after a warm-up, with clipped gradients.
     averages: decay of the averaged weights, None the one of the settings after a warm-up.
     sampling: further arguments of `sample`.
+    render: makes a file of samples, see `Sampler`.
+    own: makes the data that the settings name; None is images.
     Raises GenaxError for images that no picture can be made of, and for guidance without a network
     that knows both labels and their absence.
     """
-    train, test = given_or(data, lambda: _images(config))
-    check_pictures(train)
+    train, test = given_or(data, lambda: (own or _images)(config))
+    if render is image_grid:
+        check_pictures(train)
     classes = config.num_classes or None
-    denoiser = network(num_classes=classes, null_class=config.label_dropout > 0)
+    output = {}
+    if prediction.learns_variance:
+        output["out_channels"] = 2 * train.element["image"].shape[-1]
+    denoiser = network(num_classes=classes, null_class=config.label_dropout > 0, **output)
     _check_guidance(config)
     condition: Condition = on_label if classes else unconditional
     training = condition
@@ -263,20 +272,22 @@ def image_experiment(
         for name, score in scores.items()
     }
     for name in SCORES[config.fidelity] if test else ():
-        evaluators[name] = fidelity(
-            partial(draw, solver=next(iter(solvers.values()))),
-            inception() if name == "inception" else image_classifier(train, test),
-            train,
-            test,
-            config.fidelity_examples,
-            conditional=bool(classes) and name == "classifier",
-            says={name: config[name] for name in SAID if name in config},
-        )
+        extractor = inception() if name == "inception" else image_classifier(train, test)
+        for number, (sampler, solver) in enumerate(solvers.items()):
+            evaluators[f"{name}_{sampler}" if number else name] = fidelity(
+                partial(draw, solver=solver),
+                extractor,
+                train,
+                test,
+                config.fidelity_examples,
+                conditional=bool(classes) and name == "classifier",
+                says={"sampler": sampler} | {key: config[key] for key in SAID if key in config},
+            )
     task = Task(
         networks=Networks(denoiser=denoiser),
         stages=[Stage([phase])],
         samplers={
-            name: Sampler(partial(draw, solver=solver), image_grid, labels)
+            name: Sampler(partial(draw, solver=solver), render, labels)
             for name, solver in solvers.items()
         },
         evaluators=evaluators if test else {},

@@ -139,6 +139,13 @@ ROWS = (
         exceptions=CONVOLUTION,
     ),
     experiment(
+        "diffusion/dit.py",
+        "digits",
+        {"patch_size": "4", "hidden_size": "16", "num_layers": "2", "num_heads": "2"}
+        | {"scan_layers": "true", "warmup_steps": "4"},
+        daily=True,
+    ),
+    experiment(
         "gan/dcgan.py",
         "digits",
         {"width": "4"},
