@@ -40,9 +40,12 @@ from genax.diffusion.variational_losses import hybrid_loss
 from genax.evaluation.pictures import image_grid
 from genax.settings import NetworkSettings, Variant, from_config
 from genax.settings.ranges import AMOUNT, COUNT, POSITIVE, Range
+from genax.transformer.settings import start_from
 
 PREDICTIONS = {"noise": EPSILON, "v": V}
 DEFAULTS = SHARED | {
+    # What the weights start from, an import or another run; "" is nothing.
+    "pretrained": "",
     # Channels of latents, which dataset="npz:PATH" has in place of images; 0 is images.
     "latent_channels": 0,
     "patch_size": 4,
@@ -182,5 +185,7 @@ def build(config, data=None):
         **common,
     )
     return dataclasses.replace(
-        experiment, task=dataclasses.replace(experiment.task, rules=PARTITION_RULES)
+        experiment,
+        task=dataclasses.replace(experiment.task, rules=PARTITION_RULES),
+        pretrained=start_from(config, "denoiser"),
     )
