@@ -29,7 +29,7 @@ from genax.diffusion.schedules import linear_betas
 from genax.diffusion.solvers import ancestral, ddim
 from genax.diffusion.spacings import leading
 from genax.diffusion.tasks import CIFAR10 as CIFAR10_RUN
-from genax.diffusion.tasks import COMPARISON, UNET, image_experiment, unet
+from genax.diffusion.tasks import COMPARISON, SOLVERS, UNET, image_experiment, unet
 from genax.diffusion.tasks import DEFAULTS as SHARED
 from genax.diffusion.tasks import DIGITS as DIGITS_RUN
 from genax.diffusion.tasks import RANGES as SHARED_RANGES
@@ -41,8 +41,9 @@ DEFAULTS = {
     **SHARED,
     **UNET,
     "num_timesteps": 1000,
-    # The sampler "images" is DDIM. Fresh noise at each step (an eta of 1) corrects the errors of a
-    # network that is trained for minutes.
+    # How the sampler "images" draws, in how many steps. Fresh noise at each step of DDIM (an eta of
+    # 1) corrects the errors of a network that is trained for minutes.
+    "solver": "ddim",
     "ddim_steps": 100,
     "ddim_eta": 1.0,
     # Whether samples are also drawn by the whole chain.
@@ -109,7 +110,8 @@ def build(config, data=None):
     # A run that draws no samples may have fewer timesteps than DDIM has steps.
     if config.num_samples or config.ddim_steps <= config.num_timesteps:
         timesteps = leading(config.num_timesteps, num_steps=config.ddim_steps)
-        solvers["images"] = ddim(process, timesteps, eta=config.ddim_eta)
+        named = {**SOLVERS, "ddim": partial(ddim, eta=config.ddim_eta)}
+        solvers["images"] = named[config.solver](process, timesteps)
     if config.ancestral:
         solvers["ancestral"] = ancestral(process)
     bound = partial(

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Mapping
-from typing import Any
 
 from genax.cli.sample import add_experiment
 from genax.front.runs import open_run
+from genax.running.results import floors, shown_result
 from genax.settings.files import to_json
 
 
@@ -18,7 +17,8 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
         "eval",
         help="score a trained run on held-out data",
         description="Score a run's newest checkpoint, with averaged weights, on held-out data. "
-        "Settings are overridden as --config.KEY=VALUE.",
+        "Settings are overridden as --config.KEY=VALUE. WORKDIR/evaluation keeps the scores and "
+        "how they came about.",
     )
     parser.add_argument("workdir", metavar="WORKDIR", help="the run's folder")
     add_experiment(parser)
@@ -34,22 +34,18 @@ def run(args: argparse.Namespace) -> int:
     step = opened.newest(args.step)
     scores = opened.evaluate(step, averaged=not args.raw)
     if args.json:
-        print(to_json({"step": step, **as_json(scores)}))
+        print(to_json(shown_result(scores, step)))
         return 0
+    floor = floors(scores)
     for name, score in scores.items():
-        print(f"{name}: {shown(score)}")
+        beside = f" (floor {shown(floor[name])})" if name in floor else ""
+        print(f"{name}: {shown(score)}{beside}")
+    for said in scores.said.values():
+        for note in said.get("notes", ()):
+            print(f"note: {note}")
     return 0
 
 
 def shown(score: float) -> str:
     """A score as a person reads it, or that there is none."""
     return f"{score:.6g}" if math.isfinite(score) else f"no score, as the mean is {score}"
-
-
-def as_json(scores: Mapping[str, float]) -> dict[str, Any]:
-    """Scores as JSON: null for one that is not finite, and under "not_finite" what it is."""
-    found: dict[str, Any] = {
-        name: score if math.isfinite(score) else None for name, score in scores.items()
-    }
-    wrong = {name: str(scores[name]) for name, score in found.items() if score is None}
-    return found | ({"not_finite": wrong} if wrong else {})

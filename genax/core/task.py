@@ -168,9 +168,9 @@ class Evaluator:
     data: what function reads; None is the evaluation data of the experiment. A run opens it at its
       start.
     given: a pytree of arrays that no run trains, such as an Inception, or given(workdir), which
-      returns it. It is the third argument of function(nets, batch, given): an argument of the
-      compiled program, and no constant in it. It is placed on the devices once an evaluation, for
-      all evaluators that share it.
+      returns it: the third argument of function. All evaluators that share it place it once.
+    says: what a result holds of it, such as how samples are drawn: a mapping, or says(rows,
+      workdir), which returns one. Its "floor", by score, is shown beside the scores.
     """
 
     function: Callable[..., Any]
@@ -178,6 +178,7 @@ class Evaluator:
     examples: int | None = None
     data: Any = None
     given: PyTree | Callable[[Any], PyTree] = None
+    says: Mapping[str, Any] | Callable[[Any, Any], Mapping] = field(default_factory=dict)
 
     def __post_init__(self):
         if self.examples is not None and self.examples < 1:

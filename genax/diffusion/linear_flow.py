@@ -70,3 +70,7 @@ class LinearFlow:
     def prior(self, times: Float[Array, " b"]) -> Float[Array, " b"]:
         """Return 1, the noise of time 1, where sampling begins."""
         return jnp.ones_like(times)
+
+    def time_of(self, ratios: Float[Array, " b"]) -> Float[Array, " b"]:
+        """Return the times at which sigma / signal has these values."""
+        return ratios / (1 + ratios)

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from genax.core import GenaxError, Loss, per_example
 from genax.core.task import Batch
+from genax.diffusion.coupling import Coupling, independent
 from genax.diffusion.predictions import EPSILON, Prediction, at_times, split_variance
 from genax.diffusion.process import Process, expand, q_sample
 from genax.diffusion.weightings import Weighting, uniform
@@ -46,12 +47,16 @@ def images_of(batch: Batch) -> Float[Array, "b ..."]:
 
 
 def corrupted(
-    nets: nn.Module, batch: Batch, process: Process
+    nets: nn.Module, batch: Batch, process: Process, coupling: Coupling = independent
 ) -> tuple[Array, Float[Array, "b ..."], Float[Array, "b ..."], Float[Array, "b ..."]]:
-    """Return a random time for each image of the batch, the images, noise, and noisy images."""
+    """Return a random time for each image of the batch, the images, noise, and noisy images.
+
+    coupling: joins images and noise, see `optimal_transport`.
+    """
     clean = images_of(batch)
     timesteps = per_example(process.sample_time, nets, batch)
     noise = per_example(jax.random.normal, nets, batch, clean.shape[1:], clean.dtype)
+    noise = coupling(clean, noise)
     return timesteps, clean, noise, q_sample(process, clean, noise, timesteps)
 
 
@@ -78,6 +83,7 @@ def denoising_loss(
     prediction: Prediction = EPSILON,
     condition: Condition = unconditional,
     weighting: Weighting = uniform,
+    coupling: Coupling = independent,
     train: bool = True,
 ) -> Loss:
     """Squared error of the prediction at a random time, a mean over pixels.
@@ -90,10 +96,11 @@ def denoising_loss(
     batch["image"]: [b, h, w, c] in [-1, 1].
     condition: further arguments of the denoiser.
     weighting: factor of an example's error by its time.
+    coupling: joins images and noise, see `optimal_transport`.
     train: whether dropout is on. False gives a held-out error.
     Raises GenaxError for images that `images_of` refuses.
     """
-    timesteps, clean, noise, noisy = corrupted(nets, batch, process)
+    timesteps, clean, noise, noisy = corrupted(nets, batch, process, coupling)
     network = at_times(nets.denoiser, process, prediction)
     output = network(noisy, timesteps, train=train, **condition(nets, batch))
     output, _ = split_variance(prediction, output, noisy)

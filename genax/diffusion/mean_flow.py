@@ -9,7 +9,7 @@ from jax import lax
 
 from genax.core import GenaxError, Loss, per_example, pure
 from genax.core.task import Batch
-from genax.diffusion.losses import mean_over_pixels
+from genax.diffusion.losses import images_of, mean_over_pixels
 from genax.diffusion.predictions import VELOCITY, Prediction, at_times
 from genax.diffusion.process import Process, expand, q_sample
 from genax.nn.conditions import Condition, unconditional
@@ -47,7 +47,7 @@ def mean_flow_loss(
             f"mean_flow_loss: interval_share={interval_share} must be from 0 to 1, power={power} "
             f"at least 0 and floor={floor} above 0."
         )
-    clean = batch["image"]
+    clean = images_of(batch)
     first, second = (per_example(process.sample_time, nets, batch) for _ in range(2))
     times = jnp.maximum(first, second)
     apart = per_example(jax.random.bernoulli, nets, batch, interval_share)

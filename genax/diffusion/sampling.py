@@ -85,6 +85,7 @@ def sample(
     guide: Guide | OfNetworks = unguided,
     condition: Condition = unconditional,
     network: str = "denoiser",
+    start: Callable[[Batch], Float[Array, "n ..."]] | None = None,
 ) -> Float[Array, "n ..."]:
     """Return one sample for each element of batch["index"].
 
@@ -97,6 +98,7 @@ def sample(
     guide: makes one output from outputs of networks, see `genax.diffusion.guidance`.
     condition: further arguments of the network.
     network: name of the denoiser among the task's networks.
+    start: what the solver starts from, such as `given_images` for `ddim_inversion`. None is noise.
     """
     keys = example_keys(nets, batch)
     arguments = condition(nets, batch)
@@ -121,4 +123,9 @@ def sample(
         clean = predict_clean(process, prediction, output, noisy, times, clip_denoised)
         return clean, split_variance(prediction, output, noisy)[1]
 
-    return solver(Denoiser(denoise), noise, draw)
+    return solver(Denoiser(denoise), noise if start is None else start(batch), draw)
+
+
+def given_images(batch: Batch) -> Float[Array, "n ..."]:
+    """Return the images of a batch, for a solver that turns data into noise."""
+    return batch["image"]

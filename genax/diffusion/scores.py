@@ -5,8 +5,15 @@ The score of noisy = signal * clean + sigma * noise, given the clean image, is -
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import flax.linen as nn
 import jax.numpy as jnp
 
+from genax.core import Loss
+from genax.core.task import Batch
 from genax.diffusion.predictions import Prediction
 from genax.diffusion.weightings import Weighting
 
@@ -53,9 +60,22 @@ def ncsn_score(num_levels: int, unit: float = UNIT) -> Prediction:
 def by_sigma(power: float, factor: float = 1.0) -> Weighting:
     """Weighting of the output's error by factor * sigma^power (Song & Ermon 2019, eq. 6).
 
-    A power of 0 weighs all times alike.
-
-    factor: a published loss may be a sum over h * w * c values, or half of it, while
-      `denoising_loss` is a mean. It matters to a bound of the gradient's norm, and not to Adam.
+    factor: such as the one that turns sigma into another unit.
     """
     return lambda prediction, signal, sigma: factor * sigma**power
+
+
+def half_sum(loss: Callable[..., Loss]) -> Callable[..., Loss]:
+    """Loss of half the sum over the image's values, in place of the mean.
+
+    Published code has it for some models. It matters to a bound of the gradient's norm, and not to
+    Adam.
+
+    loss: (nets, batch, **arguments), such as `denoising_loss` with its process.
+    """
+
+    def halved(nets: nn.Module, batch: Batch, **arguments: Any) -> Loss:
+        found = loss(nets, batch, **arguments)
+        return replace(found, values=batch["image"][0].size / 2 * found.values)
+
+    return halved

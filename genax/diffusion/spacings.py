@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from genax.core.errors import GenaxError
+from genax.diffusion.linear_flow import shifted
 
 # (T, number of steps) -> falling timesteps of a discrete process.
 Spacing = Callable[[int, int], np.ndarray]
@@ -81,8 +82,7 @@ def exponential(num_steps: int, smallest: float, largest: float) -> np.ndarray:
 def flow(num_steps: int, shift: float = 1.0, smallest: float | None = None) -> np.ndarray:
     """Times of a straight path from noise (1) to data (0), to which the last step goes: float64.
 
-    shift: factor of t / (1 - t), above 1 for more steps close to the noise (Esser et al. 2024,
-      eq. 23).
+    shift: see `shifted`. Above 1 there are more steps close to the noise.
     smallest: last time before the shift. None is 1 / num_steps, so that all steps are equally long
       before the shift. diffusers has 0.001.
     Raises GenaxError for less than one step, a shift that is not above 0, and unless
@@ -94,8 +94,7 @@ def flow(num_steps: int, shift: float = 1.0, smallest: float | None = None) -> n
             f"flow: {num_steps} steps from 1 to {smallest} with shift={shift}: it needs at least 1 "
             "step, a shift above 0, and 0 < smallest < 1."
         )
-    times = np.linspace(1.0, smallest, num_steps)
-    return shift * times / (1 + (shift - 1) * times)
+    return shifted(np.linspace(1.0, smallest, num_steps), shift)
 
 
 def _check_ends(spacing: str, num_steps: int, smallest: float, largest: float) -> None:

@@ -16,18 +16,33 @@ from genax.data import ImageData, given_or
 from genax.diffusion.conditions import dropped
 from genax.diffusion.guidance import Guide, classifier_free, unguided
 from genax.diffusion.networks import Networks
+from genax.diffusion.ode_likelihood import ode_bits_per_dim
 from genax.diffusion.predictions import EPSILON, Prediction
 from genax.diffusion.process import Process
 from genax.diffusion.sampling import Solver, sample
+from genax.diffusion.solvers import (
+    ddim,
+    dpm_2,
+    dpm_solver_2m,
+    euler,
+    euler_ancestral,
+    heun,
+    lms,
+    pndm,
+)
+from genax.diffusion.solvers.uni_pc import uni_pc
 from genax.diffusion.unet import PRESETS, UNet
 from genax.evaluation.examples import labels_in_turn
+from genax.evaluation.fidelity import fidelity
+from genax.evaluation.image_classifier import image_classifier
+from genax.evaluation.inception import inception
 from genax.evaluation.pictures import check_pictures, image_grid
 from genax.nn.conditions import Condition, on_label, unconditional
 from genax.nn.ema import ema_warmup
 from genax.nn.optimizers import RANGES as OPTIMIZER
 from genax.nn.optimizers import clip_by_norm, warmup_constant
 from genax.settings import from_config
-from genax.settings.ranges import AMOUNT, COUNT, NOT_NEGATIVE, SHARE, Ranges
+from genax.settings.ranges import AMOUNT, COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Range, Ranges
 
 # A run on Fashion-MNIST that takes minutes on two cores.
 DEFAULTS: dict[str, Any] = {
@@ -49,6 +64,10 @@ DEFAULTS: dict[str, Any] = {
     "ema_decay": 0.995,
     # The first test images that are scored, 0 for all.
     "eval_examples": 500,
+    # By which features samples of each sampler are compared with test images, and how many samples:
+    # see `SCORES`.
+    "fidelity": "none",
+    "fidelity_examples": 10_000,
     "steps": 1000,
     "checkpoint_every": 250,
     "sample_every": 250,
@@ -66,13 +85,14 @@ DIGITS: dict[str, Any] = {
 # The protocol by which the models of this chapter are compared: data, batch, images seen.
 COMPARISON: dict[str, Any] = {
     "batch_size": 128,
-    "steps": 10_000,
+    "steps": 6_000,
     "warmup_steps": 500,
     "ema_decay": 0.999,
     "steps_per_call": 10,
     "log_every": 100,
-    "checkpoint_every": 2_500,
-    "sample_every": 2_500,
+    "checkpoint_every": 2_000,
+    "sample_every": 2_000,
+    "fidelity": "both",
 }
 # CIFAR-10 as Ho et al. 2020 and most papers after them train on it.
 CIFAR10: dict[str, Any] = {
@@ -91,8 +111,44 @@ CIFAR10: dict[str, Any] = {
     "sample_every": 20_000,
     "eval_every": 100_000,
 }
+# What a setting `solver` may be: functions of the process and falling times.
+SOLVERS: Mapping[str, Callable[..., Solver]] = {
+    function.__name__: function
+    for function in (
+        ddim,
+        dpm_2,
+        dpm_solver_2m,
+        euler,
+        euler_ancestral,
+        heun,
+        lms,
+        pndm,
+        uni_pc,
+    )
+}
+# What a setting `fidelity` may be: the features of which networks. That of "classifier" is trained
+# on the labels of the data set.
+SCORES: Mapping[str, tuple[str, ...]] = {
+    "none": (),
+    "classifier": ("classifier",),
+    "inception": ("inception",),
+    "both": ("classifier", "inception"),
+}
+# What a result says of its samples, of the settings that an experiment has.
+SAID = ("solver", "sampling_steps", "ddim_steps", "ddim_eta", "flow_steps", "guidance")
 # The settings of a U-Net as the network, see `unet`.
 UNET: dict[str, Any] = {"unet": PRESETS["cpu"]}
+# The likelihood by the probability flow, see `likelihood`.
+LIKELIHOOD: dict[str, Any] = {
+    # Test images whose likelihood is measured, each with about 100 evaluations of the network.
+    "eval_examples": 100,
+    # The values that a pixel can have.
+    "num_levels": 256,
+    # Random vectors that estimate the change of volume; 0 is no likelihood.
+    "probes": 1,
+    # The bound of a step's error.
+    "tolerance": 1e-5,
+}
 RANGES: Ranges = {
     **OPTIMIZER,
     "size": COUNT,
@@ -107,7 +163,13 @@ RANGES: Ranges = {
     "guidance": NOT_NEGATIVE,
     "gradient_clip": NOT_NEGATIVE,
     "ema_decay": SHARE,
+    "solver": tuple(SOLVERS),
     "eval_examples": AMOUNT,
+    "fidelity": tuple(SCORES),
+    "fidelity_examples": COUNT,
+    "num_levels": Range(least=2),
+    "probes": AMOUNT,
+    "tolerance": POSITIVE,
 }
 
 # (num_classes, null_class) -> the denoiser. It also gets out_channels if it learns variances.
@@ -120,6 +182,27 @@ def unet(config: ConfigDict, **fields: Any) -> MakeNetwork:
     fields: further fields of `UNet`.
     """
     return partial(from_config, UNet, config, **config.unet, **fields)
+
+
+def likelihood(
+    config: ConfigDict, process: Process, prediction: Prediction, **times: Any
+) -> dict[str, Callable[..., Loss]]:
+    """Return the score of the likelihood by the probability flow, if the settings ask for it.
+
+    times: the smallest and the largest time, see `ode_bits_per_dim`.
+    """
+    if not config.probes:
+        return {}
+    bits = partial(
+        ode_bits_per_dim,
+        process=process,
+        prediction=prediction,
+        num_levels=config.num_levels,
+        probes=config.probes,
+        tolerance=config.tolerance,
+        **times,
+    )
+    return {"bits_per_dim": bits}
 
 
 def image_experiment(
@@ -184,6 +267,22 @@ def image_experiment(
     )
     labels = labels_in_turn(classes) if classes else None
     phase = Phase("denoiser", partial(loss, condition=training), ("denoiser",), optimizer)
+    evaluators = {
+        name: Evaluator(partial(score, condition=condition), examples=config.eval_examples or None)
+        for name, score in scores.items()
+    }
+    for name in SCORES[config.fidelity] if test else ():
+        extractor = inception() if name == "inception" else image_classifier(train, test)
+        for number, (sampler, solver) in enumerate(solvers.items()):
+            evaluators[f"{name}_{sampler}" if number else name] = fidelity(
+                partial(draw, solver=solver),
+                extractor,
+                train,
+                test,
+                config.fidelity_examples,
+                conditional=bool(classes) and name == "classifier",
+                says={"sampler": sampler} | {key: config[key] for key in SAID if key in config},
+            )
     task = Task(
         networks=Networks(denoiser=denoiser),
         stages=[Stage([phase])],
@@ -191,14 +290,7 @@ def image_experiment(
             name: Sampler(partial(draw, solver=solver), render, labels)
             for name, solver in solvers.items()
         },
-        evaluators={
-            name: Evaluator(
-                partial(score, condition=condition), examples=config.eval_examples or None
-            )
-            for name, score in scores.items()
-        }
-        if test
-        else {},
+        evaluators=evaluators if test else {},
         ema={"denoiser": ema_warmup(config.ema_decay) if averages is None else averages},
     )
     return Experiment(task, train, test)

@@ -86,6 +86,10 @@ class GeometricExploding:
         """Return sigma. At time 1 the data is negligible beside the noise."""
         return self.sigma(times)
 
+    def time_of(self, ratios: Float[Array, " b"]) -> Float[Array, " b"]:
+        """Return the times at which sigma has these values."""
+        return jnp.log(ratios / self.sigma_min) / np.log(self.sigma_max / self.sigma_min)
+
 
 @dataclass(frozen=True)
 class NoiseLevels:

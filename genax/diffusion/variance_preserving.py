@@ -50,6 +50,16 @@ class VariancePreserving:
         """Return 1, since data of variance 1 has that variance at every time."""
         return jnp.ones_like(times)
 
+    def time_of(self, ratios: Float[Array, " b"]) -> Float[Array, " b"]:
+        """Return the times at which sigma / signal has these values."""
+        return self._time_of_integral(jnp.log1p(jnp.square(ratios)))
+
+    def _time_of_integral(self, integral: Array) -> Array:
+        """Return the times at which the integral of beta has these values."""
+        slope = self.beta_max - self.beta_min
+        root = jnp.sqrt(self.beta_min**2 + 2 * slope * integral)
+        return 2 * integral / (self.beta_min + root)
+
     def _integral(self, times: Array) -> Array:
         """Return the integral of beta from 0 to each time."""
         return times * self.beta_min + jnp.square(times) * (self.beta_max - self.beta_min) / 2
@@ -65,6 +75,11 @@ class SubVariancePreserving(VariancePreserving):
     def sigma(self, times: Float[Array, " b"]) -> Float[Array, " b"]:
         """Return 1 - signal^2."""
         return -jnp.expm1(-self._integral(times))
+
+    def time_of(self, ratios: Float[Array, " b"]) -> Float[Array, " b"]:
+        """Return the times at which sigma / signal has these values."""
+        # The signal s solves (1 - s^2) / s = ratio, and is the exponential of -arcsinh(ratio / 2).
+        return self._time_of_integral(2 * jnp.arcsinh(ratios / 2))
 
 
 def check_smallest_time(process: object, time: float) -> None:

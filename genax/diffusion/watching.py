@@ -14,7 +14,7 @@ import numpy as np
 from jax import lax
 
 from genax.diffusion.process import Process, expand
-from genax.diffusion.sampling import Solver
+from genax.diffusion.sampling import Denoise, Denoiser, Solver
 
 # (number of the step, from 1 on, number of steps) -> nothing. It runs on the host.
 Progress = Callable[[int, int], None]
@@ -41,14 +41,13 @@ def with_progress(solver: Solver, times: np.ndarray, progress: Progress | None) 
     def solve(denoise, noise, draw):
         done = jax.new_ref(jnp.zeros((), int))
 
-        def watched(noisy, time):
+        def see(noisy, time, clean):
             # A solver may look ahead to the next time, and come back.
             step = jnp.maximum(jnp.sum(falling >= time), 1)
             lax.cond(step > done[...], lambda: jax.debug.callback(report, step), lambda: None)
             done[...] = jnp.maximum(step, done[...])
-            return denoise(noisy, time)
 
-        return solver(watched, noise, draw)
+        return solver(_watched(denoise, see), noise, draw)
 
     return solve
 
@@ -56,8 +55,8 @@ def with_progress(solver: Solver, times: np.ndarray, progress: Progress | None) 
 def filmed(solver: Solver, process: Process, times: np.ndarray, clean: bool = False) -> Solver:
     """Solver that returns states on the way before its samples: [n, len(times) + 1, ...].
 
-    `genax.diffusion.film_strip` draws them. The state of a time is the last one that the solver
-    shows to the network before it goes below that time.
+    `film_strip` of `genax.evaluation.pictures` draws them. The state of a time is the last one that
+    the solver shows to the network before it goes below that time.
 
     times: falling times. The first is not above that of the solver's first step.
     clean: the states are the clean samples that the network expects. Otherwise they are the noisy
@@ -69,16 +68,29 @@ def filmed(solver: Solver, process: Process, times: np.ndarray, clean: bool = Fa
     def solve(denoise, noise, draw):
         film = jax.new_ref(jnp.zeros((len(falling), *noise.shape), noise.dtype))
 
-        def watched(noisy, time):
-            expected = denoise(noisy, time)
+        def see(noisy, time, expected):
             at = jnp.asarray(time)[None]
             scale = jnp.sqrt(process.signal(at) ** 2 + process.sigma(at) ** 2)[0]
-            state = expected if clean else noisy / scale
             frames = film[...]
+            state = expected if clean else noisy / scale
             film[...] = jnp.where(expand(time >= falling, frames), state, frames)
-            return expected
 
-        samples = solver(watched, noise, draw)
+        samples = solver(_watched(denoise, see), noise, draw)
         return jnp.moveaxis(jnp.concatenate([film[...], samples[None]]), 0, 1)
 
     return solve
+
+
+def _watched(denoise: Denoise, see: Callable[..., None]) -> Denoiser:
+    """Return the denoising function, which shows its arguments and clean samples to `see`."""
+
+    def with_variance(noisy, time, end=None):
+        if isinstance(denoise, Denoiser):
+            clean, fraction = denoise.with_variance(noisy, time, end)
+        else:
+            further = {} if end is None else {"end": end}
+            clean, fraction = denoise(noisy, time, **further), None
+        see(noisy, time, clean)
+        return clean, fraction
+
+    return Denoiser(with_variance)

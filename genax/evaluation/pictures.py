@@ -39,6 +39,28 @@ def image_grid(
     samples: [n, h, w, c] in [-1, 1], with 1 (grey) or 3 (RGB) channels. Values outside are clipped.
     Raises GenaxError for another shape.
     """
+    return _draw(samples, math.ceil(math.sqrt(len(samples))))
+
+
+def film_strip(
+    states: Float[np.ndarray, "n k h w c"], batch: Any = None, workdir: Any = None
+) -> Image.Image:
+    """Draw states on the way to each sample side by side, one row a sample.
+
+    states: see `image_grid`, of each of k states.
+    Raises GenaxError for another shape.
+    """
+    states = np.asarray(states, np.float32)
+    if states.ndim != 5 or not states.size:
+        raise GenaxError(
+            f"film_strip got states of shape {states.shape}: it draws [n, k, h, w, 1 or 3], such "
+            "as the samples of a solver that is `filmed`."
+        )
+    return _draw(states.reshape(-1, *states.shape[2:]), states.shape[1])
+
+
+def _draw(samples: Any, columns: int) -> Image.Image:
+    """Draw images in rows of so many."""
     samples = np.asarray(samples, np.float32)
     if samples.ndim != 4 or samples.shape[-1] not in CHANNELS or not len(samples):
         raise GenaxError(
@@ -48,7 +70,6 @@ def image_grid(
     levels = np.rint((np.nan_to_num(samples).clip(-1, 1) + 1) * 127.5).astype(np.uint8)
     factor = max(1, math.ceil(MIN_TILE / max(height, width)))
     tiles = np.repeat(levels, 3 // levels.shape[-1], axis=-1).repeat(factor, 1).repeat(factor, 2)
-    columns = math.ceil(math.sqrt(count))
     rows = math.ceil(count / columns)
     high, wide = height * factor + GAP, width * factor + GAP
     picture = np.full((rows * high + GAP, columns * wide + GAP, 3), 255, np.uint8)

@@ -19,7 +19,8 @@ from genax.front.restore import open_checkpoints, restore_variables, steps_of
 from genax.front.samples import Samples, check_asked
 from genax.running import sampling
 from genax.running.compilation import keep_programs
-from genax.running.evaluate import evaluate
+from genax.running.evaluate import Scores, evaluate
+from genax.running.results import write_result
 from genax.running.run import Run
 from genax.running.source import digest as digest_of
 from genax.running.source import older
@@ -114,8 +115,10 @@ class OpenedRun:
         place = self.workdir / "samples" / f"{name}_{step:08d}_seed{seed}"
         return Samples(drawn, rendered, batch, step, place)
 
-    def evaluate(self, step: int | None = None, averaged: bool = True) -> dict[str, float]:
-        """Return the scores of a checkpoint on the evaluation data.
+    def evaluate(self, step: int | None = None, averaged: bool = True) -> Scores:
+        """Return the scores of a checkpoint on the evaluation data, and what is said of them.
+
+        A file in the run's folder keeps them: see `write_result`.
 
         step: None is the newest.
         averaged: whether averages take the place of what is averaged.
@@ -125,7 +128,7 @@ class OpenedRun:
         if not run.task.evaluators:
             raise GenaxError(f"the experiment of {self.workdir} has no evaluators.")
         variables, step = restore_variables(run, step, averaged)
-        return evaluate(
+        scores = evaluate(
             run.task,
             variables,
             run.experiment.evaluation,
@@ -134,6 +137,9 @@ class OpenedRun:
             run.strategy,
             step=step,
         )
+        if run.primary:
+            write_result(run, scores, step, averaged, self.changes)
+        return scores
 
     def at(self, step: int | None) -> Run:
         """Return the run with the experiment as it was when it saved a checkpoint.

@@ -87,6 +87,10 @@ class Configuration:
             )
         return value
 
+    def has(self, name: str) -> bool:
+        """Return whether a setting is there, be it null."""
+        return name in self._values
+
     def optional(self, name: str, least: int = 1, most: int = LARGEST) -> int | None:
         """Return a whole number, or None if it is missing.
 

@@ -127,6 +127,19 @@ def dense(path: str, name: str, bias: bool = True, num_in: int = 1) -> list[Conv
     return [*found, flat(f"params/{path}/bias", f"{name}.bias", (-1,))] if bias else found
 
 
+def convolution(path: str, name: str) -> list[Conversion]:
+    """Convert the weight [out, in, height, width] of a convolution and its bias."""
+
+    def write(ours):
+        return (ours.transpose(3, 2, 0, 1),)
+
+    def read(found, shape):
+        return found[0].transpose(2, 3, 1, 0)
+
+    kernel = Conversion(f"params/{path}/kernel", (f"{name}.weight",), read, write)
+    return [kernel, flat(f"params/{path}/bias", f"{name}.bias")]
+
+
 def fused(path: str, names: Sequence[str], bias: bool = True) -> list[Conversion]:
     """Convert a linear layer for each part to one projection to all parts."""
     found = [matrices(f"params/{path}/kernel", *(f"{name}.weight" for name in names))]

@@ -12,6 +12,7 @@ from genax.interop import (
     llama,
     marian,
     t5,
+    unet2d,
     vision_text_dual_encoder,
     vit,
 )
@@ -27,6 +28,8 @@ FAMILIES: tuple[Family, ...] = (
     decision_transformer.FAMILY,
     vision_text_dual_encoder.FAMILY,
     dit.FAMILY,
+    unet2d.FAMILY,
+    unet2d.NCSNPP,
 )
 ARCHITECTURES: Mapping[str, Architecture] = {
     name: architecture for family in FAMILIES for name, architecture in family.architectures.items()

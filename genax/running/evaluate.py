@@ -22,6 +22,17 @@ from genax.running.mistakes import check_batch, check_data, check_rows, told
 from genax.running.sampling import apply_networks, moment_of, to_host
 
 
+class Scores(dict[str, float]):
+    """Scores by "<evaluator>" and "<evaluator>/<score>".
+
+    said: what each evaluator says of its scores, by its name.
+    """
+
+    def __init__(self, scores: Mapping[str, float], said: Mapping[str, Mapping[str, Any]]):
+        super().__init__(scores)
+        self.said = said
+
+
 def evaluation_data(experiment: Experiment) -> list[Data]:
     """The data sets that the evaluators of an experiment read, each once.
 
@@ -52,7 +63,7 @@ def evaluate(
     strategy: Strategy | None = None,
     seed: int = 0,
     step: int | None = None,
-) -> dict[str, float]:
+) -> Scores:
     """Scores "<evaluator>" and "<evaluator>/<aux name>" over all evaluation data.
 
     data: what evaluators read that have none of their own; None if there is no such evaluator. A
@@ -80,9 +91,11 @@ def evaluate(
         opened = None if source is None else open_data(source, workdir)
         _work_through(opened, group, variables, batch_size, strategy)
     scores: dict[str, float] = {}
+    said = {}
     for name, reader in readers.items():
-        scores |= reader.scores(name, workdir)
-    return scores
+        found, said[name] = reader.scores(name, workdir)
+        scores |= found
+    return Scores(scores, said)
 
 
 def rehearse(
@@ -222,16 +235,18 @@ class _Reader:
             return [True] * len(outputs)
         return [any(outputs)] * len(outputs) if self.evaluator.summarize is None else outputs
 
-    def scores(self, name: str, workdir: Any) -> dict[str, float]:
-        """The scores, by "<evaluator>" and "<evaluator>/<score>"."""
+    def scores(self, name: str, workdir: Any) -> tuple[dict[str, float], Mapping[str, Any]]:
+        """The scores, by "<evaluator>" and "<evaluator>/<score>", and what is said of them."""
         if self.evaluator.summarize is not None:
             leaves = [np.concatenate(parts) for parts in zip(*self.rows, strict=True)]
             if not all(map(len, leaves)):
                 raise GenaxError(
                     f"evaluator {name!r}: every example of the evaluation data is padding."
                 )
-            found = self.evaluator.summarize(jax.tree.unflatten(self.structure, leaves), workdir)
-            return {f"{name}/{score}": float(value) for score, value in found.items()}
+            rows = jax.tree.unflatten(self.structure, leaves)
+            found = self.evaluator.summarize(rows, workdir)
+            scores = {f"{name}/{score}": float(value) for score, value in found.items()}
+            return scores, self._said(rows, workdir)
         for part in self.parts:
             if not self.sums[part][1]:
                 raise GenaxError(
@@ -244,7 +259,12 @@ class _Reader:
         }
         whole = sum(means[part] for part in self.parts)
         means.pop("loss", None)
-        return {name: whole} | {f"{name}/{score}": mean for score, mean in means.items()}
+        scores = {name: whole} | {f"{name}/{score}": mean for score, mean in means.items()}
+        return scores, self._said(None, workdir)
+
+    def _said(self, rows: Any, workdir: Any) -> Mapping[str, Any]:
+        says = self.evaluator.says
+        return says(rows, workdir) if callable(says) else says
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2), static_argnames="masked")

@@ -30,6 +30,7 @@ from genax.running.policy import Minutes
 from genax.running.prefetch import Prefetch
 from genax.running.profile import Profile
 from genax.running.record import what_runs
+from genax.running.results import write_result
 from genax.running.run import Pretrained, Run
 from genax.running.timing import Times
 from genax.running.watch import Watch
@@ -353,6 +354,8 @@ class _Session:
                 step=step,
             )
         if scores:
+            if run.primary:
+                write_result(run, scores, step)
             self.logger.metrics(step, {f"eval/{name}": value for name, value in scores.items()})
         self.scored = (step, scores)
         return scores

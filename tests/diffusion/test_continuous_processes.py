@@ -9,7 +9,7 @@ import pytest
 
 from genax.core import GenaxError
 from genax.diffusion.linear_flow import LinearFlow, logit_normal, shifted
-from genax.diffusion.process import Process
+from genax.diffusion.process import Invertible, Process
 from genax.diffusion.variance_exploding import GeometricExploding, NoiseLevels
 from genax.diffusion.variance_preserving import SubVariancePreserving, VariancePreserving
 
@@ -39,6 +39,18 @@ def test_members_of_the_protocol(process):
         assert np.all(np.isfinite(values))
     order = np.argsort(times)
     assert np.all(np.diff(np.asarray(process.sigma(times))[order]) >= 0)
+
+
+@pytest.mark.parametrize(
+    "process",
+    [process for process in PROCESSES if not isinstance(process, NoiseLevels)],
+    ids=lambda process: type(process).__name__,
+)
+def test_the_time_of_an_amount_of_noise(process):
+    assert isinstance(process, Invertible)
+    times = jnp.asarray(np.append(np.geomspace(1e-3, 0.99, 30), 0.5), jnp.float32)
+    ratios = process.sigma(times) / process.signal(times)
+    np.testing.assert_allclose(process.time_of(ratios), times, rtol=1e-4)
 
 
 def marginals(drift, diffusion, times, num_steps=200_000):

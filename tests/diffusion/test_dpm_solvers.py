@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from genax.core import GenaxError
+from genax.diffusion.linear_flow import LinearFlow
 from genax.diffusion.preconditioning import preconditioned
 from genax.diffusion.predictions import at_times, predict_clean
 from genax.diffusion.solvers.dpm_solver import dpm_solver, dpm_solver_singlestep
@@ -23,7 +25,8 @@ from tests.diffusion.toys import PROCESS
 from tests.parity import require
 
 EXPLODING = VarianceExploding()
-STEPS = [10, 25, 50]
+LONG = pytest.mark.long
+STEPS = [10, pytest.param(25, marks=LONG), pytest.param(50, marks=LONG)]
 ROUGH = "ignore:.*is deprecated and will be removed:FutureWarning"
 
 
@@ -397,3 +400,72 @@ def test_solvers_of_edm_agree_with_diffusers(variant, num_steps, monkeypatch):
 
     seen, _, samples = steps_of(dpm_solver(EXPLODING, karras(num_steps), **ours), clean)
     agree([*seen, samples], [*theirs, x.numpy()], 1e-4)
+
+
+@pytest.mark.parametrize("solver", [dpm_solver, dpm_solver_singlestep, uni_pc])
+def test_refuses_orders_that_there_are_not(solver):
+    with pytest.raises(GenaxError, match=r"order=4 has to be 1, 2 or 3"):
+        solver(PROCESS, trailing(1000, 9), 4)
+
+
+@pytest.mark.parametrize("wrong", [{"predictor_order": 0}, {"corrector_order": 5}])
+def test_sa_solver_refuses_orders_that_there_are_not(wrong):
+    with pytest.raises(GenaxError, match="have to be from 1 to 4"):
+        sa_solver(PROCESS, trailing(1000, 9), **wrong)
+
+
+@pytest.mark.parametrize(
+    ("solver", "settings"),
+    [
+        (dpm_solver, {"of_noise": True}),
+        (dpm_solver_singlestep, {"of_noise": True}),
+        (dpm_solver_singlestep, {"lower_order_final": False}),
+        (uni_pc, {"of_noise": True}),
+        (uni_pc, {"lower_order_final": False}),
+        (sa_solver, {"of_noise": True}),
+        (sa_solver, {"lower_order_final": False}),
+    ],
+)
+def test_refuses_to_extrapolate_to_the_data(solver, settings):
+    with pytest.raises(GenaxError, match="an end"):
+        solver(PROCESS, trailing(1000, 10), **settings)
+
+
+def test_single_steps_are_whole_without_a_lower_order():
+    with pytest.raises(GenaxError, match="a multiple of 3 times, got 10"):
+        dpm_solver_singlestep(PROCESS, trailing(1000, 10), 3, lower_order_final=False, end=0)
+
+
+@pytest.mark.parametrize("eta", [-0.1, 1.1, float("nan")])
+def test_refuses_more_noise_than_there_is(eta):
+    with pytest.raises(GenaxError, match=f"eta={eta} has to be from 0 to 1"):
+        dpm_solver_2s(EXPLODING, karras(5), eta)
+
+
+@pytest.mark.parametrize("solver", [dpm_solver, dpm_solver_singlestep, uni_pc, sa_solver])
+def test_refuses_times_without_noise_or_signal(solver):
+    with pytest.raises(GenaxError, match="both signal and noise at every time"):
+        solver(EXPLODING, np.array([3.0, 1.0, 0.0]))
+    with pytest.raises(GenaxError, match="both signal and noise at every time"):
+        solver(LinearFlow(), np.array([1.0, 0.5]))
+
+
+@pytest.mark.parametrize("solver", [dpm_solver_2s, dpm_solver_sde])
+def test_two_evaluations_need_the_time_between(solver):
+    with pytest.raises(GenaxError, match="LinearFlow has no method time_of"):
+        solver(LinearFlow(), np.array([0.9, 0.5]))
+
+
+@pytest.mark.parametrize("solver", [dpm_solver, uni_pc, sa_solver])
+def test_an_end_at_the_last_time_changes_nothing_more(solver):
+    """The samples are those of a step from which nothing is left to go, without NaN."""
+    times = karras(6)
+    *_, samples = steps_of(solver(EXPLODING, times, end=times[-1]), lambda x, time: jnp.tanh(x))
+    assert np.isfinite(samples).all()
+
+
+def test_a_solver_may_be_made_within_jit():
+    def solve(noise):
+        return dpm_solver(EXPLODING, karras(5))(lambda x, time: x / 2, noise, None)
+
+    np.testing.assert_allclose(jax.jit(solve)(NOISE), solve(NOISE), rtol=1e-5)

@@ -14,14 +14,18 @@ import pytest
 
 from genax.core import GenaxError
 from genax.diffusion.conditions import dropped
-from genax.diffusion.likelihood import discretized_log_likelihood, variational_bound
+from genax.diffusion.likelihood import (
+    discretized_log_likelihood,
+    variational_bound,
+    variational_term,
+)
 from genax.diffusion.losses import denoising_loss
 from genax.diffusion.networks import Networks
 from genax.diffusion.predictions import CLEAN, EPSILON, V
-from genax.diffusion.process import fixed_small
+from genax.diffusion.process import fixed_large, fixed_small, q_sample
 from genax.diffusion.unet import UNet
 from genax.diffusion.variance_exploding import VarianceExploding
-from genax.diffusion.weightings import min_snr, uniform
+from genax.diffusion.weightings import as_prediction, min_snr, p2, uniform, variational
 from genax.nn.conditions import on_label
 from tests.diffusion.toys import DEVIATION, MEAN, PROCESS, GaussianDenoiser, WavyDenoiser, run
 
@@ -104,6 +108,56 @@ def test_min_snr_is_one_loss_for_all_predictions():
         np.testing.assert_allclose(weights, expected, rtol=1e-5)
     with pytest.raises(GenaxError, match=r"most=0\.0"):
         min_snr(0.0)
+
+
+KEPT, BETAS = PROCESS.alphas_cumprod, PROCESS.betas
+RATIO = KEPT / (1 - KEPT)
+# Each weighting as a factor of the error of the noise, by its paper.
+ON_NOISE = {
+    "min-SNR": (min_snr(5.0), np.minimum(RATIO, 5) / RATIO),
+    "SNR + 1": (as_prediction(V), (RATIO + 1) / RATIO),
+    "SNR": (as_prediction(CLEAN), 1 / RATIO),
+    "P2": (p2(0.5, 2.0), (2 + RATIO) ** -0.5),
+    "variational": (variational(PROCESS), BETAS**2 / (2 * BETAS * (1 - BETAS) * (1 - KEPT))),
+}
+# The squared error of the noise for an error of 1 of each output.
+OF_NOISE = {"noise": (EPSILON, 1.0), "clean": (CLEAN, RATIO), "v": (V, KEPT)}
+
+
+@pytest.mark.parametrize("name", ON_NOISE)
+@pytest.mark.parametrize("output", OF_NOISE)
+def test_a_weighting_is_one_loss_for_all_predictions(name, output):
+    """Value and gradient of each timestep's loss, by the formulas in float64."""
+    weighting, on_noise = ON_NOISE[name]
+    prediction, of_noise = OF_NOISE[output]
+    signal, sigma = PROCESS.signal(jnp.arange(1000)), PROCESS.sigma(jnp.arange(1000))
+
+    @jax.jit
+    @partial(jax.value_and_grad, argnums=0)
+    def loss(found, target):
+        return (weighting(prediction, signal, sigma) * jnp.square(found - target)).sum()
+
+    found, target = RNG.integers(-200, 200, (2, 1000)) / 64
+    value, gradient = loss(jnp.asarray(found), jnp.asarray(target))
+    weights = on_noise * of_noise
+    error = found - target
+    assert value == pytest.approx((weights * error**2).sum(), rel=1e-5)
+    np.testing.assert_allclose(gradient, 2 * weights * error, rtol=1e-5)
+
+
+def test_the_variational_weighting_is_that_of_the_bound():
+    """With the variances beta it is the part of a term that depends on the noise's error."""
+    timesteps, error = jnp.arange(1, 1000, 37), 0.1
+    noise = jnp.ones((len(timesteps), 1, 1, 1))
+    clean = jnp.zeros_like(noise)
+    noisy = q_sample(PROCESS, clean, noise, timesteps)
+    terms = [
+        variational_term(PROCESS, EPSILON, fixed_large(PROCESS), output, clean, noisy, timesteps)
+        for output in (noise, noise + error)
+    ]
+    signal, sigma = PROCESS.signal(timesteps), PROCESS.sigma(timesteps)
+    weights = variational(PROCESS)(EPSILON, signal, sigma)
+    np.testing.assert_allclose(terms[1] - terms[0], weights * error**2, rtol=2e-2, atol=1e-6)
 
 
 def test_dropped_conditions_belong_to_the_example():

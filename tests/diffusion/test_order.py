@@ -17,7 +17,20 @@ import pytest
 from scipy.integrate import solve_ivp
 
 from genax.diffusion.sampling import Solver
-from genax.diffusion.solvers import ddim, dpm_2, euler, flow_heun, heun, lms, pndm
+from genax.diffusion.solvers import (
+    ddim,
+    dpm_2,
+    dpm_solver,
+    dpm_solver_2s,
+    dpm_solver_singlestep,
+    euler,
+    flow_heun,
+    heun,
+    lms,
+    pndm,
+    sa_solver,
+    uni_pc,
+)
 from genax.diffusion.spacings import karras
 from genax.diffusion.variance_exploding import VarianceExploding
 
@@ -51,6 +64,39 @@ ORDERS = {
     "lms-2": Row(lambda times, end: lms(EXPLODING, times, order=2, end=end), 2),
     "lms-3": Row(lambda times, end: lms(EXPLODING, times, order=3, end=end), 3),
     "lms-4": Row(lambda times, end: lms(EXPLODING, times, order=4, end=end), 4),
+    "dpm_solver-1": Row(lambda times, end: dpm_solver(EXPLODING, times, 1, end=end), 1),
+    "dpm_solver-2": Row(lambda times, end: dpm_solver(EXPLODING, times, 2, end=end), 2),
+    "dpm_solver-2-heun": Row(
+        lambda times, end: dpm_solver(EXPLODING, times, 2, heun=True, end=end), 2
+    ),
+    # Half of the Taylor term of the second derivative, as in the authors' code.
+    "dpm_solver-3": Row(lambda times, end: dpm_solver(EXPLODING, times, 3, end=end), 2),
+    "dpm_solver-2-noise": Row(
+        lambda times, end: dpm_solver(EXPLODING, times, 2, of_noise=True, end=end), 2
+    ),
+    "dpm_solver_singlestep-2": Row(
+        lambda times, end: dpm_solver_singlestep(EXPLODING, times, 2, end=end), 2
+    ),
+    "dpm_solver_singlestep-3": Row(
+        lambda times, end: dpm_solver_singlestep(
+            EXPLODING, times, 3, True, lower_order_final=False, end=end
+        ),
+        3,
+        (48, 96, 192),
+    ),
+    "dpm_solver_2s": Row(lambda times, end: dpm_solver_2s(EXPLODING, times, end=end), 2),
+    "uni_pc-1": Row(
+        lambda times, end: uni_pc(EXPLODING, times, 1, lower_order_final=False, end=end), 2
+    ),
+    "uni_pc-2": Row(
+        lambda times, end: uni_pc(EXPLODING, times, 2, lower_order_final=False, end=end), 3
+    ),
+    "uni_pc-3": Row(
+        lambda times, end: uni_pc(EXPLODING, times, 3, lower_order_final=False, end=end), 4
+    ),
+    "sa_solver-2": Row(
+        lambda times, end: sa_solver(EXPLODING, times, stochasticity=lambda time: 0.0, end=end), 2
+    ),
 }
 
 

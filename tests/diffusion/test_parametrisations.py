@@ -19,7 +19,7 @@ from genax.diffusion.networks import Networks
 from genax.diffusion.preconditioning import preconditioned
 from genax.diffusion.predictions import CONTINUOUS_EPSILON, VELOCITY, at_times, predict_clean
 from genax.diffusion.process import expand, q_sample
-from genax.diffusion.scores import by_sigma, ncsn_score, scaled_score
+from genax.diffusion.scores import by_sigma, half_sum, ncsn_score, scaled_score
 from genax.diffusion.variance_exploding import (
     GeometricExploding,
     NoiseLevels,
@@ -62,7 +62,7 @@ def sub_vp(x, z, t, a):
 
 
 def ve(x, z, t, a):
-    """Images of [0, 1] and the paper's sigmas; the network centres them, and halves its output."""
+    """Images of [0, 1] and the paper's sigmas; the network centres them."""
     std = (0.01 * (50 / 0.01) ** t).reshape(-1, 1, 1, 1)
     noisy = (x + 1) / 2 + std * z
     score = a * wavy(2 * noisy - 1, np.log(std)) / std
@@ -105,23 +105,20 @@ class System:
     prediction: Any
     formula: Any
     weighting: Any = uniform
+    change: Any = lambda loss: loss
 
     @property
     def loss(self):
-        return partial(
-            denoising_loss,
-            process=self.process,
-            prediction=self.prediction,
-            weighting=self.weighting,
-        )
+        loss = partial(denoising_loss, process=self.process, prediction=self.prediction)
+        return self.change(partial(loss, weighting=self.weighting))
 
 
 SYSTEMS = [
     System("vp", VariancePreserving(smallest_time=1e-3), CONTINUOUS_EPSILON, vp),
     System("sub-vp", SubVariancePreserving(smallest_time=1e-3), CONTINUOUS_EPSILON, sub_vp),
-    System("ve", GeometricExploding(), scaled_score(), ve, by_sigma(0.0, factor=16 / 2)),
-    # Half the sum over 16 pixels, and sigmas that are twice the paper's.
-    System("ncsn", NoiseLevels(), ncsn_score(10), ncsn, by_sigma(2.0, factor=16 / 2 / 4)),
+    System("ve", GeometricExploding(), scaled_score(), ve, change=half_sum),
+    # Sigmas are twice the paper's.
+    System("ncsn", NoiseLevels(), ncsn_score(10), ncsn, by_sigma(2.0, factor=1 / 4), half_sum),
     System("edm", VarianceExploding(), preconditioned(0.5), edm),
     System("flow", LinearFlow(logit_normal()), VELOCITY, flow),
 ]

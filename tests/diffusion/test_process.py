@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from genax.core import GenaxError
+from genax.diffusion.linear_flow import LinearFlow
 from genax.diffusion.predictions import CLEAN, EPSILON, V, noise_of, predict_clean
 from genax.diffusion.process import (
     DiscreteProcess,
+    Invertible,
     Process,
     expand,
     fixed_large,
@@ -18,7 +20,8 @@ from genax.diffusion.process import (
     q_sample,
 )
 from genax.diffusion.schedules import linear_betas
-from genax.diffusion.variance_exploding import VarianceExploding
+from genax.diffusion.variance_exploding import GeometricExploding, VarianceExploding
+from genax.diffusion.variance_preserving import SubVariancePreserving, VariancePreserving
 from tests.diffusion.toys import PROCESS
 from tests.parity import require
 
@@ -117,6 +120,24 @@ def test_fractional_timesteps_interpolate_the_ratio_of_noise_to_signal(interpola
     np.testing.assert_allclose(sigma / signal, middle, rtol=3e-6)
     np.testing.assert_allclose(process.time_of(jnp.asarray(middle)), half, atol=3e-3)
     assert process.time_of(jnp.asarray([1e-9, 1e9])).tolist() == [0, 999]
+
+
+@pytest.mark.parametrize(
+    "process",
+    [
+        EXPLODING,
+        GeometricExploding(),
+        VariancePreserving(),
+        SubVariancePreserving(),
+        LinearFlow(),
+    ],
+    ids=lambda process: type(process).__name__,
+)
+def test_a_process_finds_the_time_of_an_amount_of_noise(process):
+    times = jnp.linspace(0.05, 0.95, 19)
+    ratios = process.sigma(times) / process.signal(times)
+    assert isinstance(process, Invertible)
+    np.testing.assert_allclose(process.time_of(ratios), times, rtol=1e-5)
 
 
 def test_refuses_an_unknown_interpolation():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from functools import partial
 
 import jax
@@ -11,20 +12,24 @@ import numpy as np
 import pytest
 
 from genax.core import GenaxError
+from genax.diffusion.linear_flow import LinearFlow
 from genax.diffusion.predictions import EPSILON, predict_clean
 from genax.diffusion.process import fixed_large, fixed_small
-from genax.diffusion.sampling import sample
+from genax.diffusion.sampling import given_images, sample
 from genax.diffusion.solvers import (
+    Churn,
     ancestral,
     ddim,
+    ddim_inversion,
     dpm_2,
     dpm_solver_2m,
     euler,
     flow_heun,
     heun,
     lms,
+    pndm,
 )
-from genax.diffusion.spacings import karras, leading, trailing
+from genax.diffusion.spacings import exponential, flow, karras, leading, linspace, trailing
 from genax.diffusion.variance_exploding import VarianceExploding
 from tests.cli.command import call
 from tests.diffusion import direct
@@ -143,35 +148,185 @@ def test_dpm_solver_agrees_with_diffusers_step_for_step(num_steps):
     agree([*seen, samples], [*theirs, x.numpy()], 1e-4)
 
 
-def test_heun_is_the_algorithm_of_edm():
-    """Karras et al. 2022, algorithm 1 in float64; n steps are 2n - 1 evaluations."""
-    sigmas = [*karras(6), 0.0]
-    calls = []
+@pytest.mark.parametrize(
+    ("corrected", "churn"),
+    [
+        (True, None),
+        (True, Churn(40, 0.05, 50, 1.003)),
+        (True, Churn(2.5, 0.5, 30)),
+        (False, Churn(2.5, 0.5, 30)),
+    ],
+    ids=["heun", "imagenet", "some", "euler"],
+)
+@pytest.mark.parametrize("num_steps", [6, 18])
+def test_heun_is_the_algorithm_of_edm(num_steps, corrected, churn):
+    """Karras et al. 2022, algorithm 2 in float64; n steps are 2n - 1 evaluations."""
+    sigmas = [*karras(num_steps), 0.0]
+    calls, times = [], []
 
     def denoise(x, sigma):
         calls.append(np.array(x))
+        times.append(sigma)
         return np.tanh(x / (1 + sigma))
 
     x = np.asarray(NOISE, np.float64) * sigmas[0]
-    for sigma, after in itertools.pairwise(sigmas):
-        slope = (x - denoise(x, sigma)) / sigma
-        first = x + (after - sigma) * slope
-        if after:
+    for number, (sigma, after) in enumerate(itertools.pairwise(sigmas), start=1):
+        raised = sigma
+        if churn and churn.smallest <= sigma <= churn.largest:
+            raised = sigma + min(churn.amount / num_steps, math.sqrt(2) - 1) * sigma
+            x = x + math.sqrt(raised**2 - sigma**2) * churn.noise * MORE_NOISE[number]
+        slope = (x - denoise(x, raised)) / raised
+        first = x + (after - raised) * slope
+        if after and corrected:
             other = (first - denoise(first, after)) / after
-            x = x + (after - sigma) * (slope / 2 + other / 2)
-        else:
-            x = first
+            first = x + (after - raised) * (slope / 2 + other / 2)
+        x = first
     seen = []
 
     def ours(x, sigma):
-        jax.debug.callback(lambda x: seen.append(np.asarray(x)), x, ordered=True)
+        jax.debug.callback(lambda *row: seen.append(row), x, sigma, ordered=True)
         return jnp.tanh(x / (1 + sigma))
 
-    samples = jax.jit(lambda: heun(EXPLODING, karras(6))(ours, NOISE, lambda number: NOISE))()
+    solver = (heun if corrected else euler)(EXPLODING, karras(num_steps), churn)
+    draw = jnp.asarray(MORE_NOISE).__getitem__
+    samples = jax.jit(lambda: solver(ours, NOISE, draw))()
     samples.block_until_ready()
     jax.effects_barrier()
-    assert len(seen) == 11
-    agree([*seen, samples], [*calls, x], 1e-5)
+    assert len(seen) == (2 * num_steps - 1 if corrected else num_steps)
+    np.testing.assert_allclose([time for _, time in seen], times, rtol=1e-5)
+    agree([*(x for x, _ in seen), samples], [*calls, x], 1e-5)
+
+
+def test_churn_of_a_discrete_process_stays_within_it():
+    """Noise rises to the last timestep at most, and samples keep the process's variance."""
+    calls = []
+
+    def denoise(noisy, time):
+        jax.debug.callback(lambda *row: calls.append(row), time, noisy.std(), ordered=True)
+        return gaussian_clean(PROCESS, noisy, time)
+
+    solver = heun(PROCESS, trailing(1000, 50), Churn(20.0), end=0)
+    noise = jax.random.normal(jax.random.key(0), (2000,))
+    draw = partial(jax.random.normal, shape=(2000,))
+    samples = jax.jit(lambda: solver(denoise, noise, lambda number: draw(jax.random.key(number))))()
+    jax.effects_barrier()
+    times, deviations = np.array(calls).T
+    assert times.max() == 999
+    at = jnp.asarray(times)
+    signal, sigma = PROCESS.signal(at), PROCESS.sigma(at)
+    np.testing.assert_allclose(deviations, jnp.hypot(signal * DEVIATION, sigma), rtol=0.1)
+    assert samples.std() == pytest.approx(DEVIATION, rel=0.2)
+
+
+class Uninvertible:
+    """A process that cannot tell the time of an amount of noise."""
+
+    def __init__(self, process):
+        for name in ("sample_time", "signal", "sigma", "prior"):
+            setattr(self, name, getattr(process, name))
+
+
+@pytest.mark.parametrize(
+    "solver", [dpm_2, partial(euler, churn=Churn(1)), partial(heun, churn=Churn(1))]
+)
+def test_refuses_a_process_that_finds_no_times(solver):
+    with pytest.raises(GenaxError, match=r"Uninvertible has no method time_of\(ratios\)"):
+        solver(Uninvertible(EXPLODING), karras(3))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"amount": -1},
+        {"amount": 1, "noise": -1},
+        {"amount": float("nan")},
+        {"amount": 1, "smallest": 2, "largest": 1},
+    ],
+)
+def test_refuses_wrong_churn(wrong):
+    with pytest.raises(GenaxError, match="at least 0, and smallest at most largest"):
+        Churn(**wrong)
+
+
+@pytest.mark.parametrize("forward", [True, False], ids=["from-noise", "from-data"])
+def test_ddim_and_its_inversion_are_a_round_trip(forward):
+    """There and back again, with an error of first order."""
+    images = NOISE if forward else MEAN + DEVIATION * NOISE
+    denoise, errors = partial(gaussian_clean, PROCESS), []
+    for num_steps in (100, 200):
+        ways = [
+            solver(PROCESS, trailing(1000, num_steps), end=0) for solver in (ddim, ddim_inversion)
+        ]
+        there, back = ways if forward else reversed(ways)
+
+        def trip(there=there, back=back):
+            middle = there(denoise, images, None)
+            return middle, back(denoise, middle, None)
+
+        middle, again = jax.jit(trip)()
+        assert np.abs(middle - images).max() > 0.5
+        errors.append(np.abs(again - images).max())
+    assert errors[1] < 0.15
+    assert 1.7 < errors[0] / errors[1] < 2.3, errors
+
+
+def test_images_of_a_batch_are_turned_into_noise():
+    images = MEAN + DEVIATION * np.asarray(jax.random.normal(jax.random.key(0), (64, 8, 8, 1)))
+    function = partial(
+        sample,
+        solver=ddim_inversion(PROCESS, leading(1000, 100)),
+        process=PROCESS,
+        shape=(8, 8, 1),
+        clip_denoised=False,
+        start=given_images,
+    )
+    noise = run(function, GaussianDenoiser(), {"index": np.arange(64), "image": images})
+    assert noise.mean() == pytest.approx(0, abs=0.05)
+    assert noise.std() == pytest.approx(1, rel=0.05)
+    assert np.corrcoef(noise.ravel(), images.ravel())[0, 1] > 0.99
+
+
+@pytest.mark.parametrize("solver", [euler, flow_heun, ddim])
+def test_there_may_be_no_signal_at_the_first_time(solver):
+    """Noise of a straight path goes to the data of its Gaussian."""
+    process, times = LinearFlow(), flow(100)
+    assert times[0] == 1
+    denoise = partial(gaussian_clean, process)
+    samples = jax.jit(lambda: solver(process, times)(denoise, NOISE, None))()
+    np.testing.assert_allclose(samples, MEAN + DEVIATION * NOISE, atol=0.02)
+
+
+SOLVERS = {
+    "ancestral": lambda times: ancestral(PROCESS, timesteps=times),
+    "ddim": lambda times: ddim(PROCESS, times, 0.5),
+    "pndm": lambda times: pndm(PROCESS, times),
+    "lms": lambda times: lms(PROCESS, times),
+    "euler": lambda times: euler(PROCESS, times, Churn(1)),
+    "heun": lambda times: heun(PROCESS, times, Churn(1)),
+    "dpm_2": lambda times: dpm_2(PROCESS, times),
+    "flow_heun": lambda times: flow_heun(PROCESS, times),
+}
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_a_solver_is_one_loop_whatever_the_number_of_steps(name):
+    """The denoising function is traced as often, in as many operations."""
+    found = []
+    for num_steps in (7, 70):
+        calls = []
+
+        def denoise(noisy, time, calls=calls):
+            calls.append(time)
+            return jnp.tanh(noisy)
+
+        solver = SOLVERS[name](leading(1000, num_steps))
+        program = jax.make_jaxpr(
+            lambda solver=solver: solver(denoise, NOISE, lambda number: NOISE)
+        )()
+        loops = sum(equation.primitive.name == "scan" for equation in program.eqns)
+        found.append((len(calls), loops, len(program.eqns)))
+    assert found[0] == found[1]
+    assert found[0][1] == 1
 
 
 FEW, MANY = leading(1000, 7), trailing(1000, 50)
@@ -298,6 +453,34 @@ def test_sigmas_are_those_of_edm():
             karras(**wrong)
 
 
+def test_linspace_has_both_ends():
+    np.testing.assert_array_equal(linspace(1000, 4), [999, 666, 333, 0])
+    np.testing.assert_allclose(linspace(1000, 5, whole=False), [999, 749.25, 499.5, 249.75, 0])
+
+
+def test_leading_with_an_offset():
+    np.testing.assert_array_equal(leading(1000, 4, offset=1), [751, 501, 251, 1])
+    for offset in (-1, 1):
+        with pytest.raises(GenaxError, match=f"offset={offset} leads to timesteps"):
+            leading(1000, 1000, offset)
+
+
+def test_exponential_has_equal_ratios():
+    np.testing.assert_allclose(exponential(3, 0.1, 10.0), [10, 1, 0.1])
+    with pytest.raises(GenaxError, match="at least 2 steps"):
+        exponential(1, 0.1, 10.0)
+
+
+def test_times_of_a_flow_are_shifted_towards_the_noise():
+    """Esser et al. 2024, eq. 23."""
+    np.testing.assert_allclose(flow(4), [1, 0.75, 0.5, 0.25])
+    even = flow(9, smallest=0.001)
+    np.testing.assert_allclose(flow(9, 3.0, 0.001), 3 * even / (1 + 2 * even))
+    for wrong in ((0,), (3, 0.0), (3, 1.0, 0.0), (3, 1.0, 1.5), (3, -1.0)):
+        with pytest.raises(GenaxError, match="a shift above 0"):
+            flow(*wrong)
+
+
 @pytest.mark.parametrize("times", [[], [1, 1], [1, 2], [[3, 2]]])
 @pytest.mark.parametrize("solver", [ddim, euler, heun, dpm_solver_2m])
 def test_refuses_times_that_do_not_fall(solver, times):
@@ -337,6 +520,24 @@ def test_noise_is_checked_when_an_experiment_is_built(eta, tmp_path):
     said = call("train", "experiments/diffusion/ddpm.py:digits", *settings).refusal()
     assert f"config.ddim_eta={eta}" in said
     assert not list(tmp_path.iterdir())
+
+
+def test_the_runge_kutta_steps_need_steps():
+    with pytest.raises(GenaxError, match="skip_prk_steps=True"):
+        pndm(PROCESS, leading(1000, 3))
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 3])
+def test_few_steps_of_pndm(num_steps):
+    solver = pndm(PROCESS, trailing(1000, num_steps), skip_prk_steps=True)
+    *_, samples = steps_of(solver, wavy)
+    assert np.isfinite(samples).all()
+
+
+@pytest.mark.parametrize("order", [0, 5])
+def test_refuses_orders_that_lms_does_not_have(order):
+    with pytest.raises(GenaxError, match="a whole number from 1 to 4"):
+        lms(PROCESS, leading(1000, 3), order)
 
 
 @pytest.mark.parametrize("num_steps", [0, 1001])

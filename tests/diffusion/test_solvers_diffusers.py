@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from genax.diffusion.linear_flow import LinearFlow
 from genax.diffusion.predictions import EPSILON, predict_clean
 from genax.diffusion.process import DiscreteProcess, fixed_large, fixed_small
 from genax.diffusion.solvers import (
@@ -29,12 +30,12 @@ from genax.diffusion.solvers import (
 from genax.diffusion.spacings import exponential, flow, karras, leading, linspace, trailing
 from genax.diffusion.variance_exploding import VarianceExploding
 from tests.diffusion.test_solvers import MORE_NOISE, NOISE, agree, in_float64
-from tests.diffusion.toys import PROCESS, Straight
+from tests.diffusion.toys import PROCESS
 from tests.parity import require
 
 STEPS = [10, *(pytest.param(num_steps, marks=pytest.mark.long) for num_steps in (25, 50))]
 EVENLY = DiscreteProcess(PROCESS.betas, "linear")
-EXPLODING, STRAIGHT = VarianceExploding(), Straight()
+EXPLODING, STRAIGHT = VarianceExploding(), LinearFlow()
 # diffusers' largest and smallest sigma / signal of the process.
 ENDS = {
     "smallest": (1 / PROCESS.alphas_cumprod[0] - 1) ** 0.5,

@@ -41,19 +41,3 @@ def run(function, denoiser, batch, seed=0):
     apply = nn.apply(function, Networks(denoiser))
     keys = {"example": jax.random.key(seed)}
     return jax.jit(lambda batch: apply(variables, batch, rngs=keys))(batch)
-
-
-class Straight:
-    """Straight path (1 - t) clean + t noise, which has no signal at time 1."""
-
-    def sample_time(self, key):
-        return jax.random.uniform(key)
-
-    def signal(self, times):
-        return 1 - times
-
-    def sigma(self, times):
-        return times
-
-    def prior(self, times):
-        return jnp.ones_like(times)

@@ -357,7 +357,7 @@ def errors(case: Case, size: Mapping[str, Any]) -> dict[str, float]:
     conversions = ARCHITECTURES[case.name].conversions(module)
 
     def total(params):
-        found = module.apply({"params": params}, **jax.tree.map(jnp.asarray, inputs))
+        found = module.apply(variables | {"params": params}, **jax.tree.map(jnp.asarray, inputs))
         return loss_of(found, case, inputs), outputs_of(found, case)
 
     reference = model(**as_torch(torch, inputs, model))

@@ -21,6 +21,18 @@ def classified(rng, config):
     return {"hidden_states": noisy(rng, config), "timestep": TIMES, "class_labels": labels}
 
 
+def unet(rng, config):
+    """With labels if the network takes them, and noise levels if it has random frequencies."""
+    fourier = config.time_embedding_type == "fourier"
+    times = np.array([0.02, 3.0, 40.0], np.float32) if fourier else TIMES
+    given = {"sample": noisy(rng, config), "timestep": times}
+    if config.num_class_embeds is None:
+        return given
+    return given | {"class_labels": rng.integers(0, config.num_class_embeds, BATCH)}
+
+
+SKIPS = {"in_channels": 3, "out_channels": 3, "norm_num_groups": None}
+SKIPS |= {"mid_block_scale_factor": 2**0.5, "norm_eps": 1e-6}
 CASES = (
     Case(
         "DiTTransformer2DModel",
@@ -36,5 +48,45 @@ CASES = (
         classified,
         ("sample",),
         copies=lambda model: [block.norm1.emb for block in model.transformer_blocks],
+    ),
+    Case(
+        "UNet2DModel",
+        None,
+        (
+            # DDPM: a single head, padding behind, sines first.
+            {"downsample_padding": 0, "freq_shift": 1, "flip_sin_to_cos": False}
+            | {"attention_head_dim": None, "norm_eps": 1e-6, "layers_per_block": 2}
+            | {"down_block_types": ["DownBlock2D", "AttnDownBlock2D"]}
+            | {"up_block_types": ["AttnUpBlock2D", "UpBlock2D"]},
+            # ADM: adaptive group norm, resolution changed in residual blocks, labels, variances.
+            {"resnet_time_scale_shift": "scale_shift", "attn_norm_num_groups": 4}
+            | {"downsample_type": "resnet", "upsample_type": "resnet", "out_channels": 6}
+            | {"down_block_types": ["ResnetDownsampleBlock2D", "AttnDownBlock2D"]}
+            | {"up_block_types": ["AttnUpBlock2D", "ResnetUpsampleBlock2D"]}
+            | {"num_class_embeds": 5},
+            # diffusers' defaults, three resolutions, input in [0, 1], attention nowhere.
+            {"block_out_channels": [8, 16, 24], "center_input_sample": True, "in_channels": 1}
+            | {"down_block_types": ["DownBlock2D"] * 3, "up_block_types": ["UpBlock2D"] * 3},
+            # NCSN++: skips, random frequencies, with attention and without.
+            SKIPS
+            | {"time_embedding_type": "fourier", "block_out_channels": [32, 128]}
+            | {"down_block_types": ["SkipDownBlock2D", "AttnSkipDownBlock2D"]}
+            | {"up_block_types": ["AttnSkipUpBlock2D", "SkipUpBlock2D"]}
+            | {"attention_head_dim": 128},
+            SKIPS
+            | {"time_embedding_type": "fourier", "block_out_channels": [8, 16, 24]}
+            | {
+                "down_block_types": ["SkipDownBlock2D"] * 3,
+                "up_block_types": ["SkipUpBlock2D"] * 3,
+            },
+            SKIPS
+            | {"freq_shift": 1, "flip_sin_to_cos": False, "layers_per_block": 2}
+            | {"down_block_types": ["SkipDownBlock2D"] * 2, "up_block_types": ["SkipUpBlock2D"] * 2}
+            | {"num_class_embeds": 3},
+        ),
+        unet,
+        ("sample",),
+        {"sample_size": 8, "block_out_channels": [16, 32], "layers_per_block": 1}
+        | {"norm_num_groups": 4, "attention_head_dim": 8},
     ),
 )

@@ -36,7 +36,8 @@ def adaptive(
     samples share their steps. `integrate` also tells the number of evaluations.
 
     largest, smallest: times between which the flow is followed.
-    tolerance: bound of a step's error, relative and absolute. Below 1e-6 it is lost in float32.
+    tolerance: bound of the estimate of a step's error, relative and absolute. Below 1e-6 it is lost
+      in float32.
     method: explicit Runge-Kutta method of diffrax, such as Tsit5, Dopri5 (RK45 of Song et al. 2021)
       or Heun.
     max_steps: bound of the number of steps. NaN is the result if they do not suffice.
@@ -98,6 +99,8 @@ def integrate(
         None,
         noisy,
         stepsize_controller=diffrax.PIDController(rtol=tolerance, atol=tolerance),
+        # Plain loops, in which a solver may be watched.
+        adjoint=diffrax.ForwardMode(),
         max_steps=max_steps,
         throw=False,
     )

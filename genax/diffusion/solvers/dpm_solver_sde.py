@@ -9,6 +9,7 @@ import numpy as np
 from genax.core import GenaxError
 from genax.diffusion.process import Process
 from genax.diffusion.sampling import Solver
+from genax.diffusion.solvers.steps import check_invertible
 from genax.diffusion.solvers.weighted import (
     AS_BEFORE,
     AS_PREDICTED,
@@ -64,17 +65,13 @@ def _two_evaluations(
     end: float | int | None = None,
 ) -> Solver:
     """Return the solver that evaluates halfway in ln(sigma / signal), and then starts afresh."""
-    if not hasattr(process, "time_of"):
-        raise GenaxError(
-            f"{solver} needs the time in the middle of a step, but {type(process).__name__} has no "
-            "method time_of(ratios); take dpm_solver."
-        )
+    invertible = check_invertible(solver, process)
     path = find_path(solver, process, times, end)
     ratios = path.sigma / path.signal
     whole = ratios[:-1] if end is None else ratios
     targets = whole[1:] if noise_between else _below(whole, eta)
     with jax.ensure_compile_time_eval():
-        halves = process.time_of(jnp.asarray(np.sqrt(whole[:-1] * targets), float))
+        halves = invertible.time_of(jnp.asarray(np.sqrt(whole[:-1] * targets), float))
     times = np.asarray(times, np.float64)
     seen = np.empty(len(times) + len(halves))
     seen[::2], seen[1::2] = times, np.asarray(halves)

@@ -41,10 +41,10 @@ class Sum(NamedTuple):
     predicted: weight of what the last step made.
     """
 
-    sample: float
-    outputs: Sequence[float] = ()
-    noise: float = 0.0
-    predicted: float = 0.0
+    sample: float | np.ndarray
+    outputs: Sequence[float] | np.ndarray = ()
+    noise: float | np.ndarray = 0.0
+    predicted: float | np.ndarray = 0.0
 
 
 # The sample from which a step is made, if nothing corrects what the last step made.
@@ -56,14 +56,10 @@ AS_BEFORE = Sum(1.0)
 def find_path(solver: str, process: Process, times: np.ndarray, end: float | int | None) -> Path:
     """Return the levels at the times and at the end, None for the data.
 
-    Raises GenaxError for times that `check_times` refuses, for an end that is not below them or is
-    none of the process, and for a time without any signal.
+    Raises GenaxError for times and ends that `check_times` refuses, and for a time without any
+    signal or any noise.
     """
-    times = check_times(solver, process, times)
-    if end is not None and not 0 <= end <= times[-1]:
-        raise GenaxError(
-            f"{solver}: end={end} has to be a time from 0 to {times[-1]}, the last time of a step."
-        )
+    times = check_times(solver, process, times, end)
     path = path_at(process, times, end)
     # The last entries may be those of the data.
     if not (np.all(path.signal > 0) and np.all(path.sigma[: len(times) + (end is not None)] > 0)):
@@ -94,7 +90,7 @@ def _levels(process: Process, times: np.ndarray) -> tuple[np.ndarray, np.ndarray
     # Also within jit, the weights are constants.
     with jax.ensure_compile_time_eval():
         at = jnp.asarray(times)
-        return tuple(np.asarray(level(at), np.float64) for level in (process.signal, process.sigma))
+        return np.asarray(process.signal(at), np.float64), np.asarray(process.sigma(at), np.float64)
 
 
 def weighted(

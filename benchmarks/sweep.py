@@ -1,0 +1,78 @@
+"""Scores of one run over several values of its settings, such as solvers and numbers of steps.
+
+    python -m benchmarks.sweep runs/ddpm OUT.jsonl solver=ddim,heun,uni_pc ddim_steps=5,10,20,50
+    python -m benchmarks.sweep --picture fid.png ddim_steps eval/classifier/fid solver OUT.jsonl
+
+The first command scores every combination and adds a line for each to OUT.jsonl: the settings, the
+scores and the seconds that it took. What is already in the file is left out, so that a sweep may
+be continued. The second draws the scores of files against a setting, one line for each value of
+another one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import genax
+
+
+def sweep(workdir: str, out: Path, settings: dict[str, list[str]]) -> None:
+    """Score every combination of settings that the file does not have."""
+    known = [row["settings"] for row in rows([out])] if out.exists() else []
+    for values in itertools.product(*settings.values()):
+        chosen = dict(zip(settings, values, strict=True))
+        if chosen in known:
+            continue
+        began = time.perf_counter()
+        scores = genax.open(workdir, config=chosen).evaluate()
+        row = {"settings": chosen, **scores, "seconds": round(time.perf_counter() - began, 1)}
+        with out.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(json.dumps(row), flush=True)
+
+
+def rows(paths: list[Path]) -> list[dict[str, Any]]:
+    """Return the lines of files."""
+    return [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+
+
+def draw(picture: str, x: str, y: str, by: str, paths: list[Path]) -> None:
+    """Draw one score against a setting, or against another score."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    found = rows(paths)
+    figure, axes = pyplot.subplots(figsize=(6, 4))
+    for value in dict.fromkeys(row["settings"].get(by, "") for row in found):
+        group = [row for row in found if row["settings"].get(by, "") == value]
+        points = sorted((float({**row["settings"], **row}[x]), row[y]) for row in group)
+        axes.plot(*zip(*points, strict=True), marker="o", label=value)
+    axes.set(xlabel=x, ylabel=y, yscale="log" if y.endswith("fid") else "linear")
+    axes.legend()
+    figure.tight_layout()
+    figure.savefig(picture, dpi=120)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--picture", metavar="PNG")
+    parser.add_argument("words", nargs="+")
+    args = parser.parse_args()
+    if args.picture:
+        x, y, by, *paths = args.words
+        draw(args.picture, x, y, by, [Path(path) for path in paths])
+        return
+    workdir, out, *settings = args.words
+    pairs = (setting.partition("=") for setting in settings)
+    sweep(workdir, Path(out), {name: values.split(",") for name, _, values in pairs})
+
+
+if __name__ == "__main__":
+    main()

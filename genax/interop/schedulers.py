@@ -1,0 +1,484 @@
+"""Schedulers of diffusers: the process, prediction, times and solver of a scheduler_config.json."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genax.core.errors import GenaxError
+from genax.diffusion.clipping import Clip
+from genax.diffusion.linear_flow import LinearFlow, shifted
+from genax.diffusion.preconditioning import preconditioned
+from genax.diffusion.predictions import (
+    CONTINUOUS_EPSILON,
+    VELOCITY,
+    Prediction,
+    scaled_times,
+)
+from genax.diffusion.process import Process, fixed_large, fixed_small, learned_range
+from genax.diffusion.sampling import Solver
+from genax.diffusion.solvers import (
+    Churn,
+    ancestral,
+    ddim,
+    ddim_inversion,
+    dpm_solver,
+    dpm_solver_sde,
+    dpm_solver_singlestep,
+    euler,
+    euler_ancestral,
+    flow_heun,
+    heun,
+    lms,
+    pndm,
+    sa_solver,
+    uni_pc,
+)
+from genax.diffusion.solvers.predictor_corrector import euler_maruyama, predictor_corrector
+from genax.diffusion.solvers.sa_solver import middle
+from genax.diffusion.spacings import exponential, flow, karras
+from genax.diffusion.variance_exploding import GeometricExploding, VarianceExploding
+from genax.diffusion.variance_preserving import VariancePreserving
+from genax.interop.configuration import Configuration
+from genax.interop.scheduler_parts import (
+    Times,
+    choose,
+    fractional_times,
+    ignore,
+    inner_times,
+    number,
+    read_clip,
+    read_prediction,
+    read_process,
+    rounded,
+    to_the_end,
+    whole_times,
+)
+from genax.settings.files import read_json
+
+SCHEDULER = "scheduler_config.json"
+ALGORITHMS = {
+    "dpmsolver++": {},
+    "sde-dpmsolver++": {"stochastic": True},
+    "dpmsolver": {"of_noise": True},
+    "sde-dpmsolver": {"stochastic": True, "of_noise": True},
+}
+HEUN = {"midpoint": False, "heun": True}
+
+
+@dataclass(frozen=True)
+class Scheduler:
+    """What a scheduler of diffusers stands for.
+
+    `sample(nets, batch, scheduler.solver(50), scheduler.process, shape, scheduler.prediction,
+    scheduler.clip)` draws samples. They begin with the noise of `process.prior`; pipelines of
+    diffusers begin with sigma or sqrt(1 + sigma^2) times noise, which is the same but for the data.
+
+    process: the process that the network was trained on.
+    prediction: what the network gets, and what its output means.
+    times: number of steps -> falling times of the process.
+    make: falling times -> the solver.
+    clip: how predicted clean images are clipped, see `sample`.
+    settings: the settings of the file, with the name of the class.
+    """
+
+    process: Process
+    prediction: Prediction
+    times: Times
+    make: Callable[[np.ndarray], Solver]
+    clip: bool | Clip = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def solver(self, num_steps: int) -> Solver:
+        """Return the solver with so many steps, as `set_timesteps` of diffusers counts them."""
+        return self.make(self.times(num_steps))
+
+
+def load_scheduler(source: str | Path | Mapping[str, Any]) -> Scheduler:
+    """Return the scheduler of a directory with scheduler_config.json, or of its settings.
+
+    Where the scheduler's step has arguments (eta, churn, variance noise), the solver has their
+    defaults. Stochastic solvers draw fresh noise for every step.
+    Raises GenaxError for a class or a setting that is not supported and may change the result.
+    """
+    if isinstance(source, Mapping):
+        values, name = dict(source), "the scheduler's configuration"
+    else:
+        path = Path(source) / SCHEDULER
+        if not path.is_file():
+            raise GenaxError(f"{path} is missing; give the directory that holds it.")
+        values, name = read_json(path), str(path)
+    kind = values.get("_class_name")
+    if kind not in SCHEDULERS:
+        raise GenaxError(
+            f"{name} has _class_name={kind!r}; the known ones are {', '.join(SCHEDULERS)}."
+        )
+    settings = Configuration(values, f"{name} of {kind}")
+    scheduler = SCHEDULERS[kind](settings)
+    settings.done()
+    kept = {key: value for key, value in values.items() if not key.startswith("_")}
+    return replace(scheduler, settings={"_class_name": kind, **kept})
+
+
+def scheduler_config(scheduler: Scheduler) -> dict[str, Any]:
+    """Return the settings of a scheduler_config.json, under the names of diffusers."""
+    return dict(scheduler.settings)
+
+
+def _ddpm(settings: Configuration) -> Scheduler:
+    process = read_process(settings, divides=False)
+    variances = {
+        "fixed_small": fixed_small,
+        "fixed_small_log": fixed_small,
+        "fixed_large": fixed_large,
+        "learned_range": learned_range,
+    }
+    variance = choose(settings, "variance_type", "fixed_small", variances)
+    return Scheduler(
+        process,
+        read_prediction(settings),
+        whole_times(settings, process, "leading"),
+        lambda times: ancestral(process, variance, times),
+        read_clip(settings, clips=True),
+    )
+
+
+def _ddim(settings: Configuration) -> Scheduler:
+    """diffusers steps T // num_steps back, which for linspace is not the next timestep.
+
+    With clipping, the predicted noise is that of the clipped image (use_clipped_model_output).
+    """
+    process = read_process(settings, divides=False)
+    end = None if settings.get("set_alpha_to_one", True) else 0
+    return Scheduler(
+        process,
+        read_prediction(settings),
+        whole_times(settings, process, "leading", linear=False),
+        lambda times: ddim(process, times, end=end),
+        read_clip(settings, clips=True),
+    )
+
+
+def _ddim_inverse(settings: Configuration) -> Scheduler:
+    if settings.get("clip_sample", True):
+        raise GenaxError(
+            f"{settings.source} has clip_sample=True, its default, but noise in clean images "
+            "cannot be told after clipping; set clip_sample to false."
+        )
+    ignore(settings, "clip_sample_range")
+    # Other outputs are taken at the level of the step's beginning there.
+    settings.require(prediction_type="epsilon")
+    process = read_process(settings, divides=False)
+    end = None if settings.get("set_alpha_to_one", True) else 0
+    return Scheduler(
+        process,
+        read_prediction(settings),
+        whole_times(settings, process, "leading", linear=False),
+        lambda times: ddim_inversion(process, times, end),
+    )
+
+
+def _pndm(settings: Configuration) -> Scheduler:
+    process = read_process(settings)
+    skip = settings.get("skip_prk_steps", False)
+    end = None if settings.get("set_alpha_to_one", False) else 0
+    return Scheduler(
+        process,
+        read_prediction(settings),
+        whole_times(settings, process, "leading", linear=False),
+        lambda times: pndm(process, times, skip, end),
+    )
+
+
+def _of_sigma(
+    solver: Callable[..., Solver],
+    settings: Configuration,
+    start: float = 1e-4,
+    end: float = 0.02,
+    clips: bool = False,
+    divides: bool = True,
+) -> Scheduler:
+    """Return a solver in sigma / signal, at fractional timesteps."""
+    sigmas = settings.get("use_karras_sigmas", False) or settings.get(
+        "use_exponential_sigmas", False
+    )
+    settings.require(interpolation_type="linear", timestep_type="discrete")
+    interpolation = "log" if sigmas else "linear"
+    process = read_process(settings, start, end, interpolation, divides)
+    stop = to_the_end(settings, 0.0)
+    return Scheduler(
+        process,
+        read_prediction(settings),
+        fractional_times(settings, process),
+        lambda times: solver(process, times, end=stop),
+        read_clip(settings, clips=False) if clips else False,
+    )
+
+
+def _dpm_sde(settings: Configuration) -> Scheduler:
+    # Its halves are timesteps of ln(sigma / signal).
+    ignore(settings, "noise_sampler_seed")
+    process = read_process(settings, 0.00085, 0.012)
+    return Scheduler(
+        process,
+        read_prediction(settings),
+        fractional_times(settings, process),
+        lambda times: dpm_solver_sde(process, times),
+    )
+
+
+def _dpm_multistep(settings: Configuration) -> Scheduler:
+    process = read_process(settings)
+    times, fractional = inner_times(settings, process)
+    prediction = read_prediction(settings)
+    make = partial(
+        dpm_solver,
+        process,
+        end=to_the_end(settings, 0),
+        **_dpm_settings(settings),
+        lower_order_final=settings.get("lower_order_final", True),
+        euler_at_final=settings.get("euler_at_final", False),
+    )
+    return Scheduler(
+        process,
+        rounded(prediction) if fractional else prediction,
+        times,
+        make,
+        read_clip(settings, clips=False),
+    )
+
+
+def _dpm_settings(settings: Configuration, single: bool = False) -> dict[str, Any]:
+    algorithm = choose(settings, "algorithm_type", "dpmsolver++", ALGORITHMS)
+    order = settings.size("solver_order", 2, most=3)
+    heun = choose(settings, "solver_type", "midpoint", HEUN)
+    if order == 3 and algorithm.get("stochastic") and (heun or not single):
+        raise GenaxError(
+            f"{settings.source} has solver_order=3 for a stochastic algorithm, whose last term has "
+            "another sign in diffusers than in its sources; take order 2."
+        )
+    return {"order": order, "heun": heun, **algorithm}
+
+
+def _dpm_singlestep(settings: Configuration) -> Scheduler:
+    process = read_process(settings)
+    times, fractional = inner_times(settings, process, spacings=False)
+    prediction = read_prediction(settings)
+    chosen = _dpm_settings(settings, single=True)
+    lower = settings.get("lower_order_final", False)
+    end = to_the_end(settings, 0)
+
+    def make(times: np.ndarray) -> Solver:
+        forced = end is None or len(times) % chosen["order"] > 0
+        return dpm_solver_singlestep(
+            process, times, **chosen, lower_order_final=lower or forced, end=end
+        )
+
+    return Scheduler(
+        process,
+        rounded(prediction) if fractional else prediction,
+        times,
+        make,
+        read_clip(settings, clips=False),
+    )
+
+
+def _uni_pc(settings: Configuration) -> Scheduler:
+    process = read_process(settings)
+    times, fractional = inner_times(settings, process)
+    prediction = read_prediction(settings)
+    order = settings.size("solver_order", 2, most=3)
+    of_noise = not settings.get("predict_x0", True)
+    quick = choose(settings, "solver_type", "bh2", {"bh2": True, "bh1": False})
+    lower = settings.get("lower_order_final", True)
+    uncorrected = settings.get("disable_corrector", [])
+    to_data = to_the_end(settings, 0) is None
+    clip = read_clip(settings, clips=False)
+    if of_noise and clip:
+        raise GenaxError(
+            f"{settings.source} has thresholding with predict_x0=False, for which diffusers has "
+            "none; leave one of them out."
+        )
+
+    def make(times: np.ndarray) -> Solver:
+        end = None if to_data else (times[-1] if fractional else 0)
+        return uni_pc(process, times, order, quick, of_noise, lower, uncorrected, end)
+
+    return Scheduler(process, rounded(prediction) if fractional else prediction, times, make, clip)
+
+
+def _sa_solver(settings: Configuration) -> Scheduler:
+    process = read_process(settings)
+    times, fractional = inner_times(settings, process)
+    prediction = read_prediction(settings)
+    predictor_order = settings.size("predictor_order", 2, most=4)
+    corrector_order = settings.size("corrector_order", 2, most=4)
+    algorithms = {"data_prediction": False, "noise_prediction": True}
+    of_noise = choose(settings, "algorithm_type", "data_prediction", algorithms)
+    lower = settings.get("lower_order_final", True)
+
+    def make(times: np.ndarray) -> Solver:
+        end = times[-1] if fractional else 0
+        return sa_solver(
+            process,
+            times,
+            predictor_order,
+            corrector_order,
+            stochasticity=lambda time: middle(round(time)),
+            of_noise=of_noise,
+            lower_order_final=lower,
+            end=end,
+        )
+
+    return Scheduler(
+        process,
+        rounded(prediction) if fractional else prediction,
+        times,
+        make,
+        read_clip(settings, clips=False),
+    )
+
+
+def _edm(settings: Configuration, euler: bool) -> Scheduler:
+    process = VarianceExploding()
+    ends = number(settings, "sigma_min", 0.002), number(settings, "sigma_max", 80.0)
+    rho = number(settings, "rho", 7.0)
+    spacings: dict[str, Times] = {
+        "karras": lambda num_steps: karras(num_steps, *ends, rho),
+        "exponential": lambda num_steps: exponential(num_steps, *ends),
+    }
+    ignore(settings, "num_train_timesteps")
+    prediction = preconditioned(number(settings, "sigma_data", 0.5))
+    options = {"epsilon": prediction, "v_prediction": _negated(prediction)}
+    to_data = to_the_end(settings, 0) is None
+    chosen: dict[str, Any] = {"order": 1}
+    if not euler:
+        stochastic = {name: ALGORITHMS[name] for name in ("dpmsolver++", "sde-dpmsolver++")}
+        choose(settings, "algorithm_type", "dpmsolver++", stochastic)
+        chosen = _dpm_settings(settings) | {
+            "lower_order_final": settings.get("lower_order_final", True),
+            "euler_at_final": settings.get("euler_at_final", False),
+        }
+    return Scheduler(
+        process,
+        choose(settings, "prediction_type", "epsilon", options),
+        choose(settings, "sigma_schedule", "karras", spacings),
+        lambda times: dpm_solver(process, times, **chosen, end=None if to_data else times[-1]),
+        False if euler else read_clip(settings, clips=False),
+    )
+
+
+def _negated(prediction: Prediction) -> Prediction:
+    """Return the prediction of a network whose output has the other sign."""
+    return replace(
+        prediction,
+        target=lambda *arguments: -prediction.target(*arguments),
+        clean=lambda output, *arguments: prediction.clean(-output, *arguments),
+    )
+
+
+def _flow(solver: Callable[..., Solver], settings: Configuration) -> Scheduler:
+    count = settings.size("num_train_timesteps", 1000)
+    shift = number(settings, "shift", 1.0)
+    # All of these matter to other settings only, which are refused.
+    ignore(settings, "base_shift", "max_shift", "base_image_seq_len", "max_image_seq_len")
+    ignore(settings, "time_shift_type")
+    process = LinearFlow(shift=shift)
+    # The scheduler shifts its table, and then the steps between the ends of the table.
+    smallest = shifted(1 / count, shift)
+    return Scheduler(
+        process,
+        replace(VELOCITY, inputs=scaled_times(float(count))),
+        lambda num_steps: flow(num_steps, shift, smallest),
+        lambda times: solver(process, times),
+    )
+
+
+def _score_ve(settings: Configuration) -> Scheduler:
+    """Its steps go through sigmas whose times are 1 to 0, although it names those to sampling_eps.
+
+    The network's output is the score, and it gets sigma.
+    """
+    ignore(settings, "num_train_timesteps", "sampling_eps")
+    process = GeometricExploding(
+        number(settings, "sigma_min", 0.01), number(settings, "sigma_max", 1348.0)
+    )
+    snr = number(settings, "snr", 0.15)
+    corrections = settings.size("correct_steps", 1, least=0)
+    prediction = Prediction(
+        target=lambda clean, noise, signal, sigma: -noise / sigma,
+        clean=lambda output, noisy, signal, sigma: (noisy + sigma**2 * output) / signal,
+        inputs=lambda noisy, times, signal, sigma: (noisy, sigma.reshape(times.shape)),
+    )
+    return Scheduler(
+        process,
+        prediction,
+        lambda num_steps: np.linspace(1.0, 0.0, num_steps),
+        lambda times: predictor_corrector(process, times, snr=snr, corrections=corrections),
+    )
+
+
+def _score_vp(settings: Configuration) -> Scheduler:
+    ignore(settings, "num_train_timesteps")
+    process = VariancePreserving(
+        number(settings, "beta_min", 0.1, above=False), number(settings, "beta_max", 20.0)
+    )
+    smallest = settings.real("sampling_eps", 1e-3, above=True)
+    return Scheduler(
+        process,
+        CONTINUOUS_EPSILON,
+        lambda num_steps: np.linspace(1.0, smallest, num_steps),
+        lambda times: predictor_corrector(process, times, predictor=euler_maruyama, corrections=0),
+    )
+
+
+def _karras_ve(settings: Configuration) -> Scheduler:
+    """Its levels are squares of sigma, and its network predicts the negative of the noise."""
+    ends = number(settings, "sigma_min", 0.02), number(settings, "sigma_max", 100.0)
+    churn = Churn(
+        number(settings, "s_churn", 80.0, above=False),
+        number(settings, "s_min", 0.05, above=False),
+        number(settings, "s_max", 50.0),
+        number(settings, "s_noise", 1.007, above=False),
+    )
+    process = VarianceExploding()
+    prediction = Prediction(
+        target=lambda clean, noise, signal, sigma: -noise,
+        clean=lambda output, noisy, signal, sigma: (noisy + sigma * output) / signal,
+    )
+    return Scheduler(
+        process,
+        prediction,
+        lambda num_steps: exponential(num_steps, ends[0] ** 2, ends[1] ** 2),
+        lambda times: heun(process, times, churn),
+    )
+
+
+# Names of classes -> (settings) -> what they stand for. A class joins with one row.
+SCHEDULERS: dict[str, Callable[[Configuration], Scheduler]] = {
+    "DDPMScheduler": _ddpm,
+    "DDIMScheduler": _ddim,
+    "DDIMInverseScheduler": _ddim_inverse,
+    "PNDMScheduler": _pndm,
+    "DPMSolverMultistepScheduler": _dpm_multistep,
+    "DPMSolverSinglestepScheduler": _dpm_singlestep,
+    "DPMSolverSDEScheduler": _dpm_sde,
+    "UniPCMultistepScheduler": _uni_pc,
+    "SASolverScheduler": _sa_solver,
+    "EulerDiscreteScheduler": partial(_of_sigma, euler, divides=False),
+    "EulerAncestralDiscreteScheduler": partial(_of_sigma, euler_ancestral, divides=False),
+    "HeunDiscreteScheduler": partial(_of_sigma, heun, start=0.00085, end=0.012, clips=True),
+    "LMSDiscreteScheduler": partial(_of_sigma, lms),
+    "EDMEulerScheduler": partial(_edm, euler=True),
+    "EDMDPMSolverMultistepScheduler": partial(_edm, euler=False),
+    "FlowMatchEulerDiscreteScheduler": partial(_flow, euler),
+    "FlowMatchHeunDiscreteScheduler": partial(_flow, flow_heun),
+    "ScoreSdeVeScheduler": _score_ve,
+    "ScoreSdeVpScheduler": _score_vp,
+    "KarrasVeScheduler": _karras_ve,
+}
