@@ -139,7 +139,8 @@ NETWORK = NetworkSettings(
 def as_arrays(samples, batch, workdir) -> Rendered:
     """Return latents as a file of arrays, which a decoder elsewhere makes images of."""
     file = io.BytesIO()
-    np.savez(file, latent=np.asarray(samples), label=np.asarray(batch["label"]))
+    labels = {name: np.asarray(batch[name]) for name in ("label",) if name in batch}
+    np.savez(file, latent=np.asarray(samples), **labels)
     return Rendered(file.getvalue(), ".npz")
 
 
