@@ -78,9 +78,14 @@ def read_process(
         "squaredcos_cap_v2": lambda: cosine_betas(count),
         "sigmoid": lambda: sigmoid_betas(count, *ends),
     }
-    given = settings.get("trained_betas")
+    given = settings.get("trained_betas", [])
+    if given and (len(given) != count or not all(isinstance(beta, float | int) for beta in given)):
+        raise GenaxError(
+            f"{settings.source} has trained_betas={given!r}; it is a list of num_train_timesteps="
+            f"{count} numbers."
+        )
     schedule = choose(settings, "beta_schedule", "linear", schedules)
-    betas = schedule() if given is None else np.array(given, np.float64)
+    betas = np.array(given, np.float64) if given else schedule()
     if divides:
         settings.require(rescale_betas_zero_snr=False)
     elif settings.get("rescale_betas_zero_snr", False):
@@ -200,8 +205,17 @@ def inner_times(
             np.arange(last, 0, -count / num_steps).round().astype(int) - 1
         )
     spacing = choose(settings, "timestep_spacing", "linspace", options)
+
+    def timesteps(num_steps: int) -> np.ndarray:
+        if not 1 <= num_steps < last:
+            raise GenaxError(
+                f"{settings.source} has {last} timesteps for {num_steps} steps and their end; "
+                f"choose from 1 to {last - 1} steps."
+            )
+        return spacing(num_steps)
+
     if not kinds:
-        return spacing, False
+        return timesteps, False
     if settings.get("beta_schedule") == "squaredcos_cap_v2" or len(kinds) > 1:
         raise GenaxError(
             f"{settings.source} has {' and '.join(names)} or one of them with "

@@ -404,3 +404,19 @@ def test_a_network_may_learn_variances(name):
 def test_refuses_by_name_what_may_change_the_result(name, settings, said):
     with pytest.raises(GenaxError, match=said):
         read(name, settings)
+
+
+@pytest.mark.parametrize("num_steps", [0, 100, 500])
+@pytest.mark.parametrize("spacing", ["linspace", "leading", "trailing"])
+@pytest.mark.parametrize("name", ["DPMSolverMultistepScheduler", "UniPCMultistepScheduler"])
+def test_refuses_more_steps_than_there_are(name, spacing, num_steps):
+    scheduler = read(name, {"num_train_timesteps": 100, "timestep_spacing": spacing})
+    assert len(scheduler.times(20)) == 20
+    with pytest.raises(GenaxError, match=f"{num_steps} steps and their end; choose from 1 to 99"):
+        scheduler.solver(num_steps)
+
+
+@pytest.mark.parametrize("betas", [[0.1, 0.2], [0.1, "big", 0.2], "big"])
+def test_refuses_betas_that_are_none(betas):
+    with pytest.raises(GenaxError, match="trained_betas="):
+        read("DDIMScheduler", {"trained_betas": betas, "num_train_timesteps": 3})

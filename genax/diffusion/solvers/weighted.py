@@ -33,12 +33,13 @@ class Path(NamedTuple):
 
 
 class Sum(NamedTuple):
-    """Weights of one step.
+    """Weights of a sum that predicts the end of a step, or corrects its beginning.
 
-    sample: weight of the sample from which the last step was made, or from which this one is.
+    sample: weight of the sample from which this step is made. In a correction it is the weight of
+      the sample from which the last step was made.
     outputs: weights of the network's outputs, the newest first.
-    noise: weight of standard normal noise.
-    predicted: weight of what the last step made.
+    noise: weight of standard normal noise. A correction has the noise of the last step.
+    predicted: weight of what the last step predicted.
     """
 
     sample: float | np.ndarray
@@ -47,9 +48,9 @@ class Sum(NamedTuple):
     predicted: float | np.ndarray = 0.0
 
 
-# The sample from which a step is made, if nothing corrects what the last step made.
+# No correction: the step is made from what the last one predicted.
 AS_PREDICTED = Sum(0.0, predicted=1.0)
-# The sample from which a step is made, if it is that of the last step.
+# The step is made from the sample from which the last one was made.
 AS_BEFORE = Sum(1.0)
 
 
@@ -100,12 +101,11 @@ def weighted(
 ) -> Solver:
     """Return the solver whose steps are the weighted sums of two tables.
 
-    A step evaluates the network on what the last one made, and corrects that by the output with a
-    row of `correct`. It goes on from there with a row of `predict`.
+    A step evaluates the network on what the last one predicted, and corrects that by the output
+    with a row of `correct`. It goes on from there with a row of `predict`.
 
     times: the times at which the network is evaluated.
-    predict, correct: one row per time. A row of `correct` gets the sample from which the last step
-      was made and the noise of that step.
+    predict, correct: one row per time.
     of_noise: the outputs are predicted noise, and otherwise clean samples.
     """
     length = max(len(row.outputs) for row in (*predict, *correct))
