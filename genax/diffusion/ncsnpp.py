@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, Num
 
 from genax.core.errors import GenaxError
 from genax.diffusion.labels import check_label, embed_labels, null_label
-from genax.diffusion.unet_encoder import check_halvings
+from genax.diffusion.unet_base import check_halvings
 from genax.nn.convolution import Conv, Downsample, FirDownsample, Upsample, nearest_upsample
 from genax.nn.group_norm import GroupNorm
 from genax.nn.initializers import fan_avg_uniform

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from genax.diffusion.unet import ADM
-from genax.diffusion.unet_encoder import UNetEncoder, check_halvings
+from genax.diffusion.unet_base import UNetBase, check_halvings, self_attention
 from genax.nn.attention_pool import AttentionPool
 from genax.nn.group_norm import GroupNorm
 
@@ -29,15 +29,19 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 )
 
 
-class NoisyClassifier(UNetEncoder):
+class NoisyClassifier(UNetBase):
     """Logits of the classes of noisy images, by the half of a U-Net that goes down.
 
     It guides samples (Dhariwal & Nichol 2021, section 4.1). Features of the middle are pooled by
     attention.
 
+    attention_resolutions, head_dim, num_heads: see `UNet`.
     num_classes: number of logits.
     """
 
+    attention_resolutions: tuple[int, ...] = (32, 16, 8)
+    head_dim: int | None = None
+    num_heads: int = 1
     num_classes: int = 1000
 
     @nn.compact
@@ -52,7 +56,8 @@ class NoisyClassifier(UNetEncoder):
         Raises GenaxError if the size cannot be halved often enough.
         """
         check_halvings(self, x)
-        y, _ = self.encode(x, self.embed_time(timesteps, "time_embedding"), train)
+        condition = self.embed_time(timesteps, "time_embedding")
+        y, _ = self.encode(x, condition, train, self_attention(self, train))
         y = GroupNorm(self.num_groups, self.epsilon, silu=True, name="norm_out")(y)
         heads = y.shape[-1] // self.head_dim if self.head_dim else self.num_heads
         pool = AttentionPool(self.num_classes, heads, dtype=self.dtype, name="pool")

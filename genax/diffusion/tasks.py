@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from genax.core import Evaluator, Experiment, GenaxError, Loss, Phase, Sampler, Stage, Task
 from genax.data import ImageData, given_or
+from genax.diffusion.clipping import Clip
 from genax.diffusion.conditions import dropped
 from genax.diffusion.guidance import Guide, classifier_free, unguided
 from genax.diffusion.likelihood import variational_bound
@@ -269,7 +270,7 @@ def image_experiment(
     solvers: Mapping[str, Solver],
     scores: Mapping[str, Callable[..., Loss]],
     prediction: Prediction = EPSILON,
-    clip_denoised: bool = True,
+    clip_denoised: bool | Clip = True,
     optimizer: optax.GradientTransformation | None = None,
     averages: Any = None,
     sampling: Mapping[str, Any] | None = None,
@@ -289,12 +290,13 @@ def image_experiment(
     network: None is the U-Net of the settings.
     render: makes a file of samples, see `Sampler`.
     own: makes the data that the settings name; None is images.
-    Raises GenaxError for images that no picture can be made of, and for guidance without a network
-    that knows both labels and their absence.
+    Raises GenaxError for images that no picture can be made of or that are outside [-1, 1], and for
+    guidance without a network that knows both labels and their absence.
     """
     train, test = given_or(data, lambda: (own or _images)(config))
     if render is image_grid:
         check_pictures(train)
+        check_range(train)
     classes = config.num_classes or None
     output = {}
     if prediction.learns_variance:
@@ -352,6 +354,16 @@ def image_experiment(
         ema={"denoiser": ema_warmup(config.ema_decay) if averages is None else averages},
     )
     return Experiment(task, train, test)
+
+
+def check_range(data: Any) -> None:
+    """Raise GenaxError for images of a data set with a range that is not within [-1, 1]."""
+    ends = getattr(data, "range", (-1.0, 1.0))
+    if min(ends) < -1 or max(ends) > 1:
+        raise GenaxError(
+            f"images of {getattr(data, 'name', data)} have the range {ends}, but denoisers are "
+            "trained on and sampled in [-1, 1]; give the data with range=(-1.0, 1.0)."
+        )
 
 
 def _images(config: ConfigDict) -> tuple[ImageData, ImageData | None]:

@@ -13,10 +13,7 @@ from jaxtyping import Array, Float, Int, Num
 
 from genax.core.errors import GenaxError
 from genax.diffusion.labels import check_label, embed_labels, null_label
-from genax.diffusion.unet_encoder import UNetEncoder, check_halvings
-from genax.nn.convolution import Conv
-from genax.nn.group_norm import GroupNorm
-from genax.nn.initializers import fan_avg_uniform
+from genax.diffusion.unet_base import UNetBase, check_halvings, self_attention
 
 # What all networks of Dhariwal & Nichol 2021 and of their public code share.
 ADM = {
@@ -91,12 +88,14 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 )
 
 
-class UNet(UNetEncoder):
+class UNet(UNetBase):
     """Denoiser of DDPM (Ho et al. 2020, appendix B), a PixelCNN++-like U-Net with GroupNorm.
 
-    With the settings of `ADM` it is that of Dhariwal & Nichol 2021. The output is float32. On the
-    way up there is one more residual block per resolution than on the way down.
+    With the settings of `ADM` it is that of Dhariwal & Nichol 2021. The output is float32.
 
+    attention_resolutions: heights of the feature maps that get self-attention after each block. The
+      middle always has it.
+    head_dim, num_heads: see `SpatialAttention`.
     out_channels: channels of the output. None means the input's. Learned variances need twice as
       many.
     num_classes: number of labels, which are embedded and added to the time. None means no
@@ -105,6 +104,9 @@ class UNet(UNetEncoder):
     two_times: take a second time, `end`, as the average velocities of MeanFlow do.
     """
 
+    attention_resolutions: tuple[int, ...] = (16,)
+    head_dim: int | None = None
+    num_heads: int = 1
     out_channels: int | None = None
     num_classes: int | None = None
     null_class: bool = False
@@ -151,21 +153,9 @@ class UNet(UNetEncoder):
             condition = condition + self.embed_time(end, "end_embedding")
         if label is not None:
             condition = condition + embed_labels(self, label, condition.shape[-1])
-        y, skips = self.encode(x, condition, train)
-        for level, features in reversed(list(enumerate(self.widths))):
-            for number in range(self.num_res_blocks + 1):
-                y = jnp.concatenate([y, skips.pop()], axis=-1)
-                y = self.block(y, condition, train, features, f"up_{level}", number)
-            if level:
-                y = self.upsample(y, condition, train, level)
-        y = GroupNorm(self.num_groups, self.epsilon, silu=True, name="norm_out")(y)
-        conv_out = Conv(
-            self.out_channels or x.shape[-1],
-            kernel_init=fan_avg_uniform(0.0),
-            dtype=self.dtype,
-            name="conv_out",
-        )
-        return conv_out(y).astype(jnp.float32)
+        attend = self_attention(self, train)
+        y, skips = self.encode(x, condition, train, attend)
+        return self.decode(y, skips, condition, train, attend, self.out_channels or x.shape[-1])
 
 
 class UpsamplingUNet(nn.Module):

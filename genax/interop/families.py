@@ -13,6 +13,7 @@ from genax.interop import (
     marian,
     t5,
     unet2d,
+    unet2d_condition,
     vision_text_dual_encoder,
     vit,
 )
@@ -30,6 +31,7 @@ FAMILIES: tuple[Family, ...] = (
     dit.FAMILY,
     unet2d.FAMILY,
     unet2d.NCSNPP,
+    unet2d_condition.FAMILY,
 )
 ARCHITECTURES: Mapping[str, Architecture] = {
     name: architecture for family in FAMILIES for name, architecture in family.architectures.items()

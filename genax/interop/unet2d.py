@@ -104,7 +104,7 @@ def build(architecture: str, config: Configuration, names: set[str]) -> nn.Modul
     # It says how long the schedule was.
     config.optional("num_train_timesteps")
     channels, multipliers = widths(config, (224, 448, 672, 896))
-    config.require(time_embedding_dim=4 * channels)
+    config.size("time_embedding_dim", 4 * channels, 4 * channels, 4 * channels)
     kind, attends = _levels(config, len(multipliers))
     size = config.side("sample_size") if any(attends) else None
     config.get("sample_size")
@@ -175,7 +175,8 @@ def _levels(config: Configuration, count: int) -> tuple[str, list[bool]]:
 
 
 def _unet(config: Configuration, common: dict[str, Any], kind: str) -> UNet:
-    config.require(mid_block_scale_factor=1.0, time_embedding_type="positional")
+    config.require(time_embedding_type="positional")
+    config.real("mid_block_scale_factor", 1.0, 1.0, 1.0)
     scale_shift = _one_of(config, "resnet_time_scale_shift", ("default", "scale_shift"))
     groups = config.size("norm_num_groups", 32)
     # Without this setting the attention in the middle has a norm in one of the two cases.
@@ -248,7 +249,7 @@ def _one_of(config: Configuration, name: str, known: tuple[str, ...]) -> str:
     return found
 
 
-def _widths(network: UNet | NCSNpp) -> list[int]:
+def _widths(network: Any) -> list[int]:
     return [network.channels * multiplier for multiplier in network.multipliers]
 
 
@@ -282,21 +283,16 @@ def conversions(model: UNet2DModel) -> list[Conversion]:
     """Return the tensors of each variable."""
     network, size = model.denoiser, model.image_size
     found = [
-        *convolution("denoiser/conv_in", "conv_in"),
+        *residual_blocks(network),
         *dense("denoiser/time_embedding/dense_0", "time_embedding.linear_1"),
         *dense("denoiser/time_embedding/dense_1", "time_embedding.linear_2"),
-        *residual("denoiser/middle_residual_0", "mid_block.resnets.0", False),
         *_attention("denoiser/middle_attention", "mid_block.attentions.0"),
-        *residual("denoiser/middle_residual_1", "mid_block.resnets.1", False),
-        *norm("denoiser/norm_out", "conv_norm_out"),
-        *convolution("denoiser/conv_out", "conv_out"),
     ]
     if network.num_classes is not None:
         found.append(embedding("denoiser/labels", "class_embedding"))
     if isinstance(network, NCSNpp) and network.fourier_scale is not None:
         frequencies = "fourier/denoiser/time_embedding/fourier/frequencies"
         found.append(flat(frequencies, "time_proj.weight"))
-    found += blocks(network)
     last = len(network.multipliers) - 1
     once = isinstance(network, NCSNpp)
     for level in range(last + 1):
@@ -312,9 +308,15 @@ def conversions(model: UNet2DModel) -> list[Conversion]:
     return found
 
 
-def blocks(network: Any) -> list[Conversion]:
-    """Convert the residual blocks of the ways down and up, and the changes of resolution."""
-    found: list[Conversion] = []
+def residual_blocks(network: Any) -> list[Conversion]:
+    """Convert the residual blocks and the changes of resolution, and the first and last layers."""
+    found = [
+        *convolution("denoiser/conv_in", "conv_in"),
+        *residual("denoiser/middle_residual_0", "mid_block.resnets.0", False),
+        *residual("denoiser/middle_residual_1", "mid_block.resnets.1", False),
+        *norm("denoiser/norm_out", "conv_norm_out"),
+        *convolution("denoiser/conv_out", "conv_out"),
+    ]
     all_widths, last = _widths(network), len(network.multipliers) - 1
     width, skips = network.channels, [network.channels]
     for level, features in enumerate(all_widths):

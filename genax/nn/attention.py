@@ -252,6 +252,7 @@ class Attention(nn.Module):
     cross: take keys and values from a memory.
     window, scale, attention: see `attend`.
     dropout: rate of dropout on the probabilities.
+    output_bias: whether the output's projection has a bias. None means use_bias.
     """
 
     num_heads: int
@@ -267,6 +268,7 @@ class Attention(nn.Module):
     output_init: Initializer = nn.initializers.lecun_normal()
     attention: str = "auto"
     dtype: Any = jnp.float32
+    output_bias: bool | None = None
 
     @nn.compact
     def __call__(
@@ -311,7 +313,9 @@ class Attention(nn.Module):
         kv_heads, head_dim = head_sizes(width, self.num_heads, self.num_kv_heads, self.head_dim)
 
         def project(features, name, init=self.kernel_init, num_in=1):
-            return Projection(features, num_in, self.use_bias, init, self.dtype, name=name)
+            bias = self.output_bias if name == "output" else None
+            bias = self.use_bias if bias is None else bias
+            return Projection(features, num_in, bias, init, self.dtype, name=name)
 
         key: Any = None
         value: Any = None

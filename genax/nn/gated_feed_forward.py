@@ -18,6 +18,7 @@ class GatedFeedForward(nn.Module):
     """Gated network (activation(x W) * x V) W2: Shazeer 2020, eq. 5. SwiGLU by default.
 
     hidden_size: number of columns of W ("gate") and V ("expand").
+    joint: project to both at once, by "expand_and_gate" [d, 2, hidden], as diffusers does.
     """
 
     hidden_size: int
@@ -26,14 +27,20 @@ class GatedFeedForward(nn.Module):
     kernel_init: Initializer = nn.initializers.lecun_normal()
     output_init: Initializer = nn.initializers.lecun_normal()
     dtype: Any = jnp.float32
+    joint: bool = False
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
         """Return the output, of the width of x."""
 
         def project(features, init, name):
-            return Projection((features,), 1, self.use_bias, init, self.dtype, name=name)
+            return Projection(features, 1, self.use_bias, init, self.dtype, name=name)
 
-        gate = self.activation(project(self.hidden_size, self.kernel_init, "gate")(x))
-        hidden = gate * project(self.hidden_size, self.kernel_init, "expand")(x)
-        return project(x.shape[-1], self.output_init, "output")(hidden)
+        if self.joint:
+            both = project((2, self.hidden_size), self.kernel_init, "expand_and_gate")(x)
+            expanded, gate = both[..., 0, :], both[..., 1, :]
+        else:
+            gate = project((self.hidden_size,), self.kernel_init, "gate")(x)
+            expanded = project((self.hidden_size,), self.kernel_init, "expand")(x)
+        hidden = self.activation(gate) * expanded
+        return project((x.shape[-1],), self.output_init, "output")(hidden)

@@ -19,6 +19,8 @@ _RULES = (
     ("**/feed_forward/gate/bias", ("tensor",)),
     ("**/feed_forward/expand/kernel", ("fsdp", "tensor")),
     ("**/feed_forward/expand/bias", ("tensor",)),
+    ("**/feed_forward/expand_and_gate/kernel", ("fsdp", None, "tensor")),
+    ("**/feed_forward/expand_and_gate/bias", (None, "tensor")),
     ("**/feed_forward/output/kernel", ("tensor", "fsdp")),
 )
 # Layers under nn.scan have one more leading axis.

@@ -143,6 +143,20 @@ ROWS = (
         exceptions=CONVOLUTION,
     ),
     experiment(
+        "diffusion/improved_ddpm.py",
+        "digits",
+        {
+            "unet.channels": "8",
+            "unet.num_groups": "4",
+            "unet.multipliers": "(1,)",
+            "unet.attention_resolutions": "()",
+            "warmup_steps": "4",
+            "num_timesteps": "50",
+            "sampling_steps": "3",
+        },
+        exceptions=CONVOLUTION,
+    ),
+    experiment(
         "diffusion/dit.py",
         "digits",
         {"patch_size": "4", "hidden_size": "16", "num_layers": "2", "num_heads": "2"}

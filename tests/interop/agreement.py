@@ -403,9 +403,11 @@ def loss_of(found, case, inputs):
 
 
 def as_torch(torch, inputs, model):
-    found = {name: torch.from_numpy(array) for name, array in inputs.items()}
-    images = {name: tensor for name, tensor in found.items() if tensor.ndim == 4}
-    return found | {name: tensor.permute(0, 3, 1, 2) for name, tensor in images.items()}
+    def convert(array):
+        tensor = torch.from_numpy(array)
+        return tensor.permute(0, 3, 1, 2) if tensor.ndim == 4 else tensor
+
+    return jax.tree.map(convert, inputs)
 
 
 def main() -> None:

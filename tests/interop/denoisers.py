@@ -24,11 +24,28 @@ def classified(rng, config):
 def unet(rng, config):
     """With labels if the network takes them, and noise levels if it has random frequencies."""
     fourier = config.time_embedding_type == "fourier"
-    times = np.array([0.02, 3.0, 40.0], np.float32) if fourier else TIMES
+    times = np.array([0.7, 3.0, 40.0], np.float32) if fourier else TIMES
     given = {"sample": noisy(rng, config), "timestep": times}
     if config.num_class_embeds is None:
         return given
     return given | {"class_labels": rng.integers(0, config.num_class_embeds, BATCH)}
+
+
+def conditional(rng, config):
+    """With a text of which some is padding, labels and a whole text, as the network takes them."""
+    given = {"sample": noisy(rng, config), "timestep": TIMES}
+    states = rng.normal(size=(BATCH, 5, config.cross_attention_dim)).astype(np.float32)
+    mask = np.ones((BATCH, 5), np.int64)
+    mask[1, 3:] = 0
+    given |= {"encoder_hidden_states": states, "encoder_attention_mask": mask}
+    if config.num_class_embeds is not None:
+        given["class_labels"] = rng.integers(0, config.num_class_embeds, BATCH)
+    if config.addition_embed_type is not None:
+        sizes = rng.integers(0, 1024, (BATCH, 2))
+        rest = config.projection_class_embeddings_input_dim - 2 * config.addition_time_embed_dim
+        text = rng.normal(size=(BATCH, rest)).astype(np.float32)
+        given["added_cond_kwargs"] = {"text_embeds": text, "time_ids": sizes}
+    return given
 
 
 SKIPS = {"in_channels": 3, "out_channels": 3, "norm_num_groups": None}
@@ -88,5 +105,29 @@ CASES = (
         ("sample",),
         {"sample_size": 8, "block_out_channels": [16, 32], "layers_per_block": 1}
         | {"norm_num_groups": 4, "attention_head_dim": 8},
+    ),
+    Case(
+        "UNet2DConditionModel",
+        None,
+        (
+            # Stable Diffusion 1: the same number of heads, convolutions around Transformers.
+            {"down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"]}
+            | {"up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"], "attention_head_dim": 2},
+            # Stable Diffusion 2: heads of one width, linear layers around Transformers; labels.
+            {"down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"], "layers_per_block": 2}
+            | {"up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"], "attention_head_dim": [1, 4]}
+            | {"use_linear_projection": True, "num_class_embeds": 3, "out_channels": 8}
+            | {"norm_eps": 1e-6, "downsample_padding": 0, "flip_sin_to_cos": False},
+            # Stable Diffusion XL: several blocks in a Transformer, a whole text and sizes.
+            {"down_block_types": ["CrossAttnDownBlock2D"] * 2, "sample_size": 4}
+            | {"up_block_types": ["CrossAttnUpBlock2D"] * 2, "attention_head_dim": [2, 4]}
+            | {"transformer_layers_per_block": [1, 2], "use_linear_projection": True}
+            | {"addition_embed_type": "text_time", "addition_time_embed_dim": 6}
+            | {"projection_class_embeddings_input_dim": 19},
+        ),
+        conditional,
+        ("sample",),
+        {"sample_size": 8, "block_out_channels": [16, 32], "layers_per_block": 1}
+        | {"norm_num_groups": 4, "cross_attention_dim": 12},
     ),
 )

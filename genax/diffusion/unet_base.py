@@ -1,7 +1,9 @@
-"""The way down of a U-Net and its middle, which denoisers and classifiers of noisy images share."""
+"""The ways down and up of residual blocks that all U-Nets share, apart from where they attend."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import KW_ONLY
 from functools import partial
 from typing import Any
 
@@ -11,15 +13,20 @@ from jaxtyping import Array, Float, Num
 
 from genax.core.errors import GenaxError
 from genax.nn.convolution import Conv, Downsample, Upsample, nearest_upsample
+from genax.nn.group_norm import GroupNorm
+from genax.nn.initializers import fan_avg_uniform
 from genax.nn.rematerialise import rematerialise
 from genax.nn.resample import average_downsample
 from genax.nn.residual_block import ResidualBlock
 from genax.nn.spatial_attention import SpatialAttention
 from genax.nn.timestep_embedding import TimestepEmbedding
 
+# (features, level or None in the middle, name of the layer) -> features, with attention or without.
+Attend = Callable[[Array, int | None, str], Array]
 
-class UNetEncoder(nn.Module):
-    """The way down and the middle of DDPM's U-Net (Ho et al. 2020, appendix B) and of ADM's.
+
+class UNetBase(nn.Module):
+    """DDPM's ways down and up and middle (Ho et al. 2020, appendix B), with ADM's variations.
 
     A base class: networks call its methods in their own compact method. Parameters are float32,
     computation is in `dtype`. Initial values are those of DDPM's code.
@@ -27,11 +34,8 @@ class UNetEncoder(nn.Module):
     channels: channels at full resolution.
     multipliers: multipliers of the channels, one per resolution. Each resolution is half the one
       before.
-    num_res_blocks: residual blocks per resolution.
-    attention_resolutions: heights of the feature maps that get self-attention after each block. The
-      middle always has it.
+    num_res_blocks: residual blocks per resolution (one more on the way up).
     num_groups: see `GroupNorm`.
-    head_dim, num_heads: see `SpatialAttention`.
     time_channels: width of the sinusoids of the time, whose embedding is four times as wide. None
       means `channels`.
     frequency_shift, cosine_first: see `sinusoidal_embedding`.
@@ -45,12 +49,10 @@ class UNetEncoder(nn.Module):
     channels: int = 128
     multipliers: tuple[int, ...] = (1, 2, 2, 2)
     num_res_blocks: int = 2
-    attention_resolutions: tuple[int, ...] = (16,)
+    _: KW_ONLY
     dropout: float = 0.0
     num_groups: int = 32
     epsilon: float = 1e-6
-    head_dim: int | None = None
-    num_heads: int = 1
     time_channels: int | None = None
     frequency_shift: int = 1
     cosine_first: bool = False
@@ -78,33 +80,55 @@ class UNetEncoder(nn.Module):
         )(times)
 
     def encode(
-        self, x: Float[Array, "b h w c"], condition: Float[Array, "b d"], train: bool
+        self,
+        x: Float[Array, "b h w c"],
+        condition: Float[Array, "b d"],
+        train: bool,
+        attend: Attend,
     ) -> tuple[Float[Array, "b H W f"], list[Array]]:
         """Return the features in the middle, and those of the way down, for the way up.
 
         condition: the embedding of the time, and of what else is given.
+        attend: applied after each residual block, in the middle after the first.
         """
         y = Conv(self.channels, dtype=self.dtype, name="conv_in")(x)
         skips = [y]
         for level, features in enumerate(self.widths):
             for number in range(self.num_res_blocks):
-                y = self.block(y, condition, train, features, f"down_{level}", number)
+                name = f"down_{level}_residual_{number}"
+                y = self._residual(features, name)(y, condition, train)
+                y = attend(y, level, f"down_{level}_attention_{number}")
                 skips.append(y)
             if level < len(self.widths) - 1:
                 y = self._downsample(y, condition, train, level)
                 skips.append(y)
         y = self._residual(self.widths[-1], "middle_residual_0")(y, condition, train)
-        y = self._attention("middle_attention")(y, train)
+        y = attend(y, None, "middle_attention")
         return self._residual(self.widths[-1], "middle_residual_1")(y, condition, train), skips
 
-    def block(
-        self, y: Array, condition: Array, train: bool, features: int, place: str, number: int
-    ) -> Float[Array, "b h w features"]:
-        """Apply a residual block, and attention if this resolution has it."""
-        y = self._residual(features, f"{place}_residual_{number}")(y, condition, train)
-        if y.shape[1] in self.attention_resolutions:
-            y = self._attention(f"{place}_attention_{number}")(y, train)
-        return y
+    def decode(
+        self,
+        y: Float[Array, "b h w f"],
+        skips: list[Array],
+        condition: Float[Array, "b d"],
+        train: bool,
+        attend: Attend,
+        out_channels: int,
+    ) -> Float[Array, "b H W out"]:
+        """Return the output, float32, of what `encode` returned."""
+        for level, features in reversed(list(enumerate(self.widths))):
+            for number in range(self.num_res_blocks + 1):
+                y = jnp.concatenate([y, skips.pop()], axis=-1)
+                name = f"up_{level}_residual_{number}"
+                y = self._residual(features, name)(y, condition, train)
+                y = attend(y, level, f"up_{level}_attention_{number}")
+            if level:
+                y = self._upsample(y, condition, train, level)
+        y = GroupNorm(self.num_groups, self.epsilon, silu=True, name="norm_out")(y)
+        conv_out = Conv(
+            out_channels, kernel_init=fan_avg_uniform(0.0), dtype=self.dtype, name="conv_out"
+        )
+        return conv_out(y).astype(jnp.float32)
 
     def _downsample(self, y: Array, condition: Array, train: bool, level: int) -> Array:
         name, features = f"down_{level}_downsample", self.widths[level]
@@ -113,10 +137,7 @@ class UNetEncoder(nn.Module):
         padding = (self.downsample_padding, 1)
         return Downsample(features, padding, dtype=self.dtype, name=name)(y)
 
-    def upsample(
-        self, y: Array, condition: Array, train: bool, level: int
-    ) -> Float[Array, "b H W f"]:
-        """Double the resolution of the features of a level on the way up."""
+    def _upsample(self, y: Array, condition: Array, train: bool, level: int) -> Array:
         name, features = f"up_{level}_upsample", self.widths[level]
         if self.residual_resampling:
             return self._residual(features, name, nearest_upsample)(y, condition, train)
@@ -132,16 +153,28 @@ class UNetEncoder(nn.Module):
             features, self.dropout, self.num_groups, self.epsilon, dtype=self.dtype, name=name
         )
 
-    def _attention(self, name: str) -> nn.Module:
-        make = rematerialise(SpatialAttention, self.remat, static_argnums=(2,))
-        return make(
-            self.head_dim,
-            self.num_groups,
-            self.epsilon,
-            self.num_heads,
-            dtype=self.dtype,
+
+def self_attention(network: Any, train: bool) -> Attend:
+    """Return the self-attention of pixels: at some heights of the feature maps, and in the middle.
+
+    network: has the fields `attention_resolutions`, the heights, and those of `SpatialAttention`.
+    """
+    make = rematerialise(SpatialAttention, network.remat, static_argnums=(2,))
+
+    def attend(y: Array, level: int | None, name: str) -> Array:
+        if level is not None and y.shape[1] not in network.attention_resolutions:
+            return y
+        layer = make(
+            network.head_dim,
+            network.num_groups,
+            network.epsilon,
+            network.num_heads,
+            dtype=network.dtype,
             name=name,
         )
+        return layer(y, train)
+
+    return attend
 
 
 def check_halvings(network: Any, x: Array) -> None:
