@@ -113,6 +113,15 @@ CIFAR10: dict[str, Any] = {
     "sample_every": 20_000,
     "eval_every": 100_000,
 }
+# What a run on images of 256x256 changes of that on CIFAR-10.
+IMAGE256: dict[str, Any] = {
+    "size": 256,
+    "batch_size": 64,
+    "parallel": {"topology": "v5e:4x8"},
+    "num_samples": 16,
+    "eval_batch_size": 64,
+    "eval_examples": 256,
+}
 # What a setting `solver` may be: functions of the process and falling times.
 SOLVERS: Mapping[str, Callable[..., Solver]] = {
     function.__name__: function
