@@ -30,14 +30,12 @@ DEFAULTS = SHARED | {
     "channels": 16,
     # Levels of noise.
     "num_noises": 10,
-    # The values that a pixel can have, which are spread evenly.
-    "num_levels": 256,
+    "num_levels": 2**8,  # The values that a pixel can have, which are spread evenly.
     # Langevin steps at each level, and the size of those at the last one (4 times the paper's).
     "steps_per_level": 20,
     "step_size": 8e-5,
 }
-PUBLISHED = {
-    "learning_rate": 1e-3,
+PAPER_RUN = {
     "warmup_steps": 0,
     "gradient_clip": 0.0,
     # The paper has no averages.
@@ -45,11 +43,12 @@ PUBLISHED = {
     "steps_per_level": 100,
     "steps": 200_000,
 }
-MNIST = CIFAR10_RUN | PUBLISHED | {"dataset": "mnist", "size": 28, "flip": False, "channels": 64}
+CIFAR10 = CIFAR10_RUN | PAPER_RUN | {"learning_rate": 1e-3}
+MNIST = CIFAR10 | {"dataset": "mnist", "size": 28, "flip": False, "channels": 64}
 VARIANTS = {
     "cpu": Variant("Fashion-MNIST on two cores with 16 channels"),
     "digits": Variant("8x8 digits on two cores", DIGITS_RUN | {"num_levels": 17}),
-    "cifar10": Variant("CIFAR-10 as in the paper", CIFAR10_RUN | PUBLISHED | {"channels": 128}),
+    "cifar10": Variant("CIFAR-10 as in the paper", CIFAR10 | {"channels": 128}),
     "mnist": Variant("MNIST as in the paper", MNIST),
 }
 RANGES = SHARED_RANGES | {
