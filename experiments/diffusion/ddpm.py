@@ -29,8 +29,8 @@ from genax.diffusion.solvers import ancestral, ddim
 from genax.diffusion.spacings import leading
 from genax.diffusion.tasks import CHAIN_DEFAULTS as SHARED
 from genax.diffusion.tasks import CIFAR10 as CIFAR10_RUN
+from genax.diffusion.tasks import IMAGE256, SOLVERS, chain_bound, image_experiment, small_variants
 from genax.diffusion.tasks import RANGES as SHARED_RANGES
-from genax.diffusion.tasks import SOLVERS, chain_bound, image_experiment, small_variants
 from genax.diffusion.unet import PRESETS
 from genax.settings import Variant
 from genax.settings.ranges import COUNT, Range
@@ -46,16 +46,7 @@ DEFAULTS = SHARED | {
 }
 SMALL = small_variants(num_levels=17)
 CIFAR10 = CIFAR10_RUN | {"unet": PRESETS["cifar10"], "ddim_eta": 0.0, "ancestral": True}
-LARGE = CIFAR10 | {
-    "size": 256,
-    "unet": PRESETS["image256"],
-    "learning_rate": 2e-5,
-    "batch_size": 64,
-    "parallel": {"topology": "v5e:4x8"},
-    "num_samples": 16,
-    "eval_batch_size": 64,
-    "eval_examples": 256,
-}
+LARGE = CIFAR10 | IMAGE256 | {"unet": PRESETS["image256"], "learning_rate": 2e-5}
 CHURCHES = {
     "dataset": "tfds:lsun/church_outdoor",
     "test_split": "validation",

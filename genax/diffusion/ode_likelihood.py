@@ -12,8 +12,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from genax.core import GenaxError, Loss, example_keys, per_example, pure
+from genax.core import GenaxError, Loss, example_keys, pure
 from genax.core.task import Batch
+from genax.diffusion.dequantisation import dequantised
 from genax.diffusion.predictions import EPSILON, Prediction, at_times, predict_clean
 from genax.diffusion.process import Process
 from genax.nn.conditions import Condition, unconditional
@@ -74,7 +75,7 @@ def ode_bits_per_dim(
     diffrax = _diffrax()
     image = batch["image"]
     if num_levels is not None:
-        image = _dequantised(nets, batch, num_levels)
+        image = dequantised(nets, batch, num_levels)
     size = image[0].size
     arguments = condition(nets, batch)
     directions, scale = _directions(nets, batch, image, probes)
@@ -121,14 +122,6 @@ def ode_bits_per_dim(
         "probes": float(probes or 0),
     }
     return Loss(bits, aux=aux)
-
-
-def _dequantised(nets: nn.Module, batch: Batch, num_levels: int) -> Float[Array, "b ..."]:
-    """Return images in [-1, 1] whose levels are spread over their intervals."""
-    image = batch["image"]
-    level = jnp.round((image + 1) / 2 * (num_levels - 1))
-    uniform = per_example(jax.random.uniform, nets, batch, image.shape[1:])
-    return (level + uniform) / num_levels * 2 - 1
 
 
 def _directions(

@@ -90,6 +90,8 @@ def test_forward_mode_agrees_with_differences_and_with_reverse_mode(row):
                 for step in (STEP, -STEP)
             )
         assert slope == pytest.approx(inner(gradient, direction), rel=1e-4)
+        if "differences" in row.exceptions:
+            continue
         # A small slope is known less well, as activations have kinks between the two points.
         near = pytest.approx(slope, rel=1e-2, abs=1e-3 * abs(value))
         assert (ahead - behind) / (2 * STEP) == near
