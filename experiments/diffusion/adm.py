@@ -22,8 +22,9 @@ from genax.core import Evaluator, GenaxError, Phase, Sampler, Stage
 from genax.diffusion.classification import noisy_classification_loss
 from genax.diffusion.guidance import autoguidance, classifier_guidance
 from genax.diffusion.learned_chain import DEFAULTS as SHARED
-from genax.diffusion.learned_chain import LONG_RUN, chain, learned_experiment
+from genax.diffusion.learned_chain import IMAGENET as LONG_RUN
 from genax.diffusion.learned_chain import RANGES as SHARED_RANGES
+from genax.diffusion.learned_chain import chain, learned_experiment
 from genax.diffusion.networks import GuidedNetworks
 from genax.diffusion.noisy_classifier import PRESETS as CLASSIFIERS
 from genax.diffusion.noisy_classifier import NoisyClassifier
@@ -80,14 +81,10 @@ DIGITS = DIGITS_RUN | {
 }
 IMAGENET = LONG_RUN | {
     "dataset": "tfds:imagenet2012",
-    "test_split": "validation",
     "num_classes": 1_000,
     "schedule": "linear",
     "flip": True,
     "batch_size": 256,
-    "num_samples": 16,
-    "eval_batch_size": 64,
-    "eval_examples": 256,
 }
 
 

@@ -16,7 +16,7 @@ from dataclasses import replace
 from functools import partial
 
 from genax.diffusion.learned_chain import DEFAULTS as SHARED
-from genax.diffusion.learned_chain import LONG_RUN, learned_experiment
+from genax.diffusion.learned_chain import IMAGENET, LONG_RUN, learned_experiment
 from genax.diffusion.learned_chain import RANGES as SHARED_RANGES
 from genax.diffusion.predictions import EPSILON_AND_VARIANCE, scaled_times
 from genax.diffusion.tasks import COMPARISON, UNET, unet
@@ -45,9 +45,8 @@ VARIANTS = {
     "imagenet64": Variant(
         "ImageNet at 64x64 as in the paper, without classes; TFDS downsampled_imagenet",
         {
-            **(LONG_RUN | LARGE),
+            **(IMAGENET | LARGE),
             "dataset": "tfds:downsampled_imagenet/64x64",
-            "test_split": "validation",
             "size": 64,
             "parallel": {"topology": "v5e:4x4"},
             "steps": 1_500_000,
