@@ -11,8 +11,9 @@ autoguidance (Karras et al. 2024, arXiv:2406.02507).
     genax train experiments/diffusion/adm.py:digits --workdir runs/guided --config.worse=runs/digits
 
 Sizes are those of the paper's code. The paper's FID with guidance: 2.07 (64x64), 2.97 (128x128),
-4.59 (256x256) and 7.72 (512x512); none was run here. Steps of the denoisers are the paper's; those
-of the classifiers, their rate and decay are the ones that its code states for 128x128.
+4.59 (256x256) and 7.72 (512x512); none was run here. Steps, batches and rates of the denoisers are
+the paper's, but were not read there again. Steps, rate and decay of the classifiers are the ones
+that its code states for 128x128.
 """
 
 from dataclasses import replace

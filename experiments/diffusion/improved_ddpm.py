@@ -8,8 +8,8 @@ makes the gradient of the bound less noisy, is left out: timesteps are equally l
     genax train experiments/diffusion/improved_ddpm.py --workdir runs/improved
     genax train experiments/diffusion/improved_ddpm.py:digits --workdir runs/digits
 
-cifar10, the paper's scores of L_hybrid after 500,000 steps: FID 3.29 and 3.17 bits per dimension;
-imagenet64 after 1,500,000 steps: FID 19.2 and 3.57 bits per dimension. Neither was run here.
+The paper's best bits per dimension, of the variational objective with its importance sampling: 2.94
+(cifar10) and 3.53 (imagenet64). Neither was run here.
 """
 
 from dataclasses import replace
