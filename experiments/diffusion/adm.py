@@ -11,8 +11,9 @@ autoguidance (Karras et al. 2024, arXiv:2406.02507).
     genax train experiments/diffusion/adm.py:digits --workdir runs/guided --config.worse=runs/digits
 
 Sizes are those of the paper's code. The paper's FID with guidance: 2.07 (64x64), 2.97 (128x128),
-4.59 (256x256) and 7.72 (512x512); none was run here. Steps of the denoisers are the paper's; those
-of the classifiers, their rate and decay are the ones that its code states for 128x128.
+4.59 (256x256) and 7.72 (512x512); none was run here. Steps, batches and rates of the denoisers are
+the paper's, but were not read there again. Steps, rate and decay of the classifiers are the ones
+that its code states for 128x128.
 """
 
 from dataclasses import replace
@@ -22,8 +23,9 @@ from genax.core import Evaluator, GenaxError, Phase, Sampler, Stage
 from genax.diffusion.classification import noisy_classification_loss
 from genax.diffusion.guidance import autoguidance, classifier_guidance
 from genax.diffusion.learned_chain import DEFAULTS as SHARED
-from genax.diffusion.learned_chain import LONG_RUN, chain, learned_experiment
+from genax.diffusion.learned_chain import IMAGENET as LONG_RUN
 from genax.diffusion.learned_chain import RANGES as SHARED_RANGES
+from genax.diffusion.learned_chain import chain, learned_experiment
 from genax.diffusion.networks import GuidedNetworks
 from genax.diffusion.noisy_classifier import PRESETS as CLASSIFIERS
 from genax.diffusion.noisy_classifier import NoisyClassifier
@@ -80,14 +82,10 @@ DIGITS = DIGITS_RUN | {
 }
 IMAGENET = LONG_RUN | {
     "dataset": "tfds:imagenet2012",
-    "test_split": "validation",
     "num_classes": 1_000,
     "schedule": "linear",
     "flip": True,
     "batch_size": 256,
-    "num_samples": 16,
-    "eval_batch_size": 64,
-    "eval_examples": 256,
 }
 
 

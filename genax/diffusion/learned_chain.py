@@ -39,6 +39,13 @@ LONG_RUN: dict[str, Any] = CIFAR10 | {
     "sampling_steps": 250,
     "steps": 500_000,
 }
+# The same on ImageNet, whose first images are scored, and whose samples are few and large.
+IMAGENET: dict[str, Any] = LONG_RUN | {
+    "test_split": "validation",
+    "num_samples": 16,
+    "eval_batch_size": 64,
+    "eval_examples": 256,
+}
 RANGES: Ranges = {
     **SHARED_RANGES,
     "schedule": tuple(SCHEDULES),
