@@ -22,25 +22,20 @@ run here.
 
 from functools import partial
 
-from genax.diffusion.likelihood import variational_bound
 from genax.diffusion.losses import denoising_loss
 from genax.diffusion.process import DiscreteProcess
 from genax.diffusion.schedules import linear_betas
 from genax.diffusion.solvers import ancestral, ddim
 from genax.diffusion.spacings import leading
+from genax.diffusion.tasks import CHAIN_DEFAULTS as SHARED
 from genax.diffusion.tasks import CIFAR10 as CIFAR10_RUN
-from genax.diffusion.tasks import COMPARISON, SOLVERS, UNET, image_experiment, unet
-from genax.diffusion.tasks import DEFAULTS as SHARED
-from genax.diffusion.tasks import DIGITS as DIGITS_RUN
 from genax.diffusion.tasks import RANGES as SHARED_RANGES
+from genax.diffusion.tasks import SOLVERS, chain_bound, image_experiment, small_variants
 from genax.diffusion.unet import PRESETS
 from genax.settings import Variant
 from genax.settings.ranges import COUNT, Range
 
-DEFAULTS = {
-    **SHARED,
-    **UNET,
-    "num_timesteps": 1000,
+DEFAULTS = SHARED | {
     # How the sampler "images" draws, in how many steps. Fresh noise at each step of DDIM (an eta of
     # 1) corrects the errors of a network that is trained for minutes.
     "solver": "ddim",
@@ -48,12 +43,8 @@ DEFAULTS = {
     "ddim_eta": 1.0,
     # Whether samples are also drawn by the whole chain.
     "ancestral": False,
-    # The values that a pixel can have.
-    "num_levels": 256,
-    # The timesteps at which each test image is scored.
-    "eval_draws": 10,
 }
-DIGITS = DIGITS_RUN | {"unet": PRESETS["digits"], "num_levels": 17}
+SMALL = small_variants(num_levels=17)
 CIFAR10 = CIFAR10_RUN | {"unet": PRESETS["cifar10"], "ddim_eta": 0.0, "ancestral": True}
 LARGE = CIFAR10 | {
     "size": 256,
@@ -72,19 +63,12 @@ CHURCHES = {
     "steps": 1_200_000,
 }
 FACES = {"dataset": "tfds:celeb_a_hq/256", "test_split": "", "steps": 500_000}
-VARIANTS = {
-    "cpu": Variant("Fashion-MNIST at 28x28 in minutes on two cores, 0.7 M parameters"),
-    "comparison": Variant("the protocol by which this chapter's models are compared", COMPARISON),
-    "digits": Variant(
-        "8x8 digits, embedded: recognisable in about two minutes on two cores", DIGITS
-    ),
+VARIANTS = SMALL | {
     "digits-conditional": Variant(
         "digits of the classes that are asked for, by classifier-free guidance",
-        DIGITS | {"num_classes": 10, "label_dropout": 0.1, "guidance": 2.0},
+        SMALL["digits"].settings | {"num_classes": 10, "label_dropout": 0.1, "guidance": 2.0},
     ),
-    "cifar10": Variant(
-        "CIFAR-10 as in the paper, 35.7 M parameters, 800,000 steps of 128", CIFAR10
-    ),
+    "cifar10": Variant("CIFAR-10 as in the paper, 35.7 M parameters, 800,000 steps", CIFAR10),
     "lsun256": Variant(
         "LSUN churches at 256x256 as in the paper, 113.7 M parameters; TFDS lsun",
         LARGE | CHURCHES,
@@ -95,11 +79,8 @@ VARIANTS = {
     ),
 }
 RANGES = SHARED_RANGES | {
-    "num_levels": Range(least=2),
-    "num_timesteps": COUNT,
     "ddim_steps": COUNT,
     "ddim_eta": Range(least=0, most=1),
-    "eval_draws": COUNT,
 }
 
 
@@ -114,19 +95,13 @@ def build(config, data=None):
         solvers["images"] = named[config.solver](process, timesteps)
     if config.ancestral:
         solvers["ancestral"] = ancestral(process)
-    bound = partial(
-        variational_bound,
-        process=process,
-        num_draws=config.eval_draws,
-        num_levels=config.num_levels,
-    )
-    error = partial(denoising_loss, process=process)
-    return image_experiment(
-        config,
-        data,
-        network=unet(config),
-        process=process,
-        loss=error,
+    simple = partial(denoising_loss, process=process)
+    experiment = partial(image_experiment, config, data, process=process)
+    return experiment(
+        loss=simple,
         solvers=solvers,
-        scores={"bits_per_dim": bound, "epsilon_mse": partial(error, train=False)},
+        scores={
+            "bits_per_dim": chain_bound(config, process),
+            "epsilon_mse": partial(simple, train=False),
+        },
     )

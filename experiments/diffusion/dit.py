@@ -22,6 +22,7 @@ from functools import partial
 
 import numpy as np
 
+from genax.core import GenaxError
 from genax.core.task import Rendered
 from genax.data.latent_files import LatentFiles
 from genax.diffusion.dit import CONDITIONINGS, DIT_PRESETS, PARTITION_RULES, DiT
@@ -40,14 +41,17 @@ from genax.diffusion.variational_losses import hybrid_loss
 from genax.evaluation.pictures import image_grid
 from genax.settings import NetworkSettings, Variant, from_config
 from genax.settings.ranges import AMOUNT, COUNT, POSITIVE, Range
+from genax.transformer.settings import start_from
 
 PREDICTIONS = {"noise": EPSILON, "v": V}
 DEFAULTS = SHARED | {
+    # What the weights start from, an import or another run; "" is nothing.
+    "pretrained": "",
     # Channels of latents, which dataset="npz:PATH" has in place of images; 0 is images.
     "latent_channels": 0,
     "patch_size": 4,
-    "hidden_size": 96,
-    "num_layers": 4,
+    "hidden_size": 72,
+    "num_layers": 7,
     "num_heads": 4,
     "conditioning": "adaln_zero",
     # 0 as in the paper's code; diffusers, for `genax export`, has 1.
@@ -125,7 +129,6 @@ RANGES = SHARED_RANGES | {
     "prediction": tuple(PREDICTIONS),
     "num_timesteps": Range(least=2, most=100_000, whole=True),
     "sampling_steps": COUNT,
-    "num_levels": Range(least=2),
     "eval_draws": COUNT,
 }
 NETWORK = NetworkSettings(
@@ -136,7 +139,8 @@ NETWORK = NetworkSettings(
 def as_arrays(samples, batch, workdir) -> Rendered:
     """Return latents as a file of arrays, which a decoder elsewhere makes images of."""
     file = io.BytesIO()
-    np.savez(file, latent=np.asarray(samples), label=np.asarray(batch["label"]))
+    labels = {name: np.asarray(batch[name]) for name in ("label",) if name in batch}
+    np.savez(file, latent=np.asarray(samples), **labels)
     return Rendered(file.getvalue(), ".npz")
 
 
@@ -151,6 +155,12 @@ def latents(config):
 
 def build(config, data=None):
     """Return the experiment that the settings describe, with its own data or that given."""
+    if config.latent_channels and config.fidelity != "none":
+        raise GenaxError(
+            f"config.fidelity={config.fidelity} compares images, and "
+            f"config.latent_channels={config.latent_channels} makes latents: set "
+            "config.fidelity=none, and score what a decoder makes of the samples."
+        )
     process = DiscreteProcess(linear_betas(config.num_timesteps))
     prediction = PREDICTIONS[config.prediction]
     loss, variance = denoising_loss, fixed_large
@@ -182,5 +192,7 @@ def build(config, data=None):
         **common,
     )
     return dataclasses.replace(
-        experiment, task=dataclasses.replace(experiment.task, rules=PARTITION_RULES)
+        experiment,
+        task=dataclasses.replace(experiment.task, rules=PARTITION_RULES),
+        pretrained=start_from(config, "denoiser"),
     )

@@ -13,23 +13,30 @@ cifar10, the paper's score after 200 million images: FID 1.97 without labels; no
 from functools import partial
 
 from genax.diffusion.losses import denoising_loss
+from genax.diffusion.ncsnpp import PRESETS as NCSNPP
+from genax.diffusion.ncsnpp import NCSNpp
 from genax.diffusion.preconditioning import preconditioned
 from genax.diffusion.solvers import heun
+from genax.diffusion.solvers.churn import Churn
 from genax.diffusion.spacings import karras
-from genax.diffusion.tasks import COMPARISON, LIKELIHOOD, UNET, image_experiment, likelihood, unet
-from genax.diffusion.tasks import DEFAULTS as SHARED
-from genax.diffusion.tasks import DIGITS as DIGITS_RUN
+from genax.diffusion.tasks import CIFAR10 as CIFAR10_RUN
+from genax.diffusion.tasks import FLOW_DEFAULTS as SHARED
 from genax.diffusion.tasks import RANGES as SHARED_RANGES
-from genax.diffusion.unet import PRESETS
+from genax.diffusion.tasks import (
+    image_experiment,
+    likelihood,
+    network_of,
+    small_variants,
+)
+from genax.diffusion.unet import PRESETS, UNet
 from genax.diffusion.variance_exploding import VarianceExploding
 from genax.nn.ema import ema_half_life
 from genax.settings import Variant
-from genax.settings.ranges import COUNT, NOT_NEGATIVE, POSITIVE, Range
+from genax.settings.ranges import NOT_NEGATIVE, POSITIVE, Range
 
-DEFAULTS = {
-    **SHARED,
-    **UNET,
-    **LIKELIHOOD,
+DEFAULTS = SHARED | {
+    # "unet" with the settings below that name, or a network of the paper.
+    "network": "unet",
     # The standard deviation of the data.
     "data_deviation": 0.5,
     # The mean and the standard deviation of the logarithm of the noise in training.
@@ -39,23 +46,63 @@ DEFAULTS = {
     "sigma_min": 0.002,
     "sigma_max": 80.0,
     "sampling_steps": 18,
+    # The noise added before each step, S_churn, between two levels, and its standard deviation.
+    "churn": 0.0,
+    "churn_min": 0.05,
+    "churn_max": 50.0,
+    "churn_noise": 1.003,
     # The images after which half of an average is new, at most 5% of those seen; 0 is `ema_decay`.
     "half_life": 0.0,
 }
-DIGITS = DIGITS_RUN | {"unet": PRESETS["digits"], "num_levels": 17}
-VARIANTS = {
-    "cpu": Variant("Fashion-MNIST at 28x28 in minutes on two cores, 0.7 M parameters"),
-    "comparison": Variant("the protocol by which this chapter's models are compared", COMPARISON),
-    "digits": Variant("8x8 digits, embedded, in about two minutes on two cores", DIGITS),
+SIZE = {"multipliers": (2, 2, 2), "dropout": 0.13}
+NETWORKS = {
+    "ddpmpp": (NCSNpp, NCSNPP["ddpmpp"] | SIZE),
+    "ncsnpp": (NCSNpp, NCSNPP["ncsnpp"] | SIZE),
+    "adm64": (UNet, PRESETS["adm64"]),
+}
+# 200 million images.
+CIFAR10 = CIFAR10_RUN | {
+    "network": "ddpmpp",
+    "learning_rate": 1e-3,
+    "warmup_steps": 19_531,
+    "gradient_clip": 0.0,
+    "half_life": 5e5,
+    "batch_size": 512,
+    "steps": 390_625,
+}
+# 2,500 million images.
+IMAGENET64 = CIFAR10 | {
+    "dataset": "tfds:downsampled_imagenet/64x64",
+    "test_split": "validation",
+    "size": 64,
+    "network": "adm64",
+    "learning_rate": 1e-4,
+    "warmup_steps": 2_441,
+    "half_life": 5e7,
+    "sampling_steps": 256,
+    "churn": 40.0,
+    "batch_size": 4096,
+    "parallel": {"topology": "v5e:16x16"},
+    "steps": 610_352,
+}
+VARIANTS = small_variants(num_levels=17) | {
+    "cifar10": Variant("CIFAR-10 with the network of DDPM++, config F of the paper (VP)", CIFAR10),
+    "cifar10-ncsnpp": Variant(
+        "CIFAR-10 with the network of NCSN++, config F of the paper (VE)",
+        CIFAR10 | {"network": "ncsnpp"},
+    ),
+    "imagenet64": Variant("ImageNet at 64x64 with ADM's network, sampled with churn", IMAGENET64),
 }
 RANGES = SHARED_RANGES | {
     "data_deviation": POSITIVE,
     "log_mean": Range(),
     "log_deviation": POSITIVE,
-    "sigma_min": POSITIVE,
-    "sigma_max": POSITIVE,
-    "sampling_steps": COUNT,
     "half_life": NOT_NEGATIVE,
+    "network": ("unet", *NETWORKS),
+    "churn": NOT_NEGATIVE,
+    "churn_min": NOT_NEGATIVE,
+    "churn_max": NOT_NEGATIVE,
+    "churn_noise": NOT_NEGATIVE,
 }
 
 
@@ -75,14 +122,15 @@ def build(config, data=None):
         smallest_time=config.sigma_min,
         largest_time=config.sigma_max,
     )
-    return image_experiment(
-        config,
-        data,
-        network=unet(config),
-        process=process,
-        prediction=prediction,
+    churn = None
+    if config.churn:
+        churn = Churn(config.churn, config.churn_min, config.churn_max, config.churn_noise)
+    solver = heun(process, karras(config.sampling_steps, **ends), churn)
+    experiment = partial(image_experiment, config, data, process=process, prediction=prediction)
+    return experiment(
         loss=error,
-        solvers={"images": heun(process, karras(config.sampling_steps, **ends))},
+        solvers={"images": solver},
         scores=bits | {"output_mse": partial(error, train=False)},
         averages=averages,
+        network=network_of(config, NETWORKS),
     )

@@ -24,18 +24,14 @@ from genax.diffusion.predictions import VELOCITY
 from genax.diffusion.solvers import euler
 from genax.diffusion.spacings import flow
 from genax.diffusion.tasks import CIFAR10 as CIFAR10_RUN
-from genax.diffusion.tasks import COMPARISON, LIKELIHOOD, UNET, image_experiment, likelihood, unet
-from genax.diffusion.tasks import DEFAULTS as SHARED
-from genax.diffusion.tasks import DIGITS as DIGITS_RUN
+from genax.diffusion.tasks import COMPARISON, image_experiment, likelihood, small_variants
+from genax.diffusion.tasks import FLOW_DEFAULTS as SHARED
 from genax.diffusion.tasks import RANGES as SHARED_RANGES
 from genax.diffusion.unet import PRESETS
 from genax.settings import Variant
-from genax.settings.ranges import COUNT, POSITIVE
+from genax.settings.ranges import POSITIVE
 
-DEFAULTS = {
-    **SHARED,
-    **UNET,
-    **LIKELIHOOD,
+DEFAULTS = SHARED | {
     # How times of training are drawn: "uniform", or "logit_normal" with more of them in the middle.
     "times": "uniform",
     # Times of training and sampling are closer to the noise for a shift above 1.
@@ -44,15 +40,11 @@ DEFAULTS = {
     "coupling": "independent",
     "sampling_steps": 50,
 }
-DIGITS = DIGITS_RUN | {"unet": PRESETS["digits"], "num_levels": 17}
 CIFAR10 = {"unet": PRESETS["cifar10"], "coupling": "optimal_transport", "steps": 400_000}
-VARIANTS = {
-    "cpu": Variant("Fashion-MNIST at 28x28 in minutes on two cores, 0.7 M parameters"),
-    "comparison": Variant("the protocol by which this chapter's models are compared", COMPARISON),
-    "digits": Variant("8x8 digits, embedded, in about two minutes on two cores", DIGITS),
-    "digits-rectified": Variant(
-        "digits with logit-normal times, as in Stable Diffusion 3",
-        DIGITS | {"times": "logit_normal"},
+VARIANTS = small_variants(num_levels=17) | {
+    "comparison-rectified": Variant(
+        "the comparison with logit-normal times, as in Stable Diffusion 3",
+        COMPARISON | {"times": "logit_normal"},
     ),
     "cifar10": Variant("CIFAR-10 by OT-CFM (Tong et al. 2024), 35.7 M", CIFAR10_RUN | CIFAR10),
 }
@@ -60,7 +52,6 @@ RANGES = SHARED_RANGES | {
     "times": ("uniform", "logit_normal"),
     "shift": POSITIVE,
     "coupling": ("independent", "optimal_transport"),
-    "sampling_steps": COUNT,
 }
 
 
@@ -70,12 +61,8 @@ def build(config, data=None):
     process = LinearFlow(draw_time, shift=config.shift)
     coupling = optimal_transport if config.coupling == "optimal_transport" else independent
     error = partial(denoising_loss, process=process, prediction=VELOCITY)
-    return image_experiment(
-        config,
-        data,
-        network=unet(config),
-        process=process,
-        prediction=VELOCITY,
+    experiment = partial(image_experiment, config, data, process=process, prediction=VELOCITY)
+    return experiment(
         loss=partial(error, coupling=coupling),
         solvers={"images": euler(process, flow(config.sampling_steps, config.shift))},
         scores=likelihood(config, process, VELOCITY)

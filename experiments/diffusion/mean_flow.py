@@ -18,17 +18,14 @@ from genax.diffusion.predictions import VELOCITY
 from genax.diffusion.solvers.mean_flow import mean_flow
 from genax.diffusion.spacings import flow
 from genax.diffusion.tasks import CIFAR10 as CIFAR10_RUN
-from genax.diffusion.tasks import COMPARISON, UNET, image_experiment, unet
-from genax.diffusion.tasks import DEFAULTS as SHARED
-from genax.diffusion.tasks import DIGITS as DIGITS_RUN
 from genax.diffusion.tasks import RANGES as SHARED_RANGES
+from genax.diffusion.tasks import UNET_DEFAULTS as SHARED
+from genax.diffusion.tasks import image_experiment, small_variants, unet
 from genax.diffusion.unet import PRESETS
 from genax.settings import Variant
 from genax.settings.ranges import NOT_NEGATIVE, POSITIVE, Range
 
-DEFAULTS = {
-    **SHARED,
-    **UNET,
+DEFAULTS = SHARED | {
     # The mean and the standard deviation of the logit of both times.
     "time_mean": -0.4,
     "time_deviation": 1.0,
@@ -37,7 +34,6 @@ DEFAULTS = {
     # The power of an example's error that its loss is divided by.
     "adaptive_power": 1.0,
 }
-DIGITS = DIGITS_RUN | {"unet": PRESETS["digits"]}
 CIFAR10 = {
     "unet": PRESETS["cifar10"] | {"dropout": 0.2},
     "time_mean": -2.0,
@@ -50,10 +46,7 @@ CIFAR10 = {
     "batch_size": 1024,
     "parallel": {"topology": "v5e:4x8"},
 }
-VARIANTS = {
-    "cpu": Variant("Fashion-MNIST at 28x28 in minutes on two cores, 0.7 M parameters"),
-    "comparison": Variant("the protocol by which this chapter's models are compared", COMPARISON),
-    "digits": Variant("8x8 digits, embedded, in about three minutes on two cores", DIGITS),
+VARIANTS = small_variants() | {
     "cifar10": Variant(
         "CIFAR-10 with the paper's settings, 36.3 M parameters", CIFAR10_RUN | CIFAR10
     ),
@@ -75,17 +68,11 @@ def build(config, data=None):
         interval_share=config.interval_share,
         power=config.adaptive_power,
     )
-    solvers = {
-        name: mean_flow(process, flow(num_steps))
-        for name, num_steps in {"images": 1, "two_steps": 2, "fifty_steps": 50}.items()
-    }
-    return image_experiment(
-        config,
-        data,
+    steps = {"images": 1, "two_steps": 2, "fifty_steps": 50}
+    experiment = partial(image_experiment, config, data, process=process, prediction=VELOCITY)
+    return experiment(
         network=unet(config, two_times=True),
-        process=process,
-        prediction=VELOCITY,
         loss=loss,
-        solvers=solvers,
+        solvers={name: mean_flow(process, flow(number)) for name, number in steps.items()},
         scores={"mean_flow": partial(loss, power=0.0, train=False)},
     )

@@ -18,6 +18,8 @@ from functools import partial
 import numpy as np
 
 from genax.diffusion.losses import denoising_loss
+from genax.diffusion.ncsnpp import PRESETS as NCSNPP
+from genax.diffusion.ncsnpp import NCSNpp
 from genax.diffusion.predictions import CONTINUOUS_EPSILON
 from genax.diffusion.scores import half_sum, scaled_score
 from genax.diffusion.solvers import heun
@@ -26,20 +28,24 @@ from genax.diffusion.solvers.predictor_corrector import (
     predictor_corrector,
     reverse_diffusion,
 )
-from genax.diffusion.tasks import COMPARISON, LIKELIHOOD, UNET, image_experiment, likelihood, unet
-from genax.diffusion.tasks import DEFAULTS as SHARED
-from genax.diffusion.tasks import DIGITS as DIGITS_RUN
+from genax.diffusion.tasks import CIFAR10 as CIFAR10_RUN
+from genax.diffusion.tasks import (
+    COMPARISON,
+    image_experiment,
+    likelihood,
+    network_of,
+    small_variants,
+)
+from genax.diffusion.tasks import FLOW_DEFAULTS as SHARED
 from genax.diffusion.tasks import RANGES as SHARED_RANGES
-from genax.diffusion.unet import PRESETS
 from genax.diffusion.variance_exploding import GeometricExploding
 from genax.diffusion.variance_preserving import SubVariancePreserving, VariancePreserving
 from genax.settings import Variant
 from genax.settings.ranges import AMOUNT, COUNT, POSITIVE, Range
 
-DEFAULTS = {
-    **SHARED,
-    **UNET,
-    **LIKELIHOOD,
+DEFAULTS = SHARED | {
+    # "unet" with the settings below that name, or a network of the paper.
+    "network": "unet",
     # The diffusion: "vp", "sub-vp" or "ve".
     "sde": "vp",
     # The ends of the noise of "ve", for images in [-1, 1] (twice those of the paper).
@@ -55,21 +61,61 @@ DEFAULTS = {
     "flow_steps": 25,
 }
 VE = {"sde": "ve", "smallest_time": 1e-5, "predictor": "reverse_diffusion", "corrections": 1}
-DIGITS = DIGITS_RUN | {"unet": PRESETS["digits"], "num_levels": 17}
-VARIANTS = {
-    "cpu": Variant("Fashion-MNIST at 28x28 by the VP SDE, in minutes on two cores, 0.7 M"),
-    "cpu-ve": Variant("the same by the VE SDE", VE),
-    "cpu-sub-vp": Variant("the same by the sub-VP SDE", {"sde": "sub-vp"}),
-    "comparison": Variant("the VP SDE by the protocol of this chapter's comparison", COMPARISON),
-    "comparison-ve": Variant("the VE SDE by that protocol", COMPARISON | VE),
-    "digits": Variant("8x8 digits, embedded, by the VP SDE, in about two minutes", DIGITS),
-    "digits-ve": Variant("8x8 digits by the VE SDE", DIGITS | VE),
+NETWORKS = {name: (NCSNpp, fields) for name, fields in NCSNPP.items()}
+CIFAR10 = CIFAR10_RUN | {"sampling_steps": 1000, "flow_steps": 100, "steps": 1_300_000}
+CIFAR10_VE = CIFAR10 | VE | {"network": "ncsnpp", "ema_decay": 0.999}
+DEEP = {"steps": 950_000}
+FACES = CIFAR10_VE | {
+    "dataset": "tfds:celeb_a_hq/256",
+    "test_split": "",
+    "size": 256,
+    "network": "ncsnpp-ffhq256",
+    "sigma_max": 696.0,
+    "snr": 0.075,
+    "sampling_steps": 2000,
+    "batch_size": 64,
+    "num_samples": 16,
+    "parallel": {"topology": "v5e:4x8"},
+    "steps": 2_400_000,
+}
+LARGE_FACES = {
+    "dataset": "tfds:celeb_a_hq/1024",
+    "size": 1024,
+    "network": "ncsnpp-ffhq1024",
+    "sigma_max": 2696.0,
+    "snr": 0.15,
+    "batch_size": 8,
+    "parallel": {"topology": "v5e:2x4"},
+}
+SMALL = small_variants(num_levels=17)
+VARIANTS = SMALL | {
+    "cpu-ve": Variant("Fashion-MNIST by the VE SDE", VE),
+    "cpu-sub-vp": Variant("Fashion-MNIST by the sub-VP SDE", {"sde": "sub-vp"}),
+    "comparison-ve": Variant("the VE SDE by the protocol of the comparison", COMPARISON | VE),
+    "digits-ve": Variant("digits by the VE SDE", SMALL["digits"].settings | VE),
+    "cifar10": Variant("CIFAR-10, DDPM++ cont. (VP)", CIFAR10 | {"network": "ddpmpp"}),
+    "cifar10-deep": Variant(
+        "CIFAR-10, DDPM++ cont. deep (VP)", CIFAR10 | DEEP | {"network": "ddpmpp-deep"}
+    ),
+    "cifar10-sub-vp": Variant(
+        "CIFAR-10, DDPM++ cont. (sub-VP)", CIFAR10 | {"network": "ddpmpp", "sde": "sub-vp"}
+    ),
+    "cifar10-sub-vp-deep": Variant(
+        "CIFAR-10, DDPM++ cont. deep (sub-VP)",
+        CIFAR10 | DEEP | {"network": "ddpmpp-deep", "sde": "sub-vp"},
+    ),
+    "cifar10-ve": Variant("CIFAR-10, NCSN++ cont. (VE)", CIFAR10_VE),
+    "cifar10-ve-deep": Variant(
+        "CIFAR-10, NCSN++ cont. deep (VE)", CIFAR10_VE | DEEP | {"network": "ncsnpp-deep"}
+    ),
+    "faces256": Variant("CelebA-HQ at 256x256 as the paper's FFHQ, 65.6 M parameters (VE)", FACES),
+    "faces1024": Variant(
+        "CelebA-HQ at 1024x1024 as the paper's FFHQ, 105.8 M parameters (VE)", FACES | LARGE_FACES
+    ),
 }
 RANGES = SHARED_RANGES | {
+    "network": ("unet", *NETWORKS),
     "sde": ("vp", "sub-vp", "ve"),
-    "sigma_min": POSITIVE,
-    "sigma_max": POSITIVE,
-    "sampling_steps": COUNT,
     "smallest_time": Range(above=0, below=1),
     "predictor": ("euler_maruyama", "reverse_diffusion"),
     "corrections": AMOUNT,
@@ -100,15 +146,12 @@ def build(config, data=None):
         "flow": heun(process, np.linspace(1, config.smallest_time, config.flow_steps)),
     }
     bits = likelihood(config, process, prediction)
-    return image_experiment(
-        config,
-        data,
-        network=unet(config),
-        process=process,
-        prediction=prediction,
+    experiment = partial(image_experiment, config, data, process=process, prediction=prediction)
+    return experiment(
         clip_denoised=False,
         # The paper's code has half the sum over pixels for the VE SDE, and the mean for others.
         loss=half_sum(error) if config.sde == "ve" else error,
         solvers=solvers,
         scores=bits | {"noise_mse": partial(error, train=False)},
+        network=network_of(config, NETWORKS),
     )

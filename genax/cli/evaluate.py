@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Iterator
 
 from genax.cli.sample import add_experiment
 from genax.front.runs import open_run
+from genax.running.evaluate import Scores
 from genax.running.results import floors, shown_result
 from genax.settings.files import to_json
 
@@ -36,14 +38,19 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(to_json(shown_result(scores, step)))
         return 0
+    for line in lines(scores):
+        print(line)
+    return 0
+
+
+def lines(scores: Scores) -> Iterator[str]:
+    """Scores as a person reads them, each beside its floor, and what limits them."""
     floor = floors(scores)
     for name, score in scores.items():
         beside = f" (floor {shown(floor[name])})" if name in floor else ""
-        print(f"{name}: {shown(score)}{beside}")
-    for said in scores.said.values():
-        for note in said.get("notes", ()):
-            print(f"note: {note}")
-    return 0
+        yield f"{name}: {shown(score)}{beside}"
+    for name, said in scores.said.items():
+        yield from (f"{name}: {note}" for note in said.get("notes", ()))
 
 
 def shown(score: float) -> str:

@@ -24,10 +24,10 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
     parser = verbs.add_parser(
         "export",
         help="write a run as a Hugging Face directory (safetensors)",
-        description="Write a trained GPT, LLaMA, BERT, T5 or ViT, or what `genax import` wrote, as "
-        "a Hugging Face directory of config.json and safetensors, with averaged weights, the "
-        "run's tokenizer if it is of that format, and the files of the model that it started from. "
-        "LoRA adapters are merged into the weights.",
+        description="Write a trained GPT, LLaMA, BERT, T5, ViT or DiT, or what `genax import` "
+        "wrote, as a Hugging Face directory of config.json and safetensors, with averaged weights, "
+        "the run's tokenizer if it is of that format, and the files of the model that it started "
+        "from. LoRA adapters are merged into the weights.",
     )
     parser.add_argument("workdir", metavar="WORKDIR", help="the run's folder")
     parser.add_argument("out", metavar="OUT", help="a new folder")

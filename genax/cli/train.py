@@ -6,7 +6,7 @@ import argparse
 import shlex
 from collections.abc import Iterator
 
-from genax.cli.evaluate import shown
+from genax.cli.evaluate import lines
 from genax.core import GenaxError, Task
 from genax.front.experiments import load
 from genax.front.training import begin, interrupted
@@ -81,8 +81,8 @@ def run(args: argparse.Namespace) -> int:
     if outcome.signal is not None:
         print(interrupted(outcome, "command"))
         return 128 + outcome.signal
-    for name, score in outcome.scores.items():
-        print(f"{name}: {shown(score)}")
+    for line in lines(outcome.scores):
+        print(line)
     print(f"done: step {outcome.step}, samples and checkpoints in {args.workdir}")
     for path in outcome.samples:
         print(f"samples: {path}")

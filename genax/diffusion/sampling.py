@@ -27,6 +27,7 @@ from genax.diffusion.predictions import (
 from genax.diffusion.process import Process
 from genax.nn.conditions import Condition, unconditional
 
+Time = Num[Array, ""] | int | float
 # (noisy samples, one time for all of them) -> the clean samples to expect from them. A network of
 # two times, such as one of average velocities, gets the second one as the argument `end`.
 Denoise = Callable[..., Float[Array, "n ..."]]
@@ -50,7 +51,7 @@ class Denoiser:
     with_variance: WithVariance
 
     def __call__(
-        self, noisy: Float[Array, "n ..."], time: Num[Array, ""], end: Num[Array, ""] | None = None
+        self, noisy: Float[Array, "n ..."], time: Time, end: Time | None = None
     ) -> Float[Array, "n ..."]:
         """Return the clean samples to expect."""
         return self.with_variance(noisy, time, end)[0]

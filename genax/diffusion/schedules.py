@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
+
 import numpy as np
 
 
@@ -57,3 +60,10 @@ def zero_terminal_snr(betas: np.ndarray) -> np.ndarray:
     signal = (signal - signal[-1]) * signal[0] / (signal[0] - signal[-1])
     products = signal**2
     return 1 - products / np.append(1.0, products[:-1])
+
+
+# What a setting `schedule` may be: T -> betas whose last timestep is nearly noise for any T.
+SCHEDULES: Mapping[str, Callable[[int], np.ndarray]] = {
+    "linear": partial(linear_betas, scaled=True),
+    "cosine": cosine_betas,
+}

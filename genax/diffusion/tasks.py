@@ -13,12 +13,14 @@ from ml_collections import ConfigDict
 
 from genax.core import Evaluator, Experiment, GenaxError, Loss, Phase, Sampler, Stage, Task
 from genax.data import ImageData, given_or
+from genax.diffusion.clipping import Clip
 from genax.diffusion.conditions import dropped
 from genax.diffusion.guidance import Guide, classifier_free, unguided
+from genax.diffusion.likelihood import variational_bound
 from genax.diffusion.networks import Networks
 from genax.diffusion.ode_likelihood import ode_bits_per_dim
 from genax.diffusion.predictions import EPSILON, Prediction
-from genax.diffusion.process import Process
+from genax.diffusion.process import DiscreteProcess, Process
 from genax.diffusion.sampling import Solver, sample
 from genax.diffusion.solvers import (
     ddim,
@@ -41,7 +43,7 @@ from genax.nn.conditions import Condition, on_label, unconditional
 from genax.nn.ema import ema_warmup
 from genax.nn.optimizers import RANGES as OPTIMIZER
 from genax.nn.optimizers import clip_by_norm, warmup_constant
-from genax.settings import from_config
+from genax.settings import Variant, from_config
 from genax.settings.ranges import AMOUNT, COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Range, Ranges
 
 # A run on Fashion-MNIST that takes minutes on two cores.
@@ -149,6 +151,18 @@ LIKELIHOOD: dict[str, Any] = {
     # The bound of a step's error.
     "tolerance": 1e-5,
 }
+# The chain of DDPM and its variational bound, see `chain_bound`.
+CHAIN: dict[str, Any] = {
+    "num_timesteps": 1000,
+    # The values that a pixel can have.
+    "num_levels": 256,
+    # The timesteps at which each test image is scored.
+    "eval_draws": 10,
+}
+# The settings of a U-Net, of one on DDPM's chain, and of one whose probability flow is measured.
+UNET_DEFAULTS = {**DEFAULTS, **UNET}
+CHAIN_DEFAULTS = {**UNET_DEFAULTS, **CHAIN}
+FLOW_DEFAULTS = {**UNET_DEFAULTS, **LIKELIHOOD}
 RANGES: Ranges = {
     **OPTIMIZER,
     "size": COUNT,
@@ -167,13 +181,35 @@ RANGES: Ranges = {
     "eval_examples": AMOUNT,
     "fidelity": tuple(SCORES),
     "fidelity_examples": COUNT,
+    "num_timesteps": COUNT,
     "num_levels": Range(least=2),
+    "eval_draws": COUNT,
     "probes": AMOUNT,
     "tolerance": POSITIVE,
+    # Of samplers and of processes that add noise to the unscaled image.
+    "sampling_steps": COUNT,
+    "sigma_min": POSITIVE,
+    "sigma_max": POSITIVE,
 }
+
+
+def small_variants(**digits: Any) -> dict[str, Variant]:
+    """Return the variants of a model that train on two cores.
+
+    digits: what else differs for the digits.
+    """
+    few: dict[str, Any] = DIGITS | {"unet": PRESETS["digits"]} | digits
+    return {
+        "cpu": Variant("Fashion-MNIST at 28x28 in minutes on two cores, 0.7 M parameters"),
+        "comparison": Variant("the protocol by which this chapter's models compare", COMPARISON),
+        "digits": Variant("8x8 digits, embedded, in two or three minutes on two cores", few),
+    }
+
 
 # (num_classes, null_class) -> the denoiser. It also gets out_channels if it learns variances.
 MakeNetwork = Callable[..., nn.Module]
+# Of each name the class of a network, and fields that no setting is named after.
+Presets = Mapping[str, tuple[Callable[..., nn.Module], Mapping[str, Any]]]
 
 
 def unet(config: ConfigDict, **fields: Any) -> MakeNetwork:
@@ -182,6 +218,27 @@ def unet(config: ConfigDict, **fields: Any) -> MakeNetwork:
     fields: further fields of `UNet`.
     """
     return partial(from_config, UNet, config, **config.unet, **fields)
+
+
+def network_of(config: ConfigDict, presets: Presets) -> MakeNetwork:
+    """Return the function that makes the network of the setting "network".
+
+    presets: networks besides "unet", the U-Net of the settings.
+    """
+    if config.network == "unet":
+        return unet(config)
+    make, fields = presets[config.network]
+    return partial(from_config, make, config, **fields)
+
+
+def chain_bound(config: ConfigDict, process: DiscreteProcess) -> Callable[..., Loss]:
+    """Return the score of the variational bound, as the settings describe it."""
+    return partial(
+        variational_bound,
+        process=process,
+        num_draws=config.eval_draws,
+        num_levels=config.num_levels,
+    )
 
 
 def likelihood(
@@ -208,42 +265,45 @@ def likelihood(
 def image_experiment(
     config: ConfigDict,
     data: Any,
-    network: MakeNetwork,
     process: Process,
     loss: Callable[..., Loss],
     solvers: Mapping[str, Solver],
     scores: Mapping[str, Callable[..., Loss]],
     prediction: Prediction = EPSILON,
-    clip_denoised: bool = True,
+    clip_denoised: bool | Clip = True,
     optimizer: optax.GradientTransformation | None = None,
     averages: Any = None,
     sampling: Mapping[str, Any] | None = None,
+    network: MakeNetwork | None = None,
     render: Callable[..., Any] = image_grid,
     own: Callable[[ConfigDict], tuple[Any, Any]] | None = None,
 ) -> Experiment:
     """Return the experiment that trains a denoiser of images.
 
     data: see `given_or`; None is what the settings name.
-    network: see `MakeNetwork`.
     loss: (nets, batch, condition=) -> Loss, what is trained.
     solvers: solver of each sampler, the main one first.
     scores: (nets, batch, condition=) -> Loss, what is averaged over the test images.
     optimizer: None is Adam after a warm-up, with clipped gradients.
     averages: decay of the averaged weights, None the one of the settings after a warm-up.
     sampling: further arguments of `sample`.
+    network: None is the U-Net of the settings.
     render: makes a file of samples, see `Sampler`.
     own: makes the data that the settings name; None is images.
-    Raises GenaxError for images that no picture can be made of, and for guidance without a network
-    that knows both labels and their absence.
+    Raises GenaxError for images that no picture can be made of or that are outside [-1, 1], and for
+    guidance without a network that knows both labels and their absence.
     """
     train, test = given_or(data, lambda: (own or _images)(config))
     if render is image_grid:
         check_pictures(train)
+        check_range(train)
     classes = config.num_classes or None
     output = {}
     if prediction.learns_variance:
         output["out_channels"] = 2 * train.element["image"].shape[-1]
-    denoiser = network(num_classes=classes, null_class=config.label_dropout > 0, **output)
+    denoiser = (network or unet(config))(
+        num_classes=classes, null_class=config.label_dropout > 0, **output
+    )
     _check_guidance(config)
     condition: Condition = on_label if classes else unconditional
     training = condition
@@ -294,6 +354,16 @@ def image_experiment(
         ema={"denoiser": ema_warmup(config.ema_decay) if averages is None else averages},
     )
     return Experiment(task, train, test)
+
+
+def check_range(data: Any) -> None:
+    """Raise GenaxError for images of a data set with a range that is not within [-1, 1]."""
+    ends = getattr(data, "range", (-1.0, 1.0))
+    if min(ends) < -1 or max(ends) > 1:
+        raise GenaxError(
+            f"images of {getattr(data, 'name', data)} have the range {ends}, but denoisers are "
+            "trained on and sampled in [-1, 1]; give the data with range=(-1.0, 1.0)."
+        )
 
 
 def _images(config: ConfigDict) -> tuple[ImageData, ImageData | None]:

@@ -18,8 +18,8 @@ SETTINGS = {
     "precision_k": 3,
     "density_k": 5,
 }
-# Rows that are in memory as float64 at a time, besides the features themselves.
-BLOCK = 1000
+# Rows that are float64 at a time, and pairs whose distance is in memory at a time.
+BLOCK, PAIRS = 1000, 4_000_000
 
 
 def fidelity_scores(samples: Features, unseen: Features, seen: Features) -> dict[str, float]:
@@ -67,7 +67,7 @@ class Moments:
 
 def moments(features: Features) -> Moments:
     """Return the moments of features, in one pass over blocks of them."""
-    found = [_moments(block) for _, block in _blocks(features)]
+    found = [_moments(block) for _, block in _blocks(features, BLOCK)]
     whole = found[0]
     for part in found[1:]:
         whole = whole.joined(part)
@@ -116,16 +116,18 @@ def kernel_distance(
         x = samples[rng.choice(len(samples), size, replace=False)].astype(np.float64)
         y = data[rng.choice(len(data), size, replace=False)].astype(np.float64)
         pairs = size * (size - 1)
-        within = sum((_cubic(z, z).sum() - (_cubic_norms(z)).sum()) / pairs for z in (x, y))
+        within = sum((_cubic(z, z).sum() - _cubic_norms(z).sum()) / pairs for z in (x, y))
         total += within - 2 * _cubic(x, y).mean()
     return float(total / subsets)
 
 
 def _cubic(x: Features, y: Features) -> Float[np.ndarray, "n m"]:
-    return (x @ y.T / x.shape[1] + 1) ** 3
+    products = x @ (y.T / x.shape[1])
+    products += 1
+    return products * products * products
 
 
-def _cubic_norms(x: Features) -> Float[np.ndarray, " n"]:
+def _cubic_norms(x: Features) -> Float[np.ndarray, " _"]:
     return ((x**2).sum(1) / x.shape[1] + 1) ** 3
 
 
@@ -140,16 +142,17 @@ def manifold_scores(
     precision, density: how many samples lie among data. recall, coverage: how much of the data has
     samples. A neighbour is nearer than the k-th nearest other example of its set.
     """
-    # Each example is its own nearest neighbour, at distance 0.
-    precise, dense = nearest(data, data, [precision_k + 1, density_k + 1])
-    [recall] = nearest(samples, samples, [precision_k + 1])
+    # Each example is its own nearest neighbour, at distance 0. Squares are in the same order.
+    precise, dense = (r**2 for r in nearest(data, data, [precision_k + 1, density_k + 1]))
+    recall = nearest(samples, samples, [precision_k + 1])[0] ** 2
     inside, close = 0, 0
     recalled, covered = np.zeros((2, len(data)), bool)
-    for rows, distances in _distances(samples, data):
-        inside += (distances < precise).any(1).sum()
-        close += (distances < dense).sum()
-        recalled |= (distances < recall[rows, None]).any(0)
-        covered |= (distances < dense).any(0)
+    for rows, squared in _squared_distances(samples, data):
+        inside += (squared < precise).any(1).sum()
+        near = squared < dense
+        close += near.sum()
+        recalled |= (squared < recall[rows, None]).any(0)
+        covered |= near.any(0)
     return {
         "precision": float(inside / len(samples)),
         "recall": float(recalled.mean()),
@@ -165,9 +168,12 @@ def nearest(x: Features, data: Features, ranks: Iterable[int]) -> list[Float[np.
     """
     places = [min(rank, len(data)) - 1 for rank in ranks]
     found = [
-        np.partition(distances, places, axis=1)[:, places] for _, distances in _distances(x, data)
+        squared.min(1)[:, None].repeat(len(places), 1)
+        if not any(places)
+        else np.partition(squared, places, axis=1)[:, places]
+        for _, squared in _squared_distances(x, data)
     ]
-    return list(np.concatenate(found).T)
+    return list(np.sqrt(np.concatenate(found)).T)
 
 
 def memorisation_scores(samples: Features, held_out: Features, train: Features) -> dict[str, float]:
@@ -186,16 +192,20 @@ def memorisation_scores(samples: Features, held_out: Features, train: Features) 
     return {**quantiles, "near_train": near}
 
 
-def _blocks(x: Features) -> Iterable[tuple[slice, Features]]:
-    for start in range(0, len(x), BLOCK):
-        rows = slice(start, min(start + BLOCK, len(x)))
+def _blocks(x: Features, size: int) -> Iterable[tuple[slice, Features]]:
+    for start in range(0, len(x), size):
+        rows = slice(start, min(start + size, len(x)))
         yield rows, x[rows].astype(np.float64)
 
 
-def _distances(x: Features, data: Features) -> Iterable[tuple[slice, Float[np.ndarray, "b m"]]]:
-    """Euclidean distances of blocks of x to all data."""
+def _squared_distances(
+    x: Features, data: Features
+) -> Iterable[tuple[slice, Float[np.ndarray, "b m"]]]:
+    """Squared Euclidean distances of blocks of x to all data."""
     y = data.astype(np.float64)
     squares = (y**2).sum(1)
-    for rows, block in _blocks(x):
-        squared = (block**2).sum(1)[:, None] + squares - 2 * block @ y.T
-        yield rows, np.sqrt(squared.clip(0))
+    for rows, block in _blocks(x, max(1, PAIRS // len(y))):
+        squared = block @ (-2 * y.T)
+        squared += squares
+        squared += (block**2).sum(1)[:, None]
+        yield rows, np.maximum(squared, 0, out=squared)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import zipfile
 from collections.abc import Callable, Mapping
@@ -31,7 +32,11 @@ def kept(name: str, make: Callable[[Path], Arrays]) -> dict[str, np.ndarray]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(path.parent / f".{path.name}.lock"):
             if not path.exists():
-                with tempfile.TemporaryDirectory(prefix=".making-", dir=path.parent) as folder:
+                # The process that left these behind was killed, since the lock is ours.
+                for left in path.parent.glob(f".making-{path.stem}-*"):
+                    shutil.rmtree(left, ignore_errors=True)
+                prefix = f".making-{path.stem}-"
+                with tempfile.TemporaryDirectory(prefix=prefix, dir=path.parent) as folder:
                     made = Path(folder) / path.name
                     np.savez(made, **make(Path(folder)))  # type: ignore[arg-type]
                     os.replace(made, path)

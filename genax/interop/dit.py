@@ -34,6 +34,8 @@ _ONLY: dict[str, Any] = {
     "attention_bias": True,
     "norm_elementwise_affine": False,
 }
+# Channels of images; others are latents.
+PICTURES = (1, 3)
 # The defaults of diffusers, and the largest that are read.
 _SIZES = {
     "num_attention_heads": (16, LARGEST),
@@ -150,6 +152,19 @@ def fixed(model: DiTTransformer2DModel) -> dict[str, Any]:
     }
 
 
+def experiment(model: DiTTransformer2DModel) -> tuple[str, dict[str, Any]] | None:
+    """Return the experiment that trains such denoisers, with or without learned variances."""
+    channels, dit = model.in_channels, model.denoiser
+    if dit.out_channels not in (channels, 2 * channels):
+        return None
+    own: dict[str, Any] = {"learn_variance": dit.out_channels == 2 * channels}
+    if channels in PICTURES:
+        own["dataset"] = "digits" if channels == 1 else "cifar10"
+    else:
+        own |= {"latent_channels": channels, "dataset": "npz:latents", "test_split": ""}
+    return "experiments/diffusion/dit.py:digits", own
+
+
 def _config(networks: Any, leaves: Leaves) -> Config:
     dit: DiT = networks.denoiser
     wanted = {
@@ -185,7 +200,7 @@ def _config(networks: Any, leaves: Leaves) -> Config:
     }
 
 
-_ARCHITECTURE = Architecture(build, conversions, inputs, fixed=fixed)
+_ARCHITECTURE = Architecture(build, conversions, inputs, fixed=fixed, experiment=experiment)
 FAMILY = Family(
     {NAME: _ARCHITECTURE, OLDER: _ARCHITECTURE},
     Exporter("denoiser", DiT, _config),

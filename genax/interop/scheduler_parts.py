@@ -134,7 +134,11 @@ def whole_times(
 
 
 def fractional_times(settings: Configuration, process: DiscreteProcess) -> Times:
-    """Return the spacing of solvers in sigma / signal: timesteps, fractional ones, or sigmas."""
+    """Return the spacing of solvers in sigma / signal: fractional timesteps.
+
+    diffusers interpolates sigma / signal linearly between timesteps. A process that interpolates
+    otherwise has another fraction with the same value.
+    """
     count, offset = process.num_timesteps, settings.size("steps_offset", 0, least=0)
     options: dict[str, Times] = {
         "linspace": lambda num_steps: linspace(count, num_steps, whole=False),
@@ -142,15 +146,16 @@ def fractional_times(settings: Configuration, process: DiscreteProcess) -> Times
         "trailing": lambda num_steps: trailing(count, num_steps).astype(float),
     }
     spacing = choose(settings, "timestep_spacing", "linspace", options)
-    kind = _kind_of_sigmas(settings, process)
-    if kind is None:
-        return spacing
+    kind = _kind_of_sigmas(settings)
 
-    def of_sigmas(num_steps: int) -> np.ndarray:
-        ratios = np.interp(spacing(num_steps), np.arange(count), ratios_of(process))
-        return time_of(process, kind(num_steps, ratios[-1], ratios[0]))
+    def times(num_steps: int) -> np.ndarray:
+        timesteps = spacing(num_steps)
+        if kind is None and process.interpolation == "linear":
+            return timesteps
+        ratios = np.interp(timesteps, np.arange(count), ratios_of(process))
+        return time_of(process, ratios if kind is None else kind(num_steps, ratios[-1], ratios[0]))
 
-    return of_sigmas
+    return times
 
 
 def inner_times(
@@ -227,7 +232,7 @@ def time_of(process: DiscreteProcess, ratios: np.ndarray) -> np.ndarray:
     return np.interp(np.log(ratios), table, np.arange(process.num_timesteps)).round(9)
 
 
-def _kind_of_sigmas(settings: Configuration, process: DiscreteProcess) -> Any:
+def _kind_of_sigmas(settings: Configuration) -> Any:
     """Return the spacing of sigmas that the settings choose, or None.
 
     Raises GenaxError for more than one.

@@ -99,11 +99,13 @@ class Scheduler:
         return self.make(self.times(num_steps))
 
 
-def load_scheduler(source: str | Path | Mapping[str, Any]) -> Scheduler:
+def load_scheduler(source: str | Path | Mapping[str, Any], kind: str | None = None) -> Scheduler:
     """Return the scheduler of a directory with scheduler_config.json, or of its settings.
 
-    Where the scheduler's step has arguments (eta, churn, variance noise), the solver has their
-    defaults. Stochastic solvers draw fresh noise for every step.
+    Arguments of the scheduler's step, such as eta and churn, have their defaults. Stochastic
+    solvers draw fresh noise for every step.
+
+    kind: name of the class. None means that of the settings.
     Raises GenaxError for a class or a setting that is not supported and may change the result.
     """
     if isinstance(source, Mapping):
@@ -113,7 +115,7 @@ def load_scheduler(source: str | Path | Mapping[str, Any]) -> Scheduler:
         if not path.is_file():
             raise GenaxError(f"{path} is missing; give the directory that holds it.")
         values, name = read_json(path), str(path)
-    kind = values.get("_class_name")
+    kind = kind or values.get("_class_name")
     if kind not in SCHEDULERS:
         raise GenaxError(
             f"{name} has _class_name={kind!r}; the known ones are {', '.join(SCHEDULERS)}."
@@ -221,9 +223,9 @@ def _of_sigma(
 
 
 def _dpm_sde(settings: Configuration) -> Scheduler:
-    # Its halves are timesteps of ln(sigma / signal).
     ignore(settings, "noise_sampler_seed")
-    process = read_process(settings, 0.00085, 0.012)
+    # The times in the middle of steps are those of ln(sigma / signal).
+    process = read_process(settings, 0.00085, 0.012, interpolation="log")
     return Scheduler(
         process,
         read_prediction(settings),

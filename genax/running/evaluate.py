@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -28,7 +29,11 @@ class Scores(dict[str, float]):
     said: what each evaluator says of its scores, by its name.
     """
 
-    def __init__(self, scores: Mapping[str, float], said: Mapping[str, Mapping[str, Any]]):
+    def __init__(
+        self,
+        scores: Mapping[str, float] = MappingProxyType({}),
+        said: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    ):
         super().__init__(scores)
         self.said = said
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,7 +46,7 @@ class Outcome:
     """
 
     step: int
-    scores: Mapping[str, float] = field(default_factory=dict)
+    scores: evaluation.Scores = field(default_factory=evaluation.Scores)
     samples: Sequence[epath.Path] = ()
     signal: int | None = None
 
@@ -110,7 +110,7 @@ class _Session:
         self.flops, self.peak, self.clock = 0.0, 0.0, 0.0
         self.lines: deque[tuple[int, dict[str, float]]] = deque()
         self.measured: tuple[int, dict[str, float]] = (-1, {})
-        self.scored: tuple[int, dict[str, float]] = (-1, {})
+        self.scored = (-1, evaluation.Scores())
         self.rehearsed = False
         self.minutes, self.times = Minutes(run.config["checkpoint_minutes"]), Times()
         self.profile = Profile(run.profile if run.primary else None, run.workdir / "profile")
@@ -338,7 +338,7 @@ class _Session:
                     self.logger.sample(step, f"samples/{name}", rendered)
         return written
 
-    def score(self, state: TrainState, step: int) -> dict[str, float]:
+    def score(self, state: TrainState, step: int) -> evaluation.Scores:
         """Evaluate, once a step, and log the scores as "eval/<score>"."""
         if self.scored[0] == step:
             return self.scored[1]

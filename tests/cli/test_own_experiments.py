@@ -147,6 +147,23 @@ def build(config):
 """
 
 
+SAID = """
+from dataclasses import replace
+
+from genax.core import Evaluator
+from tests.cli import toy
+from tests.cli.toy import DEFAULTS
+
+def says(rows, workdir):
+    notes = ["four outputs are few"]
+    return {"outputs": len(rows), "floor": {"largest": 0.125}, "notes": notes}
+
+def build(config):
+    outputs = Evaluator(toy.draw, lambda rows, _: {"largest": rows.max()}, examples=4, says=says)
+    return toy.build(config).replace(evaluators={"outputs": outputs})
+"""
+
+
 def strict_json(text):
     """The object that a parser of JSON proper reads, which knows neither NaN nor Infinity."""
 
@@ -264,3 +281,29 @@ def test_samples_as_files_of_other_kinds(write, tmp_path):
         assert f"but {right}; the samples are in {path}" in sentence
         assert path.read_text() == (drawn if right == ".ply" else "step 2")
         assert not (out / wrong).exists()
+
+
+def test_scores_beside_their_floor_and_the_file_that_says_how(write, tmp_path):
+    out = succeed(*train(write("said", SAID), tmp_path, steps=2)).out
+    for text in (out, succeed("eval", tmp_path).out):
+        [line] = [line for line in text.splitlines() if line.startswith("outputs/largest: ")]
+        assert line.endswith(" (floor 0.125)")
+        assert "outputs: four outputs are few" in text.splitlines()
+        assert "floor" not in next(line for line in text.splitlines() if "error: " in line)
+    found = strict_json(succeed("eval", tmp_path, "--json").out.splitlines()[-1])
+    assert found["floor"] == {"outputs/largest": 0.125}
+    assert found["said"] == {"outputs": {"outputs": 4, "notes": ["four outputs are few"]}}
+    folder = tmp_path / "evaluation"
+    result = strict_json((folder / "00000002.json").read_text())
+    assert found.items() <= result.items()
+    assert result["weights"] == "averages"
+    succeed("eval", tmp_path, "--raw")
+    succeed("eval", tmp_path, "--config.eval_batch_size=4")
+    assert {path.name for path in folder.iterdir()} == {
+        "00000002.json",
+        "00000002_raw.json",
+        "00000002_eval_batch_size=4.json",
+    }
+    raw = strict_json((folder / "00000002_raw.json").read_text())
+    assert raw["weights"] == "as trained, without averages"
+    assert raw["outputs/largest"] != result["outputs/largest"]

@@ -42,6 +42,14 @@ SUMS = {"steps_per_call": "XLA may take a sum (a bias' gradient) in another orde
 SPECTRAL_NORM = {
     "created_in_parts": "SpectralNorm divides a new kernel by its norm, a sum of parts"
 }
+# Settings of the chapter "Diffusion".
+SMALL_UNET = {
+    "unet.channels": "8",
+    "unet.num_groups": "4",
+    "unet.multipliers": "(1,)",
+    "unet.attention_resolutions": "()",
+    "warmup_steps": "4",
+}
 
 
 @dataclass(frozen=True)
@@ -129,12 +137,20 @@ ROWS = (
     experiment(
         "diffusion/ddpm.py",
         "digits",
+        SMALL_UNET,
+        exceptions=CONVOLUTION,
+    ),
+    experiment(
+        "diffusion/improved_ddpm.py",
+        "digits",
         {
             "unet.channels": "8",
             "unet.num_groups": "4",
             "unet.multipliers": "(1,)",
             "unet.attention_resolutions": "()",
             "warmup_steps": "4",
+            "num_timesteps": "50",
+            "sampling_steps": "3",
         },
         exceptions=CONVOLUTION,
     ),
@@ -145,6 +161,13 @@ ROWS = (
         | {"scan_layers": "true", "warmup_steps": "4"},
         daily=True,
     ),
+    experiment("diffusion/score_sde.py", "digits", SMALL_UNET, exceptions=CONVOLUTION),
+    experiment(
+        "diffusion/score_sde.py", "digits-ve", SMALL_UNET, label="ve", exceptions=CONVOLUTION
+    ),
+    experiment("diffusion/edm.py", "digits", SMALL_UNET, exceptions=CONVOLUTION),
+    experiment("diffusion/flow_matching.py", "digits", SMALL_UNET, exceptions=CONVOLUTION),
+    experiment("diffusion/mean_flow.py", "digits", SMALL_UNET, exceptions=CONVOLUTION),
     experiment(
         "gan/dcgan.py",
         "digits",

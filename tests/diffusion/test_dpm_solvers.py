@@ -19,7 +19,7 @@ from genax.diffusion.solvers.dpm_solver_sde import dpm_solver_2s, dpm_solver_sde
 from genax.diffusion.solvers.sa_solver import sa_solver
 from genax.diffusion.solvers.uni_pc import uni_pc
 from genax.diffusion.spacings import karras, trailing
-from genax.diffusion.variance_exploding import VarianceExploding
+from genax.diffusion.variance_exploding import NoiseLevels, VarianceExploding
 from tests.diffusion.test_solvers import MORE_NOISE, NOISE, agree, in_float64, wavy
 from tests.diffusion.toys import PROCESS
 from tests.parity import require
@@ -452,8 +452,8 @@ def test_refuses_times_without_noise_or_signal(solver):
 
 @pytest.mark.parametrize("solver", [dpm_solver_2s, dpm_solver_sde])
 def test_two_evaluations_need_the_time_between(solver):
-    with pytest.raises(GenaxError, match="LinearFlow has no method time_of"):
-        solver(LinearFlow(), np.array([0.9, 0.5]))
+    with pytest.raises(GenaxError, match="NoiseLevels has no method time_of"):
+        solver(NoiseLevels(), np.array([9, 5]))
 
 
 @pytest.mark.parametrize("solver", [dpm_solver, uni_pc, sa_solver])

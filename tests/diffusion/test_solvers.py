@@ -197,6 +197,7 @@ def test_heun_is_the_algorithm_of_edm(num_steps, corrected, churn):
     agree([*(x for x, _ in seen), samples], [*calls, x], 1e-5)
 
 
+@pytest.mark.long
 def test_churn_of_a_discrete_process_stays_within_it():
     """Noise rises to the last timestep at most, and samples keep the process's variance."""
     calls = []
@@ -532,6 +533,18 @@ def test_few_steps_of_pndm(num_steps):
     solver = pndm(PROCESS, trailing(1000, num_steps), skip_prk_steps=True)
     *_, samples = steps_of(solver, wavy)
     assert np.isfinite(samples).all()
+
+
+@pytest.mark.parametrize("solver", [heun, lms, dpm_2, partial(pndm, skip_prk_steps=True)])
+def test_refuses_to_divide_by_a_signal_that_is_not_there(solver):
+    with pytest.raises(GenaxError, match=r"no signal at time 1\.0"):
+        solver(LinearFlow(), flow(3))
+
+
+@pytest.mark.parametrize("solver", [euler, ddim, heun, flow_heun])
+def test_refuses_a_time_without_noise(solver):
+    with pytest.raises(GenaxError, match=r"no noise at time 0\.0"):
+        solver(LinearFlow(), np.array([0.9, 0.5, 0.0]))
 
 
 @pytest.mark.parametrize("order", [0, 5])

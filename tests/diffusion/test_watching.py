@@ -36,6 +36,12 @@ SOLVERS = {
     "flow_heun": (flow_heun(LinearFlow(), FLOW), LinearFlow(), FLOW),
 }
 
+# The others run with all tests.
+DAILY = ("ancestral", "heun", "pndm")
+NAMES = [
+    pytest.param(name, marks=() if name in DAILY else pytest.mark.long, id=name) for name in SOLVERS
+]
+
 
 def solved(solver):
     """The compiled solver, whose noise and denoising function are known."""
@@ -46,7 +52,7 @@ def solved(solver):
     return jax.jit(lambda: solver(denoise, NOISE, lambda number: jnp.roll(NOISE, number)))
 
 
-@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_progress_comes_once_a_step_in_order(name):
     solver, _, times = SOLVERS[name]
     calls = []
@@ -93,7 +99,7 @@ def test_progress_of_samples_on_several_devices():
 
 
 @pytest.mark.parametrize("clean", [False, True])
-@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_film_shows_the_last_state_of_each_time_and_the_samples(name, clean):
     solver, process, times = SOLVERS[name]
     chosen, seen = times[[0, 2, 5]], []

@@ -30,6 +30,7 @@ def distances(x, y):
 @pytest.fixture(params=[7, 1000])
 def block(request, monkeypatch):
     monkeypatch.setattr(scores, "BLOCK", request.param)
+    monkeypatch.setattr(scores, "PAIRS", 50 * request.param)
 
 
 def test_moments_are_those_of_numpy(sets, block):

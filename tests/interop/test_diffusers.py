@@ -15,7 +15,7 @@ from genax.diffusion.networks import Networks
 from genax.interop import export_pretrained, load_pipeline, load_pretrained
 from genax.interop.dit import DiTTransformer2DModel
 from genax.interop.export import to_pretrained
-from tests.cli.command import succeed
+from tests.cli.command import succeed, train
 from tests.interop.agreement import CASES, as_torch, make_reference
 from tests.parity import require
 
@@ -126,6 +126,35 @@ def test_the_command_imports_and_exports(directory, tmp_path):
     succeed("export", tmp_path / "run", tmp_path / "again")
     again = load_pretrained(tmp_path / "again")
     assert tree.digest(again[1]) == tree.digest(load_pretrained(directory)[1])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("number", [1, 2])
+def test_an_import_is_a_run_that_is_sampled_and_trained_further(number, tmp_path):
+    """One of images, and one of latents with learned variances, whose samples are arrays."""
+    make_reference(DIT, DIT.sizes[number]).save_pretrained(tmp_path / "theirs")
+    succeed("import", tmp_path / "theirs", tmp_path / "run")
+    config = DIT.sizes[number]
+    few = {"sampling_steps": 2, "num_samples": 4}
+    sampled = [f"--config.{name}={value}" for name, value in few.items()]
+    succeed("sample", tmp_path / "run", "--num", 4, *sampled)
+    suffix = ".png" if config["in_channels"] == 1 else ".npz"
+    [samples] = (tmp_path / "run" / "samples").glob(f"*{suffix}")
+    if suffix == ".npz":
+        with np.load(samples) as arrays:
+            assert arrays["latent"].shape == (4, 8, 8, 4)
+            assert arrays["label"].tolist() == [0, 1, 2, 0]
+        rows = np.random.default_rng(0)
+        latent = rows.normal(size=(8, 8, 8, 4)).astype(np.float32)
+        np.savez(tmp_path / "latents.npz", latent=latent, label=np.arange(8) % 3)
+        data = f"npz:{tmp_path / 'latents.npz'}"
+        settings = few | {"steps": 1, "batch_size": 4, "steps_per_call": 1, "dataset": data}
+        settings |= {"pretrained": tmp_path / "run", "latent_channels": 4, "test_split": ""}
+        dit = "experiments/diffusion/dit.py:digits"
+        result = succeed(*train(dit, tmp_path / "further", **settings))
+        assert "taken " in result.out
+        succeed("export", tmp_path / "further", tmp_path / "out", "--raw")
+        assert load_pretrained(tmp_path / "out")[0] == load_pretrained(tmp_path / "theirs")[0]
 
 
 OURS = DiT(8, 2, 16, 2, 2, num_classes=3, null_class=True, frequency_shift=1, out_channels=6)

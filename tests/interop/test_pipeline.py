@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from genax.core import GenaxError, tree
-from genax.interop import load_pipeline, load_pretrained
+from genax.interop import load_pipeline, load_pretrained, scheduler_config
 from tests.interop.agreement import CASES, as_torch, make_reference
 from tests.parity import require
 
@@ -55,7 +55,7 @@ def change_index(directory, **components):
 def test_each_model_agrees_with_transformers(directory, models):
     [torch] = require("torch")
     parts, variables = load_pipeline(directory)
-    assert set(parts) == set(variables) == set(models)
+    assert set(parts) - {"scheduler"} == set(variables) == set(models)
     for name, case, output in (
         ("text_encoder", "BertModel", "pooler_output"),
         ("language_model", "GPT2LMHeadModel", "logits"),
@@ -83,12 +83,25 @@ def test_the_index_decides_on_the_class(directory):
         assert tree.digest(variables["captioner"]["params"][part]) == tree.digest(kept)
 
 
+def test_the_scheduler_is_a_part_without_variables(directory):
+    scheduler = load_pipeline(directory)[0]["scheduler"]
+    assert scheduler_config(scheduler) == {
+        "_class_name": "DDIMScheduler",
+        "num_train_timesteps": 1000,
+    }
+    assert len(scheduler.times(10)) == 10
+
+
 @pytest.mark.parametrize(
     ("components", "said"),
     [
         (
             {"text_encoder": ["transformers", "CLIPTextModel"]},
             r"text_encoder is of architecture CLIPTextModel; .* set 'text_encoder' to \[null",
+        ),
+        (
+            {"scheduler": ["diffusers", "MadeUpScheduler"]},
+            r"_class_name='MadeUpScheduler'; .* set 'scheduler' to \[null",
         ),
         ({"unet": ["diffusers", "UNet2DModel"]}, r"unet is missing, which model_index.json names"),
         ({"../unet": ["diffusers", "UNet2DModel"]}, r"names \.\./unet, outside the directory"),

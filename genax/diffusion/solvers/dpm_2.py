@@ -31,7 +31,7 @@ def dpm_2(process: Process, times: np.ndarray, end: float | int | None = None) -
     end: time at which the last step ends. None is the data.
     Raises GenaxError for times that `check_times` refuses, and for a process without `time_of`.
     """
-    times = check_times("dpm_2", process, times, end)
+    times = check_times("dpm_2", process, times, end, needs_signal=True)
     found = check_invertible("dpm_2", process)
 
     def solve(denoise, noise, draw):

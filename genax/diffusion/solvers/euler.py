@@ -33,7 +33,7 @@ def euler(
     Raises GenaxError for times that `check_times` refuses, and for churn on a process without
     `time_of`.
     """
-    times = check_times("euler", process, times, end)
+    times = check_times("euler", process, times, end, needs_signal=bool(churn))
     if churn:
         check_invertible("euler with churn", process)
 

@@ -34,7 +34,7 @@ def heun(
     Raises GenaxError for times that `check_times` refuses, and for churn on a process without
     `time_of`.
     """
-    times = check_times("heun", process, times, end)
+    times = check_times("heun", process, times, end, needs_signal=True)
     if churn:
         check_invertible("heun with churn", process)
 

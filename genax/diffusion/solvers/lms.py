@@ -27,7 +27,7 @@ def lms(
     end: time at which the last step ends. None is the data.
     Raises GenaxError for times that `check_times` refuses, and for another order.
     """
-    times = check_times("lms", process, times, end)
+    times = check_times("lms", process, times, end, needs_signal=True)
     if order not in range(1, MOST + 1):
         raise GenaxError(f"lms: order={order} has to be a whole number from 1 to {MOST}.")
 

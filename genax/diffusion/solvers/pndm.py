@@ -77,7 +77,7 @@ def pndm(
     Raises GenaxError for times that `check_times` refuses, and for fewer than 4 without
     skip_prk_steps.
     """
-    times = check_times("pndm", process, times, end)
+    times = check_times("pndm", process, times, end, needs_signal=True)
     if len(times) < 4 and not skip_prk_steps:
         raise GenaxError(
             f"pndm: {len(times)} steps are fewer than 4, since three are Runge-Kutta steps; take "

@@ -75,13 +75,18 @@ def transfer(noisy: Array, noise: Array, now: Level, after: Level) -> Array:
 
 
 def check_times(
-    solver: str, process: Process, times: np.ndarray, end: float | int | None = None
+    solver: str,
+    process: Process,
+    times: np.ndarray,
+    end: float | int | None = None,
+    needs_signal: bool = False,
 ) -> np.ndarray:
     """Return the times.
 
     end: see `levels`.
-    Raises GenaxError if there are none, if they do not fall, also to the end, or if a discrete
-    process lacks one.
+    needs_signal: whether the solver divides by the signal.
+    Raises GenaxError if there are none, if they do not fall, also to the end, if a discrete process
+    lacks one, if there is no noise at one of them, and if a signal is needed that is not there.
     """
     times = np.asarray(times)
     if times.ndim != 1 or not len(times) or not np.all(np.diff(times) < 0):
@@ -101,6 +106,19 @@ def check_times(
         raise GenaxError(
             f"{solver}: a discrete process has times from 0 to {process.num_timesteps - 1}, got "
             f"{times} and the end {end}."
+        )
+    # Also within jit, times are constants.
+    with jax.ensure_compile_time_eval():
+        _, signal, sigma = jax.tree.map(np.asarray, level_at(process, times))
+    if not np.all(sigma > 0):
+        raise GenaxError(
+            f"{solver}: there is no noise at time {times[sigma <= 0][0]}, so nothing is left to "
+            "predict; leave that time out, since the last step goes to the data anyway."
+        )
+    if needs_signal and not np.all(signal > 0):
+        raise GenaxError(
+            f"{solver}: there is no signal at time {times[signal <= 0][0]}, by which it divides; "
+            "leave that time out, or take euler, ddim or flow_heun."
         )
     return times
 

@@ -1,0 +1,93 @@
+"""What experiments whose networks learn variances share: settings, the process, samples, scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from genax.core import Experiment, Loss
+from genax.diffusion.likelihood import variational_bound
+from genax.diffusion.losses import denoising_loss
+from genax.diffusion.predictions import EPSILON_AND_VARIANCE, Prediction
+from genax.diffusion.process import DiscreteProcess, learned_range
+from genax.diffusion.respacing import in_sections
+from genax.diffusion.schedules import SCHEDULES
+from genax.diffusion.solvers import ancestral
+from genax.diffusion.tasks import CIFAR10, MakeNetwork, image_experiment
+from genax.diffusion.tasks import DEFAULTS as SHARED
+from genax.diffusion.tasks import RANGES as SHARED_RANGES
+from genax.settings.ranges import COUNT, Range, Ranges
+
+DEFAULTS: dict[str, Any] = SHARED | {
+    "schedule": "cosine",
+    "num_timesteps": 1_000,
+    # The evenly spaced timesteps of the chain that samples are drawn by.
+    "sampling_steps": 100,
+    # The values that a pixel can have, and the timesteps at which each test image is scored.
+    "num_levels": 256,
+    "eval_draws": 10,
+}
+# Training on CIFAR-10 as in the code of Nichol & Dhariwal 2021, which mirrors no images.
+LONG_RUN: dict[str, Any] = CIFAR10 | {
+    "learning_rate": 1e-4,
+    "warmup_steps": 0,
+    "gradient_clip": 0.0,
+    "flip": False,
+    "sampling_steps": 250,
+    "steps": 500_000,
+}
+RANGES: Ranges = {
+    **SHARED_RANGES,
+    "schedule": tuple(SCHEDULES),
+    "num_timesteps": Range(least=2, most=100_000, whole=True),
+    "sampling_steps": COUNT,
+    "num_levels": Range(least=2),
+    "eval_draws": COUNT,
+}
+
+
+def chain(config: ConfigDict) -> DiscreteProcess:
+    """Return the process of the settings."""
+    return DiscreteProcess(SCHEDULES[config.schedule](config.num_timesteps))
+
+
+def learned_experiment(
+    config: ConfigDict,
+    data: Any,
+    network: MakeNetwork,
+    loss: Callable[..., Loss],
+    prediction: Prediction = EPSILON_AND_VARIANCE,
+    changed: Callable[[Callable[..., Loss]], Callable[..., Loss]] = lambda loss: loss,
+    sampling: Mapping[str, Any] | None = None,
+) -> Experiment:
+    """Return the experiment of a denoiser that learns variances.
+
+    Samples are drawn by the chain in the steps of the settings. Scores are the variational bound
+    and the squared error of the network's output.
+
+    data, network, sampling: see `image_experiment`.
+    loss: (nets, batch, process=, prediction=, num_levels=, condition=) -> Loss.
+    changed: makes the loss and the scores from those without change.
+    Raises GenaxError as `image_experiment` does, and for more steps than the process has.
+    """
+    process = chain(config)
+    steps = in_sections(config.num_timesteps, [config.sampling_steps])
+    common: dict[str, Any] = {"process": process, "prediction": prediction}
+    levels = {"num_levels": config.num_levels}
+    bound = partial(
+        variational_bound, **common, **levels, num_draws=config.eval_draws, variance=learned_range
+    )
+    error = partial(denoising_loss, **common, train=False)
+    return image_experiment(
+        config,
+        data,
+        network=network,
+        loss=changed(partial(loss, **common, **levels)),
+        solvers={"images": ancestral(process, learned_range, steps)},
+        scores={"bits_per_dim": changed(bound), "output_mse": changed(error)},
+        sampling=sampling,
+        **common,
+    )
