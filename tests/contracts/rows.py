@@ -25,6 +25,7 @@ from tests.contracts import (
     latent,
     llava,
     progan,
+    score_network,
     stylegan2_ada,
     vae_gan,
     wgan_gp,
@@ -126,6 +127,7 @@ ROWS = (
     Row("batch_norm_gan", batch_norm_gan.make, batch_norm_gan.ELEMENT, exceptions=BATCH_NORM),
     Row("clip", clip.make, clip.ELEMENT, daily=True),
     Row("denoiser", denoiser.make, denoiser.ELEMENT, daily=True),
+    Row("score_network", score_network.make, score_network.ELEMENT, exceptions=CONVOLUTION),
     Row("latent", latent.make, latent.ELEMENT, daily=True),
     Row(
         "language_model",
