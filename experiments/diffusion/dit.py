@@ -9,6 +9,9 @@ chain.
     genax train experiments/diffusion/dit.py:digits --workdir runs/digits
     genax train experiments/diffusion/dit.py:xl2 --workdir runs/xl2 --config.dataset=npz:PATH
 
+digits: 3,000 steps in 2 min 33 s of processor time (5 min 13 s on busy cores), one grid and the
+scores; test bits per dimension 2.75 (17 levels), squared error of the noise 0.0805; all of 60
+samples are nearest (5 neighbours) to digits of the class that was asked for.
 The paper's sizes train on latents of ImageNet: arrays "latent" [n, 32, 32, 4], those of Stable
 Diffusion's autoencoder times 0.18215, and "label" [n], made elsewhere. Their samples are latents
 too. The paper's FID of 50,000 samples after 400,000 steps without guidance: 68.4 (s2), 43.5 (b2),
@@ -72,7 +75,17 @@ DEFAULTS = SHARED | {
     "num_levels": 256,
     "eval_draws": 10,
 }
-DIGITS = DIGITS_RUN | {"patch_size": 2, "hidden_size": 64, "num_layers": 3, "num_levels": 17}
+DIGITS = DIGITS_RUN | {
+    "patch_size": 2,
+    "hidden_size": 64,
+    "num_layers": 3,
+    "num_levels": 17,
+    # More steps than a U-Net needs: a Transformer has to learn what neighbours are.
+    "learning_rate": 2e-3,
+    "steps": 3_000,
+    "checkpoint_every": 1_000,
+    "sample_every": 1_000,
+}
 PAPER = {
     "dataset": "npz:latents",
     "test_split": "",
@@ -108,7 +121,7 @@ def published_dit(name, preset):
 VARIANTS = {
     "cpu": Variant("Fashion-MNIST at 28x28 by class, in minutes on two cores, 0.7 M parameters"),
     "comparison": Variant("the protocol by which this chapter's models are compared", COMPARISON),
-    "digits": Variant("8x8 digits, embedded, by class: in about two minutes on two cores", DIGITS),
+    "digits": Variant("8x8 digits, embedded, by class: in minutes on two cores", DIGITS),
     "digits-cross-attention": Variant(
         "digits; time and class are read by a further attention of each block",
         DIGITS | {"conditioning": "cross_attention"},
