@@ -102,7 +102,7 @@ def fidelity(
                 }.items()
             },
         )
-        if conditional:
+        if conditional and "test_accuracy" in about:
             floor["accuracy"] = about["test_accuracy"]
         return {
             **(says or {}),

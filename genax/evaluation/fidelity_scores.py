@@ -111,6 +111,8 @@ def kernel_distance(
     """
     rng = np.random.default_rng(seed)
     size = min(size, len(samples), len(data))
+    if size == len(samples) == len(data):
+        subsets = 1  # all would be the same set
     total = 0.0
     for _ in range(subsets):
         x = samples[rng.choice(len(samples), size, replace=False)].astype(np.float64)

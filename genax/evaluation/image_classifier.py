@@ -96,7 +96,9 @@ def image_classifier(train: Data, test: Data, steps: int = 2000) -> Extractor:
 
 def _apply(network: ImageClassifier, arrays: Any, image: Pixels) -> Any:
     params = {name: array for name, array in arrays.items() if name != "test_accuracy"}
-    return network.apply({"params": params}, image)
+    # Other devices multiply float32 in fewer bits unless told otherwise.
+    with jax.default_matmul_precision("highest"):
+        return network.apply({"params": params}, image)
 
 
 def _trained(network: ImageClassifier, train: Data, steps: int) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,7 +139,10 @@ class OpenedRun:
             step=step,
         )
         if run.primary:
-            write_result(run, scores, step, averaged, self.changes)
+            try:
+                write_result(run, scores, step, averaged, self.changes)
+            except OSError as error:  # scores may have taken long, and a run may be read only
+                print(f"no file keeps these scores: {error}.", file=sys.stderr)
         return scores
 
     def at(self, step: int | None) -> Run:

@@ -307,3 +307,8 @@ def test_scores_beside_their_floor_and_the_file_that_says_how(write, tmp_path):
     raw = strict_json((folder / "00000002_raw.json").read_text())
     assert raw["weights"] == "as trained, without averages"
     assert raw["outputs/largest"] != result["outputs/largest"]
+    (tmp_path / "evaluation").rename(tmp_path / "kept")
+    (tmp_path / "evaluation").touch()
+    unwritten = succeed("eval", tmp_path, "--json")
+    assert unwritten.json == found
+    assert "no file keeps these scores" in unwritten.err

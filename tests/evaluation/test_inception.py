@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -92,12 +93,17 @@ def test_the_network_is_that_of_pytorch_under_random_weights(random_weights):
     assert difference(found, expected) < 1e-5
 
 
-def test_a_batch_in_parts_is_that_of_single_images(monkeypatch):
+def test_a_batch_in_parts_on_several_devices_is_that_of_single_images(monkeypatch):
     """With a network of one mean, as parts are what is tested."""
-    monkeypatch.setattr(here, "AT_ONCE", 4)
+    monkeypatch.setattr(here, "AT_ONCE", 8)
     monkeypatch.setattr(here, "_features", lambda weights, x: x.mean((1, 2)))
-    x = jnp.arange(108.0).reshape(6, 3, 3, 2)
-    np.testing.assert_allclose(inception_features({}, x), x.mean((1, 2)), rtol=1e-6)
+    mesh = jax.make_mesh((4,), ("batch",))
+    split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("batch"))
+    for count in (6, 24):
+        x = jnp.arange(18.0 * count).reshape(count, 3, 3, 2)
+        placed = jax.device_put(x, split) if count == 24 else x
+        found = jax.jit(partial(inception_features, {}))(placed)
+        np.testing.assert_allclose(found, x.mean((1, 2)), rtol=1e-6)
 
 
 def test_weights_of_another_network(random_weights):
