@@ -30,7 +30,7 @@ from genax.diffusion.networks import GuidedNetworks
 from genax.diffusion.noisy_classifier import PRESETS as CLASSIFIERS
 from genax.diffusion.noisy_classifier import NoisyClassifier
 from genax.diffusion.predictions import EPSILON_AND_VARIANCE
-from genax.diffusion.tasks import DIGITS as DIGITS_RUN
+from genax.diffusion.settings import DIGITS as DIGITS_RUN
 from genax.diffusion.unet import ADM, PRESETS, UNet, UpsamplingUNet
 from genax.diffusion.upsampling import with_smaller_image
 from genax.diffusion.variational_losses import hybrid_loss

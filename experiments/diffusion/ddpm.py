@@ -25,12 +25,13 @@ from functools import partial
 from genax.diffusion.losses import denoising_loss
 from genax.diffusion.process import DiscreteProcess
 from genax.diffusion.schedules import linear_betas
+from genax.diffusion.settings import CHAIN_DEFAULTS as SHARED
+from genax.diffusion.settings import CIFAR10 as CIFAR10_RUN
+from genax.diffusion.settings import IMAGE256, SOLVERS, small_variants
+from genax.diffusion.settings import RANGES as SHARED_RANGES
 from genax.diffusion.solvers import ancestral, ddim
 from genax.diffusion.spacings import leading
-from genax.diffusion.tasks import CHAIN_DEFAULTS as SHARED
-from genax.diffusion.tasks import CIFAR10 as CIFAR10_RUN
-from genax.diffusion.tasks import IMAGE256, SOLVERS, chain_bound, image_experiment, small_variants
-from genax.diffusion.tasks import RANGES as SHARED_RANGES
+from genax.diffusion.tasks import chain_bound, image_experiment
 from genax.diffusion.unet import PRESETS
 from genax.settings import Variant
 from genax.settings.ranges import COUNT, Range

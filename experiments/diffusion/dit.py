@@ -35,11 +35,12 @@ from genax.diffusion.predictions import EPSILON, V, with_variance
 from genax.diffusion.process import DiscreteProcess, fixed_large, learned_range
 from genax.diffusion.respacing import in_sections
 from genax.diffusion.schedules import linear_betas
+from genax.diffusion.settings import COMPARISON
+from genax.diffusion.settings import DEFAULTS as SHARED
+from genax.diffusion.settings import DIGITS as DIGITS_RUN
+from genax.diffusion.settings import RANGES as SHARED_RANGES
 from genax.diffusion.solvers import ancestral
-from genax.diffusion.tasks import COMPARISON, image_experiment
-from genax.diffusion.tasks import DEFAULTS as SHARED
-from genax.diffusion.tasks import DIGITS as DIGITS_RUN
-from genax.diffusion.tasks import RANGES as SHARED_RANGES
+from genax.diffusion.tasks import image_experiment
 from genax.diffusion.variational_losses import hybrid_loss
 from genax.evaluation.pictures import image_grid
 from genax.settings import NetworkSettings, Variant, from_config

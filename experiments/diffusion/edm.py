@@ -16,18 +16,14 @@ from genax.diffusion.losses import denoising_loss
 from genax.diffusion.ncsnpp import PRESETS as NCSNPP
 from genax.diffusion.ncsnpp import NCSNpp
 from genax.diffusion.preconditioning import preconditioned
+from genax.diffusion.settings import CIFAR10 as CIFAR10_RUN
+from genax.diffusion.settings import FLOW_DEFAULTS as SHARED
+from genax.diffusion.settings import RANGES as SHARED_RANGES
+from genax.diffusion.settings import small_variants
 from genax.diffusion.solvers import heun
 from genax.diffusion.solvers.churn import Churn
 from genax.diffusion.spacings import karras
-from genax.diffusion.tasks import CIFAR10 as CIFAR10_RUN
-from genax.diffusion.tasks import FLOW_DEFAULTS as SHARED
-from genax.diffusion.tasks import RANGES as SHARED_RANGES
-from genax.diffusion.tasks import (
-    image_experiment,
-    likelihood,
-    network_of,
-    small_variants,
-)
+from genax.diffusion.tasks import image_experiment, likelihood, network_of
 from genax.diffusion.unet import PRESETS, UNet
 from genax.diffusion.variance_exploding import VarianceExploding
 from genax.nn.ema import ema_half_life

@@ -21,12 +21,13 @@ from genax.diffusion.coupling import independent, optimal_transport
 from genax.diffusion.linear_flow import LinearFlow, logit_normal
 from genax.diffusion.losses import denoising_loss
 from genax.diffusion.predictions import VELOCITY
+from genax.diffusion.settings import CIFAR10 as CIFAR10_RUN
+from genax.diffusion.settings import COMPARISON, small_variants
+from genax.diffusion.settings import FLOW_DEFAULTS as SHARED
+from genax.diffusion.settings import RANGES as SHARED_RANGES
 from genax.diffusion.solvers import euler
 from genax.diffusion.spacings import flow
-from genax.diffusion.tasks import CIFAR10 as CIFAR10_RUN
-from genax.diffusion.tasks import COMPARISON, image_experiment, likelihood, small_variants
-from genax.diffusion.tasks import FLOW_DEFAULTS as SHARED
-from genax.diffusion.tasks import RANGES as SHARED_RANGES
+from genax.diffusion.tasks import image_experiment, likelihood
 from genax.diffusion.unet import PRESETS
 from genax.settings import Variant
 from genax.settings.ranges import POSITIVE

@@ -19,8 +19,9 @@ from genax.diffusion.learned_chain import DEFAULTS as SHARED
 from genax.diffusion.learned_chain import IMAGENET, LONG_RUN, learned_experiment
 from genax.diffusion.learned_chain import RANGES as SHARED_RANGES
 from genax.diffusion.predictions import EPSILON_AND_VARIANCE, scaled_times
-from genax.diffusion.tasks import COMPARISON, UNET, unet
-from genax.diffusion.tasks import DIGITS as DIGITS_RUN
+from genax.diffusion.settings import COMPARISON, UNET
+from genax.diffusion.settings import DIGITS as DIGITS_RUN
+from genax.diffusion.tasks import unet
 from genax.diffusion.unet import ADM, PRESETS
 from genax.diffusion.variational_losses import hybrid_loss, variational_loss
 from genax.settings import Variant

@@ -15,12 +15,13 @@ from functools import partial
 from genax.diffusion.linear_flow import LinearFlow, logit_normal
 from genax.diffusion.mean_flow import mean_flow_loss
 from genax.diffusion.predictions import VELOCITY
+from genax.diffusion.settings import CIFAR10 as CIFAR10_RUN
+from genax.diffusion.settings import RANGES as SHARED_RANGES
+from genax.diffusion.settings import UNET_DEFAULTS as SHARED
+from genax.diffusion.settings import small_variants
 from genax.diffusion.solvers.mean_flow import mean_flow
 from genax.diffusion.spacings import flow
-from genax.diffusion.tasks import CIFAR10 as CIFAR10_RUN
-from genax.diffusion.tasks import RANGES as SHARED_RANGES
-from genax.diffusion.tasks import UNET_DEFAULTS as SHARED
-from genax.diffusion.tasks import image_experiment, small_variants, unet
+from genax.diffusion.tasks import image_experiment, unet
 from genax.diffusion.unet import PRESETS
 from genax.settings import Variant
 from genax.settings.ranges import NOT_NEGATIVE, POSITIVE, Range

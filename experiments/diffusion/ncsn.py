@@ -16,11 +16,11 @@ from genax.diffusion.dequantisation import on_dequantised
 from genax.diffusion.losses import denoising_loss
 from genax.diffusion.refine_net import RefineNet
 from genax.diffusion.scores import by_sigma, half_sum, ncsn_score
+from genax.diffusion.settings import CIFAR10 as CIFAR10_RUN
+from genax.diffusion.settings import DEFAULTS as SHARED
+from genax.diffusion.settings import DIGITS as DIGITS_RUN
+from genax.diffusion.settings import RANGES as SHARED_RANGES
 from genax.diffusion.solvers.langevin import annealed_langevin
-from genax.diffusion.tasks import CIFAR10 as CIFAR10_RUN
-from genax.diffusion.tasks import DEFAULTS as SHARED
-from genax.diffusion.tasks import DIGITS as DIGITS_RUN
-from genax.diffusion.tasks import RANGES as SHARED_RANGES
 from genax.diffusion.tasks import image_experiment
 from genax.diffusion.variance_exploding import NoiseLevels
 from genax.settings import Variant, from_config

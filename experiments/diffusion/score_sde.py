@@ -22,22 +22,17 @@ from genax.diffusion.ncsnpp import PRESETS as NCSNPP
 from genax.diffusion.ncsnpp import NCSNpp
 from genax.diffusion.predictions import CONTINUOUS_EPSILON
 from genax.diffusion.scores import half_sum, scaled_score
+from genax.diffusion.settings import CIFAR10 as CIFAR10_RUN
+from genax.diffusion.settings import COMPARISON, small_variants
+from genax.diffusion.settings import FLOW_DEFAULTS as SHARED
+from genax.diffusion.settings import RANGES as SHARED_RANGES
 from genax.diffusion.solvers import heun
 from genax.diffusion.solvers.predictor_corrector import (
     euler_maruyama,
     predictor_corrector,
     reverse_diffusion,
 )
-from genax.diffusion.tasks import CIFAR10 as CIFAR10_RUN
-from genax.diffusion.tasks import (
-    COMPARISON,
-    image_experiment,
-    likelihood,
-    network_of,
-    small_variants,
-)
-from genax.diffusion.tasks import FLOW_DEFAULTS as SHARED
-from genax.diffusion.tasks import RANGES as SHARED_RANGES
+from genax.diffusion.tasks import image_experiment, likelihood, network_of
 from genax.diffusion.variance_exploding import GeometricExploding
 from genax.diffusion.variance_preserving import SubVariancePreserving, VariancePreserving
 from genax.settings import Variant

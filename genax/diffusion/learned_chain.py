@@ -15,10 +15,11 @@ from genax.diffusion.predictions import EPSILON_AND_VARIANCE, Prediction
 from genax.diffusion.process import DiscreteProcess, learned_range
 from genax.diffusion.respacing import in_sections
 from genax.diffusion.schedules import SCHEDULES
+from genax.diffusion.settings import CIFAR10
+from genax.diffusion.settings import DEFAULTS as SHARED
+from genax.diffusion.settings import RANGES as SHARED_RANGES
 from genax.diffusion.solvers import ancestral
-from genax.diffusion.tasks import CIFAR10, MakeNetwork, image_experiment
-from genax.diffusion.tasks import DEFAULTS as SHARED
-from genax.diffusion.tasks import RANGES as SHARED_RANGES
+from genax.diffusion.tasks import MakeNetwork, image_experiment
 from genax.settings.ranges import COUNT, Range, Ranges
 
 DEFAULTS: dict[str, Any] = SHARED | {
