@@ -43,9 +43,8 @@ from genax.diffusion.solvers import ancestral
 from genax.diffusion.tasks import image_experiment
 from genax.diffusion.variational_losses import hybrid_loss
 from genax.evaluation.pictures import image_grid
-from genax.settings import NetworkSettings, Variant, from_config
+from genax.settings import NetworkSettings, Variant, from_config, start_from
 from genax.settings.ranges import AMOUNT, COUNT, POSITIVE, Range
-from genax.transformer.settings import start_from
 
 PREDICTIONS = {"noise": EPSILON, "v": V}
 DEFAULTS = SHARED | {

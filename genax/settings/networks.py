@@ -1,10 +1,12 @@
-"""Which settings describe the network that an experiment trains."""
+"""Which settings describe the network that an experiment trains, and what it starts from."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
+
+from ml_collections import ConfigDict
 
 # Fields that change how a network is trained or computed, and not which weights it has.
 FREE = ("name", "parent", "dropout", "dtype", "remat", "scan_layers", "attention", "init_scale")
@@ -45,3 +47,12 @@ class NetworkSettings:
     def defaults(self, network: Any) -> dict[str, Any]:
         """Return the values that a network's fields have by default, by setting."""
         return {self.names.get(part.name, part.name): part.default for part in fields(network)}
+
+
+def start_from(config: ConfigDict, *parts: str) -> dict[str, dict[str, str]]:
+    """Return `Experiment.pretrained`: parts of what `config.pretrained` names, or nothing.
+
+    parts: patterns of parameters, such as "decoder", the same there and in the task.
+    """
+    paths = {f"params/{part}": f"params/{part}" for part in parts}
+    return {config.pretrained: paths} if config.pretrained else {}

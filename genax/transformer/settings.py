@@ -82,15 +82,6 @@ def network(make: Callable[..., T], config: ConfigDict, **own: Any) -> T:
     return from_config(make, config, **own)
 
 
-def start_from(config: ConfigDict, *parts: str) -> dict[str, dict[str, str]]:
-    """Return `Experiment.pretrained`: parts of what `config.pretrained` names, or nothing.
-
-    parts: patterns of parameters, such as "decoder", the same there and in the task.
-    """
-    paths = {f"params/{part}": f"params/{part}" for part in parts}
-    return {config.pretrained: paths} if config.pretrained else {}
-
-
 SIZES: Ranges = {
     "vocab_size": COUNT,
     "context": COUNT,

@@ -21,10 +21,10 @@ from genax.data.text.text_pairs import END, PAD, START, TextPairs
 from genax.nn.lora import SETTINGS as LORA
 from genax.nn.lora import adaptable
 from genax.nn.placement import PARTITION_RULES
-from genax.settings import from_config
+from genax.settings import from_config, start_from
 from genax.transformer.beam_search import beam_search, check_beams
 from genax.transformer.cross_entropy import cross_entropy, smoothed_cross_entropy
-from genax.transformer.settings import SHORT_RUN, SMALL_NETWORK, start_from
+from genax.transformer.settings import SHORT_RUN, SMALL_NETWORK
 
 # Verses of the Bible in English and Spanish, and a network for a CPU.
 DEFAULTS: dict[str, Any] = {
