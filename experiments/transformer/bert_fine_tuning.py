@@ -35,11 +35,11 @@ from genax.nn.lora import SETTINGS as LORA
 from genax.nn.lora import adaptable
 from genax.nn.optimizers import bert_adamw
 from genax.nn.placement import PARTITION_RULES
-from genax.settings import NetworkSettings, Variant, from_config
+from genax.settings import NetworkSettings, Variant, from_config, start_from
 from genax.settings.ranges import COUNT, Range
 from genax.transformer.bert import BERT, BERT_PRESETS, LinearHead, encoder_parts
 from genax.transformer.settings import RANGES as TRANSFORMER
-from genax.transformer.settings import network, sizes, start_from
+from genax.transformer.settings import network, sizes
 from genax.transformer.tasks.fine_tuning import (
     Networks,
     RegressionNetworks,

@@ -43,12 +43,12 @@ from genax.data.play.pendulum import swing_up
 from genax.data.play.trajectories import TrajectoryData
 from genax.nn.optimizers import check_decay, clip_by_norm
 from genax.nn.placement import PARTITION_RULES
-from genax.settings import NetworkSettings, Variant
+from genax.settings import NetworkSettings, Variant, start_from
 from genax.settings.ranges import AMOUNT, COUNT, POSITIVE, Range
 from genax.transformer.atari_decision_transformer import AtariDecisionTransformer
 from genax.transformer.decision_transformer import DECISION_TRANSFORMER_PRESETS, DecisionTransformer
 from genax.transformer.settings import RANGES as TRANSFORMER
-from genax.transformer.settings import SHORT_RUN, network, sizes, start_from
+from genax.transformer.settings import SHORT_RUN, network, sizes
 from genax.transformer.tasks.acting import Networks, achieved_returns, action_loss
 from genax.transformer.tasks.actions import continuous_actions, numbered_actions, one_hot_actions
 

@@ -18,12 +18,12 @@ from genax.nn.lora import SETTINGS as LORA
 from genax.nn.lora import adaptable
 from genax.nn.optimizers import bert_adamw
 from genax.nn.placement import PARTITION_RULES
-from genax.settings import from_config
+from genax.settings import from_config, start_from
 from genax.settings.ranges import AMOUNT, COUNT, Range, Ranges
 from genax.transformer.bert import BERT, LinearHead, MaskedLMHead, encoder_parts
 from genax.transformer.cross_entropy import cross_entropy
 from genax.transformer.settings import RANGES as TRANSFORMER
-from genax.transformer.settings import SHORT_RUN, SMALL_NETWORK, start_from
+from genax.transformer.settings import SHORT_RUN, SMALL_NETWORK
 from genax.transformer.tasks.masking import mask_tokens
 
 # The works of Shakespeare, for a CPU.

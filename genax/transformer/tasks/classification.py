@@ -20,11 +20,11 @@ from genax.nn.lora import SETTINGS as LORA
 from genax.nn.lora import adaptable
 from genax.nn.optimizers import adamw, warmup_cosine
 from genax.nn.placement import PARTITION_RULES
-from genax.settings import from_config
+from genax.settings import from_config, start_from
 from genax.settings.ranges import COUNT, Ranges
 from genax.transformer.cross_entropy import cross_entropy
 from genax.transformer.settings import RANGES as TRANSFORMER
-from genax.transformer.settings import SHORT_RUN, start_from
+from genax.transformer.settings import SHORT_RUN
 from genax.transformer.vit import ViT, attention_maps
 
 # Fashion-MNIST, for a CPU.

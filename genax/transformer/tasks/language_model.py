@@ -16,13 +16,13 @@ from genax.nn.lora import SETTINGS as LORA
 from genax.nn.lora import adaptable
 from genax.nn.optimizers import adamw, warmup_cosine
 from genax.nn.placement import PARTITION_RULES
-from genax.settings import from_config
+from genax.settings import from_config, start_from
 from genax.settings.ranges import Ranges
 from genax.transformer.decoder import Decoder
 from genax.transformer.decoding import check_settings, check_token
 from genax.transformer.networks import Networks
 from genax.transformer.settings import RANGES as TRANSFORMER
-from genax.transformer.settings import SHORT_RUN, SMALL_NETWORK, start_from
+from genax.transformer.settings import SHORT_RUN, SMALL_NETWORK
 from genax.transformer.tasks.losses import next_token_loss
 from genax.transformer.tasks.scores import next_token_scores
 from genax.transformer.tasks.text_sampling import as_text, encode_prompt, sample_tokens
