@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from types import ModuleType
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -14,8 +12,10 @@ from jaxtyping import Array, Float
 
 from genax.core import GenaxError, Loss, example_keys, pure
 from genax.core.task import Batch
+from genax.diffusion import probability_flow
 from genax.diffusion.dequantisation import dequantised
 from genax.diffusion.predictions import EPSILON, Prediction, at_times, predict_clean
+from genax.diffusion.probability_flow import velocity
 from genax.diffusion.process import Process
 from genax.nn.conditions import Condition, unconditional
 
@@ -72,7 +72,7 @@ def ode_bits_per_dim(
             f"ode_bits_per_dim: probes={probes} must be at least 1 or None, and "
             f"num_levels={num_levels} at least 2 or None."
         )
-    diffrax = _diffrax()
+    diffrax = probability_flow.diffrax()
     image = batch["image"]
     if num_levels is not None:
         image = dequantised(nets, batch, num_levels)
@@ -83,12 +83,11 @@ def ode_bits_per_dim(
     network = at_times(pure(nets.denoiser, image, times, **arguments), process, prediction)
 
     def flow(time, noisy):
-        """Return the velocity signal' clean + sigma' noise (eq. 13, by the process's marginals)."""
         times = jnp.full(len(noisy), time)
-        clean = predict_clean(process, prediction, network(noisy, times, **arguments), noisy, times)
-        signal, of_signal = jax.jvp(process.signal, (time[None],), (jnp.ones(1),))
-        sigma, of_sigma = jax.jvp(process.sigma, (time[None],), (jnp.ones(1),))
-        return of_signal * clean + of_sigma * (noisy - signal * clean) / sigma
+        output = network(noisy, times, **arguments)
+        return velocity(
+            process, time, noisy, predict_clean(process, prediction, output, noisy, times)
+        )
 
     def slopes(time, state, _):
         velocity, push = jax.linearize(lambda x: flow(time, x), state[0])
@@ -144,17 +143,3 @@ def _largest(state: tuple[Array, Array]) -> Float[Array, ""]:
     pixels, change = state
     squares = jnp.square(pixels).reshape(len(pixels), -1).mean(-1)
     return jnp.sqrt(jnp.maximum(squares.max(), jnp.square(change).max()))
-
-
-def _diffrax() -> ModuleType | Any:
-    """Return the package for differential equations.
-
-    Raises GenaxError if it is missing.
-    """
-    try:
-        import diffrax
-    except ImportError as error:
-        raise GenaxError(
-            'likelihoods by the probability flow need diffrax: python -m pip install -e ".[ode]".'
-        ) from error
-    return diffrax

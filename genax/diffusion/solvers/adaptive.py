@@ -5,11 +5,12 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from genax.core import GenaxError
+from genax.diffusion import probability_flow
+from genax.diffusion.probability_flow import velocity
 from genax.diffusion.process import Process
 from genax.diffusion.sampling import Denoise, Solver
 from genax.diffusion.solvers.steps import begin, level_at
@@ -71,28 +72,18 @@ def integrate(
     method: str = "Tsit5",
     max_steps: int = 1_000,
 ) -> Integral:
-    """Follow the probability flow (Song et al. 2021, eq. 13) from one time to another.
-
-    The velocity is signal' * clean + sigma' * noise, with derivatives by time, of what the network
-    predicts. So there need be no signal at the largest time.
+    """Follow the probability flow, see `velocity`, from one time to another.
 
     noisy: samples at the time `largest`.
     largest, smallest, tolerance, method, max_steps: see `adaptive`.
     """
     diffrax, solver = _method(method)
 
-    def velocity(time, noisy, _):
-        def level(time):
-            return process.signal(time[None])[0], process.sigma(time[None])[0]
-
-        (signal, sigma), (signal_slope, sigma_slope) = jax.jvp(
-            level, (time,), (jnp.ones_like(time),)
-        )
-        clean = denoise(noisy, time)
-        return signal_slope * clean + sigma_slope * (noisy - signal * clean) / sigma
+    def slope(time, noisy, _):
+        return velocity(process, time, noisy, denoise(noisy, time))
 
     solution = diffrax.diffeqsolve(
-        diffrax.ODETerm(velocity),
+        diffrax.ODETerm(slope),
         solver,
         jnp.asarray(largest, float),
         jnp.asarray(smallest, float),
@@ -113,10 +104,7 @@ def integrate(
 
 def _method(name: str) -> tuple[ModuleType, Any]:
     """Return diffrax and its Runge-Kutta method of this name."""
-    try:
-        import diffrax
-    except ImportError as error:
-        raise GenaxError('adaptive solvers need diffrax: pip install "genax[ode]".') from error
+    diffrax = probability_flow.diffrax()
     found = getattr(diffrax, name, None)
     if not isinstance(found, type) or not issubclass(found, diffrax.AbstractERK):
         raise GenaxError(
