@@ -147,15 +147,7 @@ ROWS = (
     experiment(
         "diffusion/improved_ddpm.py",
         "digits",
-        {
-            "unet.channels": "8",
-            "unet.num_groups": "4",
-            "unet.multipliers": "(1,)",
-            "unet.attention_resolutions": "()",
-            "warmup_steps": "4",
-            "num_timesteps": "50",
-            "sampling_steps": "3",
-        },
+        SMALL_UNET | {"num_timesteps": "50", "sampling_steps": "3"},
         exceptions=CONVOLUTION,
     ),
     experiment(
@@ -163,12 +155,8 @@ ROWS = (
         "digits",
         {"patch_size": "4", "hidden_size": "16", "num_layers": "2", "num_heads": "2"}
         | {"scan_layers": "true", "warmup_steps": "4"},
-        daily=True,
     ),
     experiment("diffusion/score_sde.py", "digits", SMALL_UNET, exceptions=CONVOLUTION),
-    experiment(
-        "diffusion/score_sde.py", "digits-ve", SMALL_UNET, label="ve", exceptions=CONVOLUTION
-    ),
     experiment("diffusion/edm.py", "digits", SMALL_UNET, exceptions=CONVOLUTION),
     experiment("diffusion/flow_matching.py", "digits", SMALL_UNET, exceptions=CONVOLUTION),
     experiment(
