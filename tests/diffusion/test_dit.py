@@ -56,7 +56,7 @@ def test_published_parameter_counts(name):
 
 
 def test_positions_have_the_column_first():
-    """By the formula: sines and cosines of the column, then those of the row."""
+    """The formula has sines and cosines of the column, then those of the row."""
     found = square_positions(3, 16)
     rates = [1.0, 0.1, 0.01, 0.001]
     for row in range(3):

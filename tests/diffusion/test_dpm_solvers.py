@@ -273,7 +273,7 @@ def in_ratio(x, sigma):
 
 @pytest.mark.parametrize("num_steps", STEPS)
 def test_sde_solver_agrees_with_diffusers(num_steps, monkeypatch):
-    """With our noise for that of their Brownian path."""
+    """Our noise takes the place of their Brownian path's."""
     torch, diffusers, _ = require("torch", "diffusers", "torchsde")
     scheduler = diffusers.DPMSolverSDEScheduler(
         beta_start=1e-4, beta_end=0.02, timestep_spacing="trailing", prediction_type="v_prediction"

@@ -216,7 +216,7 @@ def of_all(noisy, times):
 
 @pytest.mark.parametrize("prediction", [EPSILON, CLEAN, V], ids=["noise", "clean", "v"])
 def test_guidance_by_an_exact_classifier_gives_the_class(prediction):
-    """By the rule of Bayes a scale of 1 makes a conditional denoiser of one without conditions."""
+    """A scale of 1, by the rule of Bayes, makes a conditional denoiser of one without conditions."""
     noisy, times = jnp.array([-0.2, 0.4, 1.1])[:, None, None, None], jnp.array([20, 300, 700])
     label = jnp.array([0, 1, 0])
     signal, sigma = (expand(f(times), noisy) for f in (PROCESS.signal, PROCESS.sigma))
@@ -294,7 +294,7 @@ class Worse(nn.Module):
 
 
 def test_autoguidance_goes_away_from_the_worse_network():
-    """With a worse network that finds half of the noise, a scale of 2 finds 3/2 of it."""
+    """A scale of 2 finds 3/2 of the noise if the worse network finds half of it."""
 
     class Larger(nn.Module):
         @nn.compact

@@ -94,7 +94,7 @@ def test_the_network_is_that_of_pytorch_under_random_weights(random_weights):
 
 
 def test_a_batch_in_parts_on_several_devices_is_that_of_single_images(monkeypatch):
-    """With a network of one mean, as parts are what is tested."""
+    """The network is one mean, as parts are what is tested."""
     monkeypatch.setattr(here, "AT_ONCE", 8)
     monkeypatch.setattr(here, "_features", lambda weights, x: x.mean((1, 2)))
     mesh = jax.make_mesh((4,), ("batch",))

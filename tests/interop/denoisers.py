@@ -22,7 +22,7 @@ def classified(rng, config):
 
 
 def unet(rng, config):
-    """With labels if the network takes them, and noise levels if it has random frequencies."""
+    """Inputs: labels if the network takes them, noise levels if it has random frequencies."""
     fourier = config.time_embedding_type == "fourier"
     times = np.array([0.7, 3.0, 40.0], np.float32) if fourier else TIMES
     given = {"sample": noisy(rng, config), "timestep": times}
@@ -32,7 +32,7 @@ def unet(rng, config):
 
 
 def conditional(rng, config):
-    """With a text of which some is padding, labels and a whole text, as the network takes them."""
+    """Inputs: a text of which some is padding, labels and a whole text, as the network takes them."""
     given = {"sample": noisy(rng, config), "timestep": TIMES}
     states = rng.normal(size=(BATCH, 5, config.cross_attention_dim)).astype(np.float32)
     mask = np.ones((BATCH, 5), np.int64)
