@@ -14,11 +14,13 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
 
 import genax
+from genax.settings.files import to_json
 
 
 def sweep(workdir: str, out: Path, settings: dict[str, list[str]]) -> None:
@@ -30,10 +32,13 @@ def sweep(workdir: str, out: Path, settings: dict[str, list[str]]) -> None:
             continue
         began = time.perf_counter()
         scores = genax.open(workdir, config=chosen).evaluate()
-        row = {"settings": chosen, **scores, "seconds": round(time.perf_counter() - began, 1)}
+        seconds = round(time.perf_counter() - began, 1)
+        # A score that is not finite is null.
+        found = {name: score if math.isfinite(score) else None for name, score in scores.items()}
+        line = to_json({"settings": chosen, **found, "seconds": seconds})
         with out.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        print(json.dumps(row), flush=True)
+            file.write(line + "\n")
+        print(line, flush=True)
 
 
 def rows(paths: list[Path]) -> list[dict[str, Any]]:
@@ -52,7 +57,9 @@ def draw(picture: str, x: str, y: str, by: str, paths: list[Path]) -> None:
     figure, axes = pyplot.subplots(figsize=(6, 4))
     for value in dict.fromkeys(row["settings"].get(by, "") for row in found):
         group = [row for row in found if row["settings"].get(by, "") == value]
-        points = sorted((float({**row["settings"], **row}[x]), row[y]) for row in group)
+        points = sorted(
+            (float({**row["settings"], **row}[x]), row[y]) for row in group if row[y] is not None
+        )
         axes.plot(*zip(*points, strict=True), marker="o", label=value)
     axes.set(xlabel=x, ylabel=y, yscale="log" if y.endswith("fid") else "linear")
     axes.legend()

@@ -9,7 +9,7 @@ from genax.ahead.hlo import Program
 from genax.ahead.programs import topology
 from genax.cli.compile import describe, model_flops
 from genax.front.experiments import configure, load
-from genax.transformer import block
+from genax.nn import block
 from genax.transformer.gpt import GPT_PRESETS
 from genax.transformer.llama import LLAMA_PRESETS
 from tests.cli.command import TOY, call, succeed

@@ -216,7 +216,7 @@ def of_all(noisy, times):
 
 @pytest.mark.parametrize("prediction", [EPSILON, CLEAN, V], ids=["noise", "clean", "v"])
 def test_guidance_by_an_exact_classifier_gives_the_class(prediction):
-    """A scale of 1, by the rule of Bayes, makes a conditional denoiser of one without conditions."""
+    """A scale of 1 makes a conditional denoiser of one without conditions (rule of Bayes)."""
     noisy, times = jnp.array([-0.2, 0.4, 1.1])[:, None, None, None], jnp.array([20, 300, 700])
     label = jnp.array([0, 1, 0])
     signal, sigma = (expand(f(times), noisy) for f in (PROCESS.signal, PROCESS.sigma))

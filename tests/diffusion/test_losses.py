@@ -146,7 +146,7 @@ def test_a_weighting_is_one_loss_for_all_predictions(name, output):
 
 
 def test_the_variational_weighting_is_that_of_the_bound():
-    """The weight, with the variances beta, is the part of a term that depends on the noise's error."""
+    """The weight is the part of a term that the noise's error decides, with variances beta."""
     timesteps, error = jnp.arange(1, 1000, 37), 0.1
     noise = jnp.ones((len(timesteps), 1, 1, 1))
     clean = jnp.zeros_like(noise)

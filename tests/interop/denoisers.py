@@ -32,7 +32,7 @@ def unet(rng, config):
 
 
 def conditional(rng, config):
-    """Inputs: a text of which some is padding, labels and a whole text, as the network takes them."""
+    """Inputs: a text with some padding, labels and a whole text, as the network takes them."""
     given = {"sample": noisy(rng, config), "timestep": TIMES}
     states = rng.normal(size=(BATCH, 5, config.cross_attention_dim)).astype(np.float32)
     mask = np.ones((BATCH, 5), np.int64)
