@@ -40,6 +40,14 @@ class Denoiser(MLP):
         return super().__call__(jnp.concatenate([pixels, jnp.log(times)[:, None], given], axis=1))
 
 
+class PlainDenoiser(MLP):
+    """Layers over the noisy image and its time."""
+
+    def __call__(self, noisy, times, train=False):
+        pixels = noisy.reshape(len(noisy), -1)
+        return super().__call__(jnp.concatenate([pixels, jnp.tanh(times)[:, None]], axis=1))
+
+
 def make(dtype: Any = jnp.float32) -> Task:
     loss = partial(
         denoising_loss,

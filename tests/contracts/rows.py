@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
@@ -21,11 +22,11 @@ from tests.contracts import (
     cycle_gan,
     denoiser,
     flamingo,
+    frozen_frequencies,
     language_model,
     latent,
     llava,
     progan,
-    score_network,
     stylegan2_ada,
     vae_gan,
     wgan_gp,
@@ -95,18 +96,26 @@ class Row:
 
 
 def experiment(
-    name: str, variant: str, settings: Mapping[str, str], label: str = "", **row: Any
+    name: str,
+    variant: str,
+    settings: Mapping[str, str],
+    label: str = "",
+    networks: Callable[[Any], Mapping[str, nn.Module]] | None = None,
+    **row: Any,
 ) -> Row:
     """A row of a real experiment, shrunk by its settings; path without "experiments/".
 
     label: tells the rows of one experiment apart.
+    networks: dtype -> networks in place of its own, which have a row of their own.
     """
 
     @cache
     def build(dtype):
         module = experiments.load(f"experiments/{name}")
-        dtype = {"dtype": jnp.dtype(dtype).name}
-        return module.build(override(experiments.config_of(module, variant), {**settings, **dtype}))
+        named = {"dtype": jnp.dtype(dtype).name}
+        config = override(experiments.config_of(module, variant), {**settings, **named})
+        built = module.build(config)
+        return built if networks is None else built.replace(networks=networks(dtype))
 
     return Row(
         name=f"experiments/{name}{label and ':'}{label}",
@@ -114,6 +123,11 @@ def experiment(
         element=build(jnp.float32).data.element,
         **row,
     )
+
+
+def plain_denoiser(dtype: Any) -> Mapping[str, nn.Module]:
+    """Layers in place of a U-Net, whose rows are those of DDPM."""
+    return {"denoiser": denoiser.PlainDenoiser((8, 8, 1), dtype=dtype)}
 
 
 ROWS = (
@@ -127,7 +141,7 @@ ROWS = (
     Row("batch_norm_gan", batch_norm_gan.make, batch_norm_gan.ELEMENT, exceptions=BATCH_NORM),
     Row("clip", clip.make, clip.ELEMENT, daily=True),
     Row("denoiser", denoiser.make, denoiser.ELEMENT, daily=True),
-    Row("score_network", score_network.make, score_network.ELEMENT, exceptions=CONVOLUTION),
+    Row("frozen_frequencies", frozen_frequencies.make, frozen_frequencies.ELEMENT),
     Row("latent", latent.make, latent.ELEMENT, daily=True),
     Row(
         "language_model",
@@ -156,9 +170,10 @@ ROWS = (
         {"patch_size": "4", "hidden_size": "16", "num_layers": "2", "num_heads": "2"}
         | {"scan_layers": "true", "warmup_steps": "4"},
     ),
-    experiment("diffusion/score_sde.py", "digits", SMALL_UNET, exceptions=CONVOLUTION),
-    experiment("diffusion/edm.py", "digits", SMALL_UNET, exceptions=CONVOLUTION),
-    experiment("diffusion/flow_matching.py", "digits", SMALL_UNET, exceptions=CONVOLUTION),
+    *(
+        experiment(f"diffusion/{name}.py", "digits", {"warmup_steps": "4"}, networks=plain_denoiser)
+        for name in ("score_sde", "edm", "flow_matching")
+    ),
     experiment("diffusion/mean_flow.py", "digits", SMALL_UNET, exceptions=CONVOLUTION | HELD_FIXED),
     experiment(
         "gan/dcgan.py",

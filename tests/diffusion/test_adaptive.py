@@ -26,6 +26,7 @@ from tests.diffusion.toys import DEVIATION, MEAN, PROCESS, GaussianDenoiser, run
 EXPLODING, LONG = VarianceExploding(), pytest.mark.long
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "method", ["Tsit5", pytest.param("Dopri5", marks=LONG), pytest.param("Heun", marks=LONG)]
 )

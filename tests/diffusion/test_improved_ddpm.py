@@ -111,6 +111,7 @@ def trained(experiment, steps_of_stage=1):
     return state, found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("objective", ["hybrid", "variational"])
 def test_improved_ddpm_trains_and_samples(objective):
     experiment = built(IMPROVED, "digits", TINY | {"objective": objective})

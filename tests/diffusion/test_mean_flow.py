@@ -59,7 +59,9 @@ def draws():
     return [np.asarray(x, np.float64) for x in run(function, Bent(), BATCH)]
 
 
-@pytest.mark.parametrize("power", [0.0, 1.0, 0.5])
+@pytest.mark.parametrize(
+    "power", [1.0, *(pytest.param(power, marks=pytest.mark.long) for power in (0.0, 0.5))]
+)
 def test_loss_and_gradient_are_those_of_the_formula(power):
     """Geng et al. 2025, algorithm 1 and eq. 22, with the derivatives of the network by hand."""
     one, two, apart, noise = draws()

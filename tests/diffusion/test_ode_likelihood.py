@@ -128,6 +128,7 @@ ROOT = np.linalg.qr(RNG.normal(size=(4, 4)))[0] * [0.5, 0.3, 0.2, 0.1]
 COVARIANCE = ROOT @ ROOT.T
 
 
+@pytest.mark.long
 def test_probes_are_unbiased_where_pixels_depend_on_each_other():
     """The Jacobian is no multiple of the identity; more probes come closer to the trace."""
     image = (RNG.normal(size=(100, 4)) @ ROOT.T).reshape(-1, 2, 2, 1)
@@ -167,6 +168,7 @@ def test_levels_are_dequantised():
     assert difference.std() > 1e-3
 
 
+@pytest.mark.long
 def test_noise_belongs_to_the_example():
     image = RNG.integers(0, 256, (6, 2, 2, 1)) / 127.5 - 1
     every = bits_of("flow", image, num_levels=256).values

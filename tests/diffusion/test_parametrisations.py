@@ -135,7 +135,11 @@ def draws(process):
     return [np.asarray(x, np.float64) for x in run(function, WavyDenoiser(), BATCH)]
 
 
-@ALL
+@pytest.mark.parametrize(
+    "system",
+    [s if s.name == "edm" else pytest.param(s, marks=pytest.mark.long) for s in SYSTEMS],
+    ids=lambda system: system.name,
+)
 def test_loss_and_gradient_are_those_of_the_formula(system):
     times, noise = draws(system.process)
     clean = IMAGES.astype(np.float64)

@@ -163,6 +163,7 @@ def test_coefficients_of_the_equations():
         np.testing.assert_allclose(found[1], growth, rtol=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("process", "snr", "predictor"),
     [
@@ -215,7 +216,7 @@ class Smooth(nn.Module):
         return self.param("one", nn.initializers.ones, ()) * bent(x)
 
 
-@pytest.mark.parametrize("layout", ["jit", "pmap"])
+@pytest.mark.parametrize("layout", [pytest.param("jit", marks=pytest.mark.long), "pmap"])
 def test_the_corrections_of_a_batch_are_the_same_on_several_devices(layout):
     process = GeometricExploding()
     solver = predictor_corrector(process, np.linspace(1, 1e-3, 8), snr=0.2)

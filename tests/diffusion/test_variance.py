@@ -102,7 +102,9 @@ def hybrid(one, two, factor, held):
     return (simple + factor * 8 * bits).mean()
 
 
-@pytest.mark.parametrize("factor", [0.001, 1 / 8], ids=["paper", "DiT"])
+@pytest.mark.parametrize(
+    "factor", [0.001, pytest.param(1 / 8, marks=pytest.mark.long)], ids=["paper", "DiT"]
+)
 def test_hybrid_loss_and_its_gradient(factor):
     """L_simple + factor * T * term in bits, and no gradient of the term by the mean."""
     mean, gradient, loss = value_and_gradient(hybrid_loss, factor=factor)
@@ -124,6 +126,7 @@ def test_variational_loss_and_its_gradient():
         assert gradient[name] == pytest.approx((up - down) / (2 * step), rel=1e-3)
 
 
+@pytest.mark.long
 def test_a_weighting_is_of_the_simple_term_alone():
     _, _, plain = value_and_gradient(hybrid_loss)
     _, _, weighted = value_and_gradient(hybrid_loss, weighting=min_snr())
@@ -163,6 +166,7 @@ def draw_and_bound(denoiser, prediction, variance, wave=True):
     return found
 
 
+@pytest.mark.long
 def test_ends_of_the_range_are_the_fixed_variances():
     """A network that always says -1 samples with, and is scored by, the posterior's variances."""
     ours = draw_and_bound(Half(-1.0), EPSILON_AND_VARIANCE, learned_range)
@@ -232,6 +236,7 @@ def test_images_of_another_range_are_refused(loss):
         call(np.array([0.0, 255.0], np.float32).reshape(2, 1, 1, 1))
 
 
+@pytest.mark.long
 def test_labels_are_a_condition_of_each_loss():
     seen = []
 

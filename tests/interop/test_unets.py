@@ -77,6 +77,7 @@ def variables_of(network):
     return jax.tree.map(lambda s: rng.normal(size=s.shape).astype(s.dtype), shapes)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", UNETS)
 def test_a_network_of_genax_is_exported(name, tmp_path):
     """diffusers finds all tensors in its places, and genax the same network."""
@@ -148,6 +149,7 @@ def test_images_of_another_height_are_refused(tmp_path):
         module.apply(variables, **given)
 
 
+@pytest.mark.long
 def test_the_command_keeps_the_frequencies(tmp_path):
     folder = saved(tmp_path / "theirs", "UNet2DModel", 4)
     succeed("import", folder, tmp_path / "run")
