@@ -44,6 +44,7 @@ def diffrax() -> ModuleType | Any:
     except ImportError as error:
         raise GenaxError(
             "likelihoods by the probability flow and adaptive solvers need diffrax: "
-            'python -m pip install -e ".[ode]".'
+            'python -m pip install -e ".[ode]"; an experiment leaves the likelihood out by '
+            "config.probes=0."
         ) from error
     return diffrax
