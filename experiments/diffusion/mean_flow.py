@@ -14,7 +14,7 @@ from functools import partial
 
 from genax.diffusion.linear_flow import LinearFlow, logit_normal
 from genax.diffusion.mean_flow import mean_flow_loss
-from genax.diffusion.predictions import VELOCITY
+from genax.diffusion.predictions import AVERAGE_VELOCITY
 from genax.diffusion.settings import CIFAR10 as CIFAR10_RUN
 from genax.diffusion.settings import RANGES as SHARED_RANGES
 from genax.diffusion.settings import UNET_DEFAULTS as SHARED
@@ -70,7 +70,9 @@ def build(config, data=None):
         power=config.adaptive_power,
     )
     steps = {"images": 1, "two_steps": 2, "fifty_steps": 50}
-    experiment = partial(image_experiment, config, data, process=process, prediction=VELOCITY)
+    experiment = partial(
+        image_experiment, config, data, process=process, prediction=AVERAGE_VELOCITY
+    )
     return experiment(
         network=unet(config, two_times=True),
         loss=loss,

@@ -76,6 +76,11 @@ VELOCITY = Prediction(
 )
 
 
+# The mean velocity between two times. A network's derivative by a time that is scaled up is large
+# and hard to learn from, so times are those of the process, as in the code of Geng et al. 2025.
+AVERAGE_VELOCITY = replace(VELOCITY, inputs=as_they_are)
+
+
 def with_variance(prediction: Prediction) -> Prediction:
     """Return the prediction of a network that also learns variances.
 
@@ -131,7 +136,8 @@ def at_times(
 ) -> Callable[..., Array]:
     """Return the network as a function of noisy images, the process's times and conditions.
 
-    A second time of the process, `end`, is scaled like the first.
+    If another time of the process is given as `end`, the network gets `interval`, the difference of
+    the two scaled times.
     Raises GenaxError for a prediction that the process does not allow, see `check_prediction`.
     """
     check_prediction(process, prediction)
@@ -142,7 +148,7 @@ def at_times(
 
     def call(noisy, times, end=None, **arguments):
         if end is not None:
-            arguments["end"] = inputs(noisy, end)[1]
+            arguments["interval"] = inputs(noisy, times)[1] - inputs(noisy, end)[1]
         return network(*inputs(noisy, times), **arguments)
 
     return call

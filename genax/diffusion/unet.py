@@ -101,7 +101,7 @@ class UNet(UNetBase):
     num_classes: number of labels, which are embedded and added to the time. None means no
       conditioning.
     null_class: add one more label, `null_label`, which stands for no condition.
-    two_times: take a second time, `end`, as the average velocities of MeanFlow do.
+    two_times: take the length of an interval of time, as the average velocities of MeanFlow do.
     """
 
     attention_resolutions: tuple[int, ...] = (16,)
@@ -127,7 +127,7 @@ class UNet(UNetBase):
         timesteps: Num[Array, " b"],
         train: bool = False,
         label: Int[Array, " b"] | None = None,
-        end: Num[Array, " b"] | None = None,
+        interval: Num[Array, " b"] | None = None,
     ) -> Float[Array, "b h w out"]:
         """Return the output of the `Prediction` that the network is trained on.
 
@@ -135,22 +135,22 @@ class UNet(UNetBase):
         timesteps: [b], times of a discrete or a continuous process.
         train: whether dropout is on.
         label: [b], given if num_classes is set. A label without a row gives NaN.
-        end: [b], given if two_times is set. It is embedded like the timesteps, by weights of its
-          own, and added.
-        Raises GenaxError if the size cannot be halved often enough, if a label or a second time is
+        interval: [b], given if two_times is set. It is embedded like the timesteps, by weights of
+          its own, and added.
+        Raises GenaxError if the size cannot be halved often enough, if a label or an interval is
         missing or superfluous, and, outside of jit, if a label has no row.
         """
         check_halvings(self, x)
         check_label(self, label)
-        if (end is None) == self.two_times:
-            how = "without" if end is None else "with"
+        if (interval is None) == self.two_times:
+            how = "without" if interval is None else "with"
             raise GenaxError(
-                f"UNet(two_times={self.two_times}) was called {how} a second time: set two_times "
-                "and give an end, or neither."
+                f"UNet(two_times={self.two_times}) was called {how} an interval: set two_times "
+                "and give one, or neither."
             )
         condition = self.embed_time(timesteps, "time_embedding")
-        if end is not None:
-            condition = condition + self.embed_time(end, "end_embedding")
+        if interval is not None:
+            condition = condition + self.embed_time(interval, "interval_embedding")
         if label is not None:
             condition = condition + embed_labels(self, label, condition.shape[-1])
         attend = self_attention(self, train)
