@@ -88,6 +88,15 @@ def with_variance(prediction: Prediction) -> Prediction:
 EPSILON_AND_VARIANCE = with_variance(EPSILON)
 
 
+def negated(prediction: Prediction) -> Prediction:
+    """Return the prediction of a network whose output has the other sign."""
+    return replace(
+        prediction,
+        target=lambda *arguments: -prediction.target(*arguments),
+        clean=lambda output, *arguments: prediction.clean(-output, *arguments),
+    )
+
+
 def split_variance(
     prediction: Prediction, output: Float[Array, "b ..."], noisy: Float[Array, "b ..."]
 ) -> tuple[Float[Array, "b ..."], Float[Array, "b ..."] | None]:

@@ -131,6 +131,12 @@ class DiscreteProcess:
         """Variance of q(x_{t-1} | x_t, x_0) (eq. 7): float64 [T], 0 at timestep 0."""
         return (1 - self.alphas_cumprod_before) / (1 - self.alphas_cumprod) * self.betas
 
+    @cached_property
+    def ratios(self) -> np.ndarray:
+        """Values of sigma / signal: float64 [T]. Without signal the last one is infinite."""
+        with np.errstate(divide="ignore"):
+            return np.sqrt((1 - self.alphas_cumprod) / self.alphas_cumprod)
+
     def sample_time(self, key: Key[Array, ""]) -> Int[Array, ""]:
         """Return a timestep. All are equally likely."""
         return jax.random.randint(key, (), 0, self.num_timesteps)
@@ -163,9 +169,7 @@ class DiscreteProcess:
     @cached_property
     def _interpolated(self) -> np.ndarray:
         """What is interpolated between timesteps: float64 [T]."""
-        with np.errstate(divide="ignore"):
-            ratio = np.sqrt((1 - self.alphas_cumprod) / self.alphas_cumprod)
-        return np.log(ratio) if self.interpolation == "log" else ratio
+        return np.log(self.ratios) if self.interpolation == "log" else self.ratios
 
     def _log_ratio(self, timesteps: Float[Array, " b"]) -> Float[Array, " b"]:
         """Return ln(sigma / signal) at fractional timesteps."""
