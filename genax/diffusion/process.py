@@ -59,6 +59,13 @@ def expand(values: Array, like: Array) -> Array:
     return values.reshape(values.shape + (1,) * (like.ndim - values.ndim))
 
 
+def factors(
+    process: Process, times: Num[Array, " b"], like: Float[Array, "b ..."]
+) -> tuple[Float[Array, "b ..."], Float[Array, "b ..."]]:
+    """Return signal and sigma in a shape that multiplies images."""
+    return expand(process.signal(times), like), expand(process.sigma(times), like)
+
+
 def q_sample(
     process: Process, clean: Float[Array, "b ..."], noise: Float[Array, "b ..."], timesteps: Array
 ) -> Float[Array, "b ..."]:
@@ -66,8 +73,8 @@ def q_sample(
 
     timesteps: [b].
     """
-    signal, sigma = process.signal(timesteps), process.sigma(timesteps)
-    return expand(signal, clean) * clean + expand(sigma, clean) * noise
+    signal, sigma = factors(process, timesteps, clean)
+    return signal * clean + sigma * noise
 
 
 @dataclass(frozen=True, eq=False)
