@@ -43,7 +43,7 @@ IMAGENET: dict[str, Any] = LONG_RUN | {
     "eval_batch_size": 64,
     "eval_examples": 256,
 }
-# A chain of one timestep has no step whose variance could be learned.
+# A chain of one timestep has no term of the variational bound to draw.
 NUM_TIMESTEPS = Range(least=2, most=100_000, whole=True)
 RANGES: Ranges = {
     **SHARED_RANGES,

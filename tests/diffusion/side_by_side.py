@@ -186,8 +186,13 @@ def agree(ours, theirs, tolerance):
         assert np.abs(mine - other).max() < tolerance * scale, number
 
 
-def agree_from_end_to_end(ours, theirs, tolerance=1e-4, times_tolerance=1e-4):
-    """Compare both sides, without drawing ours nearer to theirs on the way."""
+def agree_from_end_to_end(ours, theirs, tolerance=1e-4, times_tolerance=None):
+    """Compare both sides, without drawing ours nearer to theirs on the way.
+
+    times_tolerance: None for times that are equal.
+    """
+    if times_tolerance is None:
+        assert ours[1] == theirs[1]
     for found, expected in zip(ours[1], theirs[1], strict=True):
-        assert found == pytest.approx(expected, rel=1e-5, abs=times_tolerance)
+        assert found == pytest.approx(expected, rel=1e-5, abs=times_tolerance or 0.0)
     agree([*ours[0], ours[2]], [*theirs[0], theirs[2]], tolerance)
