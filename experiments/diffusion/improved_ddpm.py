@@ -54,8 +54,7 @@ VARIANTS = {
         },
     ),
 }
-RANGES = {
-    **SHARED_RANGES,
+RANGES = SHARED_RANGES | {
     "objective": ("hybrid", "variational"),
     "variational_factor": POSITIVE,
 }

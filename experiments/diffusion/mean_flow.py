@@ -63,17 +63,15 @@ RANGES = SHARED_RANGES | {
 def build(config, data=None):
     """Return the experiment that the settings describe, with its own data or that given."""
     process = LinearFlow(logit_normal(config.time_mean, config.time_deviation))
+    parts = {"process": process, "prediction": VELOCITY}
     loss = partial(
-        mean_flow_loss,
-        process=process,
-        interval_share=config.interval_share,
-        power=config.adaptive_power,
+        mean_flow_loss, **parts, interval_share=config.interval_share, power=config.adaptive_power
     )
     steps = {"images": 1, "two_steps": 2, "fifty_steps": 50}
-    experiment = partial(
-        image_experiment, config, data, process=process, prediction=AVERAGE_VELOCITY
-    )
-    return experiment(
+    return image_experiment(
+        config,
+        data,
+        **parts,
         network=unet(config, two_times=True),
         loss=loss,
         solvers={name: mean_flow(process, flow(number)) for name, number in steps.items()},

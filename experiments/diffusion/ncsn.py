@@ -30,7 +30,8 @@ DEFAULTS = SHARED | {
     "channels": 16,
     # Levels of noise.
     "num_noises": 10,
-    "num_levels": 2**8,  # The values that a pixel can have, which are spread evenly.
+    # The values that a pixel can have.
+    "num_levels": 256,
     # Langevin steps at each level, and the size of those at the last one (4 times the paper's).
     "steps_per_level": 20,
     "step_size": 8e-5,
@@ -76,8 +77,10 @@ def build(config, data=None):
     loss = half_sum(partial(denoising_loss, **parts, weighting=by_sigma(2.0, factor=0.25)))
     loss = on_dequantised(loss, config.num_levels)
     langevin = from_config(annealed_langevin, config, process=process)
-    experiment = partial(image_experiment, config, data, **parts)
-    return experiment(
+    return image_experiment(
+        config,
+        data,
+        **parts,
         network=partial(refine_net, config),
         clip_denoised=False,
         loss=loss,

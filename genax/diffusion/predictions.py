@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from genax.core.errors import GenaxError
 from genax.diffusion.clipping import Clip, clipped
-from genax.diffusion.process import DiscreteProcess, Process, expand, network_times
+from genax.diffusion.process import DiscreteProcess, Process, factors, network_times
 
 # (clean, noise, signal, sigma) -> the output that the network is trained for.
 Target = Callable[[Array, Array, Array, Array], Array]
@@ -93,6 +93,15 @@ def with_variance(prediction: Prediction) -> Prediction:
 EPSILON_AND_VARIANCE = with_variance(EPSILON)
 
 
+def negated(prediction: Prediction) -> Prediction:
+    """Return the prediction of a network whose output has the other sign."""
+    return replace(
+        prediction,
+        target=lambda *arguments: -prediction.target(*arguments),
+        clean=lambda output, *arguments: prediction.clean(-output, *arguments),
+    )
+
+
 def split_variance(
     prediction: Prediction, output: Float[Array, "b ..."], noisy: Float[Array, "b ..."]
 ) -> tuple[Float[Array, "b ..."], Float[Array, "b ..."] | None]:
@@ -143,7 +152,7 @@ def at_times(
     check_prediction(process, prediction)
 
     def inputs(noisy, times):
-        signal, sigma = (expand(f(times), noisy) for f in (process.signal, process.sigma))
+        signal, sigma = factors(process, times, noisy)
         return prediction.inputs(noisy, network_times(process, times), signal, sigma)
 
     def call(noisy, times, end=None, **arguments):
@@ -167,14 +176,6 @@ def predict_clean(
     clip: clip to [-1, 1], the range of images, as the paper's code does when sampling; or a
       function, such as `dynamic_threshold` returns.
     """
-    signal, sigma = (expand(f(timesteps), noisy) for f in (process.signal, process.sigma))
+    signal, sigma = factors(process, timesteps, noisy)
     output, _ = split_variance(prediction, output, noisy)
     return clipped(prediction.clean(output, noisy, signal, sigma), clip)
-
-
-def noise_of(
-    process: Process, clean: Float[Array, "b ..."], noisy: Float[Array, "b ..."], timesteps: Array
-) -> Float[Array, "b ..."]:
-    """Return the noise that turns `clean` into `noisy`."""
-    signal, sigma = (expand(f(timesteps), noisy) for f in (process.signal, process.sigma))
-    return (noisy - signal * clean) / sigma
