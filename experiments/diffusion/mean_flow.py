@@ -63,7 +63,7 @@ RANGES = SHARED_RANGES | {
 def build(config, data=None):
     """Return the experiment that the settings describe, with its own data or that given."""
     process = LinearFlow(logit_normal(config.time_mean, config.time_deviation))
-    parts = {"process": process, "prediction": VELOCITY}
+    parts = {"process": process, "prediction": AVERAGE_VELOCITY}
     loss = partial(
         mean_flow_loss, **parts, interval_share=config.interval_share, power=config.adaptive_power
     )
