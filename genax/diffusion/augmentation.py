@@ -75,20 +75,21 @@ def random_transformation(key: Key[Array, ""], probability: float) -> Transforma
     probability: of each part to be drawn and not zero. A coin decides on a flip that is drawn.
       Mirroring is always drawn, unless the probability is 0.
     """
-    which, *keys = jax.random.split(key, 9)
-    mirrored, flipped, scale, angle, stretch, turned, direction, shift = keys
-    drawn = jax.random.bernoulli(which, probability, (5,)).astype(jnp.float32)
-    coin = partial(jax.random.bernoulli, p=0.5)
-    circle = partial(jax.random.uniform, minval=-jnp.pi, maxval=jnp.pi)
+    gaussian, uniform = jax.random.split(key)
+    scale, stretch, *shift = jax.random.normal(gaussian, (4,))
+    numbers = jax.random.uniform(uniform, (10,))
+    drawn = (numbers[:5] < probability).astype(jnp.float32)
+    mirrored, flipped, turned = (numbers[5:8] < 0.5).astype(jnp.float32)
+    angle, direction = jnp.pi * (2 * numbers[8:] - 1)
     return Transformation(
-        mirrored=coin(mirrored).astype(jnp.float32) * (probability > 0),
-        flipped=drawn[0] * coin(flipped),
-        scale=drawn[1] * jax.random.normal(scale),
-        angle=drawn[2] * circle(angle),
-        stretch=drawn[3] * jax.random.normal(stretch),
+        mirrored=mirrored * (probability > 0),
+        flipped=drawn[0] * flipped,
+        scale=drawn[1] * scale,
+        angle=drawn[2] * angle,
+        stretch=drawn[3] * stretch,
         # Half of the time along the axes.
-        direction=coin(turned) * circle(direction),
-        shift=drawn[4] * jax.random.normal(shift, (2,)),
+        direction=turned * direction,
+        shift=drawn[4] * jnp.stack(shift),
     )
 
 

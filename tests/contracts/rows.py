@@ -165,6 +165,22 @@ ROWS = (
         exceptions=CONVOLUTION | HELD_FIXED,
     ),
     experiment(
+        "diffusion/adm.py",
+        "digits",
+        SMALL_UNET
+        | {"num_timesteps": "50", "sampling_steps": "3"}
+        | {"classifier.channels": "8", "classifier.multipliers": "(1,)"}
+        # The classifier is trained after three steps of the denoiser.
+        | {"steps": "43", "classifier_steps": "40"},
+        exceptions=CONVOLUTION | HELD_FIXED,
+    ),
+    experiment(
+        "diffusion/ncsn.py",
+        "digits",
+        {"channels": "4", "num_noises": "3", "warmup_steps": "4"},
+        exceptions=CONVOLUTION,
+    ),
+    experiment(
         "diffusion/dit.py",
         "digits",
         {"patch_size": "4", "hidden_size": "16", "num_layers": "2", "num_heads": "2"}
@@ -173,6 +189,13 @@ ROWS = (
     *(
         experiment(f"diffusion/{name}.py", "digits", {"warmup_steps": "4"}, networks=plain_denoiser)
         for name in ("score_sde", "edm", "flow_matching")
+    ),
+    experiment(
+        "diffusion/edm.py",
+        "digits",
+        {"warmup_steps": "4", "augment_probability": "0.5"},
+        label="augmented",
+        networks=plain_denoiser,
     ),
     experiment("diffusion/mean_flow.py", "digits", SMALL_UNET, exceptions=CONVOLUTION | HELD_FIXED),
     experiment(

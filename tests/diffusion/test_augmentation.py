@@ -23,12 +23,13 @@ from genax.diffusion.augmentation import (
     random_transformation,
     transformed,
 )
-from genax.diffusion.losses import denoising_loss
+from genax.diffusion.losses import denoising_loss, images_of
 from genax.diffusion.ncsnpp import NCSNpp
 from genax.diffusion.networks import Networks
 from genax.diffusion.unet import UNet
 from genax.diffusion.variance_exploding import VarianceExploding
-from genax.running import sampling
+from genax.nn.timestep_embedding import TimestepEmbedding, sinusoidal_embedding
+from tests.diffusion.toys import WavyDenoiser, run
 from tests.experiments import config_of, load
 from tests.parity import require
 
@@ -185,32 +186,60 @@ def test_how_often_each_part_is_drawn():
 
 
 class Seen(nn.Module):
-    """A denoiser that keeps what it gets."""
+    """A denoiser that keeps the labels that it gets."""
 
     @nn.compact
-    def __call__(self, x, times, train=False, augmentation=None):
+    def __call__(self, x, times, train=False, *, augmentation):
         self.sow("seen", "augmentation", augmentation)
         return x * self.param("one", nn.initializers.ones, ())
 
 
-def augmented_loss(indices):
-    """Value of the loss of each image, and the labels that the network gets."""
-    loss = on_augmented(partial(denoising_loss, process=VarianceExploding()), 0.5)
-    batch = {"image": jnp.asarray(np.stack([NOISE] * len(indices))), "index": jnp.array(indices)}
-    apply = nn.apply(loss, Networks(Seen()), mutable=["seen"])
-    values = {"params": {"denoiser": {"one": jnp.ones(())}}}
-    found, seen = apply(values, batch, rngs={"example": jax.random.key(0)})
-    return found.values, seen["seen"]["denoiser"]["augmentation"][0]
+VALUES = {"params": {"denoiser": {"one": np.float32(1.0)}}}
+
+
+def seen_by(function, batch):
+    """What a function of networks and a batch returns, and the labels that the network gets."""
+    apply = nn.apply(function, Networks(Seen()), mutable=["seen"])
+    keys = {"example": jax.random.key(0)}
+    found, seen = jax.jit(lambda batch: apply(VALUES, batch, rngs=keys))(batch)
+    return found, np.asarray(seen["seen"]["denoiser"]["augmentation"][0])
 
 
 def test_an_image_is_augmented_by_its_number_in_the_batch():
-    """Outside of jit, where values beyond [-1, 1] that the filter makes are no mistake."""
-    values, labels = augmented_loss([0, 1, 2, 3])
-    again, same = augmented_loss([3, 1])
-    np.testing.assert_array_equal(same, np.asarray(labels)[[3, 1]])
-    np.testing.assert_allclose(again, np.asarray(values)[[3, 1]], rtol=1e-6)
+    loss = on_augmented(partial(denoising_loss, process=VarianceExploding()), 0.5)
+    images = np.stack([NOISE] * 4)
+    values, labels = seen_by(loss, {"image": images, "index": np.arange(4)})
+    again, same = seen_by(loss, {"image": images, "index": np.array([3, 1, 0, 2])})
+    np.testing.assert_array_equal(same, labels[[3, 1, 0, 2]])
+    np.testing.assert_allclose(again.values, values.values[np.array([3, 1, 0, 2])], rtol=1e-5)
     assert labels.shape == (4, 9)
     assert len(np.unique(labels, axis=0)) == 4
+
+
+def test_training_has_labels_and_samples_and_scores_have_none():
+    """A network that takes no labels draws samples and is scored: none are given."""
+    config = config_of(EDM, "digits")
+    config.augment_probability, config.sampling_steps, config.probes = 0.5, 2, 0
+    experiment = EDM.build(config)
+    assert experiment.task.networks.denoiser.augmentation_labels == 9
+    images = {"image": np.zeros((2, 8, 8, 1), np.float32), "index": np.arange(2)}
+    [[phase]] = (stage.phases for stage in experiment.task.stages)
+    assert seen_by(phase.loss, images)[1].any()
+    score = experiment.task.evaluators["output_mse"].function
+    assert np.isfinite(run(score, WavyDenoiser(), images).values).all()
+    draw = experiment.task.samplers["images"].function
+    samples = run(draw, WavyDenoiser(), {"index": np.arange(2)})
+    assert samples.shape == (2, 8, 8, 1)
+
+
+def test_values_beyond_the_range_are_no_mistake_once_augmented():
+    """The filter overshoots; outside of jit too that is none of the user's."""
+    beyond = {"image": np.full((1, 4, 4, 1), 1.2, np.float32)}
+    with pytest.raises(GenaxError, match=r"images from 1\.2"):
+        images_of(beyond)
+    np.testing.assert_array_equal(
+        images_of({**beyond, "augmentation": np.zeros((1, 9))}), beyond["image"]
+    )
 
 
 def test_images_beyond_the_range_are_refused_before_they_are_augmented():
@@ -220,24 +249,35 @@ def test_images_beyond_the_range_are_refused_before_they_are_augmented():
         nn.apply(loss, Networks(Seen()))({}, batch, rngs={"example": jax.random.key(0)})
 
 
+def test_labels_are_added_to_the_sinusoids_without_a_bias():
+    embedding, times, labels = TimestepEmbedding(8, 4), jnp.array([0.1, 0.7]), jnp.eye(9)[:2]
+    params = embedding.init(jax.random.key(0), times, augmentation=labels)["params"]
+    assert set(params["augmentation"]) == {"kernel"}
+    found = embedding.apply({"params": params}, times, augmentation=labels)
+    hidden = sinusoidal_embedding(times, 8) + labels @ params["augmentation"]["kernel"]
+    hidden = nn.silu(hidden @ params["dense_0"]["kernel"] + params["dense_0"]["bias"])
+    expected = hidden @ params["dense_1"]["kernel"] + params["dense_1"]["bias"]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_array_equal(
+        embedding.apply({"params": params}, times, augmentation=jnp.zeros((2, 9))),
+        embedding.apply({"params": params}, times),
+    )
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("network", UNETS, ids=["unet", "ncsnpp"])
-def test_labels_are_added_to_the_sinusoids_without_a_bias(network):
+def test_a_network_without_labels_has_labels_of_zero(network):
     x, times, labels = jnp.ones((2, 4, 4, 1)), jnp.array([0.1, 0.7]), jnp.eye(9)[:2]
     variables = jax.jit(network.init)(jax.random.key(0), x, times)
-    kernel = variables["params"]["time_embedding"]["augmentation"].pop("kernel")
-    assert not variables["params"]["time_embedding"].pop("augmentation")
-    first = variables["params"]["time_embedding"]["dense_0"]["kernel"].shape[0]
-    assert kernel.shape == (9, first)
-    plain = network.clone(augmentation_labels=0)
     variables = jax.tree.map(lambda leaf: leaf + 0.1, variables)
-    expected = jax.jit(plain.apply)(variables, x, times)
-    variables["params"]["time_embedding"]["augmentation"] = {"kernel": kernel}
     apply = jax.jit(network.apply)
-    # Without labels, and with those of no augmentation, it is the network without the layer.
-    np.testing.assert_array_equal(apply(variables, x, times), expected)
+    without = apply(variables, x, times)
     zeros = apply(variables, x, times, augmentation=jnp.zeros((2, 9)))
-    np.testing.assert_array_equal(zeros, expected)
-    assert np.abs(apply(variables, x, times, augmentation=labels) - expected).max() > 1e-3
+    np.testing.assert_array_equal(zeros, without)
+    assert np.abs(apply(variables, x, times, augmentation=labels) - without).max() > 1e-3
+    del variables["params"]["time_embedding"]["augmentation"]
+    plain = jax.jit(network.clone(augmentation_labels=0).apply)
+    np.testing.assert_array_equal(plain(variables, x, times), without)
 
 
 @pytest.mark.parametrize("network", UNETS, ids=["unet", "ncsnpp"])
@@ -266,20 +306,3 @@ def test_sizes_are_those_of_the_published_code(variant, augmented, plain):
         experiment = EDM.build(config)
         shapes = jax.eval_shape(lambda: init_state(experiment.task, 0, experiment.data.element))  # noqa: B023
         assert sum(leaf.size for leaf in jax.tree.leaves(shapes.params)) == expected
-
-
-def test_samples_have_labels_of_zero():
-    config = config_of(EDM, "digits")
-    config.unet.channels, config.unet.num_groups, config.unet.multipliers = 8, 4, (1,)
-    config.unet.attention_resolutions, config.sampling_steps = (), 2
-    config.augment_probability = 0.5
-    experiment = EDM.build(config)
-    state = jax.jit(lambda: init_state(experiment.task, 0, experiment.data.element))()
-    params = jax.tree.map(lambda leaf: leaf + 0.1, state.params)
-    sampler = experiment.task.samplers["images"]
-    found = sampling.sample(experiment.task, sampler, {"params": params}, num=2)
-    params["denoiser"]["time_embedding"].pop("augmentation")
-    config.augment_probability = 0.0
-    plain = EDM.build(config).task
-    expected = sampling.sample(plain, plain.samplers["images"], {"params": params}, num=2)
-    np.testing.assert_array_equal(found, expected)
