@@ -41,10 +41,12 @@ class Denoiser(MLP):
 
 
 class PlainDenoiser(MLP):
-    """Layers over the noisy image, its time and labels of its augmentation, if there are any."""
+    """Layers over the noisy image, its time, its label and labels of its augmentation, if given."""
 
-    def __call__(self, noisy, times, train=False, augmentation=None):
+    def __call__(self, noisy, times, train=False, label=None, augmentation=None):
         parts = [noisy.reshape(len(noisy), -1), jnp.tanh(times)[:, None]]
+        if label is not None:
+            parts.append(jax.nn.one_hot(label, CLASSES))
         if augmentation is not None:
             parts.append(augmentation)
         return super().__call__(jnp.concatenate(parts, axis=1))

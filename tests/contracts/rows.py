@@ -130,6 +130,12 @@ def plain_denoiser(dtype: Any) -> Mapping[str, nn.Module]:
     return {"denoiser": denoiser.PlainDenoiser((8, 8, 1), dtype=dtype)}
 
 
+def plain_guided(dtype: Any) -> Mapping[str, nn.Module]:
+    """Layers in place of a U-Net that learns variances, and of the classifier that guides it."""
+    shapes = {"denoiser": (8, 8, 2), "guide": (denoiser.CLASSES,)}
+    return {name: denoiser.PlainDenoiser(shape, dtype=dtype) for name, shape in shapes.items()}
+
+
 ROWS = (
     Row("vae_gan", vae_gan.make, vae_gan.ELEMENT),
     Row("cycle_gan", cycle_gan.make, cycle_gan.ELEMENT),
@@ -167,18 +173,11 @@ ROWS = (
     experiment(
         "diffusion/adm.py",
         "digits",
-        SMALL_UNET
-        | {"num_timesteps": "50", "sampling_steps": "3"}
-        | {"classifier.channels": "8", "classifier.multipliers": "(1,)"}
         # The classifier is trained after three steps of the denoiser.
+        {"warmup_steps": "4", "num_timesteps": "50", "sampling_steps": "3"}
         | {"steps": "43", "classifier_steps": "40"},
-        exceptions=CONVOLUTION | HELD_FIXED,
-    ),
-    experiment(
-        "diffusion/ncsn.py",
-        "digits",
-        {"channels": "4", "num_noises": "3", "warmup_steps": "4"},
-        exceptions=CONVOLUTION,
+        networks=plain_guided,
+        exceptions=HELD_FIXED,
     ),
     experiment(
         "diffusion/dit.py",
@@ -188,7 +187,7 @@ ROWS = (
     ),
     *(
         experiment(f"diffusion/{name}.py", "digits", {"warmup_steps": "4"}, networks=plain_denoiser)
-        for name in ("score_sde", "edm", "flow_matching")
+        for name in ("score_sde", "edm", "flow_matching", "ncsn")
     ),
     experiment(
         "diffusion/edm.py",
