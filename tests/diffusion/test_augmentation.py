@@ -294,7 +294,10 @@ def test_another_number_of_labels_is_refused(network):
 
 @pytest.mark.parametrize(
     ("variant", "augmented", "plain"),
-    [("cifar10", 55_733_891, 55_732_739), ("cifar10-ncsnpp", 56_397_827, 56_395_523)],
+    [
+        ("cifar10", 55_733_891, 55_732_739),
+        pytest.param("cifar10-ncsnpp", 56_397_827, 56_395_523, marks=pytest.mark.long),
+    ],
 )
 def test_sizes_are_those_of_the_published_code(variant, augmented, plain):
     """Labels add nine rows of the sinusoids' width, 128 or 256."""
