@@ -1,7 +1,8 @@
 """Labels of classes as conditions of a network: their embeddings, their checks, the null label.
 
 The networks have the fields `num_classes` (None means no labels), `null_class` (one more label
-stands for no condition) and `dtype`.
+stands for no condition) and `dtype`. Labels of augmentations are numbers, `augmentation_labels` of
+them.
 """
 
 from __future__ import annotations
@@ -61,6 +62,26 @@ def embed_labels(
     table = nn.Embed(rows, features, dtype=network.dtype, name="labels")
     # A negative number would count from the end.
     return table(jnp.where(label < 0, rows, label))
+
+
+def augmentation_of(
+    network: Any, augmentation: Float[Array, "b n"] | None, like: Array
+) -> Float[Array, "b n"] | None:
+    """Return the labels of augmentations that a network gets: zeros if none are given.
+
+    like: [b, ...]. None is returned for a network that takes no such labels.
+    Raises GenaxError for another number of labels than the network takes.
+    """
+    count = network.augmentation_labels
+    shape = (like.shape[0], count)
+    if augmentation is None:
+        return jnp.zeros(shape) if count else None
+    if augmentation.shape != shape:
+        raise GenaxError(
+            f"{type(network).__name__}(augmentation_labels={count}) got labels of augmentations of "
+            f"shape {augmentation.shape}, not {shape}: set augmentation_labels to their number."
+        )
+    return augmentation
 
 
 def _described(network: Any) -> str:

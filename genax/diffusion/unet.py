@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
 from genax.core.errors import GenaxError
-from genax.diffusion.labels import check_label, embed_labels, null_label
+from genax.diffusion.labels import augmentation_of, check_label, embed_labels, null_label
 from genax.diffusion.unet_base import UNetBase, check_halvings, self_attention
 
 # What all networks of Dhariwal & Nichol 2021 and of their public code share.
@@ -102,6 +102,8 @@ class UNet(UNetBase):
       conditioning.
     null_class: add one more label, `null_label`, which stands for no condition.
     two_times: take the length of an interval of time, as the average velocities of MeanFlow do.
+    augmentation_labels: how many numbers tell how an image was augmented. They are embedded beside
+      the time, before its layers, as in EDM.
     """
 
     attention_resolutions: tuple[int, ...] = (16,)
@@ -111,6 +113,7 @@ class UNet(UNetBase):
     num_classes: int | None = None
     null_class: bool = False
     two_times: bool = False
+    augmentation_labels: int = 0
 
     @property
     def null_label(self) -> int:
@@ -128,6 +131,7 @@ class UNet(UNetBase):
         train: bool = False,
         label: Int[Array, " b"] | None = None,
         interval: Num[Array, " b"] | None = None,
+        augmentation: Float[Array, "b n"] | None = None,
     ) -> Float[Array, "b h w out"]:
         """Return the output of the `Prediction` that the network is trained on.
 
@@ -137,8 +141,11 @@ class UNet(UNetBase):
         label: [b], given if num_classes is set. A label without a row gives NaN.
         interval: [b], given if two_times is set. It is embedded like the timesteps, by weights of
           its own, and added.
+        augmentation: [b, augmentation_labels]. None means zeros, the labels of images that nothing
+          was done to.
         Raises GenaxError if the size cannot be halved often enough, if a label or an interval is
-        missing or superfluous, and, outside of jit, if a label has no row.
+        missing or superfluous, for another number of labels of augmentations, and, outside of jit,
+        if a label has no row.
         """
         check_halvings(self, x)
         check_label(self, label)
@@ -148,7 +155,8 @@ class UNet(UNetBase):
                 f"UNet(two_times={self.two_times}) was called {how} an interval: set two_times "
                 "and give one, or neither."
             )
-        condition = self.embed_time(timesteps, "time_embedding")
+        labels = augmentation_of(self, augmentation, x)
+        condition = self.embed_time(timesteps, "time_embedding", labels)
         if interval is not None:
             condition = condition + self.embed_time(interval, "interval_embedding")
         if label is not None:
