@@ -63,10 +63,8 @@ def build(config, data=None):
     process = LinearFlow(TIMES[config.times], shift=config.shift)
     parts = {"process": process, "prediction": VELOCITY}
     error = partial(denoising_loss, **parts)
-    return image_experiment(
-        config,
-        data,
-        **parts,
+    experiment = partial(image_experiment, config, data, **parts)
+    return experiment(
         loss=partial(error, coupling=COUPLINGS[config.coupling]),
         solvers={"images": euler(process, flow(config.sampling_steps, config.shift))},
         # The noise of this time is an eighth of a pixel's level, and float32 resolves it.
