@@ -68,10 +68,8 @@ def build(config, data=None):
         mean_flow_loss, **parts, interval_share=config.interval_share, power=config.adaptive_power
     )
     steps = {"images": 1, "two_steps": 2, "fifty_steps": 50}
-    return image_experiment(
-        config,
-        data,
-        **parts,
+    experiment = partial(image_experiment, config, data, **parts)
+    return experiment(
         network=unet(config, two_times=True),
         loss=loss,
         solvers={name: mean_flow(process, flow(number)) for name, number in steps.items()},

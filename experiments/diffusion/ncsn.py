@@ -77,10 +77,8 @@ def build(config, data=None):
     loss = half_sum(partial(denoising_loss, **parts, weighting=by_sigma(2.0, factor=0.25)))
     loss = on_dequantised(loss, config.num_levels)
     langevin = from_config(annealed_langevin, config, process=process)
-    return image_experiment(
-        config,
-        data,
-        **parts,
+    experiment = partial(image_experiment, config, data, **parts)
+    return experiment(
         network=partial(refine_net, config),
         clip_denoised=False,
         loss=loss,

@@ -145,10 +145,8 @@ def build(config, data=None):
         ),
         "flow": heun(process, np.linspace(1, config.smallest_time, config.flow_steps)),
     }
-    return image_experiment(
-        config,
-        data,
-        **parts,
+    experiment = partial(image_experiment, config, data, **parts)
+    return experiment(
         clip_denoised=False,
         # The paper's code has half the sum over pixels for the VE SDE, and the mean for others.
         loss=half_sum(error) if config.sde == "ve" else error,
