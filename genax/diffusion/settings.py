@@ -19,6 +19,7 @@ from genax.diffusion.solvers import (
 )
 from genax.diffusion.solvers.uni_pc import uni_pc
 from genax.diffusion.unet import PRESETS
+from genax.evaluation.chosen_extractors import SCORES
 from genax.nn.optimizers import RANGES as OPTIMIZER
 from genax.settings import Variant
 from genax.settings.ranges import AMOUNT, COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Range, Ranges
@@ -44,7 +45,7 @@ DEFAULTS: dict[str, Any] = {
     # The first test images that are scored, 0 for all.
     "eval_examples": 500,
     # By which features samples of each sampler are compared with test images, and how many samples:
-    # see `SCORES`.
+    # a word of `SCORES`.
     "fidelity": "none",
     "fidelity_examples": 10_000,
     "steps": 1000,
@@ -113,14 +114,6 @@ SOLVERS: Mapping[str, Callable[..., Solver]] = {
         pndm,
         uni_pc,
     )
-}
-# What a setting `fidelity` may be: the features of which networks. That of "classifier" is trained
-# on the labels of the data set.
-SCORES: Mapping[str, tuple[str, ...]] = {
-    "none": (),
-    "classifier": ("classifier",),
-    "inception": ("inception",),
-    "both": ("classifier", "inception"),
 }
 # The settings of a U-Net as the network, see `unet`.
 UNET: dict[str, Any] = {"unet": PRESETS["cpu"]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from genax.evaluation.chosen_extractors import SCORES
 from genax.gan import game
 from genax.gan.augmentation import POLICIES
 from genax.nn.optimizers import RANGES as OPTIMIZER
@@ -75,14 +76,6 @@ GAMES: Mapping[str, game.Game] = {
     "hinge": game.HINGE,
     "wasserstein": game.WASSERSTEIN,
     "relativistic": game.RELATIVISTIC,
-}
-# What a setting `fidelity` may be: the features of which networks. That of "classifier" is trained
-# on the labels of the data set.
-SCORES: Mapping[str, tuple[str, ...]] = {
-    "none": (),
-    "classifier": ("classifier",),
-    "inception": ("inception",),
-    "both": ("classifier", "inception"),
 }
 RANGES: Ranges = {
     **OPTIMIZER,

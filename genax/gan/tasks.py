@@ -15,11 +15,10 @@ from ml_collections import ConfigDict
 from genax.core import Evaluator, Experiment, GenaxError, Phase, Sampler, Stage, Task
 from genax.core.task import LossFn
 from genax.data import ImageData, given_or
+from genax.evaluation.chosen_extractors import chosen_extractors
 from genax.evaluation.classifier import class_coverage
 from genax.evaluation.examples import labels_in_turn
 from genax.evaluation.fidelity import fidelity
-from genax.evaluation.image_classifier import image_classifier
-from genax.evaluation.inception import inception
 from genax.evaluation.pictures import check_pictures, image_grid
 from genax.gan.augmentation import augment_by
 from genax.gan.game import Draw
@@ -27,7 +26,7 @@ from genax.gan.losses import Penalty, discriminator_loss, generator_loss
 from genax.gan.networks import Networks
 from genax.gan.packing import Packed
 from genax.gan.sampling import generate
-from genax.gan.settings import GAMES, SCORES
+from genax.gan.settings import GAMES
 from genax.gan.turns import Turns, after
 from genax.nn.conditions import Condition, on_label, unconditional
 from genax.nn.ema import ema_warmup
@@ -131,18 +130,16 @@ def image_scores(
     found: dict[str, Evaluator] = {}
     if config.coverage_samples:
         found["classes"] = class_coverage(images, train, test, samples=config.coverage_samples)
-    extractors = [
-        inception() if name == "inception" else image_classifier(train, test)
-        for name in SCORES[config.fidelity]
-    ]
+    extractors = chosen_extractors(config.fidelity, train, test)
     if extractors:
+        telling = any(extractor.classes for extractor in extractors)
         found["images"] = fidelity(
             images,
             extractors,
             train,
             test,
             config.fidelity_examples,
-            conditional=bool(config.num_classes),
+            conditional=bool(config.num_classes) and telling,
             says={"sampler": "images"},
         )
     return found
