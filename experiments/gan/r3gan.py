@@ -12,7 +12,6 @@ The official code raises b2 from 0.9 to 0.99 and augments as ADA does; here b2 i
 
 import optax
 
-from genax.gan.penalties import r1, r2
 from genax.gan.r3gan import SIZES, R3GANDiscriminator, R3GANGenerator
 from genax.gan.settings import DEFAULTS as SHARED
 from genax.gan.settings import RANGES as SHARED_RANGES
@@ -26,6 +25,7 @@ DEFAULTS = (
     | SIZES["small"]
     | {
         "game": "relativistic",
+        "penalty": "r1_r2",
         # Of both penalties, at the start and from `decay_steps` on.
         "penalty_weight": 1.0,
         "final_penalty_weight": 0.1,
@@ -76,16 +76,9 @@ RANGES = SHARED_RANGES | {
 
 def build(config, data=None):
     """Return the experiment that the settings describe, with its own data or that given."""
-    steps = config.decay_steps
 
     def falling(most, least):
-        fall = optax.cosine_decay_schedule(1.0, steps)
-        return lambda step: least + (most - least) * fall(step)
-
-    weight = falling(config.penalty_weight, config.final_penalty_weight)
-
-    def of_step(penalty):
-        return lambda nets, batch, found: penalty(nets, batch, found, weight(batch["step"]))
+        return optax.cosine_decay_schedule(most, config.decay_steps, least / most if most else 0.0)
 
     rate = falling(config.learning_rate, config.final_learning_rate)
     adam = optax.adam(rate, b1=config.b1, b2=config.b2)
@@ -94,6 +87,6 @@ def build(config, data=None):
         data,
         R3GANGenerator,
         R3GANDiscriminator,
-        penalties={"r1": of_step(r1), "r2": of_step(r2)},
+        penalty_weight=falling(config.penalty_weight, config.final_penalty_weight),
         optimizers={"discriminator": adam, "generator": adam},
     )

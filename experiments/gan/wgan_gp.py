@@ -14,7 +14,6 @@ from functools import partial
 import optax
 
 from genax.gan.losses import generator_loss, with_more_fakes
-from genax.gan.penalties import gradient_penalty
 from genax.gan.residual import SIZES, ResidualCritic, ResidualGenerator, class_error
 from genax.gan.settings import DEFAULTS as SHARED
 from genax.gan.settings import RANGES as SHARED_RANGES
@@ -29,6 +28,7 @@ DEFAULTS = (
     | {
         "game": "wasserstein",
         "critic_steps": 5,
+        "penalty": "gradient",
         "penalty_weight": 10.0,
         # Fakes of the generator's move for each image of the batch.
         "fakes": 2,
@@ -68,8 +68,7 @@ RANGES = SHARED_RANGES | {
 
 def build(config, data=None):
     """Return the experiment that the settings describe, with its own data or that given."""
-    penalties = {"slope": partial(gradient_penalty, weight=config.penalty_weight)}
-    of_fakes = {}
+    penalties, of_fakes = {}, {}
     if config.num_classes:
         penalties["classes"] = partial(class_error, weight=config.class_weight)
         of_fakes["classes"] = partial(class_error, weight=config.generator_class_weight, of="fakes")

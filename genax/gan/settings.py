@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from genax.evaluation.chosen_extractors import SCORES
-from genax.gan import game
-from genax.gan.augmentation import POLICIES
+from genax.gan import game, penalties
+from genax.gan.augmentation import POLICIES, SHIFTED
 from genax.nn.optimizers import RANGES as OPTIMIZER
 from genax.settings import Variant
 from genax.settings.ranges import AMOUNT, COUNT, NOT_NEGATIVE, SHARE, Ranges
 
+# Of two players, whatever they make: see `play_out`.
+PLAYERS: dict[str, Any] = {
+    "latent_size": 64,
+    # What both players minimise: see `GAMES`.
+    "game": "non_saturating",
+    # Moves of the discriminator for each of the generator. A step is one of the discriminator.
+    "critic_steps": 1,
+    # Samples that the discriminator scores together (PacGAN); 1 is each by itself.
+    "pack": 1,
+    # What is added to the discriminator's objective, and its weight: see `PENALTIES`.
+    "penalty": "none",
+    "penalty_weight": 1.0,
+    "learning_rate": 2e-4,
+    "b1": 0.5,
+    "b2": 0.999,
+    # The decay of the averaged generator that is sampled and scored; 0 is no average.
+    "ema": 0.998,
+    "steps": 5_000,
+    "log_every": 50,
+    "checkpoint_every": 1_000,
+    "sample_every": 1_000,
+    "num_samples": 100,
+}
 # A run on Fashion-MNIST that takes minutes on two cores.
 DEFAULTS: dict[str, Any] = {
+    **PLAYERS,
     "dataset": "fashion_mnist",
     # Splits of the data set; without a test_split nothing is scored.
     "train_split": "train",
@@ -22,30 +47,13 @@ DEFAULTS: dict[str, Any] = {
     "flip": False,
     # Classes of the labels that both networks get; 0 is no labels.
     "num_classes": 0,
-    "latent_size": 64,
-    # What both players minimise: see `GAMES`.
-    "game": "non_saturating",
-    # Moves of the discriminator for each of the generator. A step is one of the discriminator.
-    "critic_steps": 1,
-    # Samples that the discriminator scores together (PacGAN); 1 is each by itself.
-    "pack": 1,
     # How images are changed before the discriminator sees them: see `POLICIES`.
     "augmentation": "none",
-    "learning_rate": 2e-4,
-    "b1": 0.5,
-    "b2": 0.999,
-    # The decay of the averaged generator that is sampled and scored; 0 is no average.
-    "ema": 0.998,
     # Samples whose classes are counted by a support vector machine; 0 counts none.
     "coverage_samples": 0,
     # By which features samples are compared with test images, and how many samples.
     "fidelity": "none",
     "fidelity_examples": 10_000,
-    "steps": 5_000,
-    "log_every": 50,
-    "checkpoint_every": 1_000,
-    "sample_every": 1_000,
-    "num_samples": 100,
 }
 # The embedded digits, on which each model of this chapter trains in about two minutes.
 DIGITS: dict[str, Any] = {
@@ -77,6 +85,17 @@ GAMES: Mapping[str, game.Game] = {
     "wasserstein": game.WASSERSTEIN,
     "relativistic": game.RELATIVISTIC,
 }
+# What a setting `penalty` may be: by the names of their metrics, functions (nets, batch, round,
+# weight) -> one value per element.
+PENALTIES: Mapping[str, Mapping[str, Callable[..., Any]]] = {
+    "none": {},
+    "gradient": {"slope": penalties.gradient_penalty},
+    "r1": {"r1": penalties.r1},
+    "r1_r2": {"r1": penalties.r1, "r2": penalties.r2},
+    "dragan": {"slope": penalties.dragan_penalty},
+    "consistency": {"consistency": partial(penalties.consistency, augment=SHIFTED)},
+    "le_cam": {"le_cam": penalties.le_cam},
+}
 RANGES: Ranges = {
     **OPTIMIZER,
     "image_size": COUNT,
@@ -86,6 +105,7 @@ RANGES: Ranges = {
     "game": tuple(GAMES),
     "critic_steps": COUNT,
     "pack": COUNT,
+    "penalty": tuple(PENALTIES),
     "augmentation": tuple(POLICIES),
     "penalty_weight": NOT_NEGATIVE,
     "ema": SHARE,

@@ -13,7 +13,6 @@ import optax
 from ml_collections import ConfigDict
 
 from genax.core import Evaluator, Experiment, GenaxError, Phase, Sampler, Stage, Task
-from genax.core.task import LossFn
 from genax.data import ImageData, given_or
 from genax.evaluation.chosen_extractors import chosen_extractors
 from genax.evaluation.classifier import class_coverage
@@ -21,12 +20,12 @@ from genax.evaluation.examples import labels_in_turn
 from genax.evaluation.fidelity import fidelity
 from genax.evaluation.pictures import check_pictures, image_grid
 from genax.gan.augmentation import augment_by
-from genax.gan.game import Draw
+from genax.gan.game import Augment, Draw, unchanged
 from genax.gan.losses import Penalty, discriminator_loss, generator_loss
 from genax.gan.networks import Networks
 from genax.gan.packing import Packed
 from genax.gan.sampling import generate
-from genax.gan.settings import GAMES
+from genax.gan.settings import GAMES, PENALTIES
 from genax.gan.turns import Turns, after
 from genax.nn.conditions import Condition, on_label, unconditional
 from genax.nn.ema import ema_warmup
@@ -41,15 +40,10 @@ def image_gan(
     generator: MakeNetwork,
     discriminator: MakeNetwork,
     *,
-    penalties: Mapping[str, Penalty] | None = None,
-    generator_penalties: Mapping[str, Penalty] | None = None,
-    optimizers: Mapping[str, optax.GradientTransformation] | None = None,
-    draw: Draw = jax.random.normal,
-    turns: int | Turns | None = None,
-    generators_loss: Callable[..., Any] = generator_loss,
-    averages: Mapping[str, Any] | None = None,
     own: Callable[[ConfigDict], tuple[Any, Any]] | None = None,
+    draw: Draw = jax.random.normal,
     evaluators: Mapping[str, Evaluator] | None = None,
+    **played: Any,
 ) -> Experiment:
     """Return the experiment that trains a GAN of images with the settings of `DEFAULTS`.
 
@@ -57,14 +51,9 @@ def image_gan(
     generator, discriminator: make a network of the settings that its fields are named after. The
       generator has a field `channels`; both have `num_classes`, None or a number, if they take
       labels.
-    penalties, generator_penalties: terms beside each player's objective.
-    optimizers: by player, "discriminator" or "generator"; without one it has the settings' Adam.
-    draw: of latents.
-    turns: steps at which the generator moves; None is after each `config.critic_steps`.
-    generators_loss: (nets, batch, ...) with the arguments of `generator_loss`.
-    averages: decays by path, None the one of the settings after a warm-up.
     own: makes the data that the settings name; None is images.
     evaluators: scores besides those of the settings.
+    draw, played: see `play_out`.
     Raises GenaxError for images that no picture can be made of, for labels that the data or a
     network does not take, and for a batch that packs do not divide.
     """
@@ -72,50 +61,104 @@ def image_gan(
     check_pictures(train)
     channels = train.element["image"].shape[-1]
     networks = Networks(
-        generator=_network(generator, config, channels=channels),
-        discriminator=_network(discriminator, config),
+        generator=network_of(generator, config, channels=channels),
+        discriminator=network_of(discriminator, config),
     )
+    if config.num_classes and "label" not in train.element:
+        raise GenaxError(
+            f"config.num_classes={config.num_classes}, but examples of {train} have no label: "
+            "choose a labelled set, or set config.num_classes=0."
+        )
+    condition: Condition = on_label if config.num_classes else unconditional
+    images = partial(generate, draw=draw, condition=condition)
+    labels = labels_in_turn(config.num_classes) if config.num_classes else None
+    task = play_out(
+        config,
+        networks,
+        draw=draw,
+        condition=condition,
+        augment=augment_by(config.augmentation),
+        samplers={"images": Sampler(images, image_grid, labels)},
+        evaluators={**image_scores(config, images, train, test), **(evaluators or {})},
+        **played,
+    )
+    return Experiment(task, train, test if task.evaluators else None)
+
+
+def play_out(
+    config: ConfigDict,
+    networks: Networks,
+    *,
+    draw: Draw = jax.random.normal,
+    condition: Condition = unconditional,
+    augment: Augment = unchanged,
+    penalties: Mapping[str, Penalty] | None = None,
+    generator_penalties: Mapping[str, Penalty] | None = None,
+    optimizers: Mapping[str, optax.GradientTransformation] | None = None,
+    turns: int | Turns | None = None,
+    generators_loss: Callable[..., Any] = generator_loss,
+    penalty_weight: Callable[[jax.Array], jax.Array] | None = None,
+    averages: Mapping[str, Any] | None = None,
+    together: bool = False,
+    **parts: Any,
+) -> Task:
+    """Return the task of two players with the settings of `PLAYERS`.
+
+    draw, condition, augment: see `play`.
+    penalties, generator_penalties: terms beside each player's objective and the settings' penalty.
+    optimizers: by player, "discriminator" or "generator"; without one it has the settings' Adam.
+    turns: steps at which the generator moves; None is after each `config.critic_steps`.
+    generators_loss: (nets, batch, ...) with the arguments of `generator_loss`.
+    penalty_weight: weight of the settings' penalty by the step; None is that of the settings.
+    averages: decays by path; None is the generator's of the settings, after a warm-up.
+    together: see `Stage`.
+    parts: further fields of `Task`, such as samplers.
+    Raises GenaxError for a batch that packs do not divide.
+    """
+    if config.batch_size % config.pack:
+        raise GenaxError(
+            f"config.batch_size={config.batch_size} does not divide into packs of "
+            f"config.pack={config.pack} samples."
+        )
     if config.pack > 1:
         networks = networks.clone(discriminator=Packed(networks.discriminator, config.pack))
-    classes = config.num_classes or None
-    _check_batch(config, train)
-    condition: Condition = on_label if classes else unconditional
     shared: dict[str, Any] = {
         "game": GAMES[config.game],
         "draw": draw,
         "condition": condition,
-        "augment": augment_by(config.augmentation),
+        "augment": augment,
     }
+    terms = {**_chosen_penalties(config, penalty_weight), **(penalties or {})}
+    critic = partial(discriminator_loss, penalties=terms, **shared)
+    maker = partial(generators_loss, penalties=generator_penalties, **shared)
+
+    def phase(player: str, loss: Callable[..., Any], every: int | Turns) -> Phase:
+        chosen = (optimizers or {}).get(player)
+        adam = optax.adam(config.learning_rate, b1=config.b1, b2=config.b2)
+        return Phase(player, loss, (player,), chosen or adam, every)
+
     every = after(config.critic_steps) if turns is None else turns
-    stage = Stage(
-        [
-            _phase(
-                config,
-                "discriminator",
-                partial(discriminator_loss, penalties=penalties, **shared),
-                optimizers,
-            ),
-            _phase(
-                config,
-                "generator",
-                partial(generators_loss, penalties=generator_penalties, **shared),
-                optimizers,
-                every,
-            ),
-        ]
-    )
-    images = partial(generate, draw=draw, condition=condition)
-    labels = labels_in_turn(classes) if classes else None
     if averages is None:
         averages = {"generator": ema_warmup(config.ema)} if config.ema else {}
-    task = Task(
-        networks=networks,
-        stages=[stage],
-        samplers={"images": Sampler(images, image_grid, labels)},
-        evaluators={**image_scores(config, images, train, test), **(evaluators or {})},
-        ema=averages,
+    stage = Stage(
+        [phase("discriminator", critic, 1), phase("generator", maker, every)], together=together
     )
-    return Experiment(task, train, test if task.evaluators else None)
+    return Task(networks, [stage], ema=averages, **parts)
+
+
+def _chosen_penalties(
+    config: ConfigDict, weight_at: Callable[[jax.Array], jax.Array] | None
+) -> dict[str, Penalty]:
+    """Return the penalties of the settings, with a constant weight or one of the step."""
+
+    def weighted(penalty: Callable[..., Any]) -> Penalty:
+        if weight_at is None:
+            return partial(penalty, weight=config.penalty_weight)
+        return lambda nets, batch, found: penalty(
+            nets, batch, found, weight=weight_at(batch["step"])
+        )
+
+    return {name: weighted(penalty) for name, penalty in PENALTIES[config.penalty].items()}
 
 
 def image_scores(
@@ -145,23 +188,7 @@ def image_scores(
     return found
 
 
-def adam(config: ConfigDict) -> optax.GradientTransformation:
-    """Return the Adam of the settings."""
-    return optax.adam(config.learning_rate, b1=config.b1, b2=config.b2)
-
-
-def _phase(
-    config: ConfigDict,
-    player: str,
-    loss: LossFn,
-    optimizers: Mapping[str, optax.GradientTransformation] | None,
-    every: int | Turns = 1,
-) -> Phase:
-    optimizer = (optimizers or {}).get(player) or adam(config)
-    return Phase(player, loss, (player,), optimizer, every)
-
-
-def _network(make: MakeNetwork, config: ConfigDict, **own: Any) -> nn.Module:
+def network_of(make: MakeNetwork, config: ConfigDict, **own: Any) -> nn.Module:
     """Return a network of the settings. Raises GenaxError if it takes no labels and gets some."""
     classes = config.num_classes or None
     if "num_classes" in inspect.signature(make).parameters:
@@ -181,16 +208,3 @@ def _images(config: ConfigDict) -> tuple[ImageData, ImageData | None]:
     images = partial(images, classes=config.num_classes or None)
     train = images(split=config.train_split, flip=config.flip)
     return train, images(split=config.test_split) if config.test_split else None
-
-
-def _check_batch(config: ConfigDict, train: Any) -> None:
-    if config.batch_size % config.pack:
-        raise GenaxError(
-            f"config.batch_size={config.batch_size} does not divide into packs of "
-            f"config.pack={config.pack} samples."
-        )
-    if config.num_classes and "label" not in train.element:
-        raise GenaxError(
-            f"config.num_classes={config.num_classes}, but examples of {train} have no label: "
-            "choose a labelled set, or set config.num_classes=0."
-        )
