@@ -18,34 +18,23 @@ import jax
 
 from genax.gan.dcgan import SIZES, DCGANDiscriminator, DCGANGenerator
 from genax.gan.settings import DEFAULTS as SHARED
-from genax.gan.settings import small_variants
+from genax.gan.settings import PUBLISHED, small_variants
 from genax.gan.tasks import image_gan
 from genax.settings import Variant
 
-DEFAULTS = (
-    SHARED
-    | SIZES["mnist"]
-    | {
-        "dataset": "mnist",
-        "uniform_latents": False,
-        "coverage_samples": 1000,
-    }
-)
-SMALL = small_variants(
-    cpu={},
-    comparison={"dataset": "fashion_mnist", "coverage_samples": 0},
-    digits=SIZES["digits"] | {"batch_size": 32},
-)
-LARGE = {
-    "coverage_samples": 0,
-    "ema": 0.0,
-    "batch_size": 128,
-    "parallel": {"topology": "v5e:2x2"},
-    "checkpoint_every": 5_000,
-    "sample_every": 2_000,
-    "num_samples": 64,
-    "test_split": "",
+DEFAULTS = SHARED | {
+    **SIZES["mnist"],
+    "dataset": "mnist",
+    # Whether latents are even in [-1, 1], and not normal.
+    "uniform_latents": False,
+    "coverage_samples": 1000,
 }
+DIGITS = SIZES["digits"] | {"batch_size": 32}
+SMALL = small_variants(
+    comparison={"dataset": "fashion_mnist", "coverage_samples": 0}, digits=DIGITS
+)
+LARGE = PUBLISHED | {"coverage_samples": 0, "batch_size": 128, "sample_every": 2_000}
+BEDROOMS = SIZES["paper"] | {"dataset": "tfds:lsun/bedroom", "uniform_latents": True}
 VARIANTS = SMALL | {
     "digits-conditional": Variant(
         "digits of the classes that are asked for", SMALL["digits"].settings | {"num_classes": 10}
@@ -56,9 +45,7 @@ VARIANTS = SMALL | {
     ),
     "lsun64": Variant(
         "LSUN bedrooms at 64x64, the paper's widths and uniform latents; TFDS lsun/bedroom",
-        LARGE
-        | SIZES["paper"]
-        | {"dataset": "tfds:lsun/bedroom", "uniform_latents": True, "steps": 120_000},
+        LARGE | BEDROOMS | {"steps": 120_000},
     ),
 }
 

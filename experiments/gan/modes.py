@@ -20,15 +20,13 @@ from genax.gan.mode_networks import STD, PointGenerator
 from genax.gan.modes import GaussianGrid, grid_modes, scatter
 from genax.gan.networks import Networks
 from genax.gan.sampling import generate
-from genax.gan.settings import PLAYERS
-from genax.gan.settings import RANGES as SHARED_RANGES
-from genax.gan.tasks import network_of, play_out
-from genax.settings import Variant
-from genax.settings.ranges import COUNT
+from genax.gan.settings import FLAT_PAIRS, PLAYERS, UNIT_SLOPE
+from genax.gan.tasks import play_out
+from genax.settings import Variant, from_config
 
 DEFAULTS = PLAYERS | {
     "latent_size": 2,
-    # Features of the generator's layers, and of the discriminator's with their pieces.
+    # Features of the generator's layers, and of the discriminator's with their affine maps.
     "hidden": (400, 400, 400, 400),
     "units": (200, 200, 200),
     "pieces": 5,
@@ -50,31 +48,15 @@ DEFAULTS = PLAYERS | {
     "num_samples": 2_500,
     "eval_batch_size": 2_500,
 }
-CRITIC = {
-    "game": "wasserstein",
-    "penalty": "gradient",
-    "penalty_weight": 10.0,
-    "b1": 0.0,
-    "b2": 0.9,
-}
-R3 = {"game": "relativistic", "penalty": "r1_r2", "penalty_weight": 0.1, "b1": 0.0, "b2": 0.99}
+SMALL = {"side": 3, "hidden": (64, 64), "units": (32, 32), "steps": 2_000, "learning_rate": 1e-3}
+IN_TURN = {"together": False}
 VARIANTS = {
     "cpu": Variant("a plain GAN on 25 Gaussians"),
     "packed": Variant("two points scored together", {"pack": 2}),
     "packed-4": Variant("four points scored together", {"pack": 4}),
-    "wgan-gp": Variant("Wasserstein with a gradient penalty", CRITIC | {"together": False}),
-    "r3gan": Variant("relativistic with R1 and R2", R3 | {"together": False}),
-    "digits": Variant(
-        "nine Gaussians and small networks, in seconds",
-        {"side": 3, "hidden": (64, 64), "units": (32, 32), "steps": 2_000, "learning_rate": 1e-3},
-    ),
-}
-RANGES = SHARED_RANGES | {
-    "hidden": COUNT,
-    "units": COUNT,
-    "pieces": COUNT,
-    "side": COUNT,
-    "mode_samples": COUNT,
+    "wgan-gp": Variant("Wasserstein with a gradient penalty", UNIT_SLOPE | IN_TURN),
+    "r3gan": Variant("relativistic with R1 and R2", FLAT_PAIRS | IN_TURN | {"penalty_weight": 0.1}),
+    "digits": Variant("nine Gaussians and small networks, in seconds", SMALL),
 }
 
 
@@ -83,12 +65,9 @@ def build(config, data=None):
     grid = GaussianGrid(config.side)
     train, _ = given_or(data, lambda: (grid, grid))
     maxout = partial(MaxoutDiscriminator, dropout=0.0, input_dropout=0.0, kernel_init=normal(STD))
-    networks = Networks(network_of(PointGenerator, config), network_of(maxout, config))
-    task = play_out(
-        config,
-        networks,
-        together=config.together,
-        samplers={"points": Sampler(generate, scatter)},
-        evaluators={"points": grid_modes(generate, grid, config.mode_samples)},
-    )
-    return Experiment(task, train)
+    networks = Networks(from_config(PointGenerator, config), from_config(maxout, config))
+    parts = {
+        "samplers": {"points": Sampler(generate, scatter)},
+        "evaluators": {"points": grid_modes(generate, grid, config.mode_samples)},
+    }
+    return Experiment(play_out(config, networks, together=config.together, **parts), train)

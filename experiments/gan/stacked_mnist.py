@@ -22,11 +22,11 @@ from genax.gan.mode_networks import StackedDiscriminator, StackedGenerator
 from genax.gan.modes import stacked_modes
 from genax.gan.networks import Networks
 from genax.gan.sampling import generate
-from genax.gan.settings import PLAYERS
+from genax.gan.settings import FLAT_PAIRS, PLAYERS, UNIT_SLOPE
 from genax.gan.settings import RANGES as SHARED_RANGES
-from genax.gan.tasks import network_of, play_out
-from genax.settings import Variant
-from genax.settings.ranges import AMOUNT, COUNT, NOT_NEGATIVE
+from genax.gan.tasks import play_out
+from genax.settings import Variant, from_config
+from genax.settings.ranges import NOT_NEGATIVE
 
 DEFAULTS = PLAYERS | {
     # Labelled images of single digits.
@@ -36,10 +36,9 @@ DEFAULTS = PLAYERS | {
     # Channels of the discriminator's first layer, and whether it has BatchNorm.
     "discriminator_width": 2,
     "normalise": True,
-    # Samples that are classified; 0 counts no modes.
+    # Samples that are classified to count modes.
     "mode_samples": 26_000,
-    # The rate of the discriminator; that of the generator is `generator_rate`.
-    "learning_rate": 2e-4,
+    # The rate of the generator; `learning_rate` is that of the discriminator.
     "generator_rate": 1e-4,
     "b2": 0.99,
     "ema": 0.0,
@@ -51,29 +50,17 @@ DEFAULTS = PLAYERS | {
     "sample_every": 5_000,
     "eval_batch_size": 500,
 }
-CRITIC = {
-    "game": "wasserstein",
-    "penalty": "gradient",
-    "penalty_weight": 10.0,
-    "normalise": False,
-    "b1": 0.0,
-    "b2": 0.9,
-}
-R3 = CRITIC | {"game": "relativistic", "penalty": "r1_r2", "penalty_weight": 1.0, "b2": 0.99}
+BARE = {"normalise": False}
 DIGITS = {"dataset": "digits", "image_size": 8, "mode_samples": 2_000, "steps": 2_000}
 VARIANTS = {
     "cpu": Variant("a plain GAN on three MNIST digits"),
     "packed": Variant("two images scored together", {"pack": 2}),
     "packed-4": Variant("four images scored together", {"pack": 4}),
-    "wgan-gp": Variant("Wasserstein with a gradient penalty, without BatchNorm", CRITIC),
-    "r3gan": Variant("relativistic with R1 and R2, without BatchNorm", R3),
+    "wgan-gp": Variant("Wasserstein with a gradient penalty, without BatchNorm", UNIT_SLOPE | BARE),
+    "r3gan": Variant("relativistic with R1 and R2, without BatchNorm", FLAT_PAIRS | BARE),
     "digits": Variant("three digits of 8x8 pixels, embedded, in two minutes", DIGITS),
 }
-RANGES = SHARED_RANGES | {
-    "discriminator_width": COUNT,
-    "mode_samples": AMOUNT,
-    "generator_rate": NOT_NEGATIVE,
-}
+RANGES = SHARED_RANGES | {"generator_rate": NOT_NEGATIVE}
 
 
 def build(config, data=None):
@@ -85,18 +72,11 @@ def build(config, data=None):
     train, test = given_or(data, lambda: (own(), own(split="test")))
     stacked = Stacked(red=train, green=train, blue=train)
     check_pictures(stacked)
-    networks = Networks(
-        network_of(StackedGenerator, config), network_of(StackedDiscriminator, config)
-    )
-    task = play_out(
-        config,
-        networks,
-        optimizers={"generator": optax.adam(config.generator_rate, b1=config.b1, b2=config.b2)},
-        samplers={"images": Sampler(generate, image_grid)},
-        evaluators=(
-            {"modes": stacked_modes(generate, train, test, config.mode_samples)}
-            if config.mode_samples
-            else {}
-        ),
-    )
-    return Experiment(task, stacked)
+    generator = from_config(StackedGenerator, config)
+    networks = Networks(generator, from_config(StackedDiscriminator, config))
+    parts = {
+        "optimizers": {"generator": optax.adam(config.generator_rate, config.b1, config.b2)},
+        "samplers": {"images": Sampler(generate, image_grid)},
+        "evaluators": {"modes": stacked_modes(generate, train, test, config.mode_samples)},
+    }
+    return Experiment(play_out(config, networks, **parts), stacked)

@@ -76,6 +76,32 @@ COMPARISON: dict[str, Any] = {
     "ema": 0.999,
     "fidelity": "both",
 }
+# A run of days at a published size: no average, no scores.
+PUBLISHED: dict[str, Any] = {
+    "ema": 0.0,
+    "test_split": "",
+    "log_every": 100,
+    "checkpoint_every": 10_000,
+    "sample_every": 10_000,
+    "num_samples": 64,
+    "parallel": {"topology": "v5e:2x2"},
+}
+# A critic whose slope is held at 1 (Gulrajani et al. 2017), and a game of pairs with slopes held
+# at 0 (Huang et al. 2024).
+UNIT_SLOPE: dict[str, Any] = {
+    "game": "wasserstein",
+    "penalty": "gradient",
+    "penalty_weight": 10.0,
+    "b1": 0.0,
+    "b2": 0.9,
+}
+FLAT_PAIRS: dict[str, Any] = {
+    "game": "relativistic",
+    "penalty": "r1_r2",
+    "penalty_weight": 1.0,
+    "b1": 0.0,
+    "b2": 0.99,
+}
 # What a setting `game` may be.
 GAMES: Mapping[str, game.Game] = {
     "minimax": game.MINIMAX,
@@ -101,7 +127,19 @@ RANGES: Ranges = {
     "image_size": COUNT,
     "num_classes": AMOUNT,
     "latent_size": COUNT,
+    # Of networks and of the data of mode coverage.
     "width": COUNT,
+    "widths": COUNT,
+    "hidden": COUNT,
+    "units": COUNT,
+    "pieces": COUNT,
+    "blocks": COUNT,
+    "group_size": COUNT,
+    "dropout": SHARE,
+    "input_dropout": SHARE,
+    "discriminator_width": COUNT,
+    "side": COUNT,
+    "mode_samples": COUNT,
     "game": tuple(GAMES),
     "critic_steps": COUNT,
     "pack": COUNT,
@@ -117,11 +155,11 @@ RANGES: Ranges = {
 
 
 def small_variants(
-    cpu: Mapping[str, Any], comparison: Mapping[str, Any], digits: Mapping[str, Any]
+    comparison: Mapping[str, Any], digits: Mapping[str, Any], cpu: Mapping[str, Any] | None = None
 ) -> dict[str, Variant]:
     """Return the variants of a model that train on two cores: what each of them changes."""
     return {
-        "cpu": Variant("images of 28x28 in minutes on two cores", cpu),
+        "cpu": Variant("images of 28x28 in minutes on two cores", cpu or {}),
         "comparison": Variant(
             "the protocol by which this chapter's models compare", {**COMPARISON, **comparison}
         ),
