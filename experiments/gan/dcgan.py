@@ -29,16 +29,12 @@ DEFAULTS = SHARED | {
     "uniform_latents": False,
     "coverage_samples": 1000,
 }
-DIGITS = SIZES["digits"] | {"batch_size": 32}
-SMALL = small_variants(
-    comparison={"dataset": "fashion_mnist", "coverage_samples": 0}, digits=DIGITS
-)
+SMALL = small_variants(SIZES["digits"] | {"batch_size": 32})
 LARGE = PUBLISHED | {"coverage_samples": 0, "batch_size": 128, "sample_every": 2_000}
 BEDROOMS = SIZES["paper"] | {"dataset": "tfds:lsun/bedroom", "uniform_latents": True}
+BY_CLASS = SMALL["digits"].settings | {"num_classes": 10}
 VARIANTS = SMALL | {
-    "digits-conditional": Variant(
-        "digits of the classes that are asked for", SMALL["digits"].settings | {"num_classes": 10}
-    ),
+    "digits-conditional": Variant("digits of the classes that are asked for", BY_CLASS),
     "celeba64": Variant(
         "CelebA at 64x64 as in PyTorch's examples; prepare it with TFDS as celeb_a",
         LARGE | SIZES["pytorch"] | {"dataset": "tfds:celeb_a", "steps": 31_800},

@@ -33,7 +33,7 @@ DEFAULTS = SHARED | {
     "momentum": (0.5, 0.7),
     "momentum_steps": 0,
 }
-SMALL = small_variants(comparison={}, digits=SIZES["digits"])
+SMALL = small_variants(SIZES["digits"])
 PAPER = PUBLISHED | {
     **SIZES["mnist"],
     "dataset": "mnist",

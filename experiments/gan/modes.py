@@ -20,11 +20,11 @@ from genax.gan.mode_networks import STD, PointGenerator
 from genax.gan.modes import GaussianGrid, grid_modes, scatter
 from genax.gan.networks import Networks
 from genax.gan.sampling import generate
-from genax.gan.settings import FLAT_PAIRS, PLAYERS, UNIT_SLOPE
+from genax.gan.settings import FLAT_PAIRS, MODES, UNIT_SLOPE
 from genax.gan.tasks import play_out
 from genax.settings import Variant, from_config
 
-DEFAULTS = PLAYERS | {
+DEFAULTS = MODES | {
     "latent_size": 2,
     # Features of the generator's layers, and of the discriminator's with their affine maps.
     "hidden": (400, 400, 400, 400),
@@ -38,13 +38,9 @@ DEFAULTS = PLAYERS | {
     "together": True,
     "learning_rate": 1e-4,
     "b1": 0.8,
-    "ema": 0.0,
     "batch_size": 100,
     "steps": 40_000,
     "steps_per_call": 50,
-    "log_every": 500,
-    "checkpoint_every": 10_000,
-    "sample_every": 10_000,
     "num_samples": 2_500,
     "eval_batch_size": 2_500,
 }

@@ -22,13 +22,13 @@ from genax.gan.mode_networks import StackedDiscriminator, StackedGenerator
 from genax.gan.modes import stacked_modes
 from genax.gan.networks import Networks
 from genax.gan.sampling import generate
-from genax.gan.settings import FLAT_PAIRS, PLAYERS, UNIT_SLOPE
+from genax.gan.settings import FLAT_PAIRS, MODES, UNIT_SLOPE
 from genax.gan.settings import RANGES as SHARED_RANGES
 from genax.gan.tasks import play_out
 from genax.settings import Variant, from_config
 from genax.settings.ranges import NOT_NEGATIVE
 
-DEFAULTS = PLAYERS | {
+DEFAULTS = MODES | {
     # Labelled images of single digits.
     "dataset": "mnist",
     "image_size": 28,
@@ -41,13 +41,8 @@ DEFAULTS = PLAYERS | {
     # The rate of the generator; `learning_rate` is that of the discriminator.
     "generator_rate": 1e-4,
     "b2": 0.99,
-    "ema": 0.0,
     "batch_size": 128,
     "steps": 25_000,
-    "steps_per_call": 10,
-    "log_every": 100,
-    "checkpoint_every": 5_000,
-    "sample_every": 5_000,
     "eval_batch_size": 500,
 }
 BARE = {"normalise": False}

@@ -22,26 +22,22 @@ from genax.gan.tasks import image_gan
 from genax.settings import Variant
 from genax.settings.ranges import AMOUNT, COUNT, NOT_NEGATIVE
 
-DEFAULTS = (
-    SHARED
-    | UNIT_SLOPE
-    | {
-        **SIZES["small"],
-        # Moves of the critic for each of the generator.
-        "critic_steps": 5,
-        # Fakes of the generator's move for each image of the batch.
-        "fakes": 2,
-        # The critic's move at which the rate is 0; 0 keeps the rate.
-        "decay_steps": 0,
-        # Weights of what the critic takes images for, in its loss and in the generator's.
-        "class_weight": 1.0,
-        "generator_class_weight": 0.1,
-        "steps": 10_000,
-    }
-)
-SMALL = small_variants(
-    comparison={"steps": 20_000, "width": 64}, digits=SIZES["digits"] | {"steps": 3_000}
-)
+DEFAULTS = SHARED | {
+    **UNIT_SLOPE,
+    **SIZES["small"],
+    # Moves of the critic for each of the generator.
+    "critic_steps": 5,
+    # Fakes of the generator's move for each image of the batch.
+    "fakes": 2,
+    # The critic's move at which the rate is 0; 0 keeps the rate.
+    "decay_steps": 0,
+    # Weights of what the critic takes images for, in its loss and in the generator's.
+    "class_weight": 1.0,
+    "generator_class_weight": 0.1,
+    "steps": 10_000,
+}
+DIGITS = SIZES["digits"] | {"steps": 3_000}
+SMALL = small_variants(DIGITS, comparison={"steps": 20_000, "width": 64})
 CIFAR10 = PUBLISHED | SIZES["cifar10"] | {"dataset": "cifar10", "decay_steps": 500_000}
 CIFAR10 |= {"steps": 500_000}
 VARIANTS = SMALL | {

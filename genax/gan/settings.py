@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from genax.evaluation.chosen_extractors import SCORES
@@ -36,6 +37,15 @@ PLAYERS: dict[str, Any] = {
     "sample_every": 1_000,
     "num_samples": 100,
 }
+# Of two players whose modes are counted.
+MODES: dict[str, Any] = {
+    **PLAYERS,
+    "ema": 0.0,
+    "steps_per_call": 10,
+    "log_every": 500,
+    "checkpoint_every": 5_000,
+    "sample_every": 5_000,
+}
 # A run on Fashion-MNIST that takes minutes on two cores.
 DEFAULTS: dict[str, Any] = {
     **PLAYERS,
@@ -67,6 +77,7 @@ DIGITS: dict[str, Any] = {
 # The protocol by which the models of this chapter are compared: data, batch, images seen. `steps`
 # is multiplied by the moves of the critic, so that the generator moves 4,000 times.
 COMPARISON: dict[str, Any] = {
+    "dataset": "fashion_mnist",
     "image_size": 32,
     "batch_size": 64,
     "steps": 4_000,
@@ -74,6 +85,7 @@ COMPARISON: dict[str, Any] = {
     "checkpoint_every": 2_000,
     "sample_every": 2_000,
     "ema": 0.999,
+    "coverage_samples": 0,
     "fidelity": "both",
 }
 # A run of days at a published size: no average, no scores.
@@ -155,11 +167,13 @@ RANGES: Ranges = {
 
 
 def small_variants(
-    comparison: Mapping[str, Any], digits: Mapping[str, Any], cpu: Mapping[str, Any] | None = None
+    digits: Mapping[str, Any],
+    comparison: Mapping[str, Any] = MappingProxyType({}),
+    cpu: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Variant]:
     """Return the variants of a model that train on two cores: what each of them changes."""
     return {
-        "cpu": Variant("images of 28x28 in minutes on two cores", cpu or {}),
+        "cpu": Variant("images of 28x28 in minutes on two cores", cpu),
         "comparison": Variant(
             "the protocol by which this chapter's models compare", {**COMPARISON, **comparison}
         ),
