@@ -188,3 +188,23 @@ def _taps(rows: int, columns: int, first: int) -> np.ndarray:
     taps = np.arange(rows)[:, None] - 2 * np.arange(columns) - first
     inside = (taps >= 0) & (taps < len(SYM6))
     return np.where(inside, np.asarray(SYM6)[taps.clip(0, len(SYM6) - 1)], 0.0)
+
+
+def augmentation_of(
+    network: Any, augmentation: Float[Array, "b n"] | None, like: Array
+) -> Float[Array, "b n"] | None:
+    """Return the labels of augmentations that a network gets: zeros if none are given.
+
+    like: [b, ...]. None is returned for a network that takes no such labels.
+    Raises GenaxError for another number of labels than the network takes.
+    """
+    count = network.augmentation_labels
+    shape = (like.shape[0], count)
+    if augmentation is None:
+        return jnp.zeros(shape) if count else None
+    if augmentation.shape != shape:
+        raise GenaxError(
+            f"{type(network).__name__}(augmentation_labels={count}) got labels of augmentations of "
+            f"shape {augmentation.shape}, not {shape}: set augmentation_labels to their number."
+        )
+    return augmentation
