@@ -7,12 +7,14 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, NamedTuple
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from genax.core import Task, TrainState, init_state, make_step
+from genax.core.compilation import compiler_options
 from genax.core.devices import Jit, Pmap, Strategy
 from genax.core.mesh import make_mesh
 from genax.core.step import init_optimizers
@@ -54,6 +56,22 @@ LAYOUTS = {
     "pmap_accumulate_2": Layout(_pmap, 2, toys=True),
     "sharded_accumulate_4": Layout(_mesh("data=2,fsdp=2"), 4),
 }
+
+
+# What undoes the flags of tests/conftest.py for one program.
+USERS_OPTIONS = {
+    "xla_backend_optimization_level": 3,
+    "xla_llvm_disable_expensive_passes": False,
+    "xla_cpu_use_fusion_emitters": True,
+}
+
+
+@contextmanager
+def users_compilation() -> Iterator[None]:
+    """Make steps that are compiled as users' runs are: well rather than at once."""
+    options = USERS_OPTIONS | (compiler_options() or {})
+    with mock.patch("genax.core.devices.compiler_options", return_value=options):
+        yield
 
 
 class Compiled(NamedTuple):
@@ -130,7 +148,9 @@ def compiled(name: str, layout: str, stage: int = 0) -> Compiled:
     strategy = how.strategy(task)
     state = jax.eval_shape(initialiser(BY_NAME[name], stage))
     step = make_step(task, stage, how.accumulate)
-    return Compiled(strategy, strategy.compile(step, state, stacked=False))
+    # The reference has to repeat to the bit in users' runs.
+    with users_compilation() if layout == REFERENCE else nullcontext():
+        return Compiled(strategy, strategy.compile(step, state, stacked=False))
 
 
 def next_stage(name: str, layout: str, state: TrainState, stage: int) -> TrainState:
@@ -144,10 +164,7 @@ def next_stage(name: str, layout: str, state: TrainState, stage: int) -> TrainSt
 def play(name: str, layout: str, state: TrainState, first: int, last: int):
     """Yield (state, metrics) of the host after each step from `first` up to `last`."""
     row, task = BY_NAME[name], task_of(name)
-    # The reference, which has to repeat to the bit, is compiled as users' runs are.
-    compilation = nullcontext if layout == REFERENCE else quick_compilation
-    if LAYOUTS[layout].accumulate > 1:
-        compilation = fresh_compilation
+    compilation = unkept_programs if LAYOUTS[layout].accumulate > 1 else nullcontext
     for step in range(first, last):
         stage, start = task.stage_at(step)
         if step == start and stage:
