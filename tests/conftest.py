@@ -39,7 +39,7 @@ FLAGS = {
     "xla_cpu_enable_concurrency_optimized_scheduler": "false",
     "xla_cpu_collective_call_terminate_timeout_seconds": 300,
     # Nearly all programs run once, so compiling them is most of the tests' time. These halve it;
-    # `users_compilation` of the contracts undoes them.
+    # tests/compilation.py undoes them where a test is about users' programs.
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": "true",
     "xla_cpu_use_fusion_emitters": "false",

@@ -7,17 +7,16 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any, NamedTuple
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from genax.core import Task, TrainState, init_state, make_step
-from genax.core.compilation import compiler_options
 from genax.core.devices import Jit, Pmap, Strategy
 from genax.core.mesh import make_mesh
 from genax.core.step import init_optimizers
+from tests.compilation import users_compilation
 from tests.contracts.rows import BY_NAME, Row
 
 SEED = 3
@@ -56,22 +55,6 @@ LAYOUTS = {
     "pmap_accumulate_2": Layout(_pmap, 2, toys=True),
     "sharded_accumulate_4": Layout(_mesh("data=2,fsdp=2"), 4),
 }
-
-
-# What undoes the flags of tests/conftest.py for one program.
-USERS_OPTIONS = {
-    "xla_backend_optimization_level": 3,
-    "xla_llvm_disable_expensive_passes": False,
-    "xla_cpu_use_fusion_emitters": True,
-}
-
-
-@contextmanager
-def users_compilation() -> Iterator[None]:
-    """Make steps that are compiled as users' runs are: well rather than at once."""
-    options = USERS_OPTIONS | (compiler_options() or {})
-    with mock.patch("genax.core.devices.compiler_options", return_value=options):
-        yield
 
 
 class Compiled(NamedTuple):

@@ -17,6 +17,7 @@ from genax.core.step import make_steps
 from genax.running import fixed
 from genax.running.checkpoint import Checkpoints
 from genax.running.policy import Keep
+from tests.compilation import users_compilation
 from tests.contracts import harness
 from tests.contracts.rows import ROWS
 
@@ -77,7 +78,7 @@ def several(name: str, layout: str, k: int):
     row, task = harness.BY_NAME[name], harness.task_of(name)
     strategy = harness.compiled(name, layout).strategy
     steps = make_steps(make_step(task))
-    with harness.users_compilation() if layout == harness.REFERENCE else nullcontext():
+    with users_compilation() if layout == harness.REFERENCE else nullcontext():
         advance = strategy.compile(steps, harness.initial(name), stacked=True)
     batches = [row.batch_at(step) for step in range(k)]
     stacked = {key: np.stack([batch[key] for batch in batches]) for key in batches[0]}
