@@ -1,4 +1,4 @@
-"""Before JAX starts: four simulated devices on the CPU, and one compilation of each program.
+"""Before JAX starts: four simulated devices on the CPU, and one quick compilation of each program.
 
 Shapes that are written as jaxtyping annotations are checked wherever a test comes by.
 """
@@ -38,6 +38,11 @@ FLAGS = {
     "xla_force_host_platform_device_count": DEVICES,
     "xla_cpu_enable_concurrency_optimized_scheduler": "false",
     "xla_cpu_collective_call_terminate_timeout_seconds": 300,
+    # Nearly all programs run once, so compiling them is most of the tests' time. These halve it;
+    # tests/compilation.py undoes them where a test is about users' programs.
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": "true",
+    "xla_cpu_use_fusion_emitters": "false",
 }
 flags = os.environ.get("XLA_FLAGS", "")
 for flag, setting in FLAGS.items():
