@@ -38,17 +38,32 @@ FLAGS = {
     "xla_force_host_platform_device_count": DEVICES,
     "xla_cpu_enable_concurrency_optimized_scheduler": "false",
     "xla_cpu_collective_call_terminate_timeout_seconds": 300,
-    # Nearly all programs run once, so compiling them is most of the tests' time. These halve it;
-    # tests/compilation.py undoes them where a test is about users' programs.
+}
+# Nearly all programs of a test run once, so compiling them is most of its time. These halve it;
+# tests/compilation.py undoes them for a program. Long tests take users' compilation.
+QUICK_FLAGS = {
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": "true",
     "xla_cpu_use_fusion_emitters": "false",
 }
-flags = os.environ.get("XLA_FLAGS", "")
-for flag, setting in FLAGS.items():
-    if flag not in flags:
-        flags = f"{flags} --{flag}={setting}".strip()
-os.environ["XLA_FLAGS"] = flags
+
+
+def _add_flags(settings):
+    flags = os.environ.get("XLA_FLAGS", "")
+    for flag, setting in settings.items():
+        if flag not in flags:
+            flags = f"{flags} --{flag}={setting}".strip()
+    os.environ["XLA_FLAGS"] = flags
+
+
+_add_flags(FLAGS)
+
+
+def pytest_configure(config):
+    """Compile quickly if long tests are left out, before JAX reads its flags."""
+    if config.getoption("-m") == "not long":
+        _add_flags(QUICK_FLAGS)
+
 
 ANNOTATED = ("nn", "transformer", "diffusion", "gan", "vae", "evaluation", "interop")
 install_import_hook([f"genax.{package}" for package in ANNOTATED], "beartype.beartype")
