@@ -2,8 +2,9 @@
 
     python -m benchmarks.slices [EXPERIMENT:VARIANT ...] [--out slices.jsonl]
 
-One row of a Markdown table each, as `genax compile` says it; needs libtpu and no TPU. With --out
-each row's facts are also kept there, and those kept already are not compiled again.
+One row of a Markdown table for each stage of its task, as `genax compile` says it; needs libtpu and
+no TPU. With --out each row's facts are also kept there, and those kept already are not compiled
+again.
 """
 
 from __future__ import annotations
@@ -50,13 +51,19 @@ def published() -> Iterator[str]:
                 yield f"{name}:{variant}"
 
 
-def facts(name: str, settings: Mapping[str, str] | None = None) -> dict:
+def stages(name: str) -> int:
+    """The number of stages of an experiment's task."""
+    loaded = load(name)
+    return len(loaded.build(configure(loaded, {})).task.stages)
+
+
+def facts(name: str, settings: Mapping[str, str] | None = None, stage: int = 0) -> dict:
     """What `genax compile --json` prints, the slice, and the length of a sequence if it has one."""
     loaded = load(name)
     config = configure(loaded, settings or {})
     where = config.parallel.topology
-    found = {"size": name, "slice": where, "context": config.get("context")}
-    return found | describe(loaded, config, topology(where)).facts
+    found = {"size": name, "stage": stage, "slice": where, "context": config.get("context")}
+    return found | describe(loaded, config, topology(where), stage).facts
 
 
 def row(fact: dict) -> str:
@@ -65,7 +72,7 @@ def row(fact: dict) -> str:
     length = f" x {fact['context']:,}" if fact.get("context") else ""
     split = f" in {fact['accumulate']}" if fact["accumulate"] > 1 else ""
     cells = [
-        _short(fact["size"]),
+        _short(fact["size"], fact["stage"]),
         fact["slice"],
         mesh,
         f"{fact['batch_size']:,}{length}{split}",
@@ -92,9 +99,9 @@ def row(fact: dict) -> str:
     return line(cells)
 
 
-def _short(name: str) -> str:
+def _short(name: str, stage: int) -> str:
     path, variant = name.split(":")
-    return f"{Path(path).stem}:{variant}"
+    return f"{Path(path).stem}:{variant}" + (f", stage {stage}" if stage else "")
 
 
 def line(cells) -> str:
@@ -109,12 +116,13 @@ def main() -> None:
     jax.config.update("jax_platforms", "cpu")
     kept = {}
     if args.out and args.out.exists():
-        kept = {fact["size"]: fact for fact in map(json.loads, args.out.read_text().splitlines())}
+        found = map(json.loads, args.out.read_text().splitlines())
+        kept = {(fact["size"], fact["stage"]): fact for fact in found}
     print(line(COLUMNS), "|" + "---|" * len(COLUMNS), sep="\n")
-    for name in args.names or published():
-        fact = kept.get(name)
+    for name, stage in ((n, s) for n in args.names or published() for s in range(stages(n))):
+        fact = kept.get((name, stage))
         if fact is None:
-            fact = facts(name)
+            fact = facts(name, stage=stage)
             if args.out:
                 with args.out.open("a") as file:
                     file.write(json.dumps(fact, allow_nan=False) + "\n")
