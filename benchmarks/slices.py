@@ -1,10 +1,10 @@
 """Every published size, compiled for the TPU slice that its experiment states.
 
-    python -m benchmarks.slices [EXPERIMENT:VARIANT ...] [--out slices.jsonl]
+    python -m benchmarks.slices [EXPERIMENT:VARIANT ...] [--out slices.jsonl] [--plan]
 
 One row of a Markdown table for each stage of its task, as `genax compile` says it; needs libtpu and
 no TPU. With --out each row's facts are also kept there, and those kept already are not compiled
-again.
+again. With --plan the compiler is stopped before it writes the instructions, see `plans`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import jax
 
+from benchmarks.plans import planned
 from genax.ahead.programs import topology
 from genax.cli.compile import describe
 from genax.front.experiments import configure, load
@@ -57,12 +58,22 @@ def stages(name: str) -> int:
     return len(loaded.build(configure(loaded, {})).task.stages)
 
 
-def facts(name: str, settings: Mapping[str, str] | None = None, stage: int = 0) -> dict:
-    """What `genax compile --json` prints, the slice, and the length of a sequence if it has one."""
+def facts(
+    name: str,
+    settings: Mapping[str, str] | None = None,
+    stage: int = 0,
+    plan: bool = False,
+) -> dict:
+    """What `genax compile --json` prints, the slice, and the length of a sequence if it has one.
+
+    plan: what is `planned`, with no other settings than the experiment's.
+    """
     loaded = load(name)
     config = configure(loaded, settings or {})
     where = config.parallel.topology
     found = {"size": name, "stage": stage, "slice": where, "context": config.get("context")}
+    if plan:
+        return found | planned(name, loaded, config, stage)
     return found | describe(loaded, config, topology(where), stage).facts
 
 
@@ -80,7 +91,6 @@ def row(fact: dict) -> str:
     gib = 2.0**30
     if fact["memory"] is None:
         return line([*cells, f"needs {fact['memory_wanted'] / gib:.1f}: does not fit"])
-    roofline = fact["roofline_seconds"]
     sent = sum(one["bytes"] for one in fact["collectives"].values())
     cells += [
         f"{fact['memory']['arguments'] / gib:.2f}",
@@ -88,6 +98,11 @@ def row(fact: dict) -> str:
         f"{fact['memory_there'] / gib:.0f}",
         f"{fact['flops'] / 1e12:,.1f}",
         f"{fact['model_flops'] / 1e12:,.1f}",
+    ]
+    if "roofline_seconds" not in fact:
+        return line([*cells, "", f"{sent / 1e9:,.2f}", "", "", "", "plan", ""])
+    roofline = fact["roofline_seconds"]
+    cells += [
         f"{fact['bytes'] / 1e9:,.1f}",
         f"{sent / 1e9:,.2f}",
         f"{roofline['step']:.3g}",
@@ -112,6 +127,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="EXPERIMENT:VARIANT")
     parser.add_argument("--out", type=Path, metavar="FILE")
+    parser.add_argument("--plan", action="store_true")
     args = parser.parse_args()
     jax.config.update("jax_platforms", "cpu")
     kept = {}
@@ -122,7 +138,7 @@ def main() -> None:
     for name, stage in ((n, s) for n in args.names or published() for s in range(stages(n))):
         fact = kept.get((name, stage))
         if fact is None:
-            fact = facts(name, stage=stage)
+            fact = facts(name, stage=stage, plan=args.plan)
             if args.out:
                 with args.out.open("a") as file:
                     file.write(json.dumps(fact, allow_nan=False) + "\n")
