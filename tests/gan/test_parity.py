@@ -188,7 +188,7 @@ def test_game_agrees(size, channels):
 def test_a_whole_step_agrees():
     """Both players, both Adams, as the step of the task runs them."""
     torch.manual_seed(1)
-    size, rate, epsilon = 8, 1e-3, 1e-3
+    size, rate, epsilon = 16, 1e-3, 1e-3
     theirs = (randomise(generator_reference(size, 1)), randomise(discriminator_reference(size, 1)))
     networks = Networks(DCGANGenerator(size, 1, WIDTH, LATENT), DCGANDiscriminator(WIDTH))
     adam = optax.adam(rate, b1=0.5, eps=epsilon)
