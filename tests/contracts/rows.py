@@ -48,7 +48,9 @@ SPECTRAL_NORM = {
     "created_in_parts": "SpectralNorm divides a new kernel by its norm, a sum of parts"
 }
 # A bias before BatchNorm has no gradient but rounding, of which Adam would make a whole step.
-DESCENT = dict.fromkeys(("discriminator", "generator"), optax.sgd(0.1))
+FAST, SLOW = (
+    dict.fromkeys(("discriminator", "generator"), optax.sgd(rate)) for rate in (0.1, 1e-3)
+)
 # Settings of the chapter "Diffusion".
 SMALL_UNET = {
     "unet.channels": "8",
@@ -232,7 +234,7 @@ ROWS = (
         "gan/wgan_gp.py",
         "digits",
         {"width": "4", "critic_steps": "2", "latent_size": "4", "num_classes": "10"},
-        optimizers=DESCENT,
+        optimizers=SLOW,
         exceptions=BATCH_NORM | CONVOLUTION,
     ),
     experiment(
@@ -251,7 +253,7 @@ ROWS = (
         "gan/stacked_mnist.py",
         "digits",
         {"pack": "2"},
-        optimizers=DESCENT,
+        optimizers=FAST,
         exceptions=BATCH_NORM | CONVOLUTION,
     ),
     experiment(
