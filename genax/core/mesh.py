@@ -44,9 +44,8 @@ def make_mesh(text: str, devices: Sequence[jax.Device] | None = None) -> Mesh:
             "its sizes must be their number, with at most one -1."
         )
     # An axis may be part of a physical one: 32 of 8 x 8 x 8 chips.
-    places = create_device_mesh(
-        tuple(sizes.values()), devices=devices, allow_split_physical_axes=True
-    )
+    shape = tuple(sizes.values())
+    places = create_device_mesh(shape, devices=devices, allow_split_physical_axes=True)
     return Mesh(places, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 

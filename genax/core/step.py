@@ -149,10 +149,7 @@ def make_step(
                 state.collections,
                 state.opt_state[phase.name],
             )
-            if phase.every == 1:
-                new, measured = moves(old)
-            else:
-                new, measured = _every(phase.every, local_step, moves, old)
+            new, measured = moves(old) if phase.every == 1 else _turn(phase, local_step, moves, old)
             state = state.replace(
                 params=tree.unflatten(tree.flatten(state.params) | new.params, state.params),
                 collections=new.collections,
@@ -178,15 +175,17 @@ class PhaseState(NamedTuple):
     opt_state: PyTree
 
 
-def _every(every: int, local_step, moves, old: PhaseState):
-    """Run the phase on each `every`-th step; measure NaN on the others."""
+def _turn(phase: Phase, local_step, moves, old: PhaseState):
+    """Run the phase on its steps; measure NaN on the others."""
     shapes = jax.eval_shape(moves, old)[1]
 
     def rest(old):
-        fill = lambda shape: True if shape.dtype == bool else jnp.nan  # noqa: E731
-        return old, jax.tree.map(lambda s: jnp.full(s.shape, fill(s), s.dtype), shapes)
+        fill = {
+            n: jnp.full(s.shape, s.dtype == bool or jnp.nan, s.dtype) for n, s in shapes.items()
+        }
+        return old, fill
 
-    return lax.cond(local_step % every == 0, moves, rest, old)
+    return lax.cond(phase.moves(local_step), moves, rest, old)
 
 
 def _minimise(make_turn: Callable[..., Turn], batch, key, old: PhaseState):

@@ -51,7 +51,8 @@ class Phase:
     trains: path patterns under the parameters, such as "generator" or
       "language_model/*/cross_attention"; "*" matches within one path component, "**" any number,
       and a pattern takes everything below what it matches.
-    every: the phase runs on each step of its stage whose number is a multiple of it.
+    every: the phase runs on each step of its stage whose number is a multiple of it, or for which
+      it is true if it is a function of a whole number (or of an array of them).
     embed: for a loss that compares the elements of a batch with each other. (nets, batch) -> rows,
       a pytree of floating arrays with one row per element of a part of the batch. The loss is then
       (nets, batch, rows), and its batch and rows are the global ones on every layout.
@@ -61,13 +62,13 @@ class Phase:
     loss: LossFn
     trains: Sequence[str]
     optimizer: optax.GradientTransformation
-    every: int = 1
+    every: int | Callable[[Any], Any] = 1
     embed: Callable[[Any, Batch], PyTree] | None = None
 
     def __post_init__(self):
         whose = f"phase {self.name!r}:"
         check_tuple(f"{whose} trains", self.trains)
-        if not self.trains or self.every < 1:
+        if not self.trains or (not callable(self.every) and self.every < 1):
             raise GenaxError(
                 f"{whose} trains={self.trains} and every={self.every}; it trains something, and "
                 "every is at least 1."
@@ -75,6 +76,10 @@ class Phase:
         optax_kind, example = optax.GradientTransformation, "one of optax, such as optax.adam(1e-3)"
         check_kind(f"{whose} optimizer", self.optimizer, optax_kind, example)
         check_kind(f"{whose} loss", self.loss, Callable, "a function of (nets, batch)")
+
+    def moves(self, step: Any) -> Any:
+        """Whether it runs on a step of its stage."""
+        return self.every(step) if callable(self.every) else step % self.every == 0
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Num
 
 from genax.core.errors import GenaxError
-from genax.diffusion.labels import check_label, embed_labels
 from genax.diffusion.unet_base import UNetBase, check_halvings
 from genax.nn.attention import Attention
 from genax.nn.block import Block, Context
 from genax.nn.gated_feed_forward import GatedFeedForward
 from genax.nn.gelu import gelu
 from genax.nn.group_norm import GroupNorm
+from genax.nn.labels import check_label, embed_labels
 from genax.nn.layer_norm import LayerNorm
 from genax.nn.rematerialise import rematerialise
 from genax.nn.timestep_embedding import sinusoidal_embedding

@@ -14,10 +14,10 @@ from jaxtyping import Array, Float, Int, Num
 
 from genax.core.errors import GenaxError
 from genax.core.mesh import split_tokens
-from genax.diffusion.labels import check_label, null_label
 from genax.nn.attention import Attention
 from genax.nn.block import Block, Context
 from genax.nn.feed_forward import FeedForward
+from genax.nn.labels import check_label, null_label
 from genax.nn.layer_norm import LayerNorm
 from genax.nn.patches import patchify, unpatchify
 from genax.nn.placement import PARTITION_RULES as TRANSFORMER_RULES

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
 from genax.core.errors import GenaxError
-from genax.diffusion.labels import check_label, embed_labels, null_label
 from genax.diffusion.unet_base import UNetBase, check_halvings, self_attention
+from genax.nn.labels import check_label, embed_labels, null_label
 
 # What all networks of Dhariwal & Nichol 2021 and of their public code share.
 ADM = {

@@ -3,6 +3,9 @@
 They have transposed and strided 4x4 convolutions without bias, BatchNorm everywhere but at the
 image, ReLU in the generator and leaky ReLU in the discriminator. The paper's figure 1 draws the
 same layers. Its original code uses 5x5 kernels.
+
+With classes both networks get a label, as in Mirza & Osindero 2014 (arXiv:1411.1784): the generator
+beside the latent, the discriminator as one more channel for each class.
 """
 
 from __future__ import annotations
@@ -12,11 +15,12 @@ from functools import partial
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.nn.initializers import Initializer
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from genax.core.errors import GenaxError
 from genax.gan.transposed_convolution import TransposedConv
 from genax.nn.convolution import Conv
+from genax.nn.labels import check_label, one_hot
 from genax.nn.norms import BatchNorm
 
 WEIGHT_STD = 0.02  # section 4: all weights from a normal distribution of this deviation
@@ -70,6 +74,7 @@ class DCGANGenerator(nn.Module):
     channels: channels of the images.
     width: channels of the layer before the image. They double at each halving of the resolution.
     latent_size: size of a latent.
+    num_classes: classes of the labels; None means no labels.
     """
 
     image_size: int = 64
@@ -77,16 +82,25 @@ class DCGANGenerator(nn.Module):
     width: int = 64
     latent_size: int = 100
     dtype: jnp.dtype = jnp.float32
+    num_classes: int | None = None
 
     @nn.compact
-    def __call__(self, z: Float[Array, "b z"], train: bool = False) -> Float[Array, "b h w c"]:
+    def __call__(
+        self,
+        z: Float[Array, "b z"],
+        label: Int[Array, " b"] | None = None,
+        train: bool = False,
+    ) -> Float[Array, "b h w c"]:
         """Return images in [-1, 1], float32."""
+        check_label(self, label)
+        if label is not None:
+            z = jnp.concatenate([z, one_hot(self, label)], axis=-1)
         sizes = resolutions(self.image_size)
         widths = [self.width * 2**level for level in reversed(range(len(sizes) - 1))]
         normalise = partial(BatchNorm, scale_init=scaled_normal(1.0))
 
         # A transposed convolution over a single pixel is a matrix product.
-        shape = (sizes[0], sizes[0], self.latent_size, widths[0])
+        shape = (sizes[0], sizes[0], z.shape[-1], widths[0])
         kernel = self.param("project", scaled_normal(0.0), shape)
         x = jnp.einsum("bz,hwzc->bhwc", z.astype(self.dtype), kernel.astype(self.dtype))
         for level, features in enumerate((*widths[1:], self.channels)):
@@ -102,16 +116,32 @@ class DCGANDiscriminator(nn.Module):
     """Discriminator that scores images: layers that each halve the resolution, then a weighted sum.
 
     width: channels of the first layer. They double at each halving of the resolution.
+    num_classes: classes of the labels; None means no labels.
     """
 
     width: int = 64
     dtype: jnp.dtype = jnp.float32
+    num_classes: int | None = None
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w c"], train: bool = False) -> Float[Array, " b"]:
-        """Return the logits of being real, float32. The loss applies the sigmoid."""
+    def __call__(
+        self,
+        x: Float[Array, "b h w c"],
+        label: Int[Array, " b"] | None = None,
+        train: bool = False,
+        features: bool = False,
+    ) -> Array:
+        """Return the logits of being real, float32 [b]. The loss applies the sigmoid.
+
+        features: return the last feature maps in their place.
+        """
         sizes = resolutions(x.shape[1])
+        check_label(self, label)
         x = x.astype(self.dtype)
+        if label is not None:
+            planes = one_hot(self, label)[:, None, None, :]
+            planes = jnp.broadcast_to(planes, (*x.shape[:3], planes.shape[-1]))
+            x = jnp.concatenate([x, planes], axis=-1)
         for level in range(len(sizes) - 1):
             downsample = Conv(
                 self.width * 2**level,
@@ -129,5 +159,7 @@ class DCGANDiscriminator(nn.Module):
                 x = norm(x, train)
             x = nn.leaky_relu(x, 0.2)
 
+        if features:
+            return x.astype(jnp.float32)
         kernel = self.param("score", scaled_normal(0.0), (*x.shape[1:], 1))
         return jnp.einsum("bhwc,hwcf->b", x, kernel.astype(self.dtype)).astype(jnp.float32)

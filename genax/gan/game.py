@@ -24,6 +24,10 @@ from genax.nn.conditions import Condition, unconditional
 Scores = Float[Array, "b *places"]
 Objective = Callable[[Scores, Scores], Scores]
 Draw = Callable[..., jax.Array]
+View = Callable[[Float[Array, "b h w c"]], Float[Array, "b h w c"]]
+# (nets, batch) -> what the discriminator sees of images. It draws its random numbers once, one for
+# each element, and returns a pure function. `genax.gan.augmentation` has one.
+Augment = Callable[[nn.Module, Batch], View]
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,8 @@ class Round(NamedTuple):
     real: scores of batch["image"]; None if they were not asked for.
     fake: scores of the fakes.
     fakes: images [b, h, w, c].
-    score: the discriminator as a pure function from images to scores, for penalties.
+    score: the discriminator as a pure function from images to scores, for penalties. Images are
+      augmented in it, and a score of several images stands there once.
     """
 
     real: Any
@@ -93,11 +98,22 @@ def latents(nets: nn.Module, batch: Batch, draw: Draw = jax.random.normal) -> Fl
     return per_example(draw, nets, batch, (nets.generator.latent_size,))
 
 
+def unchanged(nets: nn.Module, batch: Batch) -> View:
+    """Return the view of a discriminator that sees images as they are."""
+    return lambda images: images
+
+
+def for_each_image(scores: Float[Array, "packs ..."], images: int) -> Float[Array, "b ..."]:
+    """Return one score for each image: that of a pack stands for all of its images."""
+    return scores if len(scores) == images else jnp.repeat(scores, images // len(scores), axis=0)
+
+
 def play(
     nets: nn.Module,
     batch: Batch,
     draw: Draw = jax.random.normal,
     condition: Condition = unconditional,
+    augment: Augment = unchanged,
     *,
     moves: str,
     scores_real: bool = True,
@@ -111,6 +127,7 @@ def play(
 
     draw: of latents.
     condition: (nets, batch) -> keyword arguments of both networks.
+    augment: of real images, of fakes and of what a penalty scores, each with numbers of its own.
     moves: "discriminator" or "generator".
     """
     given = condition(nets, batch)
@@ -119,9 +136,14 @@ def play(
         fakes = lax.stop_gradient(fakes)
 
     def score(images):
-        return nets.discriminator(images, **given, train=True)
+        seen = augment(nets, batch)(images)
+        return for_each_image(nets.discriminator(seen, **given, train=True), len(images))
 
     real = score(batch["image"]) if scores_real else None
     fake = score(fakes)
-    alone = pure(nets.discriminator, fakes, **given, train=True)
-    return Round(real, fake, fakes, lambda images: alone(images, **given, train=True))
+    if nets.is_initializing():
+        # Shapes are found out with two images, which may be fewer than a score takes.
+        return Round(real, fake, fakes, lambda images: jnp.zeros(len(images)))
+    view = augment(nets, batch)
+    alone = pure(nets.discriminator, view(fakes), **given, train=True)
+    return Round(real, fake, fakes, lambda images: alone(view(images), **given, train=True))

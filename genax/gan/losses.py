@@ -7,10 +7,11 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from genax.core.task import Batch, Loss, Losses
-from genax.gan.game import NON_SATURATING, Draw, Game, Round, play
+from genax.gan.game import NON_SATURATING, Augment, Draw, Game, Round, play, unchanged
 from genax.nn.conditions import Condition, unconditional
 
 # (nets, batch, round) -> one value per element; `genax.gan.penalties` has the published ones.
@@ -24,6 +25,7 @@ def discriminator_loss(
     draw: Draw = jax.random.normal,
     condition: Condition = unconditional,
     penalties: Mapping[str, Penalty] | None = None,
+    augment: Augment = unchanged,
 ) -> Losses:
     """Return the game's objective of the discriminator, and a term for each penalty.
 
@@ -31,10 +33,10 @@ def discriminator_loss(
     the game has a threshold.
 
     batch["image"]: [b, h, w, c] in the generator's range.
-    draw, condition: see `play`.
+    draw, condition, augment: see `play`.
     penalties: by the name that their metric gets.
     """
-    found = play(nets, batch, draw, condition, moves="discriminator")
+    found = play(nets, batch, draw, condition, augment, moves="discriminator")
     aux: dict[str, Any] = {"real_score": found.real, "fake_score": found.fake}
     if game.threshold is not None:
         aux |= {
@@ -42,11 +44,7 @@ def discriminator_loss(
             "fake_accuracy": found.fake < game.threshold,
         }
     loss = Loss(game.discriminator(found.real, found.fake), aux=aux)
-    if not penalties:
-        return loss
-    return {"game": loss} | {
-        name: Loss(penalty(nets, batch, found)) for name, penalty in penalties.items()
-    }
+    return _with(penalties, loss, nets, batch, found)
 
 
 def generator_loss(
@@ -55,15 +53,29 @@ def generator_loss(
     game: Game = NON_SATURATING,
     draw: Draw = jax.random.normal,
     condition: Condition = unconditional,
-) -> Loss:
-    """Return the game's objective of the generator.
+    penalties: Mapping[str, Penalty] | None = None,
+    augment: Augment = unchanged,
+) -> Losses:
+    """Return the game's objective of the generator, and a term for each penalty.
 
-    batch: only its index, its size and what the condition reads matter, unless the game compares
-      fakes with batch["image"].
-    draw, condition: see `play`.
+    batch: only its index, its size and what the condition and the penalties read matter, unless the
+      game compares fakes with batch["image"].
+    draw, condition, augment: see `play`.
+    penalties: by the name that their metric gets.
     """
-    found = play(nets, batch, draw, condition, moves="generator", scores_real=game.compares)
-    return Loss(game.generator(found.real, found.fake))
+    scores_real = game.compares
+    found = play(nets, batch, draw, condition, augment, moves="generator", scores_real=scores_real)
+    loss = Loss(game.generator(found.real, found.fake))
+    return _with(penalties, loss, nets, batch, found)
+
+
+def _with(
+    penalties: Mapping[str, Penalty] | None, loss: Loss, nets: nn.Module, batch: Batch, found: Round
+) -> Losses:
+    if not penalties:
+        return loss
+    terms = {name: Loss(penalty(nets, batch, found)) for name, penalty in penalties.items()}
+    return {"game": loss, **terms}
 
 
 def penalty_loss(
@@ -73,12 +85,35 @@ def penalty_loss(
     every: int = 1,
     draw: Draw = jax.random.normal,
     condition: Condition = unconditional,
+    augment: Augment = unchanged,
 ) -> Loss:
     """Return a penalty as the loss of a phase of its own (lazy regularisation).
 
     every: of the phase. The penalty is multiplied by it, so that its mean over all steps is what it
       would be in each (Karras et al. 2020, arXiv:1912.04958, section 3.1).
-    draw, condition: see `play`.
+    draw, condition, augment: see `play`.
     """
-    found = play(nets, batch, draw, condition, moves="discriminator")
+    found = play(nets, batch, draw, condition, augment, moves="discriminator")
     return Loss(every * penalty(nets, batch, found))
+
+
+def with_more_fakes(nets: nn.Module, batch: Batch, loss: Callable[..., Losses], fakes: int) -> Any:
+    """Return a loss of several fakes for each element of the batch, such as WGAN-GP's of two.
+
+    loss: (nets, batch) -> the losses of a batch that is as many times as large. Each element stands
+      in it `fakes` times under numbers of its own, so that each draws a latent of its own.
+    """
+    size = len(batch["index"])
+    index = batch["index"][:, None] * fakes + jnp.arange(fakes)
+    larger = {
+        name: jnp.repeat(array, fakes, axis=0) if jnp.ndim(array) else array
+        for name, array in batch.items()
+    }
+    found = loss(nets, {**larger, "index": index.reshape(-1)})
+
+    def of_elements(one: Loss) -> Loss:
+        return Loss(one.values.reshape(size, fakes, *one.values.shape[1:]), aux=one.aux)
+
+    if isinstance(found, Loss):
+        return of_elements(found)
+    return {name: of_elements(one) for name, one in found.items()}

@@ -1,4 +1,4 @@
-"""Penalties on the slopes of a network: each a function of the network, its inputs and a weight.
+"""Penalties on slopes and scores: each a function of a network or its scores and of a weight.
 
 A network is a pure function that maps each input by itself. `genax.core.pure` makes one of a bound
 network, and `Round.score` is the discriminator as one.
@@ -11,11 +11,12 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Float
 
-from genax.core.nets import per_example
+from genax.core.nets import gather, per_example, read, write
 from genax.core.task import Batch
-from genax.gan.game import Round
+from genax.gan.game import Augment, Round, Scores, for_each_image
 
 Network = Callable[[Array], Array]
 # Under a square root, whose slope at 0 is infinite.
@@ -23,9 +24,18 @@ EPSILON = 1e-12
 
 
 def squared_slopes(network: Network, inputs: Float[Array, "b ..."]) -> Float[Array, " b"]:
-    """Squared norm of the gradient of each input's summed outputs by that input."""
-    slopes = jax.grad(lambda x: network(x).sum())(inputs)
-    return jnp.square(slopes.astype(jnp.float32)).reshape(len(inputs), -1).sum(-1)
+    """Squared norm of the gradient of each input's summed outputs by that input.
+
+    An output of several inputs, such as the score of a pack, has one gradient by all of them.
+    """
+
+    def total(x):
+        outputs = network(x)
+        return outputs.sum(), outputs
+
+    slopes, outputs = jax.grad(total, has_aux=True)(inputs)
+    squares = jnp.square(slopes.astype(jnp.float32)).reshape(len(outputs), -1).sum(-1)
+    return for_each_image(squares, len(inputs))
 
 
 def zero_centred(
@@ -102,3 +112,61 @@ def gradient_penalty(
 ) -> Float[Array, " b"]:
     """`unit_slope` between batch["image"] and the fakes: WGAN-GP."""
     return unit_slope(found.score, between(nets, batch, batch["image"], found.fakes), weight)
+
+
+def dragan_penalty(
+    nets: nn.Module, batch: Batch, found: Round, weight: float = 10.0, spread: float = 0.5
+) -> Float[Array, " b"]:
+    """`unit_slope` near batch["image"]: DRAGAN.
+
+    Kodali et al. 2017 (arXiv:1705.07215), algorithm 1. The paper's noise is Gaussian. Here, as in
+    the official code, a point lies on the line from an image x to x + spread std u. One uniform
+    number is its place on the line, and u has one for each pixel. std is the deviation of all
+    pixels of the global batch.
+    """
+    real = batch["image"]
+    noise = per_example(jax.random.uniform, nets, batch, real.shape[1:])
+    moved = real + spread * gather(real).std() * noise
+    return unit_slope(found.score, between(nets, batch, moved, real), weight)
+
+
+def consistency(
+    nets: nn.Module, batch: Batch, found: Round, augment: Augment, weight: float = 10.0
+) -> Scores:
+    """weight (D(x) - D(T(x)))^2 at batch["image"]: what a discriminator says of a changed image.
+
+    Zhang et al. 2020 (arXiv:1910.12027), eq. 3.
+
+    augment: T, such as flips and shifts, apart from what augments the game.
+    """
+    real = batch["image"]
+    changed = found.score(augment(nets, batch)(real))
+    gap = jnp.square(found.score(real) - changed)
+    return weight * for_each_image(gap, len(real))
+
+
+def le_cam(
+    nets: nn.Module,
+    batch: Batch,
+    found: Round,
+    weight: float,
+    decay: float = 0.99,
+    start: int = 1000,
+) -> Scores:
+    """weight (relu(D(x) - a)^2 + relu(b - D(G(z)))^2), with a and b the scores so far.
+
+    Tseng et al. 2021 (arXiv:2104.03310), eq. 5, with the relu of the official code. a is the
+    running mean of the scores of fakes, b that of real images. They are in the collection
+    "running". Before step `start` they copy the last mean and nothing is penalised. The official
+    code moves them before they are compared; here the penalty reads those of the step before, which
+    are of the whole batch on every layout.
+    """
+    gaps = []
+    waiting = batch["step"] < start
+    for name, scores in (("fake_score", found.fake), ("real_score", found.real)):
+        mean = read(nets, "running", name, lambda: jnp.zeros(()))
+        kept = jnp.where(waiting, 0.0, decay)
+        write(nets, "running", name, kept * mean + (1 - kept) * lax.stop_gradient(scores.mean()))
+        gaps.append(found.real - mean if name == "fake_score" else mean - found.fake)
+    above, below = (jnp.square(jax.nn.relu(gap)) for gap in gaps)
+    return jnp.where(waiting, 0.0, weight) * (above + below)

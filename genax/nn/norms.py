@@ -51,6 +51,8 @@ class BatchNorm(nn.Module):
 
     momentum: float = 0.9
     epsilon: float = 1e-5
+    use_bias: bool = True
+    use_scale: bool = True
     scale_init: Initializer = ones
     bias_init: Initializer = zeros
 
@@ -60,8 +62,8 @@ class BatchNorm(nn.Module):
     ) -> Float[Array, "*batch c"]:
         """Return x normalised over all axes but the last, in the dtype of x."""
         channels = x.shape[-1]
-        scale = self.param("scale", self.scale_init, (channels,))
-        bias = self.param("bias", self.bias_init, (channels,))
+        scale = self.param("scale", self.scale_init, (channels,)) if self.use_scale else 1.0
+        bias = self.param("bias", self.bias_init, (channels,)) if self.use_bias else 0.0
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
         running_variance = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
         if train:

@@ -11,10 +11,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend import core as jex
 
 from genax.core.step import make_step
-from genax.core.task import Batch, Stage, Task, TrainState
+from genax.core.task import Batch, Phase, Stage, Task, TrainState
 
 
 def count_flops(function: Callable, *args: Any) -> float:
@@ -46,7 +47,14 @@ def step_flops(task: Task, stage: int, state: TrainState, batch: Batch) -> float
 def flops_of(stage: Stage, programs: Sequence[jex.Jaxpr]) -> float:
     """FLOPs of a stage's step. programs: those of `phase_programs`."""
     pairs = zip(stage.phases, programs, strict=True)
-    return sum(_count(program, _product) / phase.every for phase, program in pairs)
+    return sum(_count(program, _product) * _share(phase) for phase, program in pairs)
+
+
+def _share(phase: Phase) -> float:
+    """Return the share of steps on which a phase runs, of the first 10,000."""
+    if callable(phase.every):
+        return float(np.mean(phase.moves(np.arange(10_000))))
+    return 1 / phase.every
 
 
 def phase_programs(task: Task, stage: int, state: TrainState, batch: Batch) -> list[jex.Jaxpr]:

@@ -203,7 +203,7 @@ class _Session:
     def tell_of_loops(self, stage: int) -> None:
         """Say what a step means for speed that XLA's CPU compiler is slow at in loops."""
         steps, parts = self.run.config["steps_per_call"], self.run.config["accumulate"]
-        lazy = any(phase.every > 1 for phase in self.run.task.stages[stage].phases)
+        lazy = any(phase.every != 1 for phase in self.run.task.stages[stage].phases)
         slow = "XLA's CPU compiler is slow at convolutions of this step"
         if steps > 1:
             self.logger.say(

@@ -61,7 +61,7 @@ class Watch:
             ids = pending.ids if self._steps == 1 else pending.ids[offset]
             stage, start = self._task.stage_at(step)
             for phase in self._task.stages[stage].phases:
-                if (step - start) % phase.every == 0:
+                if phase.moves(step - start):
                     self._take(phase.name, step, one, ids)
         self.read = pending.step + self._steps
 

@@ -1,7 +1,7 @@
 """Labels of classes as conditions of a network: their embeddings, their checks, the null label.
 
-The networks have the fields `num_classes` (None means no labels), `null_class` (one more label
-stands for no condition) and `dtype`.
+The networks have the fields `num_classes` (None means no labels) and `dtype`, and those with a
+null label `null_class` (one more label stands for no condition).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def null_label(network: Any) -> int:
 
     Raises GenaxError if the network has none.
     """
-    if network.num_classes is None or not network.null_class:
+    if network.num_classes is None or not _null_class(network):
         raise GenaxError(
             f"{_described(network)} has no label for no condition, which guidance and dropped "
             "labels need: set num_classes and null_class=True."
@@ -44,7 +44,7 @@ def check_label(network: Any, label: Array | None) -> None:
         )
     if label is None or isinstance(label, jax.core.Tracer):
         return
-    rows, numbers = classes + network.null_class, np.asarray(label)
+    rows, numbers = _rows(network), np.asarray(label)
     wrong = numbers[(numbers < 0) | (numbers >= rows)]
     if wrong.size:
         raise GenaxError(f"{_described(network)} got label {wrong[0]}: labels are 0 to {rows - 1}.")
@@ -57,12 +57,28 @@ def embed_labels(
 
     A label without a row gives NaN.
     """
-    rows = network.num_classes + network.null_class
+    rows = _rows(network)
     table = nn.Embed(rows, features, dtype=network.dtype, name="labels")
     # A negative number would count from the end.
     return table(jnp.where(label < 0, rows, label))
 
 
+def one_hot(network: Any, label: Int[Array, " b"]) -> Float[Array, "b classes"]:
+    """Return a 1 in the column of each label and 0 in all others; NaN for a label without one."""
+    rows = _rows(network)
+    known = (label >= 0) & (label < rows)
+    columns = jax.nn.one_hot(label, rows, dtype=network.dtype)
+    return jnp.where(known[:, None], columns, jnp.nan)
+
+
+def _null_class(network: Any) -> bool:
+    return getattr(network, "null_class", False)
+
+
+def _rows(network: Any) -> int:
+    return network.num_classes + _null_class(network)
+
+
 def _described(network: Any) -> str:
-    name, classes, null = type(network).__name__, network.num_classes, network.null_class
+    name, classes, null = type(network).__name__, network.num_classes, _null_class(network)
     return f"{name}(num_classes={classes}, null_class={null})"

@@ -1,0 +1,99 @@
+"""Huang et al. 2024, The GAN is dead; long live the GAN! A modern baseline (arXiv:2501.05441).
+
+Networks without normalisation, each fake compared with one real image, and penalties on the slopes
+at real images (R1) and at fakes (R2), whose weight falls with the learning rate.
+
+    genax train experiments/gan/r3gan.py --workdir runs/r3gan
+    genax train experiments/gan/r3gan.py:digits --workdir runs/digits
+
+The official code raises b2 from 0.9 to 0.99 and augments as ADA does; here b2 is constant, and
+`augmentation` chooses another one.
+"""
+
+import optax
+
+from genax.gan.penalties import r1, r2
+from genax.gan.r3gan import SIZES, R3GANDiscriminator, R3GANGenerator
+from genax.gan.settings import DEFAULTS as SHARED
+from genax.gan.settings import RANGES as SHARED_RANGES
+from genax.gan.settings import small_variants
+from genax.gan.tasks import image_gan
+from genax.settings import Variant
+from genax.settings.ranges import COUNT, NOT_NEGATIVE
+
+DEFAULTS = (
+    SHARED
+    | SIZES["small"]
+    | {
+        "game": "relativistic",
+        # Of both penalties, at the start and from `decay_steps` on.
+        "penalty_weight": 1.0,
+        "final_penalty_weight": 0.1,
+        "b1": 0.0,
+        "b2": 0.99,
+        "final_learning_rate": 5e-5,
+        # Where the fall along half a cosine ends.
+        "decay_steps": 5_000,
+    }
+)
+CIFAR10 = SIZES["cifar10"] | {
+    "dataset": "cifar10",
+    "flip": True,
+    "penalty_weight": 0.05,
+    "final_penalty_weight": 0.005,
+    "ema": 0.9999,
+    "batch_size": 512,
+    "decay_steps": 39_000,
+    "steps": 390_000,
+    "checkpoint_every": 10_000,
+    "sample_every": 10_000,
+    "parallel": {"topology": "v5e:4x4"},
+}
+FACES = SIZES["ffhq64"] | {
+    "dataset": "tfds:celeb_a",
+    "test_split": "",
+    "penalty_weight": 2.0,
+    "final_penalty_weight": 0.2,
+    "batch_size": 256,
+    "decay_steps": 78_000,
+}
+VARIANTS = small_variants(
+    cpu={},
+    comparison=SIZES["fashion32"] | {"decay_steps": 4_000},
+    digits=SIZES["digits"] | {"decay_steps": 1_500, "steps": 1_500},
+) | {
+    "cifar10": Variant("CIFAR-10 with the networks and weights of the paper", CIFAR10),
+    "faces64": Variant("faces at 64x64 with the paper's settings of FFHQ-64", CIFAR10 | FACES),
+}
+RANGES = SHARED_RANGES | {
+    "widths": COUNT,
+    "blocks": COUNT,
+    "group_size": COUNT,
+    "final_penalty_weight": NOT_NEGATIVE,
+    "decay_steps": COUNT,
+}
+
+
+def build(config, data=None):
+    """Return the experiment that the settings describe, with its own data or that given."""
+    steps = config.decay_steps
+
+    def falling(most, least):
+        fall = optax.cosine_decay_schedule(1.0, steps)
+        return lambda step: least + (most - least) * fall(step)
+
+    weight = falling(config.penalty_weight, config.final_penalty_weight)
+
+    def of_step(penalty):
+        return lambda nets, batch, found: penalty(nets, batch, found, weight(batch["step"]))
+
+    rate = falling(config.learning_rate, config.final_learning_rate)
+    adam = optax.adam(rate, b1=config.b1, b2=config.b2)
+    return image_gan(
+        config,
+        data,
+        R3GANGenerator,
+        R3GANDiscriminator,
+        penalties={"r1": of_step(r1), "r2": of_step(r2)},
+        optimizers={"discriminator": adam, "generator": adam},
+    )
