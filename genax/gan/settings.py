@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from genax.gan import game
@@ -67,6 +68,23 @@ COMPARISON: dict[str, Any] = {
     "ema": 0.999,
     "fidelity": "both",
 }
+# Networks that grow from 4x4 pixels, see `growth_of`.
+GROWTH: dict[str, Any] = {
+    # The first resolution, and how many images are seen at each but the last one while its layers
+    # come in, and when they are wholly there.
+    "first_size": 4,
+    "fade_images": 600_000,
+    "stable_images": 600_000,
+    # Batch sizes of the first resolutions, and learning rates of the last ones. All others have
+    # `batch_size` and `learning_rate`.
+    "batch_sizes": (),
+    "learning_rates": (),
+    # Images of a group whose deviation the discriminator sees.
+    "group_size": 4,
+    "b1": 0.0,
+    "b2": 0.99,
+    "learning_rate": 1e-3,
+}
 # What a setting `game` may be.
 GAMES: Mapping[str, game.Game] = {
     "minimax": game.MINIMAX,
@@ -100,6 +118,13 @@ RANGES: Ranges = {
     "fidelity": tuple(SCORES),
     "fidelity_examples": COUNT,
     "remat": ("none",),
+    "max_width": COUNT,
+    "first_size": COUNT,
+    "fade_images": COUNT,
+    "stable_images": COUNT,
+    "batch_sizes": replace(COUNT, empty=True),
+    "learning_rates": replace(NOT_NEGATIVE, empty=True),
+    "group_size": COUNT,
 }
 
 

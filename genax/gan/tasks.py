@@ -23,6 +23,7 @@ from genax.evaluation.inception import inception
 from genax.evaluation.pictures import check_pictures, image_grid
 from genax.gan.augmentation import augment_by
 from genax.gan.game import Draw
+from genax.gan.growing import Growth
 from genax.gan.losses import Penalty, discriminator_loss, generator_loss
 from genax.gan.networks import Networks
 from genax.gan.packing import Packed
@@ -51,6 +52,7 @@ def image_gan(
     averages: Mapping[str, Any] | None = None,
     own: Callable[[ConfigDict], tuple[Any, Any]] | None = None,
     evaluators: Mapping[str, Evaluator] | None = None,
+    growth: Growth | None = None,
 ) -> Experiment:
     """Return the experiment that trains a GAN of images with the settings of `DEFAULTS`.
 
@@ -66,6 +68,7 @@ def image_gan(
     averages: decays by path, None the one of the settings after a warm-up.
     own: makes the data that the settings name; None is images.
     evaluators: scores besides those of the settings.
+    growth: how networks grow, in stages of their own; they then get `size` and `share` too.
     Raises GenaxError for images that no picture can be made of, for labels that the data or a
     network does not take, and for a batch that packs do not divide.
     """
@@ -88,35 +91,37 @@ def image_gan(
         "augment": augment_by(config.augmentation),
     }
     every = after(config.critic_steps) if turns is None else turns
-    stage = Stage(
-        [
-            _phase(
-                config,
-                "discriminator",
-                partial(discriminator_loss, penalties=penalties, **shared),
-                optimizers,
-            ),
-            _phase(
-                config,
-                "generator",
-                partial(generators_loss, penalties=generator_penalties, **shared),
-                optimizers,
-                every,
-            ),
-        ]
-    )
-    images = partial(generate, draw=draw, condition=condition)
+    phases = [
+        _phase(
+            config,
+            "discriminator",
+            partial(discriminator_loss, penalties=penalties, **shared),
+            optimizers,
+        ),
+        _phase(
+            config,
+            "generator",
+            partial(generators_loss, penalties=generator_penalties, **shared),
+            optimizers,
+            every,
+        ),
+    ]
+    images: Callable[..., Any] = partial(generate, draw=draw, condition=condition)
+    stages, datas = [Stage(phases)], train
+    if growth is not None:
+        stages, datas = growth.stages(phases, condition), growth.data(train)
+        images = growth.images(partial(generate, draw=draw), condition)
     labels = labels_in_turn(classes) if classes else None
     if averages is None:
         averages = {"generator": ema_warmup(config.ema)} if config.ema else {}
     task = Task(
         networks=networks,
-        stages=[stage],
+        stages=stages,
         samplers={"images": Sampler(images, image_grid, labels)},
         evaluators={**image_scores(config, images, train, test), **(evaluators or {})},
         ema=averages,
     )
-    return Experiment(task, train, test if task.evaluators else None)
+    return Experiment(task, datas, test if task.evaluators else None)
 
 
 def image_scores(

@@ -117,10 +117,11 @@ def experiment(
         built = module.build(config)
         return built if networks is None else built.replace(networks=networks(dtype))
 
+    data = build(jnp.float32).data
     return Row(
         name=f"experiments/{name}{label and ':'}{label}",
         make=lambda dtype: build(dtype).task,
-        element=build(jnp.float32).data.element,
+        element=tuple(d.element for d in data) if isinstance(data, tuple) else data.element,
         **row,
     )
 
@@ -181,6 +182,13 @@ ROWS = (
         {"width": "4"},
         exceptions=BATCH_NORM | CONVOLUTION,
         daily=True,
+    ),
+    experiment(
+        "gan/pro_gan.py",
+        "digits",
+        {"width": "32", "max_width": "4", "latent_size": "4", "coverage_samples": "0"}
+        | {"batch_size": str(BATCH_SIZE), "stable_images": "32", "fade_images": "128"},
+        exceptions=CONVOLUTION,
     ),
     experiment(
         "transformer/llama.py",
