@@ -108,11 +108,9 @@ def trained_by(phase: Phase, params: PyTree) -> dict[str, Any]:
 
 
 def init_optimizers(task: Task, stage: int, params: Any) -> dict[str, Any]:
-    """Fresh optimizer state of a stage, by phase."""
-    return {
-        phase.name: phase.optimizer.init(trained_by(phase, params))
-        for phase in task.stages[stage].phases
-    }
+    """Fresh optimizer state of a stage, by the phase whose optimizer it is."""
+    movers = {one.name: one for one in map(task.stages[stage].mover, task.stages[stage].phases)}
+    return {name: one.optimizer.init(trained_by(one, params)) for name, one in movers.items()}
 
 
 def make_step(
@@ -143,17 +141,15 @@ def make_step(
             params = before if task.stages[stage].together else state.params
             key = jax.random.fold_in(jax.random.fold_in(rng, state.step), number)
             turn = partial(Turn, task, phase, accumulate, params, state.fixed, step=local_step)
-            moves = partial(_minimise, turn, batch, key)
-            old = PhaseState(
-                trained_by(phase, params),
-                state.collections,
-                state.opt_state[phase.name],
-            )
+            mover = task.stages[stage].mover(phase)
+            moves = partial(_minimise, turn, mover.optimizer, batch, key)
+            trained, opt_state = trained_by(phase, params), state.opt_state[mover.name]
+            old = PhaseState(trained, state.collections, opt_state)
             new, measured = moves(old) if phase.every == 1 else _turn(phase, local_step, moves, old)
             state = state.replace(
                 params=tree.unflatten(tree.flatten(state.params) | new.params, state.params),
                 collections=new.collections,
-                opt_state={**state.opt_state, phase.name: new.opt_state},
+                opt_state={**state.opt_state, mover.name: new.opt_state},
             )
             metrics |= {f"{phase.name}/{name}": value for name, value in measured.items()}
         averages = ema.advance(task.ema, state.ema, state.params, state.collections, state.step)
@@ -180,19 +176,17 @@ def _turn(phase: Phase, local_step, moves, old: PhaseState):
     shapes = jax.eval_shape(moves, old)[1]
 
     def rest(old):
-        fill = {
-            n: jnp.full(s.shape, s.dtype == bool or jnp.nan, s.dtype) for n, s in shapes.items()
-        }
-        return old, fill
+        fill = lambda s: jnp.full(s.shape, s.dtype == bool or jnp.nan, s.dtype)  # noqa: E731
+        return old, jax.tree.map(fill, shapes)
 
     return lax.cond(phase.moves(local_step), moves, rest, old)
 
 
-def _minimise(make_turn: Callable[..., Turn], batch, key, old: PhaseState):
+def _minimise(make_turn: Callable[..., Turn], optimizer: Any, batch, key, old: PhaseState):
     """One optimizer step of one phase, on the mean of its loss over the global batch."""
     turn = make_turn(old.params, old.collections)
     gradient, sums, weights, collections = slope_of(turn, batch, key)
-    updates, opt_state = turn.phase.optimizer.update(gradient, old.opt_state, old.params)
+    updates, opt_state = optimizer.update(gradient, old.opt_state, old.params)
     metrics: dict[str, Any] = {name: sum_.total / sum_.weight for name, sum_ in sums.items()}
     metrics["loss"] = sum(metrics[part] for part in weights)
     metrics["counts"] = jnp.stack(list(weights.values())).all()

@@ -46,6 +46,9 @@ DEFAULTS: dict[str, Any] = {
     "checkpoint_every": 1_000,
     "sample_every": 1_000,
     "num_samples": 100,
+    # Whether there are samplers of the latent space: see `latent_tools`. They are asked for after
+    # training, as in `genax sample WORKDIR --config.tools=True --sampler interpolation --num 8`.
+    "tools": False,
 }
 # The embedded digits, on which each model of this chapter trains in about two minutes.
 DIGITS: dict[str, Any] = {

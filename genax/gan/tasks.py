@@ -22,8 +22,9 @@ from genax.evaluation.image_classifier import image_classifier
 from genax.evaluation.inception import inception
 from genax.evaluation.pictures import check_pictures, image_grid
 from genax.gan.augmentation import augment_by
-from genax.gan.game import Draw
+from genax.gan.game import Augment, Draw
 from genax.gan.growing import Growth
+from genax.gan.latent_tools import latent_tools
 from genax.gan.losses import Penalty, discriminator_loss, generator_loss
 from genax.gan.networks import Networks
 from genax.gan.packing import Packed
@@ -53,6 +54,11 @@ def image_gan(
     own: Callable[[ConfigDict], tuple[Any, Any]] | None = None,
     evaluators: Mapping[str, Evaluator] | None = None,
     growth: Growth | None = None,
+    inputs: Condition = unconditional,
+    sampled_inputs: Condition | None = None,
+    augment: Augment | None = None,
+    stage: Callable[..., Stage] | None = None,
+    tools: Callable[..., Mapping[str, Sampler]] = latent_tools,
 ) -> Experiment:
     """Return the experiment that trains a GAN of images with the settings of `DEFAULTS`.
 
@@ -69,6 +75,10 @@ def image_gan(
     own: makes the data that the settings name; None is images.
     evaluators: scores besides those of the settings.
     growth: how networks grow, in stages of their own; they then get `size` and `share` too.
+    inputs: see `play`. sampled_inputs: those of samples, None the same.
+    augment: what the discriminator sees of images, None the augmentation of the settings.
+    stage: makes the game of the arguments that all losses share; None is one phase a player.
+    tools: makes the samplers of the setting `tools`, see `latent_tools`.
     Raises GenaxError for images that no picture can be made of, for labels that the data or a
     network does not take, and for a batch that packs do not divide.
     """
@@ -88,7 +98,8 @@ def image_gan(
         "game": GAMES[config.game],
         "draw": draw,
         "condition": condition,
-        "augment": augment_by(config.augmentation),
+        "augment": augment or augment_by(config.augmentation),
+        "inputs": inputs,
     }
     every = after(config.critic_steps) if turns is None else turns
     phases = [
@@ -106,18 +117,26 @@ def image_gan(
             every,
         ),
     ]
-    images: Callable[..., Any] = partial(generate, draw=draw, condition=condition)
-    stages, datas = [Stage(phases)], train
+    drawn: dict[str, Any] = {
+        "draw": draw,
+        "condition": condition,
+        "inputs": inputs if sampled_inputs is None else sampled_inputs,
+    }
+    images: Callable[..., Any] = partial(generate, **drawn)
+    stages, datas = [Stage(phases) if stage is None else stage(**shared)], train
     if growth is not None:
         stages, datas = growth.stages(phases, condition), growth.data(train)
-        images = growth.images(partial(generate, draw=draw), condition)
+        images = growth.images(partial(generate, draw=draw, inputs=drawn["inputs"]), condition)
     labels = labels_in_turn(classes) if classes else None
     if averages is None:
         averages = {"generator": ema_warmup(config.ema)} if config.ema else {}
     task = Task(
         networks=networks,
         stages=stages,
-        samplers={"images": Sampler(images, image_grid, labels)},
+        samplers={
+            "images": Sampler(images, image_grid, labels),
+            **(tools(test or train, labels, **drawn) if config.tools else {}),
+        },
         evaluators={**image_scores(config, images, train, test), **(evaluators or {})},
         ema=averages,
     )

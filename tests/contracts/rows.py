@@ -191,6 +191,13 @@ ROWS = (
         exceptions=CONVOLUTION,
     ),
     experiment(
+        "gan/style_gan2.py",
+        "digits-adaptive",
+        {"width": "32", "max_width": "8", "latent_size": "6", "style_size": "5"}
+        | {"mapping_layers": "1", "path_shrink": "1", "path_every": "2", "r1_every": "3"},
+        exceptions=CONVOLUTION,
+    ),
+    experiment(
         "transformer/llama.py",
         "stdlib",
         {
