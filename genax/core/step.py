@@ -143,8 +143,8 @@ def make_step(
             turn = partial(Turn, task, phase, accumulate, params, state.fixed, step=local_step)
             mover = task.stages[stage].mover(phase)
             moves = partial(_minimise, turn, mover.optimizer, batch, key)
-            trained, opt_state = trained_by(phase, params), state.opt_state[mover.name]
-            old = PhaseState(trained, state.collections, opt_state)
+            own = state.opt_state[mover.name]
+            old = PhaseState(trained_by(phase, params), state.collections, own)
             new, measured = moves(old) if phase.every == 1 else _turn(phase, local_step, moves, old)
             state = state.replace(
                 params=tree.unflatten(tree.flatten(state.params) | new.params, state.params),

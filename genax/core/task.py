@@ -243,9 +243,7 @@ class Task:
     given: Callable[[Any, Batch], Any] | None = None
 
     def __post_init__(self):
-        example = (
-            "one Linen module whose fields are the networks, such as class Networks(nn.Module)"
-        )
+        example = "one Linen module whose fields are networks, such as class Networks(nn.Module)"
         check_kind("Task.networks", self.networks, nn.Module, example)
         check_kind("Task.stages", self.stages, Sequence, "a list, such as [Stage([phase])]")
         if not self.stages:
