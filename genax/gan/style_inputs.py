@@ -14,13 +14,22 @@ from genax.core.task import Batch
 from genax.gan.game import Draw, latents
 
 
-def with_noise(nets: nn.Module, batch: Batch, truncation: float = 1.0) -> dict[str, Any]:
-    """Return a key of the layers' noise for each element, and a truncation: see `truncated`."""
-    return {"noise": example_keys(nets, batch), "truncation": truncation}
+def with_noise(
+    nets: nn.Module, batch: Batch, truncation: float = 1.0, **more: Any
+) -> dict[str, Any]:
+    """Return a key of the layers' noise for each element, and a truncation: see `truncated`.
+
+    more: further arguments of the generator, such as the layers that are truncated.
+    """
+    return {"noise": example_keys(nets, batch), "truncation": truncation, **more}
 
 
 def mixed(
-    nets: nn.Module, batch: Batch, probability: float = 0.9, draw: Draw = jax.random.normal
+    nets: nn.Module,
+    batch: Batch,
+    probability: float = 0.9,
+    draw: Draw = jax.random.normal,
+    layers: int | None = None,
 ) -> dict[str, Any]:
     """Return keys of noise, second latents, and the layers from which on they give the styles.
 
@@ -29,11 +38,12 @@ def mixed(
 
     probability: share of the images that have styles of two latents.
     draw: of latents.
+    layers: in play; None is all.
     """
     noise = {"noise": example_keys(nets, batch)}
     if not probability:
         return noise
-    layers = nets.generator.num_styles
+    layers = layers or nets.generator.num_styles
     crossover = per_example(_crossover, nets, batch, layers, probability)
     return noise | {"second": latents(nets, batch, draw), "crossover": crossover}
 

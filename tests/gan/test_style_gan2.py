@@ -1,5 +1,7 @@
 """StyleGAN2's sizes, styles, experiment and tools, without a reference."""
 
+from functools import cache
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -16,6 +18,7 @@ from genax.gan.style_gan2 import SIZES, StyleGAN2Discriminator, StyleGAN2Generat
 from genax.gan.style_inputs import mixed, with_noise
 from genax.gan.style_tools import style_mixing_grid, style_truncation_sweep
 from genax.running.sampling import sample, variables
+from tests.contracts.harness import quick_compilation
 from tests.experiments import config_of, load
 
 SMALL = {"image_size": 8, "channels": 1, "latent_size": 6, "style_size": 5, "mapping_layers": 1}
@@ -53,21 +56,31 @@ def test_what_cannot_be_made_is_refused():
         labelled.init(jax.random.key(0), z, jnp.array([0, 3]))
 
 
-def applied(function, collections=None, batch=None, size=3):
-    """A function of bound networks, and the collections after it."""
-    networks = Networks(StyleGAN2Generator(**SMALL), StyleGAN2Discriminator(32, 8, group_size=1))
-    batch = {"index": jnp.arange(size), **(batch or {})}
+NETWORKS = Networks(StyleGAN2Generator(**SMALL), StyleGAN2Discriminator(32, 8, group_size=1))
 
-    def everything(nets, batch):
-        image = nets.generator(jnp.zeros((2, 6)), **with_noise(nets, {"index": jnp.arange(2)}))
-        nets.discriminator(image)
+
+@cache
+def initial():
+    """Variables of the networks; noise counts, unlike at the start of training."""
+
+    def everything(nets):
+        batch = {"index": jnp.arange(2)}
+        nets.discriminator(nets.generator(jnp.zeros((2, 6)), **with_noise(nets, batch)))
 
     rngs = {"params": jax.random.key(0), "example": jax.random.key(1)}
-    made = jax.jit(nn.init(everything, networks))(rngs, batch)
-    # Noise counts.
+    with quick_compilation():
+        made = jax.jit(nn.init(everything, NETWORKS))(rngs)
     made["params"]["generator"]["synthesis"]["layer_8"]["noise"] = jnp.float32(0.5)
-    apply = nn.apply(function, networks, mutable=["mean_style"])
-    return jax.jit(apply)({**made, **(collections or {})}, batch, rngs={"example": rngs["example"]})
+    return made
+
+
+def applied(function, collections=None, batch=None, size=3):
+    """What a function of bound networks returns, and the mean style after it."""
+    batch = {"index": jnp.arange(size), **(batch or {})}
+    apply = nn.apply(function, NETWORKS, mutable=["mean_style"])
+    rngs = {"example": jax.random.key(1)}
+    with quick_compilation():
+        return jax.jit(apply)({**initial(), **(collections or {})}, batch, rngs=rngs)
 
 
 def test_the_mean_style_moves_in_training_alone():
@@ -89,7 +102,7 @@ def test_styles_are_mixed_from_a_layer_on():
 
     (given, layers), _ = applied(drawn, size=400)
     crossover = np.array(given["crossover"])
-    assert set(crossover) == {1, 2, 3, int(layers)}
+    assert {*crossover.tolist()} == {1, 2, 3, int(layers)}
     assert 0.03 < (crossover == layers).mean() < 0.2
     assert set(applied(lambda nets, batch: mixed(nets, batch, 0.0))[0]) == {"noise"}
 
