@@ -109,8 +109,9 @@ def trained_by(phase: Phase, params: PyTree) -> dict[str, Any]:
 
 def init_optimizers(task: Task, stage: int, params: Any) -> dict[str, Any]:
     """Fresh optimizer state of a stage, by the phase whose optimizer it is."""
-    movers = {one.name: one for one in map(task.stages[stage].mover, task.stages[stage].phases)}
-    return {name: one.optimizer.init(trained_by(one, params)) for name, one in movers.items()}
+    one = task.stages[stage]
+    movers: dict[str, Any] = {mover.name: mover for mover in map(one.mover, one.phases)}
+    return {name: phase.optimizer.init(trained_by(phase, params)) for name, phase in movers.items()}
 
 
 def make_step(

@@ -6,7 +6,7 @@ Karras et al. 2020 (arXiv:2006.06676), section 3.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import flax.linen as nn
@@ -94,7 +94,7 @@ def adaptive_loss(
     found = loss(nets, batch)
     if isinstance(found, Mapping):
         followed = augmentation.follow(nets, found["game"].aux["real_score"])
-        game = found["game"].replace(aux={**found["game"].aux, **followed})
+        game = replace(found["game"], aux={**found["game"].aux, **followed})
         return {**found, "game": game}
     followed = augmentation.follow(nets, found.aux["real_score"])
-    return found.replace(aux={**found.aux, **followed})
+    return replace(found, aux={**found.aux, **followed})

@@ -48,7 +48,7 @@ class MappingNetwork(nn.Module):
         """
         check_label(self, label)
         parts = [] if z is None else [pixel_norm(z.astype(jnp.float32))]
-        if self.num_classes:
+        if label is not None:
             embed = EqualisedDense(self.features, name="labels")
             parts.append(pixel_norm(embed(one_hot(self, label))))
         x = jnp.concatenate(parts, axis=-1)

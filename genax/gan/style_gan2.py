@@ -129,16 +129,17 @@ class Synthesis(nn.Module):
         constant = self.param("constant", nn.initializers.normal(1.0), (4, 4, features))
         x = jnp.broadcast_to(constant.astype(self.dtype), (len(styles), *constant.shape))
         residual = self.architecture == "residual"
-        image, number = None, 0
+        image: Array | None = None
+        number = 0
         for size in sizes_to(self.image_size):
             features = features_at(size, self.width, self.max_width)
-            shortcut = None
+            shortcut: Array | None = None
             if size > 4:
                 if residual:
-                    shortcut = EqualisedConv(
+                    narrow = EqualisedConv(
                         features, (1, 1), use_bias=False, dtype=self.dtype, name=f"shortcut_{size}"
                     )
-                    shortcut = fir_upsample(shortcut(x)) * HALF
+                    shortcut = fir_upsample(narrow(x)) * HALF
                 up = SynthesisLayer(
                     features, number, upsample=True, dtype=self.dtype, name=f"upsample_{size}"
                 )
@@ -156,6 +157,7 @@ class Synthesis(nn.Module):
                 to_image = ToImage(self.channels, self.dtype, name=f"image_{size}")
                 part = to_image(x, styles[:, number])
                 image = part if image is None else fir_upsample(image) + part
+        assert image is not None  # the last size always has a part
         return image
 
 
@@ -250,7 +252,7 @@ class StyleGAN2Generator(nn.Module):
             found = jax.lax.stop_gradient(style).mean(0)
             self.mean.value = found + self.style_decay * (self.mean.value - found)
         styles = jnp.broadcast_to(style[:, None], (len(z), self.num_styles, self.style_size))
-        if second is None:
+        if second is None or crossover is None:
             return styles
         first = jnp.arange(self.num_styles) < crossover[:, None]
         return jnp.where(first[..., None], styles, self.mapping(second, label)[:, None])
