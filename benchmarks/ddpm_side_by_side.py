@@ -1,28 +1,38 @@
 """The comparison's DDPM in diffusers and PyTorch: the same data, batches, optimizer and averages.
 
-    python -m benchmarks.ddpm_side_by_side OUT.npz [--steps 10000] [--samples 10000] [--seed 0]
+    python -m benchmarks.ddpm_side_by_side OUT.npz [--steps 6000] [--samples 10000] [--seed 0]
 
 It trains diffusers' UNet2DModel as `experiments/diffusion/ddpm.py:comparison` trains genax's U-Net,
 on the same batches in the same order, and writes samples of the averaged weights (uint8 [n, h,
-w, c], DDIM with the experiment's steps and eta), to be scored by `python -m benchmarks.fashion`.
-On a GPU the model is compiled.
+w, c], DDIM with the experiment's steps and eta), their scores as JSON beside them and a picture of
+the first 64. On a GPU the model is compiled.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import math
 import time
+from functools import partial
+from pathlib import Path
 
 import diffusers
+import jax
 import numpy as np
 import torch
 
 from genax.core.data import Shard
 from genax.data import ImageData
+from genax.evaluation.extractors import features_of
+from genax.evaluation.fidelity_scores import fidelity_scores
+from genax.evaluation.image_classifier import image_classifier
+from genax.evaluation.inception import inception
+from genax.evaluation.pictures import image_grid
 from genax.front.experiments import configure, load
 from genax.nn.ema import ema_warmup
 from genax.nn.optimizers import warmup_constant
+from genax.settings.files import to_json
 
 
 def make_model(config) -> torch.nn.Module:
@@ -102,6 +112,22 @@ def draw(model: torch.nn.Module, config, count: int, device: str) -> np.ndarray:
     return np.concatenate(found)
 
 
+def scored(images: np.ndarray, train: ImageData, test: ImageData) -> dict[str, float]:
+    """Scores of samples by both extractors, as `genax.evaluation.fidelity` has them."""
+    scores = {}
+    for extractor in (image_classifier(train, test), inception()):
+        arrays = extractor.given(None)
+        compute = jax.jit(extractor.features)
+        found = [
+            np.asarray(compute(arrays, part.astype(np.float32)))
+            for part in np.array_split(images, math.ceil(len(images) / 500))
+        ]
+        real = (features_of(data, extractor, arrays, len(images)) for data in (test, train))
+        new = fidelity_scores(np.concatenate(found), *real)
+        scores |= {f"{extractor.name}/{name}": score for name, score in new.items()}
+    return scores
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("out")
@@ -113,9 +139,15 @@ def main() -> None:
     config = configure(definition, {} if args.steps is None else {"steps": str(args.steps)})
     torch.manual_seed(args.seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    data = ImageData(config.dataset, split=config.train_split, size=config.size)
-    model = train(config, data, device)
-    np.savez_compressed(args.out, images=draw(model, config, args.samples, device))
+    images = partial(ImageData, config.dataset, size=config.size)
+    data, test = images(split=config.train_split), images(split=config.test_split)
+    samples = draw(train(config, data, device), config, args.samples, device)
+    out = Path(args.out)
+    np.savez_compressed(out, images=samples)
+    image_grid(samples[:64] / 127.5 - 1).save(out.with_suffix(".png"))
+    scores = scored(samples, data, test)
+    out.with_suffix(".json").write_text(to_json(scores))
+    print(to_json(scores))
 
 
 if __name__ == "__main__":

@@ -54,9 +54,7 @@ def main() -> None:
     alone = (time.perf_counter() - began) * share
     alone_spent = (time.process_time() - spent) * share
 
-    task = line_task(
-        evaluators={extractor.name: fidelity(noise, extractor, train, test, args.examples)}
-    )
+    task = line_task(evaluators={"noise": fidelity(noise, [extractor], train, test, args.examples)})
     values = variables(jax.jit(lambda: line_state(task))())
     evaluate(task, values, None, args.batch, None)  # compiles, and fills the cache
     began, spent = time.perf_counter(), time.process_time()

@@ -1,7 +1,7 @@
 """Scores of one run over several values of its settings, such as solvers and numbers of steps.
 
     python -m benchmarks.sweep runs/ddpm OUT.jsonl solver=ddim,heun,uni_pc ddim_steps=5,10,20,50
-    python -m benchmarks.sweep --picture fid.png ddim_steps eval/classifier/fid solver OUT.jsonl
+    python -m benchmarks.sweep --picture fid.png ddim_steps images/classifier/fid solver OUT.jsonl
 
 The first command scores every combination and adds a line for each to OUT.jsonl: the settings, the
 scores and the seconds that it took. What is already in the file is left out, so that a sweep may

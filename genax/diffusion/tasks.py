@@ -160,17 +160,21 @@ def image_experiment(
         name: Evaluator(partial(score, condition=condition), examples=config.eval_examples or None)
         for name, score in scores.items()
     }
-    for name in SCORES[config.fidelity] if test else ():
-        extractor = inception() if name == "inception" else image_classifier(train, test)
-        for number, (sampler, solver) in enumerate(solvers.items()):
-            evaluators[f"{name}_{sampler}" if number else name] = fidelity(
+    compared = SCORES[config.fidelity]
+    if compared and test:
+        extractors = [
+            inception() if name == "inception" else image_classifier(train, test)
+            for name in compared
+        ]
+        for name, solver in solvers.items():
+            evaluators[name] = fidelity(
                 partial(draw, solver=solver),
-                extractor,
+                extractors,
                 train,
                 test,
                 config.fidelity_examples,
-                conditional=bool(classes) and name == "classifier",
-                says={"sampler": sampler} | {key: config[key] for key in SAID if key in config},
+                conditional=bool(classes) and "classifier" in compared,
+                says={key: config[key] for key in SAID if key in config},
             )
     task = Task(
         networks=Networks(denoiser=denoiser),

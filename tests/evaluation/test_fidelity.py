@@ -47,10 +47,12 @@ def noise(nets, batch):
 
 
 def scored(evaluator, batch_size=64):
-    task = line_task(evaluators={"flat": evaluator})
+    task = line_task(evaluators={"images": evaluator})
     values = variables(jax.jit(lambda: line_state(task))())
     found = evaluate(task, values, None, batch_size, None)
-    return {name.removeprefix("flat/"): score for name, score in found.items()}, found.said["flat"]
+    said = found.said["images"]
+    said["floor"] = {name.removeprefix("flat/"): score for name, score in said["floor"].items()}
+    return {name.removeprefix("images/flat/"): score for name, score in found.items()}, said
 
 
 def features(data, count):
@@ -59,7 +61,7 @@ def features(data, count):
 
 
 def test_samples_are_compared_with_test_images():
-    found, said = scored(fidelity(noise, flat(), TRAIN, TEST, 100, says={"solver": "none"}))
+    found, said = scored(fidelity(noise, [flat()], TRAIN, TEST, 100, says={"solver": "none"}))
     unseen, seen = features(TEST, 100), features(TRAIN, 100)
     floor = fidelity_scores(seen, unseen, seen)
     assert found["fid"] > 2 * said["floor"]["fid"] > 0
@@ -71,7 +73,7 @@ def test_samples_are_compared_with_test_images():
     assert said["floor"]["nearest_q50"] > floor["nearest_q50"] == 0
     assert (said["solver"], said["samples"]) == ("none", 100)
     assert said["test"] == {"data": "digits[test]", "images": 100}
-    assert len(said["extractor"]["sha256"]) == 64
+    assert len(said["extractors"]["flat"]["sha256"]) == 64
     assert said["notes"] == []
     json.dumps(said, allow_nan=False)
 
@@ -81,19 +83,19 @@ def test_real_images_are_as_good_as_the_floor():
     images = jnp.asarray(
         np.concatenate([b["image"][b["mask"] > 0] for b in TRAIN.evaluate(50, Shard())])[:100]
     )
-    found, said = scored(fidelity(lambda nets, b: images[b["index"]], flat(), TRAIN, TEST, 100))
+    found, said = scored(fidelity(lambda nets, b: images[b["index"]], [flat()], TRAIN, TEST, 100))
     for name in ("fid", "kid", "precision", "recall", "density", "coverage"):
         assert found[name] == pytest.approx(said["floor"][name], rel=1e-4, abs=1e-6), name
     assert found["near_train"] == 1
 
 
 def test_scores_do_not_depend_on_batches():
-    one, other = (scored(fidelity(noise, flat(), TRAIN, TEST, 90), size)[0] for size in (90, 16))
+    one, other = (scored(fidelity(noise, [flat()], TRAIN, TEST, 90), size)[0] for size in (90, 16))
     assert one == pytest.approx(other, rel=1e-5)
 
 
 def test_features_of_data_are_computed_once(cache, monkeypatch):
-    scored(fidelity(noise, flat(), TRAIN, TEST, 60))
+    scored(fidelity(noise, [flat()], TRAIN, TEST, 60))
     names = sorted(path.name.split("-")[0] for path in cache.rglob("*.npz"))
     assert names == ["flat"] * 3
     monkeypatch.setattr(ImageData, "evaluate", lambda *_: pytest.fail("reads the data again"))
@@ -103,22 +105,39 @@ def test_features_of_data_are_computed_once(cache, monkeypatch):
 
 
 def test_more_samples_than_test_images_are_noted():
-    found, said = scored(fidelity(noise, flat(), TRAIN, TEST, 400, train_examples=500), 100)
+    found, said = scored(fidelity(noise, [flat()], TRAIN, TEST, 400, train_examples=500), 100)
     assert (said["samples"], said["test"]["images"], said["train"]["images"]) == (400, 297, 500)
     assert "400 samples are compared with 297 images" in said["notes"][0]
     assert np.isfinite(list(found.values())).all()
 
 
 def test_too_few_samples_are_noted():
-    _, said = scored(fidelity(noise, flat(), TRAIN, TEST, 6))
+    _, said = scored(fidelity(noise, [flat()], TRAIN, TEST, 6))
     assert "singular and the FID is too high" in said["notes"][0]
+
+
+def test_samples_are_drawn_once_for_all_extractors():
+    drawn = []
+
+    def draw(nets, batch):
+        images = noise(nets, batch)
+        jax.debug.callback(lambda _: drawn.append(1), images)
+        return images
+
+    other = Extractor("half", lambda arrays, x: projection(arrays, x) / 2, lambda _: PROJECTION)
+    found, said = scored(fidelity(draw, [flat(), other], TRAIN, TEST, 64))
+    jax.effects_barrier()
+    assert len(drawn) == 1
+    assert found["images/half/fid"] == pytest.approx(found["fid"] / 4, rel=1e-4)
+    assert set(said["extractors"]) == {"flat", "half"}
+    assert said["floor"]["half/recall"] == said["floor"]["recall"]
 
 
 def test_accuracy_of_samples_for_their_labels():
     """Samples that are the test images are of their class as often as the extractor says."""
     extractor = flat(classes=lambda arrays, images: images[:, 0, 0, 0].astype(jnp.int32))
     draw = lambda nets, batch: jnp.full((len(batch["label"]), 8, 8, 1), -1.0)  # noqa: E731
-    found, said = scored(fidelity(draw, extractor, TRAIN, TEST, 50, conditional=True))
+    found, said = scored(fidelity(draw, [extractor], TRAIN, TEST, 50, conditional=True))
     labels = np.concatenate([b["label"] for b in TEST.evaluate(50, Shard())])[:50]
     assert found["accuracy"] == pytest.approx((labels == 0).mean())
     assert said["floor"]["accuracy"] == 0.5
@@ -146,11 +165,14 @@ def test_data_that_cannot_be_compared():
         (TRAIN, other, r"are in \(0.0, 1.0\)"),
     ):
         with pytest.raises(GenaxError, match=said):
-            fidelity(noise, flat(), train, test, 10)
+            fidelity(noise, [flat()], train, test, 10)
+    for extractors in ([], [flat(), flat()]):
+        with pytest.raises(GenaxError, match="no name twice"):
+            fidelity(noise, extractors, TRAIN, TEST, 10)
     with pytest.raises(GenaxError, match="do not tell whether a sample is of its class"):
-        fidelity(noise, flat(), TRAIN, TEST, 10, conditional=True)
+        fidelity(noise, [flat()], TRAIN, TEST, 10, conditional=True)
     with pytest.raises(GenaxError, match="samples have the shape"):
-        scored(fidelity(lambda nets, b: noise(nets, b)[:, :4], flat(), TRAIN, TEST, 10))
+        scored(fidelity(lambda nets, b: noise(nets, b)[:, :4], [flat()], TRAIN, TEST, 10))
 
     class Unlabelled(ImageData):
         num_classes = None
