@@ -23,8 +23,8 @@ from genax.gan.losses import discriminator_loss, generator_loss, penalty_loss
 from genax.gan.path_length import path_length_loss, style_lengths
 from genax.gan.penalties import r1
 from genax.gan.settings import DEFAULTS as SHARED
+from genax.gan.settings import PUBLISHED, small_variants
 from genax.gan.settings import RANGES as SHARED_RANGES
-from genax.gan.settings import small_variants
 from genax.gan.style_gan2 import (
     ARCHITECTURES,
     SIZES,
@@ -55,8 +55,9 @@ DEFAULTS = (
         "b2": 0.99,
         # Averages have a half-life instead.
         "ema": 0.0,
-        # The weight of R1, and the steps between two moves of it.
-        "r1_weight": 0.05,
+        # The penalty is a lazy phase: its weight, and the steps between two moves of it.
+        "penalty": "r1",
+        "penalty_weight": 0.05,
         "r1_every": 16,
         # The weight of the penalty on path lengths, 0 for none; the steps between two moves of it;
         # and of how many images of a batch one has its length measured.
@@ -73,18 +74,14 @@ DEFAULTS = (
     }
 )
 # 25 million images.
-LARGE = {
+LARGE = PUBLISHED | {
     "half_life": 20_000.0,
     "ramp_up": 0.0,
     "flip": True,
     "batch_size": 64,
     "steps": 390_625,
-    "log_every": 100,
-    "checkpoint_every": 5_000,
-    "sample_every": 5_000,
     "num_samples": 36,
     "eval_batch_size": 16,
-    "test_split": "",
 }
 # Five thousand images, on which a discriminator overfits without augmentation.
 FEW = {"train_split": "train[:5000]"}
@@ -111,7 +108,7 @@ VARIANTS = SMALL | {
             "group_size": 32,
             "mixing": 0.0,
             "path_weight": 0.0,
-            "r1_weight": 0.01,
+            "penalty_weight": 0.01,
             "half_life": 500_000.0,
             "ramp_up": 0.05,
             "flip": False,
@@ -127,7 +124,7 @@ VARIANTS = SMALL | {
         | {
             "dataset": "tfds:celeb_a_hq/256",
             "group_size": 8,
-            "r1_weight": 1.0,
+            "penalty_weight": 1.0,
             "parallel": {"topology": "v5e:2x4"},
         },
     ),
@@ -138,7 +135,7 @@ VARIANTS = SMALL | {
         | {
             "dataset": "tfds:celeb_a_hq/512",
             "group_size": 8,
-            "r1_weight": 0.5,
+            "penalty_weight": 0.5,
             "parallel": {"topology": "v5e:4x4"},
         },
     ),
@@ -148,7 +145,7 @@ VARIANTS = SMALL | {
         | SIZES["1024"]
         | {
             "dataset": "tfds:celeb_a_hq/1024",
-            "r1_weight": 10.0,
+            "penalty_weight": 10.0,
             "learning_rate": 2e-3,
             "half_life": 10_000.0,
             "batch_size": 32,
@@ -160,13 +157,10 @@ VARIANTS = SMALL | {
 RANGES = SHARED_RANGES | {
     "generator": ARCHITECTURES,
     "discriminator": ARCHITECTURES,
-    "max_width": COUNT,
     "style_size": COUNT,
     "mapping_layers": COUNT,
-    "group_size": COUNT,
     "mixing": Range(least=0, most=1),
     "truncation": Range(),
-    "r1_weight": NOT_NEGATIVE,
     "r1_every": COUNT,
     "path_weight": NOT_NEGATIVE,
     "path_every": COUNT,
@@ -177,6 +171,7 @@ RANGES = SHARED_RANGES | {
     "real_sign": Range(least=-1, most=1),
     "adaptation_images": COUNT,
     "ema": Range(least=0, most=0),
+    "penalty": ("r1",),
     "pack": Range(least=1, most=1),
     "critic_steps": Range(least=1, most=1),
 }
@@ -230,7 +225,7 @@ def played(config, augmentation, **shared):
     )
     slopes = partial(
         penalty_loss,
-        penalty=partial(r1, weight=config.r1_weight),
+        penalty=partial(r1, weight=config.penalty_weight),
         every=config.r1_every,
         of_score=True,
         condition=shared["condition"],
