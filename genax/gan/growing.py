@@ -23,7 +23,7 @@ from genax.core import GenaxError, Phase, Stage
 from genax.core.data import Data
 from genax.core.task import Batch, Losses, LossFn
 from genax.data.reduced import Reduced
-from genax.nn.conditions import Condition, unconditional
+from genax.nn.conditions import Condition, both, unconditional
 from genax.nn.convolution import nearest_upsample
 from genax.nn.resample import average_downsample
 from genax.settings import from_config
@@ -77,6 +77,11 @@ class Period:
     steps: int | None
     batch_size: int
     learning_rate: float
+
+    @property
+    def styles(self) -> int:
+        """Number of the styles of an image: two for each resolution."""
+        return 2 * len(sizes_to(self.size))
 
     def condition(self, nets: nn.Module, batch: Batch) -> dict[str, Any]:
         """Return what both networks get: the resolution, and how far its layers have come in.
@@ -153,12 +158,14 @@ class Growth:
       between a block and the image.
     others: of each player, the paths of what else it trains in each period.
     optimizer: learning rate -> the optimizer of a player.
+    inputs: period -> the `inputs` of its losses, see `play`; None leaves them as they are.
     """
 
     periods: Sequence[Period]
     layers: Mapping[str, tuple[str, str]]
     optimizer: Callable[[float], optax.GradientTransformation]
     others: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    inputs: Callable[[Period], Condition] | None = None
 
     def stages(self, phases: Sequence[Phase], condition: Condition) -> list[Stage]:
         """Return the stage of each period.
@@ -168,14 +175,16 @@ class Growth:
         """
 
         def of_period(phase: Phase, period: Period) -> Phase:
+            given = {"condition": both(condition, period.condition)}
+            if self.inputs is not None:
+                given["inputs"] = self.inputs(period)
             return replace(
                 phase,
-                loss=partial(
-                    faded_loss,
-                    loss=partial(phase.loss, condition=both(condition, period.condition)),
-                    period=period,
-                ),
-                trains=[*self.others.get(phase.name, ()), *period.layers(*self.layers[phase.name])],
+                loss=partial(faded_loss, loss=partial(phase.loss, **given), period=period),
+                trains=[
+                    *self.others.get(phase.name, ()),
+                    *period.layers(*self.layers[phase.name]),
+                ],
                 optimizer=self.optimizer(period.learning_rate),
             )
 
@@ -210,26 +219,39 @@ class Growth:
         return tuple(of_size[period.size] for period in self.periods)
 
 
-def growth_of(config: ConfigDict, blocks: str = "generator", others: Sequence[str] = ()) -> Growth:
+def growth_of(
+    config: ConfigDict,
+    blocks: str = "generator",
+    others: Sequence[str] = (),
+    inputs: Callable[[Period], Condition] | None = None,
+) -> Growth:
     """Return the growth that the settings `GROWTH` describe, with Adam for both players.
 
     blocks: the path of the generator's blocks; those of the discriminator are at "discriminator".
     others: paths of what the generator trains besides blocks.
+    inputs: see `Growth`.
+    Raises GenaxError for settings that `periods` refuses, and for a batch that the groups of
+    `minibatch_deviation` do not divide, whose resolution may come after days of training.
     """
+    found = from_config(periods, config)
+    for period in found:
+        batch = period.batch_size
+        if batch % min(batch, config.group_size):
+            raise GenaxError(
+                f"config.group_size={config.group_size} does not divide the batch of {batch} "
+                f"images at {period.size}x{period.size} pixels (config.batch_sizes, "
+                "config.batch_size); choose sizes that it divides, or a group of a whole batch."
+            )
     return Growth(
-        from_config(periods, config),
+        found,
         {
             "discriminator": ("discriminator/block", "discriminator/from_image"),
             "generator": (f"{blocks}/block", f"{blocks}/to_image"),
         },
         lambda rate: optax.adam(rate, b1=config.b1, b2=config.b2),
         {"generator": others},
+        inputs,
     )
-
-
-def both(first: Condition, second: Condition) -> Condition:
-    """Return the condition with the arguments of two."""
-    return lambda nets, batch: {**first(nets, batch), **second(nets, batch)}
 
 
 def faded_loss(nets: nn.Module, batch: Batch, loss: LossFn, period: Period) -> Losses:

@@ -14,7 +14,7 @@ from genax.gan.game import Draw
 from genax.gan.latents import interpolate, linear
 from genax.gan.projection import project, project_to_styles
 from genax.gan.style_tools import style_mixing_grid, style_truncation_sweep
-from genax.nn.conditions import Condition
+from genax.nn.conditions import Condition, both
 
 Labels = Callable[[int, Any], Mapping[str, Any]] | None
 
@@ -32,7 +32,7 @@ def latent_tools(
     draw, condition, inputs: see `generate`.
     """
     ways = partial(interpolate, draw=draw, condition=condition, inputs=inputs)
-    nearest = partial(project, condition=_both(condition, inputs))
+    nearest = partial(project, condition=both(condition, inputs))
     return {
         "interpolation": Sampler(ways, film_strip, labels),
         "interpolation_linear": Sampler(partial(ways, path=linear), film_strip, labels),
@@ -59,10 +59,6 @@ def style_tools(
         "truncation": Sampler(partial(style_truncation_sweep, **given), film_strip, labels),
         "mixing": Sampler(partial(style_mixing_grid, **given), film_strip, labels),
     }
-
-
-def _both(first: Condition, second: Condition) -> Condition:
-    return lambda nets, batch: {**first(nets, batch), **second(nets, batch)}
 
 
 def _examples(data: Data, labels: Labels) -> Callable[[int, Any], dict[str, Any]]:

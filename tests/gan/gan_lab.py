@@ -15,13 +15,19 @@ from functools import partial
 from types import ModuleType
 from typing import Any
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from tests.parity import require
+from genax.core import tree
+from tests.parity import converted, require
 
 # Of the base of both families: channels of a block times its resolution, halved, and their bound.
 BASE, MOST = 64, 16
-WIDTH, MAX_WIDTH = 2 * BASE, MOST
+WIDTHS = {"width": 2 * BASE, "max_width": MOST}
+LATENT, BATCH = 16, 8
+# How many resolutions from 4x4 on, and how far the last one has come in.
+GROWTHS = [(1, None), (2, None), (2, 0.3), (3, 0.3), (3, None)]
 
 
 def networks(family: str) -> ModuleType:
@@ -77,3 +83,48 @@ def grown(make: partial, sizes: int, share: float | None) -> Any:
         network.increase_scale()
     network.alpha = 1.0 if share is None else share
     return network
+
+
+def randomised(network: Any) -> Any:
+    """The network with numbers where its own begin as zeros or ones, which would hide faults."""
+    torch = importlib.import_module("torch")
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            if any(part in name for part in ("bias", "noise", "const")):
+                parameter.normal_(0.0, 0.3)
+    return network
+
+
+def copied(network: Any, params: Any, conversions: Any) -> Any:
+    """Our parameters with the numbers of the other network."""
+    leaves = tree.flatten(params)
+    found = converted(conversions, dict(network.named_parameters()), leaves)
+    assert all(leaves[path].shape == x.shape for path, x in found.items())
+    # Copies: PyTorch's optimizer writes into its own.
+    return tree.unflatten(leaves | {path: jnp.array(x) for path, x in found.items()}, params)
+
+
+def agree(worst: dict[str, float]) -> None:
+    """What `compare` found is as near as rounding."""
+    assert max(worst["outputs"], worst["loss"], worst["AdamW step"]) < 1e-5, worst
+    assert worst["gradients"] < 1e-4, worst
+
+
+def share_of(share: float | None) -> Any:
+    return None if share is None else jnp.float32(share)
+
+
+def image_of(size: int) -> np.ndarray:
+    """Images that are noise, always the same."""
+    return np.random.default_rng(size).normal(size=(BATCH, size, size, 3)).astype(np.float32)
+
+
+def nchw(x: Any) -> Any:
+    """An array of ours as a tensor."""
+    torch = importlib.import_module("torch")
+    return torch.tensor(np.array(x).transpose(0, 3, 1, 2))
+
+
+def nhwc(x: Any) -> np.ndarray:
+    """A tensor as an array of ours."""
+    return x.detach().numpy().transpose(0, 2, 3, 1)

@@ -14,30 +14,22 @@ from genax.gan.penalties import unit_slope
 from genax.gan.pro_gan import SIZES, ProGANDiscriminator, ProGANGenerator
 from genax.interop.conversion import Conversion, convolution, dense, flat
 from tests.gan import gan_lab
-from tests.parity import compare, converted, require
+from tests.gan.gan_lab import (
+    BATCH,
+    GROWTHS,
+    LATENT,
+    WIDTHS,
+    agree,
+    copied,
+    image_of,
+    nchw,
+    nhwc,
+    randomised,
+    share_of,
+)
+from tests.parity import compare, require
 
 RNG = np.random.default_rng(0)
-LATENT, BATCH = 16, 8
-OUR_SIZES = {"width": gan_lab.WIDTH, "max_width": gan_lab.MAX_WIDTH}
-SHARE = 0.3
-# How many resolutions from 4x4 on, and how far the last one has come in.
-GROWTHS = [(1, None), (2, None), (2, SHARE), (3, SHARE), (3, None)]
-
-
-def share_of(share):
-    return None if share is None else jnp.float32(share)
-
-
-def image_of(count, size):
-    return np.float32(RNG.normal(size=(count, size, size, 3)))
-
-
-def nchw(torch, x):
-    return torch.tensor(np.array(x).transpose(0, 3, 1, 2))
-
-
-def nhwc(x):
-    return x.detach().numpy().transpose(0, 2, 3, 1)
 
 
 def bias(path, name):
@@ -97,28 +89,6 @@ def discriminator_conversions(sizes, share, blur=False):
     return found
 
 
-def copied(network, ours, conversions, *inputs):
-    """Our parameters, those of the other network in place, whose biases no longer are zero."""
-    [torch] = require("torch")
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            if name.endswith("bias"):
-                parameter.normal_(0.0, 0.3)
-    params = ours.init(jax.random.key(0), *inputs)["params"]
-    leaves = tree.flatten(params)
-    found = converted(conversions, dict(network.named_parameters()), leaves)
-    assert {path: x.shape for path, x in found.items()}.items() <= {
-        path: x.shape for path, x in leaves.items()
-    }.items()
-    # Copies: PyTorch's optimizer writes into its own.
-    return tree.unflatten(leaves | {path: jnp.array(x) for path, x in found.items()}, params)
-
-
-def agree(worst):
-    assert max(worst["outputs"], worst["loss"], worst["AdamW step"]) < 1e-5, worst
-    assert worst["gradients"] < 1e-4, worst
-
-
 @pytest.mark.parametrize(("sizes", "share"), GROWTHS)
 def test_the_generator_is_that_of_gan_lab(sizes, share):
     torch, theirs = require("torch")[0], gan_lab.networks("progan")
@@ -132,17 +102,18 @@ def test_the_generator_is_that_of_gan_lab(sizes, share):
     network.gen_blocks[0] = torch.nn.Sequential(*first[:2], theirs.Conv2dBias(LATENT), *first[2:])
     conversions = generator_conversions(sizes, share)
     size = 4 * 2 ** (sizes - 1)
-    ours = ProGANGenerator(16, 3, latent_size=LATENT, **OUR_SIZES)
+    ours = ProGANGenerator(16, 3, latent_size=LATENT, **WIDTHS)
     z = np.float32(RNG.normal(size=(BATCH, LATENT)))
-    params = copied(network, ours, conversions, jnp.asarray(z))
-    weights = image_of(BATCH, size)
+    variables = ours.init(jax.random.key(0), jnp.asarray(z))
+    params = copied(randomised(network), variables["params"], conversions)
+    weights = image_of(size)
 
     def loss(params):
         images = ours.apply({"params": params}, jnp.asarray(z), size, share_of(share))
         return (images * weights).mean(), [images]
 
     images = network(torch.tensor(z))
-    expected = (images * nchw(torch, weights)).mean()
+    expected = (images * nchw(weights)).mean()
     assert images.shape[-1] == size
     agree(compare(loss, params, conversions, network, expected, [nhwc(images)]))
 
@@ -157,16 +128,17 @@ def test_the_discriminator_and_its_slope_are_those_of_gan_lab(sizes, share, blur
     network = gan_lab.grown(make, sizes, share)
     conversions = discriminator_conversions(sizes, share, blur)
     size = 4 * 2 ** (sizes - 1)
-    ours = ProGANDiscriminator(16, blur=blur, **OUR_SIZES)
-    image = jnp.asarray(image_of(BATCH, size))
-    params = copied(network, ours, conversions, jnp.zeros((2, 16, 16, 3)))
+    ours = ProGANDiscriminator(16, blur=blur, **WIDTHS)
+    image = jnp.asarray(image_of(size))
+    variables = ours.init(jax.random.key(0), jnp.zeros((2, 16, 16, 3)))
+    params = copied(randomised(network), variables["params"], conversions)
 
     def loss(params):
         score = partial(ours.apply, {"params": params}, size=size, share=share_of(share))
         scores, slope = score(image), unit_slope(score, image, 10.0)
         return scores.mean() + slope.mean(), [scores, slope]
 
-    images = nchw(torch, image).requires_grad_()
+    images = nchw(image).requires_grad_()
     scores = network(images)
     (slopes,) = torch.autograd.grad(scores.sum(), images, create_graph=True)
     slope = 10 * (slopes.square().sum((1, 2, 3)).sqrt() - 1) ** 2
