@@ -13,7 +13,7 @@ from genax.gan import game, penalties
 from genax.gan.augmentation import POLICIES, SHIFTED
 from genax.nn.optimizers import RANGES as OPTIMIZER
 from genax.settings import Variant
-from genax.settings.ranges import AMOUNT, COUNT, NOT_NEGATIVE, SHARE, Ranges
+from genax.settings.ranges import AMOUNT, COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Range, Ranges
 
 # Of two players, whatever they make: see `play_out`.
 PLAYERS: dict[str, Any] = {
@@ -135,6 +135,20 @@ GROWTH: dict[str, Any] = {
     "b2": 0.99,
     "learning_rate": 1e-3,
 }
+# A generator with styles, see `genax.gan.style_inputs`.
+STYLES: dict[str, Any] = {
+    # The share of training images that have the styles of two latents.
+    "mixing": 0.9,
+    # Nearness of samples to the mean style: 1 is none, 0 the mean image.
+    "truncation": 1.0,
+    # Images after which half of an average is new, in place of `ema`.
+    "half_life": 10_000.0,
+    "ema": 0.0,
+    # Images of a group whose deviation the discriminator sees.
+    "group_size": 4,
+    "b1": 0.0,
+    "b2": 0.99,
+}
 # What a setting `game` may be.
 GAMES: Mapping[str, game.Game] = {
     "minimax": game.MINIMAX,
@@ -190,6 +204,15 @@ RANGES: Ranges = {
     "stable_images": COUNT,
     "batch_sizes": replace(COUNT, empty=True),
     "learning_rates": replace(NOT_NEGATIVE, empty=True),
+}
+STYLE_RANGES: Ranges = {
+    **RANGES,
+    "style_size": COUNT,
+    "mapping_layers": COUNT,
+    "mixing": Range(least=0, most=1),
+    "truncation": Range(),
+    "half_life": POSITIVE,
+    "ema": Range(least=0, most=0),
 }
 
 
