@@ -18,47 +18,30 @@ import jax
 
 from genax.gan.dcgan import SIZES, DCGANDiscriminator, DCGANGenerator
 from genax.gan.settings import DEFAULTS as SHARED
-from genax.gan.settings import small_variants
+from genax.gan.settings import PUBLISHED, small_variants
 from genax.gan.tasks import image_gan
 from genax.settings import Variant
 
-DEFAULTS = (
-    SHARED
-    | SIZES["mnist"]
-    | {
-        "dataset": "mnist",
-        "uniform_latents": False,
-        "coverage_samples": 1000,
-    }
-)
-SMALL = small_variants(
-    cpu={},
-    comparison={"dataset": "fashion_mnist", "coverage_samples": 0},
-    digits=SIZES["digits"] | {"batch_size": 32},
-)
-LARGE = {
-    "coverage_samples": 0,
-    "ema": 0.0,
-    "batch_size": 128,
-    "parallel": {"topology": "v5e:2x2"},
-    "checkpoint_every": 5_000,
-    "sample_every": 2_000,
-    "num_samples": 64,
-    "test_split": "",
+DEFAULTS = SHARED | {
+    **SIZES["mnist"],
+    "dataset": "mnist",
+    # Whether latents are even in [-1, 1], and not normal.
+    "uniform_latents": False,
+    "coverage_samples": 1000,
 }
+SMALL = small_variants(SIZES["digits"] | {"batch_size": 32})
+LARGE = PUBLISHED | {"coverage_samples": 0, "batch_size": 128, "sample_every": 2_000}
+BEDROOMS = SIZES["paper"] | {"dataset": "tfds:lsun/bedroom", "uniform_latents": True}
+BY_CLASS = SMALL["digits"].settings | {"num_classes": 10}
 VARIANTS = SMALL | {
-    "digits-conditional": Variant(
-        "digits of the classes that are asked for", SMALL["digits"].settings | {"num_classes": 10}
-    ),
+    "digits-conditional": Variant("digits of the classes that are asked for", BY_CLASS),
     "celeba64": Variant(
         "CelebA at 64x64 as in PyTorch's examples; prepare it with TFDS as celeb_a",
         LARGE | SIZES["pytorch"] | {"dataset": "tfds:celeb_a", "steps": 31_800},
     ),
     "lsun64": Variant(
         "LSUN bedrooms at 64x64, the paper's widths and uniform latents; TFDS lsun/bedroom",
-        LARGE
-        | SIZES["paper"]
-        | {"dataset": "tfds:lsun/bedroom", "uniform_latents": True, "steps": 120_000},
+        LARGE | BEDROOMS | {"steps": 120_000},
     ),
 }
 

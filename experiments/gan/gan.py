@@ -16,51 +16,36 @@ import optax
 from genax.gan.maxout import SIZES, MaxoutDiscriminator, PerceptronGenerator
 from genax.gan.optimizers import rising_momentum
 from genax.gan.settings import DEFAULTS as SHARED
+from genax.gan.settings import PUBLISHED, small_variants
 from genax.gan.settings import RANGES as SHARED_RANGES
-from genax.gan.settings import small_variants
 from genax.gan.tasks import image_gan
 from genax.settings import Variant
-from genax.settings.ranges import AMOUNT, COUNT, SHARE
+from genax.settings.ranges import AMOUNT, SHARE
 
-DEFAULTS = (
-    SHARED
-    | SIZES["small"]
-    | {
-        # Affine maps of a maxout feature.
-        "pieces": 5,
-        # Shares of features and of inputs that the discriminator leaves out.
-        "dropout": 0.3,
-        "input_dropout": 0.1,
-        # Momentum at the start and from `momentum_steps` on; 0 steps is Adam.
-        "momentum": (0.5, 0.7),
-        "momentum_steps": 0,
-    }
-)
-PAPER = SIZES["mnist"] | {
+DEFAULTS = SHARED | {
+    **SIZES["small"],
+    # Affine maps of a maxout feature.
+    "pieces": 5,
+    # Shares of features and of inputs that the discriminator leaves out.
+    "dropout": 0.3,
+    "input_dropout": 0.1,
+    # Momentum at the start and from `momentum_steps` on; 0 steps is Adam.
+    "momentum": (0.5, 0.7),
+    "momentum_steps": 0,
+}
+SMALL = small_variants(SIZES["digits"])
+PAPER = PUBLISHED | {
+    **SIZES["mnist"],
     "dataset": "mnist",
     "dropout": 0.5,
     "input_dropout": 0.2,
     "learning_rate": 0.1,
     "momentum_steps": 150_000,
-    "ema": 0.0,
     "batch_size": 100,
     "steps": 300_000,
-    "checkpoint_every": 10_000,
-    "sample_every": 10_000,
-    "parallel": {"topology": "v5e:2x2"},
 }
-VARIANTS = small_variants(
-    cpu={}, comparison=SIZES["small"] | {"image_size": 32}, digits=SIZES["digits"]
-) | {"mnist": Variant("MNIST with the networks and the settings of the paper", PAPER)}
-RANGES = SHARED_RANGES | {
-    "hidden": COUNT,
-    "units": COUNT,
-    "pieces": COUNT,
-    "dropout": SHARE,
-    "input_dropout": SHARE,
-    "momentum": SHARE,
-    "momentum_steps": AMOUNT,
-}
+VARIANTS = SMALL | {"mnist": Variant("MNIST with the paper's networks and settings", PAPER)}
+RANGES = SHARED_RANGES | {"momentum": SHARE, "momentum_steps": AMOUNT}
 
 
 def build(config, data=None):
@@ -70,13 +55,6 @@ def build(config, data=None):
         # The rate falls by 4e-6 of itself at each step, to no less than 1e-6.
         rate = optax.exponential_decay(config.learning_rate, 1, 1 / 1.000004, end_value=1e-6)
         momentum = optax.linear_schedule(*config.momentum, config.momentum_steps)
-        descent = rising_momentum(rate, momentum)
-        optimizers = {"generator": descent, "discriminator": descent}
-    return image_gan(
-        config,
-        data,
-        PerceptronGenerator,
-        MaxoutDiscriminator,
-        optimizers=optimizers,
-        draw=partial(jax.random.uniform, minval=-1.0, maxval=1.0),
-    )
+        optimizers = dict.fromkeys(("generator", "discriminator"), rising_momentum(rate, momentum))
+    own = {"draw": partial(jax.random.uniform, minval=-1.0, maxval=1.0), "optimizers": optimizers}
+    return image_gan(config, data, PerceptronGenerator, MaxoutDiscriminator, **own)

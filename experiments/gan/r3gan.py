@@ -12,88 +12,62 @@ The official code raises b2 from 0.9 to 0.99 and augments as ADA does; here b2 i
 
 import optax
 
-from genax.gan.penalties import r1, r2
 from genax.gan.r3gan import SIZES, R3GANDiscriminator, R3GANGenerator
 from genax.gan.settings import DEFAULTS as SHARED
+from genax.gan.settings import FLAT_PAIRS, PUBLISHED, small_variants
 from genax.gan.settings import RANGES as SHARED_RANGES
-from genax.gan.settings import small_variants
 from genax.gan.tasks import image_gan
 from genax.settings import Variant
 from genax.settings.ranges import COUNT, NOT_NEGATIVE
 
-DEFAULTS = (
-    SHARED
-    | SIZES["small"]
-    | {
-        "game": "relativistic",
-        # Of both penalties, at the start and from `decay_steps` on.
-        "penalty_weight": 1.0,
-        "final_penalty_weight": 0.1,
-        "b1": 0.0,
-        "b2": 0.99,
-        "final_learning_rate": 5e-5,
-        # Where the fall along half a cosine ends.
-        "decay_steps": 5_000,
-    }
-)
-CIFAR10 = SIZES["cifar10"] | {
+DEFAULTS = SHARED | {
+    **FLAT_PAIRS,
+    **SIZES["small"],
+    # What the penalties' weight and the rate fall to, along half a cosine of so many steps.
+    "final_penalty_weight": 0.1,
+    "final_learning_rate": 5e-5,
+    "decay_steps": 5_000,
+}
+DIGITS = SIZES["digits"] | {"decay_steps": 1_500, "steps": 1_500}
+SMALL = small_variants(DIGITS, comparison=SIZES["fashion32"] | {"decay_steps": 4_000})
+CIFAR10 = PUBLISHED | {
+    **SIZES["cifar10"],
     "dataset": "cifar10",
     "flip": True,
     "penalty_weight": 0.05,
     "final_penalty_weight": 0.005,
-    "ema": 0.9999,
     "batch_size": 512,
+    "ema": 0.9999,
     "decay_steps": 39_000,
     "steps": 390_000,
-    "checkpoint_every": 10_000,
-    "sample_every": 10_000,
     "parallel": {"topology": "v5e:4x4"},
 }
-FACES = SIZES["ffhq64"] | {
+FACES = CIFAR10 | {
+    **SIZES["ffhq64"],
     "dataset": "tfds:celeb_a",
-    "test_split": "",
     "penalty_weight": 2.0,
     "final_penalty_weight": 0.2,
     "batch_size": 256,
     "decay_steps": 78_000,
 }
-VARIANTS = small_variants(
-    cpu={},
-    comparison=SIZES["fashion32"] | {"decay_steps": 4_000},
-    digits=SIZES["digits"] | {"decay_steps": 1_500, "steps": 1_500},
-) | {
+VARIANTS = SMALL | {
     "cifar10": Variant("CIFAR-10 with the networks and weights of the paper", CIFAR10),
-    "faces64": Variant("faces at 64x64 with the paper's settings of FFHQ-64", CIFAR10 | FACES),
+    "faces64": Variant("faces at 64x64 with the paper's settings of FFHQ-64", FACES),
 }
-RANGES = SHARED_RANGES | {
-    "widths": COUNT,
-    "blocks": COUNT,
-    "group_size": COUNT,
-    "final_penalty_weight": NOT_NEGATIVE,
-    "decay_steps": COUNT,
-}
+RANGES = SHARED_RANGES | {"final_penalty_weight": NOT_NEGATIVE, "decay_steps": COUNT}
 
 
 def build(config, data=None):
     """Return the experiment that the settings describe, with its own data or that given."""
-    steps = config.decay_steps
 
     def falling(most, least):
-        fall = optax.cosine_decay_schedule(1.0, steps)
-        return lambda step: least + (most - least) * fall(step)
-
-    weight = falling(config.penalty_weight, config.final_penalty_weight)
-
-    def of_step(penalty):
-        return lambda nets, batch, found: penalty(nets, batch, found, weight(batch["step"]))
+        return optax.cosine_decay_schedule(most, config.decay_steps, least / most if most else 0.0)
 
     rate = falling(config.learning_rate, config.final_learning_rate)
-    adam = optax.adam(rate, b1=config.b1, b2=config.b2)
-    return image_gan(
-        config,
-        data,
-        R3GANGenerator,
-        R3GANDiscriminator,
-        penalties={"r1": of_step(r1), "r2": of_step(r2)},
-        optimizers={"discriminator": adam, "generator": adam},
-    )
+    own = {
+        "penalty_weight": falling(config.penalty_weight, config.final_penalty_weight),
+        "optimizers": dict.fromkeys(
+            ("discriminator", "generator"), optax.adam(rate, b1=config.b1, b2=config.b2)
+        ),
+    }
+    return image_gan(config, data, R3GANGenerator, R3GANDiscriminator, **own)

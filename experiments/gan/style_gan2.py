@@ -23,8 +23,7 @@ from genax.gan.losses import discriminator_loss, generator_loss, penalty_loss
 from genax.gan.path_length import path_length_loss, style_lengths
 from genax.gan.penalties import r1
 from genax.gan.settings import DEFAULTS as SHARED
-from genax.gan.settings import RANGES as SHARED_RANGES
-from genax.gan.settings import small_variants
+from genax.gan.settings import PUBLISHED, STYLE_RANGES, STYLES, small_variants
 from genax.gan.style_gan2 import (
     ARCHITECTURES,
     SIZES,
@@ -35,148 +34,94 @@ from genax.gan.style_inputs import mixed, with_noise
 from genax.gan.tasks import image_gan
 from genax.nn.ema import ema_half_life
 from genax.settings import Variant
-from genax.settings.ranges import COUNT, NOT_NEGATIVE, POSITIVE, Range
+from genax.settings.ranges import COUNT, NOT_NEGATIVE, Range
 
-DEFAULTS = (
-    SHARED
-    | SIZES["cpu"]
-    | {
-        # How layers of different resolution are joined in each network: see `ARCHITECTURES`.
-        "generator": "skip",
-        "discriminator": "residual",
-        # Images in a group of the minibatch deviation.
-        "group_size": 4,
-        # The share of images in training that have styles of two latents.
-        "mixing": 0.9,
-        # Nearness of samples to the mean style: 1 is none, 0 the mean image.
-        "truncation": 1.0,
-        "learning_rate": 2.5e-3,
-        "b1": 0.0,
-        "b2": 0.99,
-        # Averages have a half-life instead.
-        "ema": 0.0,
-        # The weight of R1, and the steps between two moves of it.
-        "r1_weight": 0.05,
-        "r1_every": 16,
-        # The weight of the penalty on path lengths, 0 for none; the steps between two moves of it;
-        # and of how many images of a batch one has its length measured.
-        "path_weight": 2.0,
-        "path_every": 4,
-        "path_shrink": 2,
-        # The images after which half of an average is new, and at most which share of those seen.
-        "half_life": 10_000.0,
-        "ramp_up": 0.05,
-        # Of augmentation=adaptive: the mean sign of real scores that it keeps to, and the images in
-        # which its probability goes from 0 to 1 at the most.
-        "real_sign": 0.6,
-        "adaptation_images": 500_000,
-    }
-)
-# 25 million images.
-LARGE = {
+DEFAULTS = SHARED | {
+    **STYLES,
+    **SIZES["cpu"],
+    # How layers of different resolution are joined in each network: see `ARCHITECTURES`.
+    "generator": "skip",
+    "discriminator": "residual",
+    "learning_rate": 2.5e-3,
+    # The penalty is a lazy phase: its weight, and the steps between two moves of it.
+    "penalty": "r1",
+    "penalty_weight": 0.1,
+    "r1_every": 16,
+    # The weight of the penalty on path lengths, 0 for none; the steps between two moves of it; and
+    # of how many images of a batch one has its length measured.
+    "path_weight": 2.0,
+    "path_every": 4,
+    "path_shrink": 2,
+    # At most which share of the images seen is the half-life of averages; 0 is no bound.
+    "ramp_up": 0.05,
+    # Of augmentation=adaptive: the mean sign of real scores that it keeps to, and the images in
+    # which its probability goes from 0 to 1 at the most.
+    "real_sign": 0.6,
+    "adaptation_images": 500_000,
+}
+# Small sets, on which a discriminator overfits without augmentation.
+SMALL = small_variants(SIZES["digits"], comparison={"ema": 0.0}, cpu={"image_size": 32})
+FEW = SMALL["comparison"].settings | {"train_split": "train[:5000]"}
+FEW_ADAPTIVE = FEW | {"augmentation": "adaptive", "adaptation_images": 100_000}
+DIGITS_ADAPTIVE = SMALL["digits"].settings | {"augmentation": "adaptive"}
+# 25 million images, in batches of 64 or of 32.
+LARGE = PUBLISHED | {
     "half_life": 20_000.0,
     "ramp_up": 0.0,
     "flip": True,
     "batch_size": 64,
     "steps": 390_625,
-    "log_every": 100,
-    "checkpoint_every": 5_000,
-    "sample_every": 5_000,
     "num_samples": 36,
     "eval_batch_size": 16,
-    "test_split": "",
 }
-# Five thousand images, on which a discriminator overfits without augmentation.
-FEW = {"train_split": "train[:5000]"}
-SMALL = small_variants(cpu={"image_size": 32}, comparison={"ema": 0.0}, digits=SIZES["digits"])
-COMPARISON = SMALL["comparison"].settings
+HALF = LARGE | {"half_life": 10_000.0, "batch_size": 32, "steps": 781_250}
+FACES_256 = LARGE | SIZES["256"] | {"dataset": "tfds:celeb_a_hq/256", "penalty_weight": 1.0}
+FACES_512 = LARGE | SIZES["512"] | {"dataset": "tfds:celeb_a_hq/512", "penalty_weight": 0.5}
+FACES_1024 = HALF | SIZES["1024"] | {"dataset": "tfds:celeb_a_hq/1024", "penalty_weight": 10.0}
+# 100 million images, section 4.3 of StyleGAN2-ADA.
+CIFAR10 = LARGE | {
+    **SIZES["cifar10"],
+    "dataset": "cifar10",
+    "augmentation": "adaptive",
+    "discriminator": "plain",
+    "mixing": 0.0,
+    "path_weight": 0.0,
+    "penalty_weight": 0.01,
+    "half_life": 500_000.0,
+    "ramp_up": 0.05,
+    "flip": False,
+    "steps": 1_562_500,
+}
 VARIANTS = SMALL | {
-    "few": Variant("the comparison on 5,000 training images", COMPARISON | FEW),
-    "few-adaptive": Variant(
-        "the same with adaptive augmentation",
-        COMPARISON | FEW | {"augmentation": "adaptive", "adaptation_images": 100_000},
-    ),
-    "digits-adaptive": Variant(
-        "digits with adaptive augmentation",
-        SMALL["digits"].settings | {"augmentation": "adaptive", "adaptation_images": 50_000},
-    ),
-    "cifar10": Variant(
-        "CIFAR-10 with adaptive augmentation, as in section 4.3 of StyleGAN2-ADA",
-        LARGE
-        | SIZES["cifar10"]
-        | {
-            "dataset": "cifar10",
-            "test_split": "test",
-            "discriminator": "plain",
-            "group_size": 32,
-            "mixing": 0.0,
-            "path_weight": 0.0,
-            "r1_weight": 0.01,
-            "half_life": 500_000.0,
-            "ramp_up": 0.05,
-            "flip": False,
-            "augmentation": "adaptive",
-            "steps": 1_562_500,
-            "parallel": {"topology": "v5e:2x2"},
-        },
-    ),
+    "few": Variant("the comparison on 5,000 training images", FEW),
+    "few-adaptive": Variant("the same with adaptive augmentation", FEW_ADAPTIVE),
+    "digits-adaptive": Variant("digits with adaptive augmentation", DIGITS_ADAPTIVE),
+    "cifar10": Variant("CIFAR-10 with adaptive augmentation", CIFAR10 | {"group_size": 32}),
     "celebahq256": Variant(
         "CelebA-HQ at 256x256, the official paper256; TFDS celeb_a_hq/256",
-        LARGE
-        | SIZES["256"]
-        | {
-            "dataset": "tfds:celeb_a_hq/256",
-            "group_size": 8,
-            "r1_weight": 1.0,
-            "parallel": {"topology": "v5e:2x4"},
-        },
+        FACES_256 | {"group_size": 8, "parallel": {"topology": "v5e:4x4"}},
     ),
     "celebahq512": Variant(
         "CelebA-HQ at 512x512, the official paper512; TFDS celeb_a_hq/512",
-        LARGE
-        | SIZES["512"]
-        | {
-            "dataset": "tfds:celeb_a_hq/512",
-            "group_size": 8,
-            "r1_weight": 0.5,
-            "parallel": {"topology": "v5e:4x4"},
-        },
+        FACES_512 | {"group_size": 8, "parallel": {"topology": "v5e:4x8"}},
     ),
     "celebahq1024": Variant(
         "CelebA-HQ at 1024x1024, config F of the paper; TFDS celeb_a_hq/1024",
-        LARGE
-        | SIZES["1024"]
-        | {
-            "dataset": "tfds:celeb_a_hq/1024",
-            "r1_weight": 10.0,
-            "learning_rate": 2e-3,
-            "half_life": 10_000.0,
-            "batch_size": 32,
-            "steps": 781_250,
-            "parallel": {"topology": "v5e:4x4"},
-        },
+        FACES_1024 | {"learning_rate": 2e-3, "parallel": {"topology": "v5e:4x8"}},
     ),
 }
-RANGES = SHARED_RANGES | {
+RANGES = STYLE_RANGES | {
     "generator": ARCHITECTURES,
     "discriminator": ARCHITECTURES,
-    "max_width": COUNT,
-    "style_size": COUNT,
-    "mapping_layers": COUNT,
-    "group_size": COUNT,
-    "mixing": Range(least=0, most=1),
-    "truncation": Range(),
-    "r1_weight": NOT_NEGATIVE,
     "r1_every": COUNT,
     "path_weight": NOT_NEGATIVE,
     "path_every": COUNT,
     "path_shrink": COUNT,
-    "half_life": POSITIVE,
     "ramp_up": NOT_NEGATIVE,
     "augmentation": (*POLICIES, "adaptive"),
     "real_sign": Range(least=-1, most=1),
     "adaptation_images": COUNT,
-    "ema": Range(least=0, most=0),
+    "penalty": ("r1",),
     "pack": Range(least=1, most=1),
     "critic_steps": Range(least=1, most=1),
 }
@@ -189,22 +134,18 @@ def build(config, data=None):
         augmentation = AdaptiveAugmentation(
             config.batch_size, target=config.real_sign, images=config.adaptation_images
         )
-    return image_gan(
-        config,
-        data,
-        partial(StyleGAN2Generator, architecture=config.generator),
-        partial(StyleGAN2Discriminator, architecture=config.discriminator),
-        inputs=partial(mixed, probability=config.mixing),
-        sampled_inputs=partial(with_noise, truncation=config.truncation),
-        augment=augmentation,
-        stage=partial(played, config, augmentation),
-        averages={
-            "generator": ema_half_life(
-                config.half_life, config.batch_size, ramp_up=config.ramp_up or None
-            )
-        },
-        tools=style_tools,
-    )
+    average = ema_half_life(config.half_life, config.batch_size, ramp_up=config.ramp_up or None)
+    generator = partial(StyleGAN2Generator, architecture=config.generator)
+    discriminator = partial(StyleGAN2Discriminator, architecture=config.discriminator)
+    own = {
+        "inputs": partial(mixed, probability=config.mixing),
+        "sampled_inputs": partial(with_noise, truncation=config.truncation),
+        "augment": augmentation,
+        "stage": partial(played, config, augmentation),
+        "averages": {"generator": average},
+        "tools": style_tools,
+    }
+    return image_gan(config, data, generator, discriminator, **own)
 
 
 def played(config, augmentation, **shared):
@@ -230,7 +171,7 @@ def played(config, augmentation, **shared):
     )
     slopes = partial(
         penalty_loss,
-        penalty=partial(r1, weight=config.r1_weight),
+        penalty=partial(r1, weight=config.penalty_weight),
         every=config.r1_every,
         of_score=True,
         condition=shared["condition"],

@@ -13,42 +13,30 @@ import optax
 from genax.gan.dcgan import SIZES, DCGANDiscriminator, DCGANGenerator
 from genax.gan.optimizers import clip_parameters
 from genax.gan.settings import DEFAULTS as SHARED
+from genax.gan.settings import PUBLISHED, small_variants
 from genax.gan.settings import RANGES as SHARED_RANGES
-from genax.gan.settings import small_variants
 from genax.gan.tasks import image_gan
 from genax.gan.turns import after, wgan_turns
 from genax.settings import Variant
 from genax.settings.ranges import POSITIVE
 
-DEFAULTS = (
-    SHARED
-    | SIZES["mnist"]
-    | {
-        "game": "wasserstein",
-        "critic_steps": 5,
-        # Whether the critic moves 100 times at the start and before each 500th move.
-        "long_turns": True,
-        "clip_value": 0.01,
-        "learning_rate": 5e-5,
-        "steps": 20_000,
-    }
-)
+DEFAULTS = SHARED | {
+    **SIZES["mnist"],
+    "game": "wasserstein",
+    "critic_steps": 5,
+    # Whether the critic moves 100 times at the start and before each 500th move.
+    "long_turns": True,
+    # The largest parameter of the critic.
+    "clip_value": 0.01,
+    "learning_rate": 5e-5,
+    "steps": 20_000,
+}
 # The rate of short runs; the published one is for 200,000 moves of the generator and more.
 SHORT = {"learning_rate": 5e-4, "long_turns": False}
-LSUN = SIZES["pytorch"] | {
-    "dataset": "tfds:lsun/bedroom",
-    "test_split": "",
-    "ema": 0.0,
-    "steps": 1_000_000,
-    "checkpoint_every": 10_000,
-    "sample_every": 10_000,
-    "parallel": {"topology": "v5e:2x2"},
-}
-VARIANTS = small_variants(
-    cpu=SHORT,
-    comparison=SHORT | {"steps": 20_000},
-    digits=SHORT | SIZES["digits"] | {"steps": 5_000},
-) | {"lsun64": Variant("LSUN bedrooms at 64x64 with the paper's settings; TFDS lsun/bedroom", LSUN)}
+DIGITS = SHORT | SIZES["digits"] | {"steps": 5_000}
+SMALL = small_variants(DIGITS, comparison=SHORT | {"steps": 20_000}, cpu=SHORT)
+LSUN = PUBLISHED | SIZES["pytorch"] | {"dataset": "tfds:lsun/bedroom", "steps": 1_000_000}
+VARIANTS = SMALL | {"lsun64": Variant("LSUN bedrooms at 64x64 as in the paper; TFDS lsun", LSUN)}
 RANGES = SHARED_RANGES | {"clip_value": POSITIVE}
 
 
@@ -56,15 +44,8 @@ def build(config, data=None):
     """Return the experiment that the settings describe, with its own data or that given."""
     # PyTorch's, whose epsilon stands outside of the root.
     rmsprop = optax.rmsprop(config.learning_rate, decay=0.99, eps=1e-8, eps_in_sqrt=False)
-    turns = wgan_turns if config.long_turns else after
-    return image_gan(
-        config,
-        data,
-        DCGANGenerator,
-        DCGANDiscriminator,
-        optimizers={
-            "discriminator": optax.chain(rmsprop, clip_parameters(config.clip_value)),
-            "generator": rmsprop,
-        },
-        turns=turns(config.critic_steps),
-    )
+    clipped = optax.chain(rmsprop, clip_parameters(config.clip_value))
+    optimizers = {"discriminator": clipped, "generator": rmsprop}
+    turns = (wgan_turns if config.long_turns else after)(config.critic_steps)
+    own = {"optimizers": optimizers, "turns": turns}
+    return image_gan(config, data, DCGANGenerator, DCGANDiscriminator, **own)

@@ -65,7 +65,7 @@ class Joined:
     def opened(self, workdir: Any) -> Joined:
         """Return the same sources as the run in `workdir` reads them."""
         sources = {name: open_data(data, workdir) for name, data in self.sources}
-        return Joined(paired=self.paired, **sources)
+        return type(self)(paired=self.paired, **sources)
 
     def train(self, batch_size: int, seed: int, shard: Shard) -> BatchIterator:
         """Endless batches; "id" is int64 [b, sources], the record numbers of each source."""

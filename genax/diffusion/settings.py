@@ -6,19 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from genax.diffusion import solvers
 from genax.diffusion.sampling import Solver
-from genax.diffusion.solvers import (
-    ddim,
-    dpm_2,
-    dpm_solver_2m,
-    euler,
-    euler_ancestral,
-    heun,
-    lms,
-    pndm,
-)
-from genax.diffusion.solvers.uni_pc import uni_pc
 from genax.diffusion.unet import PRESETS
+from genax.evaluation.chosen_extractors import SCORES
 from genax.nn.optimizers import RANGES as OPTIMIZER
 from genax.settings import Variant
 from genax.settings.ranges import AMOUNT, COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Range, Ranges
@@ -44,7 +35,7 @@ DEFAULTS: dict[str, Any] = {
     # The first test images that are scored, 0 for all.
     "eval_examples": 500,
     # By which features samples of each sampler are compared with test images, and how many samples:
-    # see `SCORES`.
+    # a word of `SCORES`.
     "fidelity": "none",
     "fidelity_examples": 10_000,
     "steps": 1000,
@@ -103,24 +94,16 @@ IMAGE256: dict[str, Any] = {
 SOLVERS: Mapping[str, Callable[..., Solver]] = {
     function.__name__: function
     for function in (
-        ddim,
-        dpm_2,
-        dpm_solver_2m,
-        euler,
-        euler_ancestral,
-        heun,
-        lms,
-        pndm,
-        uni_pc,
+        solvers.ddim,
+        solvers.dpm_2,
+        solvers.dpm_solver_2m,
+        solvers.euler,
+        solvers.euler_ancestral,
+        solvers.heun,
+        solvers.lms,
+        solvers.pndm,
+        solvers.uni_pc,
     )
-}
-# What a setting `fidelity` may be: the features of which networks. That of "classifier" is trained
-# on the labels of the data set.
-SCORES: Mapping[str, tuple[str, ...]] = {
-    "none": (),
-    "classifier": ("classifier",),
-    "inception": ("inception",),
-    "both": ("classifier", "inception"),
 }
 # The settings of a U-Net as the network, see `unet`.
 UNET: dict[str, Any] = {"unet": PRESETS["cpu"]}

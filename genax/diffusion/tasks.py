@@ -21,12 +21,10 @@ from genax.diffusion.ode_likelihood import ode_bits_per_dim
 from genax.diffusion.predictions import EPSILON, Prediction
 from genax.diffusion.process import DiscreteProcess, Process
 from genax.diffusion.sampling import Solver, sample
-from genax.diffusion.settings import SCORES
 from genax.diffusion.unet import UNet
+from genax.evaluation.chosen_extractors import chosen_extractors
 from genax.evaluation.examples import labels_in_turn
 from genax.evaluation.fidelity import fidelity
-from genax.evaluation.image_classifier import image_classifier
-from genax.evaluation.inception import inception
 from genax.evaluation.pictures import check_pictures, image_grid
 from genax.nn.conditions import Condition, on_label, unconditional
 from genax.nn.ema import ema_warmup
@@ -49,15 +47,16 @@ def unet(config: ConfigDict, **fields: Any) -> MakeNetwork:
     return partial(from_config, UNet, config, **config.unet, **fields)
 
 
-def network_of(config: ConfigDict, presets: Presets) -> MakeNetwork:
+def network_of(config: ConfigDict, presets: Presets, **fields: Any) -> MakeNetwork:
     """Return the function that makes the network of the setting "network".
 
     presets: networks besides "unet", the U-Net of the settings.
+    fields: further fields of the network.
     """
     if config.network == "unet":
-        return unet(config)
-    make, fields = presets[config.network]
-    return partial(from_config, make, config, **fields)
+        return unet(config, **fields)
+    make, own = presets[config.network]
+    return partial(from_config, make, config, **{**own, **fields})
 
 
 def chain_bound(config: ConfigDict, process: DiscreteProcess) -> Callable[..., Loss]:
@@ -160,12 +159,9 @@ def image_experiment(
         name: Evaluator(partial(score, condition=condition), examples=config.eval_examples or None)
         for name, score in scores.items()
     }
-    compared = SCORES[config.fidelity]
-    if compared and test:
-        extractors = [
-            inception() if name == "inception" else image_classifier(train, test)
-            for name in compared
-        ]
+    extractors = chosen_extractors(config.fidelity, train, test) if test else []
+    if extractors:
+        telling = any(extractor.classes for extractor in extractors)
         for name, solver in solvers.items():
             evaluators[name] = fidelity(
                 partial(draw, solver=solver),
@@ -173,7 +169,7 @@ def image_experiment(
                 train,
                 test,
                 config.fidelity_examples,
-                conditional=bool(classes) and "classifier" in compared,
+                conditional=bool(classes) and telling,
                 says={key: config[key] for key in SAID if key in config},
             )
     task = Task(

@@ -122,6 +122,9 @@ POLICIES: Mapping[str, tuple[Operation, ...]] = {
     "color_translation_cutout": (color, translation, cutout),
 }
 
+# The changes of CR-GAN (Zhang et al. 2020, arXiv:1910.12027): flips, and shifts by 4 of 32 pixels.
+SHIFTED = partial(differentiable_augmentation, operations=(flip, translation))
+
 
 def augment_by(policy: str) -> Callable[[nn.Module, Batch], View]:
     """Return the `Augment` of a policy."""

@@ -24,7 +24,7 @@ from genax.nn.conditions import Condition, unconditional
 Scores = Float[Array, "b *places"]
 Objective = Callable[[Scores, Scores], Scores]
 Draw = Callable[..., jax.Array]
-View = Callable[[Float[Array, "b h w c"]], Float[Array, "b h w c"]]
+View = Callable[[Float[Array, "b ..."]], Float[Array, "b ..."]]
 # (nets, batch) -> what the discriminator sees of images. It draws its random numbers once, one for
 # each element, and returns a pure function. `genax.gan.augmentation` has one.
 Augment = Callable[[nn.Module, Batch], View]
@@ -82,7 +82,7 @@ class Round(NamedTuple):
 
     real: scores of batch["image"]; None if they were not asked for.
     fake: scores of the fakes; None without fakes.
-    fakes: images [b, h, w, c]; None if they were not asked for.
+    fakes: images [b, h, w, c], or whatever the generator makes; None if they were not asked for.
     score: the discriminator as a pure function from images to scores, for penalties. Images are
       augmented in it, and a score of several images stands there once.
     """
@@ -90,7 +90,7 @@ class Round(NamedTuple):
     real: Any
     fake: Any
     fakes: Any
-    score: Callable[[Float[Array, "b h w c"]], Scores]
+    score: Callable[[Float[Array, "b ..."]], Scores]
 
 
 def latents(nets: nn.Module, batch: Batch, draw: Draw = jax.random.normal) -> Float[Array, "b z"]:
@@ -135,7 +135,7 @@ def play(
     scores_real, makes_fakes: what of real images and of fakes is there; what is not is None.
     """
     given = condition(nets, batch)
-    fakes = fake = None
+    fakes = None
     if makes_fakes:
         more = inputs(nets, batch)
         fakes = nets.generator(latents(nets, batch, draw), **given, **more, train=True)

@@ -132,6 +132,12 @@ def plain_denoiser(dtype: Any) -> Mapping[str, nn.Module]:
     return {"denoiser": denoiser.PlainDenoiser((8, 8, 1), dtype=dtype)}
 
 
+def plain_guided(dtype: Any) -> Mapping[str, nn.Module]:
+    """Layers in place of a U-Net that learns variances, and of the classifier that guides it."""
+    shapes = {"denoiser": (8, 8, 2), "guide": (denoiser.CLASSES,)}
+    return {name: denoiser.PlainDenoiser(shape, dtype=dtype) for name, shape in shapes.items()}
+
+
 ROWS = (
     Row("vae_gan", vae_gan.make, vae_gan.ELEMENT),
     Row("cycle_gan", cycle_gan.make, cycle_gan.ELEMENT),
@@ -167,6 +173,15 @@ ROWS = (
         exceptions=CONVOLUTION | HELD_FIXED,
     ),
     experiment(
+        "diffusion/adm.py",
+        "digits",
+        # The classifier is trained after three steps of the denoiser.
+        {"warmup_steps": "4", "num_timesteps": "50", "sampling_steps": "3"}
+        | {"steps": "43", "classifier_steps": "40"},
+        networks=plain_guided,
+        exceptions=HELD_FIXED,
+    ),
+    experiment(
         "diffusion/dit.py",
         "digits",
         {"patch_size": "4", "hidden_size": "16", "num_layers": "2", "num_heads": "2"}
@@ -174,7 +189,14 @@ ROWS = (
     ),
     *(
         experiment(f"diffusion/{name}.py", "digits", {"warmup_steps": "4"}, networks=plain_denoiser)
-        for name in ("score_sde", "edm", "flow_matching")
+        for name in ("score_sde", "edm", "flow_matching", "ncsn")
+    ),
+    experiment(
+        "diffusion/edm.py",
+        "digits",
+        {"warmup_steps": "4", "augment_probability": "0.5"},
+        label="augmented",
+        networks=plain_denoiser,
     ),
     experiment("diffusion/mean_flow.py", "digits", SMALL_UNET, exceptions=CONVOLUTION | HELD_FIXED),
     experiment(
@@ -183,6 +205,36 @@ ROWS = (
         {"width": "4"},
         exceptions=BATCH_NORM | CONVOLUTION,
         daily=True,
+    ),
+    experiment(
+        "gan/dcgan.py",
+        "digits-conditional",
+        {"width": "4", "penalty": "le_cam", "augmentation": "color_translation_cutout"},
+        label="conditional",
+        exceptions=BATCH_NORM | CONVOLUTION,
+    ),
+    experiment(
+        "gan/gan.py",
+        "digits",
+        {"hidden": "(16,)", "units": "(8,)", "dropout": "0.0", "input_dropout": "0.0"},
+    ),
+    experiment(
+        "gan/wgan.py",
+        "digits",
+        {"width": "4", "critic_steps": "2"},
+        exceptions=BATCH_NORM | CONVOLUTION,
+    ),
+    experiment(
+        "gan/wgan_gp.py",
+        "digits",
+        {"width": "4", "critic_steps": "2", "latent_size": "4", "num_classes": "10"},
+        exceptions=BATCH_NORM | CONVOLUTION,
+    ),
+    experiment(
+        "gan/r3gan.py",
+        "digits",
+        {"widths": "(8, 8)", "group_size": "8", "latent_size": "4"},
+        exceptions=CONVOLUTION,
     ),
     experiment(
         "gan/pro_gan.py",
@@ -205,6 +257,18 @@ ROWS = (
         {"width": "32", "max_width": "8", "latent_size": "6", "style_size": "5"}
         | {"mapping_layers": "1", "path_shrink": "1", "path_every": "2", "r1_every": "3"},
         exceptions=CONVOLUTION,
+    ),
+    experiment(
+        "gan/modes.py",
+        "digits",
+        {"hidden": "(8,)", "units": "(8,)", "pack": "2"},
+        exceptions=BATCH_NORM,
+    ),
+    experiment(
+        "gan/stacked_mnist.py",
+        "digits",
+        {"pack": "2"},
+        exceptions=BATCH_NORM | CONVOLUTION,
     ),
     experiment(
         "transformer/llama.py",

@@ -10,6 +10,7 @@ import pytest
 
 from genax.core import GenaxError, Loss, Phase, Stage, Task, init_state
 from genax.core.step import make_step
+from genax.running.flops import step_flops
 from tests.core.toys import ELEMENT, Line, Networks, line_state, line_task, noisy_error
 
 SGD = optax.sgd(0.1)
@@ -174,6 +175,8 @@ def test_phases_share_an_optimizer():
         state, _ = step(state, batch)
         counts.append(int(state.opt_state["fit"][0].count))
     assert counts == [2, 3, 5]
+    alone = step_flops(line_task(phases[0]), 0, state, batch)
+    assert step_flops(task, 0, state, batch) == 1.5 * alone > 0
     apart = [phases[0], phase(scaled, name="penalty", optimizer=adam, every=2)]
     other = line_task(*apart)
     others, _ = jax.jit(make_step(other))(line_state(other), batch)
