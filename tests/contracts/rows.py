@@ -44,6 +44,7 @@ CONVOLUTION = {"steps_per_call": "XLA may compute a convolution inside a loop by
 SUMS = {"steps_per_call": "XLA may take a sum (a bias' gradient) in another order inside a loop"}
 # A contract that compares the slope of a loss with differences of it.
 HELD_FIXED = {"differences": "the loss holds fixed some of what the network computes"}
+SLOPES = {"differences": "the slope of a network jumps where its activations have a kink"}
 SPECTRAL_NORM = {
     "created_in_parts": "SpectralNorm divides a new kernel by its norm, a sum of parts"
 }
@@ -125,10 +126,11 @@ def experiment(
         built = built if networks is None else built.replace(networks=networks(dtype))
         return built if optimizers is None else built.replace(optimizers=optimizers)
 
+    data = build(jnp.float32).data
     return Row(
         name=f"experiments/{name}{label and ':'}{label}",
         make=lambda dtype: build(dtype).task,
-        element=build(jnp.float32).data.element,
+        element=tuple(d.element for d in data) if isinstance(data, tuple) else data.element,
         **row,
     )
 
@@ -241,6 +243,28 @@ ROWS = (
         "gan/r3gan.py",
         "digits",
         {"widths": "(8, 8)", "group_size": "8", "latent_size": "4"},
+        exceptions=CONVOLUTION,
+    ),
+    experiment(
+        "gan/pro_gan.py",
+        "digits",
+        {"width": "32", "max_width": "4", "latent_size": "4", "coverage_samples": "0"}
+        | {"batch_size": str(BATCH_SIZE), "stable_images": "48", "fade_images": "32"},
+        exceptions=CONVOLUTION | SLOPES,
+    ),
+    experiment(
+        "gan/style_gan.py",
+        "digits",
+        {"width": "32", "max_width": "4", "latent_size": "4", "style_size": "4"}
+        | {"mapping_layers": "1", "coverage_samples": "0", "batch_size": str(BATCH_SIZE)}
+        | {"stable_images": "48", "fade_images": "32"},
+        exceptions=CONVOLUTION | SLOPES,
+    ),
+    experiment(
+        "gan/style_gan2.py",
+        "digits-adaptive",
+        {"width": "32", "max_width": "8", "latent_size": "6", "style_size": "5"}
+        | {"mapping_layers": "1", "path_shrink": "1", "path_every": "2", "r1_every": "3"},
         exceptions=CONVOLUTION,
     ),
     experiment(
