@@ -245,6 +245,7 @@ def test_experiment_runs_on_the_digits():
         "interpolation",
         "interpolation_linear",
         "projection",
+        "neighbours",
         "projection_each_layer",
         "truncation",
         "mixing",
