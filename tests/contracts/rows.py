@@ -240,7 +240,7 @@ ROWS = (
         "gan/pro_gan.py",
         "digits",
         {"width": "32", "max_width": "4", "latent_size": "4", "coverage_samples": "0"}
-        | {"batch_size": str(BATCH_SIZE), "stable_images": "32", "fade_images": "128"},
+        | {"batch_size": str(BATCH_SIZE), "stable_images": "48", "fade_images": "32"},
         exceptions=CONVOLUTION | SLOPES,
     ),
     experiment(
@@ -248,7 +248,7 @@ ROWS = (
         "digits",
         {"width": "32", "max_width": "4", "latent_size": "4", "style_size": "4"}
         | {"mapping_layers": "1", "coverage_samples": "0", "batch_size": str(BATCH_SIZE)}
-        | {"stable_images": "32", "fade_images": "128"},
+        | {"stable_images": "48", "fade_images": "32"},
         exceptions=CONVOLUTION | SLOPES,
     ),
     experiment(
