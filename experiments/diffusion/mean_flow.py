@@ -49,7 +49,7 @@ CIFAR10 = {
 }
 VARIANTS = small_variants() | {
     "cifar10": Variant(
-        "CIFAR-10 with the paper's settings, 36.3 M parameters", CIFAR10_RUN | CIFAR10
+        "CIFAR-10 with the paper's settings, 36.1 M parameters", CIFAR10_RUN | CIFAR10
     ),
 }
 RANGES = SHARED_RANGES | {
