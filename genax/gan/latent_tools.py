@@ -9,10 +9,12 @@ from typing import Any
 from genax.core import Sampler
 from genax.core.data import Data
 from genax.evaluation.examples import first_examples
+from genax.evaluation.neighbours import beside_neighbours
 from genax.evaluation.pictures import film_strip
 from genax.gan.game import Draw
 from genax.gan.latents import interpolate, linear
 from genax.gan.projection import project, project_to_styles
+from genax.gan.sampling import generate
 from genax.gan.style_tools import style_mixing_grid, style_truncation_sweep
 from genax.nn.conditions import Condition, both
 
@@ -20,14 +22,21 @@ Labels = Callable[[int, Any], Mapping[str, Any]] | None
 
 
 def latent_tools(
-    data: Data, labels: Labels, draw: Draw, condition: Condition, inputs: Condition
+    train: Data,
+    test: Data | None,
+    labels: Labels,
+    draw: Draw,
+    condition: Condition,
+    inputs: Condition,
 ) -> dict[str, Sampler]:
     """Return the samplers that any generator has.
 
     "interpolation" and "interpolation_linear" are ways from one latent to another, one in a row;
-    "projection" is images of the data, each beside the nearest one that a latent gives.
+    "projection" is images of the data, each beside the nearest one that a latent gives, and
+    "neighbours" samples beside their nearest training images.
 
-    data: whose first images are projected.
+    train: images that are searched for neighbours.
+    test: whose first images are projected; None is the training images.
     labels: condition of samples, None without labels.
     draw, condition, inputs: see `generate`.
     """
@@ -36,12 +45,22 @@ def latent_tools(
     return {
         "interpolation": Sampler(ways, film_strip, labels),
         "interpolation_linear": Sampler(partial(ways, path=linear), film_strip, labels),
-        "projection": Sampler(nearest, film_strip, _examples(data, labels)),
+        "projection": Sampler(nearest, film_strip, _examples(test or train, labels)),
+        "neighbours": Sampler(
+            partial(generate, draw=draw, condition=condition, inputs=inputs),
+            beside_neighbours(train),
+            labels,
+        ),
     }
 
 
 def style_tools(
-    data: Data, labels: Labels, draw: Draw, condition: Condition, inputs: Condition
+    train: Data,
+    test: Data | None,
+    labels: Labels,
+    draw: Draw,
+    condition: Condition,
+    inputs: Condition,
 ) -> dict[str, Sampler]:
     """Return the samplers of a generator with styles.
 
@@ -50,8 +69,8 @@ def style_tools(
     `style_truncation_sweep` and `style_mixing_grid`.
     """
     given: dict[str, Any] = {"draw": draw, "condition": condition}
-    images = _examples(data, labels)
-    return latent_tools(data, labels, draw, condition, inputs) | {
+    images = _examples(test or train, labels)
+    return latent_tools(train, test, labels, draw, condition, inputs) | {
         "projection": Sampler(project_to_styles, film_strip, images),
         "projection_each_layer": Sampler(
             partial(project_to_styles, each_layer=True), film_strip, images

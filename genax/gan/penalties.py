@@ -109,11 +109,7 @@ def r2(nets: nn.Module, batch: Batch, found: Round, weight: Weight) -> Float[Arr
 
 
 def gradient_penalty(
-    nets: nn.Module,
-    batch: Batch,
-    found: Round,
-    weight: Weight = 10.0,
-    target: float = 1.0,
+    nets: nn.Module, batch: Batch, found: Round, weight: Weight = 10.0, target: float = 1.0
 ) -> Float[Array, " b"]:
     """`unit_slope` between batch["image"] and the fakes: WGAN-GP."""
     points = between(nets, batch, batch["image"], found.fakes)

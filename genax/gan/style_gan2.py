@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -23,16 +22,17 @@ from genax.nn.resample import fir_blur, fir_downsample, fir_upsample
 ARCHITECTURES = ("plain", "skip", "residual")
 HALF = math.sqrt(0.5)
 
+FULL = {"latent_size": 512, "style_size": 512, "max_width": 512}
 # Parameters of generator and discriminator: those of NVlabs/stylegan2-ada-pytorch, without noise
 # and filters, which are constants there.
-SIZES: dict[str, dict[str, Any]] = {
+SIZES: dict[str, dict[str, int]] = {
     # Config F of the paper: 30,370,060 and 29,012,513.
-    "1024": {"image_size": 1024, "width": 32_768, "mapping_layers": 8},
-    "512": {"image_size": 512, "width": 32_768, "mapping_layers": 8},
+    "1024": FULL | {"image_size": 1024, "width": 32_768, "mapping_layers": 8},
+    "512": FULL | {"image_size": 512, "width": 32_768, "mapping_layers": 8},
     # Half the width: 24,767,458 and 24,001,089.
-    "256": {"image_size": 256, "width": 16_384, "mapping_layers": 8},
+    "256": FULL | {"image_size": 256, "width": 16_384, "mapping_layers": 8},
     # StyleGAN2-ADA's configuration for CIFAR-10.
-    "cifar10": {"image_size": 32, "width": 32_768, "mapping_layers": 2},
+    "cifar10": FULL | {"image_size": 32, "width": 32_768, "mapping_layers": 2},
     # This project's own.
     "cpu": {
         "image_size": 32,

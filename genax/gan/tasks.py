@@ -98,7 +98,7 @@ def image_gan(
         growth=growth,
         samplers={
             "images": Sampler(images, image_grid, labels),
-            **(tools(test or train, labels, **drawn) if config.tools else {}),
+            **(tools(train, test, labels, **drawn) if config.tools else {}),
         },
         evaluators={**image_scores(config, images, train, test), **(evaluators or {})},
         **played,

@@ -41,6 +41,10 @@ def test_published_parameter_counts(name, generator, discriminator):
     assert count(StyleGAN2Discriminator(size["width"]), image) == discriminator
     if name == "256":
         assert count(StyleGAN2Generator(**size | {"width": 32_768}), z) == 30_034_338
+    module = load("experiments/gan/style_gan2.py")
+    networks = module.build(config_of(module, f"celebahq{name}")).task.networks
+    assert networks.generator == StyleGAN2Generator(**size, channels=3)
+    assert networks.discriminator.width == size["width"]
 
 
 def test_what_cannot_be_made_is_refused():
@@ -245,6 +249,7 @@ def test_experiment_runs_on_the_digits():
         "interpolation",
         "interpolation_linear",
         "projection",
+        "neighbours",
         "projection_each_layer",
         "truncation",
         "mixing",
