@@ -65,6 +65,15 @@ _SETS = (
         read=embedded.read_digits,
     ),
     KnownSet(
+        name="digit_pairs",
+        about="handwritten digits, 8x8, as black strokes and in the colour of their class",
+        cite="Alpaydin & Kaynak 1998, Optical Recognition of Handwritten Digits, UCI",
+        licence="CC BY 4.0",
+        counts={"train": 1500, "test": 297},
+        fields={"colour": Image(8, 8, 3), "strokes": Image(8, 8, 3), "label": Label(10)},
+        read=embedded.read_digit_pairs,
+    ),
+    KnownSet(
         name="stdlib",
         about="source files of this Python's standard library, without its tests; "
         "the counts are Python 3.11's",

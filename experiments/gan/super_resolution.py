@@ -1,0 +1,108 @@
+"""Ledig et al. 2017, Photo-realistic single image super-resolution using a GAN (arXiv:1609.04802).
+
+SRResNet enlarges an image that was made four times smaller. Its loss is the mean squared error, and
+with a discriminator 1e-3 of the non-saturating game beside it. The paper measures the error in the
+features of a VGG, which is left out here, and starts SRGAN from a trained SRResNet, as --init-from
+does.
+
+    genax train experiments/gan/super_resolution.py --workdir runs/srresnet
+    genax train experiments/gan/super_resolution.py:srgan --workdir runs/srgan \\
+        --init-from runs/srresnet
+"""
+
+from functools import partial
+
+import optax
+
+from genax.gan.game import NON_SATURATING
+from genax.gan.super_resolution import SRDiscriminator, SRResNet
+from genax.gan.translation import smaller
+from genax.gan.translation_tasks import DEFAULTS as SHARED
+from genax.gan.translation_tasks import RANGES as TRANSLATION
+from genax.gan.translation_tasks import images_of, translation_experiment
+from genax.nn.optimizers import constant_linear
+from genax.settings import Variant, from_config
+from genax.settings.ranges import COUNT, Range
+
+DEFAULTS = SHARED | {
+    "dataset": "cifar10",
+    "size": 32,
+    # How many times smaller a side of the source is.
+    "factor": 4,
+    "width": 32,
+    "num_blocks": 4,
+    # Of the discriminator: channels of each resolution, and of the layer before the score.
+    "widths": (32, 64, 128),
+    "hidden_size": 256,
+    "game_weight": 0.0,
+    "distance_weight": 1.0,
+    "learning_rate": 1e-3,
+    "b1": 0.9,
+    "batch_size": 16,
+    "steps": 5_000,
+    "checkpoint_every": 1_000,
+    "sample_every": 1_000,
+}
+# Section 3.2: batches of 16 cut-outs of 96x96, a rate of 1e-4 for a million steps.
+PUBLISHED = {
+    "dataset": "tfds:imagenet2012",
+    "test_split": "validation",
+    "size": 96,
+    "width": 64,
+    "num_blocks": 16,
+    "widths": (64, 128, 256, 512),
+    "hidden_size": 1024,
+    "learning_rate": 1e-4,
+    "steps": 1_000_000,
+    "checkpoint_every": 20_000,
+    "sample_every": 20_000,
+    "parallel": {"topology": "v5e:2x2"},
+}
+# The game after that, section 3.2 and eq. 3.
+SRGAN = {"game_weight": 1e-3, "learning_rate": 1e-4}
+DIGITS = {
+    "dataset": "digits",
+    "size": 8,
+    "factor": 2,
+    "width": 32,
+    "num_blocks": 2,
+    "widths": (32, 64),
+    "hidden_size": 64,
+    "game_weight": 1e-3,
+    "steps": 1_500,
+    "log_every": 50,
+    "checkpoint_every": 500,
+    "sample_every": 500,
+}
+VARIANTS = {
+    "cpu": Variant("CIFAR-10 from 8x8 to 32x32 by the squared error, on two cores"),
+    "srgan": Variant("the same with a discriminator", SRGAN),
+    "published": Variant("SRResNet of 16 blocks on ImageNet, whole images at 96x96", PUBLISHED),
+    "published-srgan": Variant("the same with a discriminator", PUBLISHED | SRGAN),
+    "digits": Variant("8x8 digits from 4x4, embedded, in two minutes", DIGITS),
+}
+RANGES = TRANSLATION | {
+    "factor": Range(least=2, whole=True),
+    "width": COUNT,
+    "num_blocks": COUNT,
+    "widths": COUNT,
+    "hidden_size": COUNT,
+}
+
+
+def build(config, data=None):
+    """Return the experiment that the settings describe, with its own data or that given."""
+    train, test = images_of(config, data)
+    rate = constant_linear(config.learning_rate, config.constant_steps, config.decay_steps)
+    return translation_experiment(
+        config,
+        train,
+        test,
+        source=partial(smaller, factor=config.factor),
+        generator=from_config(SRResNet, config, channels=train.element["image"].shape[-1]),
+        discriminator=from_config(SRDiscriminator, config),
+        game=NON_SATURATING,
+        optimizer=optax.adam(rate, b1=config.b1),
+        floor="bicubic interpolation",
+        power=2,
+    )
