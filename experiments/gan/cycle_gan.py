@@ -1,7 +1,7 @@
 """Zhu et al. 2017, Unpaired image-to-image translation, CycleGAN (arXiv:1703.10593).
 
-Two residual generators and two discriminators of 70x70 patches, least squares, cycles weighted by 10
-and identities by half of it, a pool of 50 fakes, Adam at 2e-4 with a linear decay.
+Two residual generators and two discriminators of 70x70 patches, least squares, cycles weighted by
+10 and identities by half of it, a pool of 50 fakes, Adam at 2e-4 with a linear decay.
 
     genax train experiments/gan/cycle_gan.py --workdir runs/cycle_gan
 """
@@ -76,7 +76,7 @@ DIGITS = {
     "learning_rate": 1e-3,
     "constant_steps": 750,
     "decay_steps": 750,
-    "batch_size": 10,
+    "batch_size": 8,
     "steps": 1_500,
     "log_every": 50,
     "checkpoint_every": 500,

@@ -159,7 +159,7 @@ def test_a_pool_below_the_batch_is_refused_before_anything_is_built():
     module = load("experiments/gan/cycle_gan.py")
     config = config_of(module, "digits")
     config.pool_size = 5
-    with pytest.raises(GenaxError, match="a pool of 5 images holds less than a batch of 10"):
+    with pytest.raises(GenaxError, match="a pool of 5 images holds less than a batch of 8"):
         module.build(config)
 
 
