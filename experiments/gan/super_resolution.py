@@ -12,21 +12,16 @@ does.
 
 from functools import partial
 
-import optax
-
-from genax.gan.game import NON_SATURATING
 from genax.gan.super_resolution import SRDiscriminator, SRResNet
 from genax.gan.translation import smaller
 from genax.gan.translation_tasks import DEFAULTS as SHARED
 from genax.gan.translation_tasks import RANGES as TRANSLATION
 from genax.gan.translation_tasks import images_of, translation_experiment
-from genax.nn.optimizers import constant_linear
 from genax.settings import Variant, from_config
 from genax.settings.ranges import COUNT, Range
 
 DEFAULTS = SHARED | {
     "dataset": "cifar10",
-    "size": 32,
     # How many times smaller a side of the source is.
     "factor": 4,
     "width": 32,
@@ -39,9 +34,6 @@ DEFAULTS = SHARED | {
     "learning_rate": 1e-3,
     "b1": 0.9,
     "batch_size": 16,
-    "steps": 5_000,
-    "checkpoint_every": 1_000,
-    "sample_every": 1_000,
 }
 # Section 3.2: batches of 16 cut-outs of 96x96, a rate of 1e-4 for a million steps.
 PUBLISHED = {
@@ -93,7 +85,6 @@ RANGES = TRANSLATION | {
 def build(config, data=None):
     """Return the experiment that the settings describe, with its own data or that given."""
     train, test = images_of(config, data)
-    rate = constant_linear(config.learning_rate, config.constant_steps, config.decay_steps)
     return translation_experiment(
         config,
         train,
@@ -101,8 +92,6 @@ def build(config, data=None):
         source=partial(smaller, factor=config.factor),
         generator=from_config(SRResNet, config, channels=train.element["image"].shape[-1]),
         discriminator=from_config(SRDiscriminator, config),
-        game=NON_SATURATING,
-        optimizer=optax.adam(rate, b1=config.b1),
         floor="bicubic interpolation",
         power=2,
     )

@@ -20,7 +20,7 @@ from genax.evaluation.examples import labels_in_turn
 from genax.evaluation.fidelity import fidelity
 from genax.evaluation.pictures import check_pictures, image_grid
 from genax.gan.augmentation import augment_by
-from genax.gan.game import Augment, Draw, unchanged
+from genax.gan.game import Augment, Draw, Game, unchanged
 from genax.gan.losses import Penalty, discriminator_loss, generator_loss
 from genax.gan.networks import Networks
 from genax.gan.packing import Packed
@@ -89,6 +89,7 @@ def play_out(
     config: ConfigDict,
     networks: Networks,
     *,
+    game: Game | None = None,
     draw: Draw = jax.random.normal,
     condition: Condition = unconditional,
     augment: Augment = unchanged,
@@ -104,6 +105,7 @@ def play_out(
 ) -> Task:
     """Return the task of two players with the settings of `PLAYERS`.
 
+    game: None is that of the settings.
     draw, condition, augment: see `play`.
     penalties, generator_penalties: terms beside each player's objective and the settings' penalty.
     optimizers: by player, "discriminator" or "generator"; without one it has the settings' Adam.
@@ -123,7 +125,7 @@ def play_out(
     if config.pack > 1:
         networks = networks.clone(discriminator=Packed(networks.discriminator, config.pack))
     shared: dict[str, Any] = {
-        "game": GAMES[config.game],
+        "game": game or GAMES[config.game],
         "draw": draw,
         "condition": condition,
         "augment": augment,

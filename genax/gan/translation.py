@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from genax.core.errors import GenaxError
 from genax.core.task import Batch, Loss
-from genax.gan.game import NON_SATURATING, Game, Round
+from genax.gan.game import Game, Round
 
 Images = Float[Array, "b h w c"]
 # batch -> the images that are translated.
@@ -34,10 +34,6 @@ def weighted(game: Game, discriminator: float = 1.0, generator: float = 1.0) -> 
         discriminator=lambda real, fake: discriminator * game.discriminator(real, fake),
         generator=lambda real, fake: generator * game.generator(real, fake),
     )
-
-
-# Isola et al. 2017, section 3.3: the discriminator's objective is halved, to slow it down.
-PIX2PIX_GAME = weighted(NON_SATURATING, discriminator=0.5)
 
 
 def own_source(batch: Batch) -> Images:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from operator import itemgetter
 from typing import Any
@@ -11,15 +10,18 @@ import flax.linen as nn
 import optax
 from ml_collections import ConfigDict
 
-from genax.core import Experiment, Phase, Sampler, Stage, Task
+from genax.core import Evaluator, Experiment, Phase, Sampler, Stage, Task
 from genax.data import ImageData, given_or
 from genax.data.jitter import jittered
+from genax.evaluation.chosen_extractors import chosen_extractors
 from genax.evaluation.examples import first_examples
+from genax.evaluation.fidelity import fidelity
 from genax.evaluation.likeness import likeness
 from genax.evaluation.pictures import check_pictures, side_by_side
-from genax.gan.game import Game
-from genax.gan.losses import discriminator_loss, generator_loss
 from genax.gan.networks import Networks
+from genax.gan.settings import GAMES, PLAYERS
+from genax.gan.settings import RANGES as GAN
+from genax.gan.tasks import play_out
 from genax.gan.translation import (
     Source,
     Translator,
@@ -30,13 +32,15 @@ from genax.gan.translation import (
     weighted,
     with_source,
 )
-from genax.nn.optimizers import RANGES as OPTIMIZER
-from genax.settings.ranges import AMOUNT, COUNT, NOT_NEGATIVE, Ranges
+from genax.nn.optimizers import constant_linear
+from genax.settings.ranges import AMOUNT, COUNT, NOT_NEGATIVE, Range, Ranges
 
-# What translations share. They are sampled and scored on the first test images.
+# What translations share. They are sampled and scored on test images.
 DEFAULTS: dict[str, Any] = {
+    **{name: value for name, value in PLAYERS.items() if name != "latent_size"},
     "train_split": "train",
     "test_split": "test",
+    "size": 32,
     # Pixels by which a training image is enlarged before its old size is cut out; 0 is no jitter.
     "jitter": 0,
     "flip": False,
@@ -44,19 +48,23 @@ DEFAULTS: dict[str, Any] = {
     # of weight 0 is left out, and the discriminator with it.
     "game_weight": 1.0,
     "distance_weight": 100.0,
-    "b1": 0.5,
-    # The last steps, in which the rate falls to 0, and those before them.
+    # The steps before the rate falls, and those in which it falls to 0; 0 of these is no fall.
     "constant_steps": 0,
     "decay_steps": 0,
+    "ema": 0.0,
+    # By which features translations are compared with test images, and how many of them.
+    "fidelity": "none",
+    "fidelity_examples": 10_000,
     "num_samples": 16,
 }
 RANGES: Ranges = {
-    **OPTIMIZER,
+    **GAN,
     "size": COUNT,
     "jitter": AMOUNT,
     "game_weight": NOT_NEGATIVE,
     "distance_weight": NOT_NEGATIVE,
-    "remat": ("none",),
+    # A discriminator that sees a source scores each image by itself.
+    "pack": Range(least=1, most=1, whole=True),
 }
 
 
@@ -84,11 +92,10 @@ def translation_experiment(
     source: Source,
     generator: nn.Module,
     discriminator: nn.Module,
-    game: Game,
-    optimizer: optax.GradientTransformation,
     floor: str,
     power: int = 1,
     noisy: bool = False,
+    pace: float = 1.0,
 ) -> Experiment:
     """Return the experiment that trains a translation of `source` to the data's images.
 
@@ -97,34 +104,48 @@ def translation_experiment(
     floor: what the source is without a translation, for the result.
     power: see `distance`.
     noisy: whether samples are made as in training, see `translate`.
+    pace: weight of the discriminator's objective.
     """
     check_pictures(train)
-    far: Mapping[str, Any] = {"weight": config.distance_weight, "power": power}
-    if config.game_weight:
-        played = {
-            "game": weighted(game, generator=config.game_weight),
-            "condition": partial(with_source, source=source),
-        }
-        losses = {
-            "discriminator": partial(discriminator_loss, **played),
-            "generator": partial(
-                generator_loss, **played, penalties={"distance": partial(distance, **far)}
-            ),
-        }
-    else:
-        losses = {"generator": partial(distance_loss, source=source, **far)}
+    far = {"weight": config.distance_weight, "power": power}
     draw = partial(translate, source=source, train=noisy)
     untranslated = partial(enlarged, source=source)
     names = tuple(name for name in ("image", "source") if name in test.element)
-    sampler = Sampler(
-        draw,
-        partial(side_by_side, before=untranslated, after=itemgetter("image")),
-        partial(first_examples, test, names=names),
-    )
-    task = Task(
-        networks=Networks(Translator(generator), discriminator),
-        stages=[Stage([Phase(name, loss, (name,), optimizer) for name, loss in losses.items()])],
-        samplers={"translations": sampler},
-        evaluators={"likeness": likeness(draw, untranslated, what=floor)},
-    )
+    rate = constant_linear(config.learning_rate, config.constant_steps, config.decay_steps)
+    adam = optax.adam(rate, b1=config.b1, b2=config.b2)
+    networks = Networks(Translator(generator), discriminator)
+    parts: dict[str, Any] = {
+        "samplers": {
+            "translations": Sampler(
+                draw,
+                partial(side_by_side, before=untranslated, after=itemgetter("image")),
+                partial(first_examples, test, names=names),
+            )
+        },
+        "evaluators": {
+            "likeness": likeness(draw, untranslated, what=floor),
+            **_fidelity(config, draw, train, test),
+        },
+    }
+    if config.game_weight:
+        task = play_out(
+            config,
+            networks,
+            game=weighted(GAMES[config.game], pace, config.game_weight),
+            condition=partial(with_source, source=source),
+            generator_penalties={"distance": partial(distance, **far)},
+            optimizers={"discriminator": adam, "generator": adam},
+            **parts,
+        )
+    else:
+        alone = partial(distance_loss, source=source, **far)
+        phase = Phase("generator", alone, ("generator",), adam)
+        task = Task(networks, [Stage([phase])], **parts)
     return Experiment(task, train, test)
+
+
+def _fidelity(config: ConfigDict, draw: Any, train: Any, test: Any) -> dict[str, Evaluator]:
+    extractors = chosen_extractors(config.fidelity, train, test)
+    if not extractors:
+        return {}
+    return {"images": fidelity(draw, extractors, train, test, config.fidelity_examples)}

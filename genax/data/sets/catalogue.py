@@ -139,7 +139,7 @@ _SETS = (
     ),
     KnownSet(
         name="openmoji",
-        about="emoji of OpenMoji, 128x128, in line art and in colour; none differ in skin tone alone",
+        about="emoji of OpenMoji, 128x128, in line art and in colour, in one skin tone",
         cite="OpenMoji 17.0, openmoji.org",
         licence="CC BY-SA 4.0",
         counts={"train": 2188, "test": 277},
@@ -162,7 +162,7 @@ _SETS = (
     ),
     KnownSet(
         name="emoji_styles",
-        about="emoji of Twemoji and of Fluent's 3D renders, 32x32; none differ in skin tone alone",
+        about="emoji of Twemoji and of Fluent's 3D renders, 32x32, in one skin tone",
         cite="Twemoji, as emoji-datasource 16.0; Microsoft Fluent Emoji, as packaged by LobeHub",
         licence="CC BY 4.0 (twitter), MIT (fluent)",
         counts={"train": 1629, "test": 223},

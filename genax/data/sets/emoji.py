@@ -1,8 +1,8 @@
 """Readers of packages of emoji: pairs of pictures, of one emoji in two styles each.
 
-Emoji that begin with the same code point, such as those of a woman, are all in one split, since many
-differ in little. A tenth of the code points is held out, by a hash. Emoji that differ in the tone
-of their skin alone are left out. Transparent pictures are laid on white.
+Emoji that begin with the same code point, such as those of a woman, are all in one split, since
+many differ in little. A tenth of the code points is held out, by a hash. Emoji that differ in the
+tone of their skin alone are left out. Transparent pictures are laid on white.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def read_openmoji(folder: Path) -> Examples:
 
 
 def read_emoji_styles(folder: Path) -> Examples:
-    """Read emoji that both Twemoji's sheet and the renders of Fluent have, with their categories."""
+    """Read the emoji that Twemoji's sheet and Fluent's renders share, with their categories."""
     sheets = folder / "emoji-datasource" / "package"
     renders = folder / "@lobehub" / "fluent-emoji-3d" / "package" / "assets"
     with Image.open(sheets / "img" / "twitter" / "sheets" / "32.png") as picture:
