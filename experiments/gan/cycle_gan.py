@@ -28,102 +28,70 @@ from genax.gan.cycle_gan import (
 from genax.gan.image_pool import POOL, check_pool
 from genax.gan.patch_discriminator import PatchDiscriminator
 from genax.gan.resnet_generator import ResNetGenerator
-from genax.nn.optimizers import RANGES as OPTIMIZER
+from genax.gan.translation_settings import (
+    DIGIT_PAIRS,
+    IMAGES,
+    PATCHES,
+    PUBLISHED,
+    RANGES,
+    epochs,
+)
 from genax.nn.optimizers import constant_linear
 from genax.settings import Variant, from_config
-from genax.settings.ranges import AMOUNT, COUNT, NOT_NEGATIVE
+
+__all__ = ["RANGES"]
 
 # Two styles of one set of emoji; each trains on the other half of them, so that no pair is seen.
 DEFAULTS = {
+    **IMAGES,
+    **PATCHES,
     "dataset": "emoji_styles",
     # Of each domain: the picture of the set, "" for the first, and the splits.
     "a": {"image": "twitter", "train": "train[:50%]", "test": "test"},
     "b": {"image": "fluent", "train": "train[50%:]", "test": "test"},
     # Whether image n of one domain's test split is the true counterpart of image n of the other's.
     "paired": True,
-    "size": 32,
-    # Pixels by which a training image is enlarged before its old size is cut out; 0 is no jitter.
-    "jitter": 0,
     "flip": True,
     "width": 32,
     "num_blocks": 3,
-    "discriminator_width": 32,
-    # Layers of stride 2 of a discriminator.
-    "num_layers": 2,
     "cycle_weight": 10.0,
     "identity_weight": 5.0,
     # Earlier fakes that each discriminator sees; 0 is none.
     "pool_size": 50,
-    "learning_rate": 2e-4,
-    "b1": 0.5,
-    # The last steps, in which the rate falls to 0, and those before them.
-    "constant_steps": 5_000,
-    "decay_steps": 5_000,
     "batch_size": 4,
-    "steps": 10_000,
-    "checkpoint_every": 1_000,
-    "sample_every": 1_000,
-    "num_samples": 16,
+    **epochs(50),
 }
-DIGITS = {
-    "dataset": "digit_pairs",
-    "a": {"image": "strokes", "train": "train[:50%]", "test": "test"},
-    "b": {"image": "colour", "train": "train[50%:]", "test": "test"},
-    "size": 8,
-    "flip": False,
-    "width": 16,
-    "num_layers": 1,
-    "learning_rate": 1e-3,
-    "constant_steps": 750,
-    "decay_steps": 750,
-    "batch_size": 8,
-    "steps": 1_500,
-    "log_every": 50,
-    "checkpoint_every": 500,
-    "sample_every": 500,
-}
-# 200 epochs of the 1,334 zebras.
-PUBLISHED = {
+HORSES = {
+    **PUBLISHED,
     "dataset": "tfds:cycle_gan/horse2zebra",
     "a": {"image": "", "train": "trainA", "test": "testA"},
     "b": {"image": "", "train": "trainB", "test": "testB"},
     "paired": False,
-    "size": 256,
-    "jitter": 30,
     "width": 64,
     "num_blocks": 9,
-    "discriminator_width": 64,
-    "num_layers": 3,
-    "constant_steps": 133_400,
-    "decay_steps": 133_400,
-    "batch_size": 1,
-    "steps": 266_800,
-    "log_every": 100,
-    "checkpoint_every": 5_000,
-    "sample_every": 5_000,
-    "eval_batch_size": 16,
-    "parallel": {"topology": "v5e:1x1"},
+    # There are more zebras than horses.
+    **epochs(1_334),
 }
 VARIANTS = {
     "cpu": Variant("emoji of Twitter and Fluent, 32x32, on two cores"),
-    "horse2zebra": Variant("the paper's horses and zebras; prepare TFDS cycle_gan", PUBLISHED),
-    "six_blocks": Variant(
-        "the same at 128x128, with six residual blocks",
-        PUBLISHED | {"size": 128, "jitter": 15, "num_blocks": 6},
+    "horse2zebra": Variant("the paper's horses and zebras; prepare TFDS cycle_gan", HORSES),
+    "six-blocks": Variant(
+        "horses and zebras of 128x128, with six residual blocks",
+        HORSES | {"size": 128, "jitter": 15, "num_blocks": 6},
     ),
-    "digits": Variant("strokes and coloured 8x8 digits, embedded, in two minutes", DIGITS),
-}
-RANGES = OPTIMIZER | {
-    "size": COUNT,
-    "jitter": AMOUNT,
-    "width": COUNT,
-    "num_blocks": COUNT,
-    "discriminator_width": COUNT,
-    "num_layers": AMOUNT,
-    "cycle_weight": NOT_NEGATIVE,
-    "identity_weight": NOT_NEGATIVE,
-    "pool_size": AMOUNT,
-    "remat": ("none",),
+    "digits": Variant(
+        "strokes and coloured 8x8 digits, embedded, in two minutes",
+        {
+            **DIGIT_PAIRS,
+            "a": {"image": "strokes"},
+            "b": {"image": "colour"},
+            "flip": False,
+            "width": 16,
+            "constant_steps": 750,
+            "decay_steps": 750,
+            "batch_size": 8,
+        },
+    ),
 }
 
 

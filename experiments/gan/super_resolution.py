@@ -14,13 +14,14 @@ from functools import partial
 
 from genax.gan.super_resolution import SRDiscriminator, SRResNet
 from genax.gan.translation import smaller
-from genax.gan.translation_tasks import DEFAULTS as SHARED
-from genax.gan.translation_tasks import RANGES as TRANSLATION
-from genax.gan.translation_tasks import images_of, translation_experiment
-from genax.settings import Variant, from_config
-from genax.settings.ranges import COUNT, Range
+from genax.gan.translation_settings import DIGITS, PAIRS, RANGES
+from genax.gan.translation_tasks import translation_experiment
+from genax.settings import Variant
 
-DEFAULTS = SHARED | {
+__all__ = ["RANGES"]
+
+DEFAULTS = {
+    **PAIRS,
     "dataset": "cifar10",
     # How many times smaller a side of the source is.
     "factor": 4,
@@ -33,7 +34,6 @@ DEFAULTS = SHARED | {
     "distance_weight": 1.0,
     "learning_rate": 1e-3,
     "b1": 0.9,
-    "batch_size": 16,
 }
 # Section 3.2: batches of 16 cut-outs of 96x96, a rate of 1e-4 for a million steps.
 PUBLISHED = {
@@ -52,46 +52,28 @@ PUBLISHED = {
 }
 # The game after that, section 3.2 and eq. 3.
 SRGAN = {"game_weight": 1e-3, "learning_rate": 1e-4}
-DIGITS = {
-    "dataset": "digits",
-    "size": 8,
-    "factor": 2,
-    "width": 32,
-    "num_blocks": 2,
-    "widths": (32, 64),
-    "hidden_size": 64,
-    "game_weight": 1e-3,
-    "steps": 1_500,
-    "log_every": 50,
-    "checkpoint_every": 500,
-    "sample_every": 500,
-}
 VARIANTS = {
     "cpu": Variant("CIFAR-10 from 8x8 to 32x32 by the squared error, on two cores"),
     "srgan": Variant("the same with a discriminator", SRGAN),
     "published": Variant("SRResNet of 16 blocks on ImageNet, whole images at 96x96", PUBLISHED),
     "published-srgan": Variant("the same with a discriminator", PUBLISHED | SRGAN),
-    "digits": Variant("8x8 digits from 4x4, embedded, in two minutes", DIGITS),
-}
-RANGES = TRANSLATION | {
-    "factor": Range(least=2, whole=True),
-    "width": COUNT,
-    "num_blocks": COUNT,
-    "widths": COUNT,
-    "hidden_size": COUNT,
+    "digits": Variant(
+        "8x8 digits from 4x4, embedded, in two minutes",
+        DIGITS
+        | {"dataset": "digits", "factor": 2, "num_blocks": 2, "game_weight": 1e-3}
+        | {"widths": (32, 64), "hidden_size": 64},
+    ),
 }
 
 
 def build(config, data=None):
     """Return the experiment that the settings describe, with its own data or that given."""
-    train, test = images_of(config, data)
     return translation_experiment(
         config,
-        train,
-        test,
+        data,
+        SRResNet,
+        SRDiscriminator,
         source=partial(smaller, factor=config.factor),
-        generator=from_config(SRResNet, config, channels=train.element["image"].shape[-1]),
-        discriminator=from_config(SRDiscriminator, config),
         floor="bicubic interpolation",
         power=2,
     )

@@ -21,6 +21,7 @@ from genax.nn.norms import BatchNorm
 
 NORMS = ("batch", "instance")
 Image = Float[Array, "b h w c"]
+Source = Float[Array, "b h w s"]
 
 
 def normalised(x: Image, norm: str, train: bool, name: str) -> Image:
@@ -46,7 +47,7 @@ class PatchDiscriminator(nn.Module):
 
     @nn.compact
     def __call__(
-        self, image: Image, source: Image | None = None, train: bool = False
+        self, image: Image, source: Source | None = None, train: bool = False
     ) -> Float[Array, "b H W"]:
         """Return the logits of each patch being real, float32.
 
@@ -95,7 +96,7 @@ class PixelDiscriminator(nn.Module):
 
     @nn.compact
     def __call__(
-        self, image: Image, source: Image | None = None, train: bool = False
+        self, image: Image, source: Source | None = None, train: bool = False
     ) -> Float[Array, "b h w"]:
         """Return the logits of each pixel being real, float32.
 

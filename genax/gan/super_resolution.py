@@ -84,7 +84,7 @@ class SRDiscriminator(nn.Module):
 
     @nn.compact
     def __call__(
-        self, image: Images, source: Images | None = None, train: bool = False
+        self, image: Images, source: Float[Array, "b p q s"] | None = None, train: bool = False
     ) -> Float[Array, " b"]:
         """Return the logits of being real, float32."""
         conv = partial(Conv, padding=((1, 1), (1, 1)), dtype=self.dtype)

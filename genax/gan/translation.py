@@ -88,7 +88,9 @@ class Translator(nn.Module):
     latent_size: int = 0
 
     @nn.compact
-    def __call__(self, z: Float[Array, "b 0"], source: Images, train: bool = False) -> Images:
+    def __call__(
+        self, z: Float[Array, "b 0"], source: Images, train: bool = False
+    ) -> Float[Array, "b H W d"]:
         """Return the translation of the source."""
         return self.network(source, train)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import partial
 from operator import itemgetter
+from types import MappingProxyType
 from typing import Any
 
 import flax.linen as nn
@@ -19,8 +21,7 @@ from genax.evaluation.fidelity import fidelity
 from genax.evaluation.likeness import likeness
 from genax.evaluation.pictures import check_pictures, side_by_side
 from genax.gan.networks import Networks
-from genax.gan.settings import GAMES, PLAYERS
-from genax.gan.settings import RANGES as GAN
+from genax.gan.settings import GAMES
 from genax.gan.tasks import play_out
 from genax.gan.translation import (
     Source,
@@ -33,79 +34,39 @@ from genax.gan.translation import (
     with_source,
 )
 from genax.nn.optimizers import constant_linear
-from genax.settings.ranges import AMOUNT, COUNT, NOT_NEGATIVE, Range, Ranges
+from genax.settings import from_config
 
-# What translations share. They are sampled and scored on test images.
-DEFAULTS: dict[str, Any] = {
-    **{name: value for name, value in PLAYERS.items() if name != "latent_size"},
-    "train_split": "train",
-    "test_split": "test",
-    "size": 32,
-    # Pixels by which a training image is enlarged before its old size is cut out; 0 is no jitter.
-    "jitter": 0,
-    "flip": False,
-    # The weights of the game and of the distance to the true image in the generator's loss. A game
-    # of weight 0 is left out, and the discriminator with it.
-    "game_weight": 1.0,
-    "distance_weight": 100.0,
-    # The steps before the rate falls, and those in which it falls to 0; 0 of these is no fall.
-    "constant_steps": 0,
-    "decay_steps": 0,
-    "ema": 0.0,
-    # By which features translations are compared with test images, and how many of them.
-    "fidelity": "none",
-    "fidelity_examples": 10_000,
-    "num_samples": 16,
-}
-RANGES: Ranges = {
-    **GAN,
-    "size": COUNT,
-    "jitter": AMOUNT,
-    "game_weight": NOT_NEGATIVE,
-    "distance_weight": NOT_NEGATIVE,
-    # A discriminator that sees a source scores each image by itself.
-    "pack": Range(least=1, most=1, whole=True),
-}
-
-
-def images_of(config: ConfigDict, data: Any, **pictures: Any) -> tuple[Any, Any]:
-    """Return the training and the test images: those given, or what the settings name.
-
-    pictures: which of the set's pictures are read, see `ImageData`.
-    """
-    images = partial(
-        ImageData, config.dataset, size=config.size, damaged=config.damaged, **pictures
-    )
-    changes = {"transform": partial(jittered, margin=config.jitter)} if config.jitter else {}
-
-    def own() -> tuple[ImageData, ImageData]:
-        train = images(split=config.train_split, flip=config.flip, **changes)
-        return train, images(split=config.test_split)
-
-    return given_or(data, own)
+# Makes a network of the settings that its fields are named after.
+MakeNetwork = Callable[..., nn.Module]
 
 
 def translation_experiment(
     config: ConfigDict,
-    train: Any,
-    test: Any,
+    data: Any,
+    generator: MakeNetwork,
+    discriminator: MakeNetwork,
     source: Source,
-    generator: nn.Module,
-    discriminator: nn.Module,
     floor: str,
+    *,
+    pictures: Mapping[str, str | None] = MappingProxyType({}),
     power: int = 1,
     noisy: bool = False,
     pace: float = 1.0,
 ) -> Experiment:
     """Return the experiment that trains a translation of `source` to the data's images.
 
-    generator: a network from images to images.
-    discriminator: gets an image and its source.
+    Its settings are `PAIRS` of `genax.gan.translation_settings`.
+
+    data: see `given_or`; None is what the settings name.
+    generator: makes a network from images to images, of so many `channels`.
+    discriminator: makes one that gets an image and its source.
     floor: what the source is without a translation, for the result.
+    pictures: which of the set's pictures are read, see `ImageData`.
     power: see `distance`.
     noisy: whether samples are made as in training, see `translate`.
     pace: weight of the discriminator's objective.
     """
+    train, test = given_or(data, lambda: _images(config, pictures))
     check_pictures(train)
     far = {"weight": config.distance_weight, "power": power}
     draw = partial(translate, source=source, train=noisy)
@@ -113,7 +74,11 @@ def translation_experiment(
     names = tuple(name for name in ("image", "source") if name in test.element)
     rate = constant_linear(config.learning_rate, config.constant_steps, config.decay_steps)
     adam = optax.adam(rate, b1=config.b1, b2=config.b2)
-    networks = Networks(Translator(generator), discriminator)
+    channels = train.element["image"].shape[-1]
+    networks = Networks(
+        Translator(from_config(generator, config, channels=channels)),
+        from_config(discriminator, config),
+    )
     parts: dict[str, Any] = {
         "samplers": {
             "translations": Sampler(
@@ -142,6 +107,16 @@ def translation_experiment(
         phase = Phase("generator", alone, ("generator",), adam)
         task = Task(networks, [Stage([phase])], **parts)
     return Experiment(task, train, test)
+
+
+def _images(config: ConfigDict, pictures: Mapping[str, str | None]) -> tuple[ImageData, ImageData]:
+    """Return the training and the test images that the settings name."""
+    images = partial(
+        ImageData, config.dataset, size=config.size, damaged=config.damaged, **pictures
+    )
+    changes = {"transform": partial(jittered, margin=config.jitter)} if config.jitter else {}
+    train = images(split=config.train_split, flip=config.flip, **changes)
+    return train, images(split=config.test_split)
 
 
 def _fidelity(config: ConfigDict, draw: Any, train: Any, test: Any) -> dict[str, Evaluator]:
