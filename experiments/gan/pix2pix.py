@@ -18,19 +18,21 @@ from genax.gan.unet_generator import UNetGenerator
 from genax.settings import Variant
 
 DISCRIMINATORS = {"patch": PatchDiscriminator, "pixel": PixelDiscriminator}
-DEFAULTS = {
-    **PAIRS,
-    **PATCHES,
-    "dataset": "openmoji",
-    # The picture of the set that is made, and the one that it is made of; "" is a grey copy.
-    "image": "colour",
-    "source": "line_art",
-    # Channels of the U-Net after each halving of the resolution.
-    "widths": (32, 64, 128, 128, 128),
-    "dropout": 0.5,
-    # "patch", or "pixel" for single pixels.
-    "discriminator": "patch",
-}
+DEFAULTS = (
+    PAIRS
+    | PATCHES
+    | {
+        "dataset": "openmoji",
+        # The picture of the set that is made, and the one that it is made of; "" is a grey copy.
+        "image": "colour",
+        "source": "line_art",
+        # Channels of the U-Net after each halving of the resolution.
+        "widths": (32, 64, 128, 128, 128),
+        "dropout": 0.5,
+        # "patch", or "pixel" for single pixels.
+        "discriminator": "patch",
+    }
+)
 # The 400 facades have the largest of the paper's networks and its shortest training.
 FACADES = PUBLISHED | {"widths": (64, 128, 256, 512, 512, 512, 512, 512)} | epochs(400)
 VARIANTS = {
@@ -51,16 +53,10 @@ RANGES = TRANSLATION | {"discriminator": tuple(DISCRIMINATORS)}
 
 def build(config, data=None):
     """Return the experiment that the settings describe, with its own data or that given."""
+    pictures = {"image": config.image or None, "source": config.source or None}
+    source, floor = (own_source, "the source") if config.source else (grey, "the grey copy")
     judge = DISCRIMINATORS[config.discriminator]
-    return translation_experiment(
-        config,
-        data,
-        UNetGenerator,
-        partial(judge, width=config.discriminator_width, norm="batch"),
-        source=own_source if config.source else grey,
-        floor="the source" if config.source else "the grey copy",
-        pictures={"image": config.image or None, "source": config.source or None},
-        # Sections 3.3 and 3.4: the discriminator's objective is halved, and samples keep dropout.
-        pace=0.5,
-        noisy=True,
-    )
+    judge = partial(judge, width=config.discriminator_width, norm="batch")
+    # Sections 3.3 and 3.4: the discriminator's objective is halved, and samples keep dropout.
+    how = {"pictures": pictures, "pace": 0.5, "noisy": True}
+    return translation_experiment(config, data, UNetGenerator, judge, source, floor, **how)

@@ -12,7 +12,7 @@ does.
 
 from functools import partial
 
-from genax.gan.super_resolution import SRDiscriminator, SRResNet
+from genax.gan.super_resolution import SIZES, SRDiscriminator, SRResNet
 from genax.gan.translation import smaller
 from genax.gan.translation_settings import DIGITS, PAIRS, RANGES
 from genax.gan.translation_tasks import translation_experiment
@@ -20,60 +20,31 @@ from genax.settings import Variant
 
 __all__ = ["RANGES"]
 
-DEFAULTS = {
-    **PAIRS,
-    "dataset": "cifar10",
-    # How many times smaller a side of the source is.
-    "factor": 4,
-    "width": 32,
-    "num_blocks": 4,
-    # Of the discriminator: channels of each resolution, and of the layer before the score.
-    "widths": (32, 64, 128),
-    "hidden_size": 256,
-    "game_weight": 0.0,
-    "distance_weight": 1.0,
-    "learning_rate": 1e-3,
-    "b1": 0.9,
-}
-# Section 3.2: batches of 16 cut-outs of 96x96, a rate of 1e-4 for a million steps.
-PUBLISHED = {
-    "dataset": "tfds:imagenet2012",
-    "test_split": "validation",
-    "size": 96,
-    "width": 64,
-    "num_blocks": 16,
-    "widths": (64, 128, 256, 512),
-    "hidden_size": 1024,
-    "learning_rate": 1e-4,
-    "steps": 1_000_000,
-    "checkpoint_every": 20_000,
-    "sample_every": 20_000,
-    "parallel": {"topology": "v5e:2x2"},
+# A side of the source is `factor` times smaller. At first there is no game.
+SQUARES = {"factor": 4, "power": 2, "game_weight": 0.0, "distance_weight": 1.0}
+DEFAULTS = PAIRS | SIZES["cpu"] | SQUARES | {"dataset": "cifar10", "learning_rate": 1e-3, "b1": 0.9}
+# Section 3.2: batches of 16 cut-outs of 96x96, here whole images, and a million steps.
+IMAGENET = {
+    **SIZES["paper"],
+    **{"dataset": "tfds:imagenet2012", "test_split": "validation", "size": 96},
+    **{"learning_rate": 1e-4, "steps": 1_000_000, "parallel": {"topology": "v5e:2x2"}},
+    **{"checkpoint_every": 20_000, "sample_every": 20_000},
 }
 # The game after that, section 3.2 and eq. 3.
 SRGAN = {"game_weight": 1e-3, "learning_rate": 1e-4}
 VARIANTS = {
     "cpu": Variant("CIFAR-10 from 8x8 to 32x32 by the squared error, on two cores"),
     "srgan": Variant("the same with a discriminator", SRGAN),
-    "published": Variant("SRResNet of 16 blocks on ImageNet, whole images at 96x96", PUBLISHED),
-    "published-srgan": Variant("the same with a discriminator", PUBLISHED | SRGAN),
+    "published": Variant("SRResNet of 16 blocks on ImageNet, 24x24 to 96x96", IMAGENET),
+    "published-srgan": Variant("the same with a discriminator", IMAGENET | SRGAN),
     "digits": Variant(
         "8x8 digits from 4x4, embedded, in two minutes",
-        DIGITS
-        | {"dataset": "digits", "factor": 2, "num_blocks": 2, "game_weight": 1e-3}
-        | {"widths": (32, 64), "hidden_size": 64},
+        DIGITS | SIZES["digits"] | {"dataset": "digits", "factor": 2, "game_weight": 1e-3},
     ),
 }
 
 
 def build(config, data=None):
     """Return the experiment that the settings describe, with its own data or that given."""
-    return translation_experiment(
-        config,
-        data,
-        SRResNet,
-        SRDiscriminator,
-        source=partial(smaller, factor=config.factor),
-        floor="bicubic interpolation",
-        power=2,
-    )
+    source, floor = partial(smaller, factor=config.factor), "bicubic interpolation"
+    return translation_experiment(config, data, SRResNet, SRDiscriminator, source, floor)

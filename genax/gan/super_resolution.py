@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -13,6 +14,20 @@ from genax.nn.convolution import Conv
 from genax.nn.norms import BatchNorm
 
 Images = Float[Array, "b h w c"]
+
+# Of both networks.
+SIZES: dict[str, dict[str, Any]] = {
+    # arXiv:1609.04802, figure 4.
+    "paper": {
+        "width": 64,
+        "num_blocks": 16,
+        "widths": (64, 128, 256, 512),
+        "hidden_size": 1024,
+    },
+    # This project's own.
+    "cpu": {"width": 32, "num_blocks": 4, "widths": (32, 64, 128), "hidden_size": 256},
+    "digits": {"width": 32, "num_blocks": 2, "widths": (32, 64), "hidden_size": 64},
+}
 
 
 def pixel_shuffle(x: Float[Array, "b h w f"], factor: int) -> Float[Array, "b H W c"]:

@@ -38,12 +38,12 @@ def weighted(game: Game, discriminator: float = 1.0, generator: float = 1.0) -> 
 
 def own_source(batch: Batch) -> Images:
     """Return batch["source"]."""
-    return batch["source"]
+    return jnp.asarray(batch["source"])
 
 
 def grey(batch: Batch) -> Float[Array, "b h w 1"]:
     """Return batch["image"], of three channels, as grey images. Raises GenaxError for others."""
-    image = batch["image"]
+    image = jnp.asarray(batch["image"])
     if image.shape[-1] != 3:
         raise GenaxError(
             f"images of {image.shape[-1]} channels have no colours to take away; choose a data set "
@@ -57,7 +57,7 @@ def smaller(batch: Batch, factor: int) -> Images:
 
     Raises GenaxError for sides that the factor does not divide.
     """
-    image = batch["image"]
+    image = jnp.asarray(batch["image"])
     b, h, w, c = image.shape
     if h % factor or w % factor:
         raise GenaxError(

@@ -36,6 +36,8 @@ PAIRS: dict[str, Any] = {
     # of weight 0 is left out, and the discriminator with it.
     "game_weight": 1.0,
     "distance_weight": 100.0,
+    # The power of the distance: 1, or 2 for the squared error.
+    "power": 1,
     "ema": 0.0,
     # By which features translations are compared with test images, and how many of them.
     "fidelity": "none",
@@ -80,6 +82,7 @@ RANGES: Ranges = {
     "num_layers": AMOUNT,
     "game_weight": NOT_NEGATIVE,
     "distance_weight": NOT_NEGATIVE,
+    "power": Range(least=1, most=2, whole=True),
     "cycle_weight": NOT_NEGATIVE,
     "identity_weight": NOT_NEGATIVE,
     "pool_size": AMOUNT,

@@ -49,7 +49,6 @@ def translation_experiment(
     floor: str,
     *,
     pictures: Mapping[str, str | None] = MappingProxyType({}),
-    power: int = 1,
     noisy: bool = False,
     pace: float = 1.0,
 ) -> Experiment:
@@ -62,13 +61,12 @@ def translation_experiment(
     discriminator: makes one that gets an image and its source.
     floor: what the source is without a translation, for the result.
     pictures: which of the set's pictures are read, see `ImageData`.
-    power: see `distance`.
     noisy: whether samples are made as in training, see `translate`.
     pace: weight of the discriminator's objective.
     """
     train, test = given_or(data, lambda: _images(config, pictures))
     check_pictures(train)
-    far = {"weight": config.distance_weight, "power": power}
+    far = {"weight": config.distance_weight, "power": config.power}
     draw = partial(translate, source=source, train=noisy)
     untranslated = partial(enlarged, source=source)
     names = tuple(name for name in ("image", "source") if name in test.element)
