@@ -70,15 +70,17 @@ class SRResNet(nn.Module):
                 f"{self.factor} times larger; choose a factor of 2, 4, 8 or another power of two."
             )
         conv = partial(Conv, dtype=self.dtype)
+        # BatchNorm takes a bias away.
+        inner = partial(conv, self.width, use_bias=False)
         x = conv(self.width, (9, 9), name="first")(image.astype(self.dtype))
         first = x = _parametric_relu("first_relu")(x)
         for number in range(self.num_blocks):
-            y = conv(self.width, name=f"block_{number}_conv_0")(x)
+            y = inner(name=f"block_{number}_conv_0")(x)
             y = BatchNorm(name=f"block_{number}_norm_0")(y, train)
             y = _parametric_relu(f"block_{number}_relu")(y)
-            y = conv(self.width, name=f"block_{number}_conv_1")(y)
+            y = inner(name=f"block_{number}_conv_1")(y)
             x = x + BatchNorm(name=f"block_{number}_norm_1")(y, train)
-        x = BatchNorm(name="trunk_norm")(conv(self.width, name="trunk_conv")(x), train) + first
+        x = BatchNorm(name="trunk_norm")(inner(name="trunk_conv")(x), train) + first
         for number in range(self.factor.bit_length() - 1):
             x = pixel_shuffle(conv(4 * self.width, name=f"up_{number}")(x), 2)
             x = _parametric_relu(f"up_{number}_relu")(x)
@@ -106,9 +108,10 @@ class SRDiscriminator(nn.Module):
         x = image.astype(self.dtype)
         for level, features in enumerate(self.widths):
             for stride in (1, 2):
-                name = f"{level}_{stride}"
-                x = conv(features, strides=(stride, stride), name=f"conv_{name}")(x)
-                if level or stride > 1:
+                name, normed = f"{level}_{stride}", level > 0 or stride > 1
+                step = partial(conv, strides=(stride, stride), use_bias=not normed)
+                x = step(features, name=f"conv_{name}")(x)
+                if normed:
                     x = BatchNorm(name=f"norm_{name}")(x, train)
                 x = nn.leaky_relu(x, 0.2)
         x = nn.Dense(self.hidden_size, dtype=self.dtype, name="hidden")(x.reshape(len(x), -1))

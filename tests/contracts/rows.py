@@ -257,7 +257,7 @@ ROWS = (
     experiment(
         "gan/pix2pix.py",
         "digits",
-        {"widths": "(4, 4)", "discriminator_width": "4"},
+        {"widths": "(4, 4, 4)", "discriminator_width": "4"},
         exceptions=BATCH_NORM | DROPOUT | CONVOLUTION,
     ),
     experiment(

@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from genax.core import GenaxError, Phase, Stage, Task, init_state, make_step, tree
+from genax.core.data import Shard
 from genax.data import ImageData, Joined
 from genax.gan.cycle_gan import (
     CycleNetworks,
@@ -141,10 +142,14 @@ def test_a_penalty_joins_the_discriminators_by_domain():
     assert metrics["discriminators/slope_b"] > 0
 
 
-def test_domains_of_unequal_lengths_train_and_others_are_refused():
+def test_domains_of_unequal_lengths_are_joined_and_others_are_refused():
     a = ImageData("digit_pairs", image="strokes", limit=30)
     b = ImageData("digit_pairs", image="colour", limit=7)
-    assert check_domains(Joined(a=a, b=b), 5.0) == {"a": 3, "b": 3}
+    unequal = Joined(a=a, b=b)
+    assert check_domains(unequal, 5.0) == {"a": 3, "b": 3}
+    batches = unequal.train(10, 0, Shard())
+    ids = np.concatenate([next(batches)["id"] for _ in range(3)])
+    assert [len(set(column)) for column in ids.T] == [30, 7]
     with pytest.raises(GenaxError, match="lacks 'a_image'"):
         check_domains(a)
     with pytest.raises(GenaxError, match=r"shape \(8, 8, 3\), those of domain b \(16, 16, 3\)"):

@@ -97,10 +97,10 @@ class SuperBlock(nn.Module):
     def __init__(self, width):
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(width, width, 3, 1, 1),
+            nn.Conv2d(width, width, 3, 1, 1, bias=False),
             nn.BatchNorm2d(width),
             nn.PReLU(),
-            nn.Conv2d(width, width, 3, 1, 1),
+            nn.Conv2d(width, width, 3, 1, 1, bias=False),
             nn.BatchNorm2d(width),
         )
 
@@ -114,7 +114,7 @@ class SuperResolution(nn.Module):
         self.first = nn.Sequential(nn.Conv2d(channels, width, 9, 1, 4), nn.PReLU())
         self.trunk = nn.Sequential(
             *(SuperBlock(width) for _ in range(blocks)),
-            nn.Conv2d(width, width, 3, 1, 1),
+            nn.Conv2d(width, width, 3, 1, 1, bias=False),
             nn.BatchNorm2d(width),
         )
         up = [nn.Conv2d(width, 4 * width, 3, 1, 1), nn.PixelShuffle(2), nn.PReLU()] * doublings
