@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from PIL import Image
 
+import genax
 from genax.core import GenaxError, Phase, Stage, Task, init_state, make_step, tree
 from genax.core.data import Shard
 from genax.data import ImageData, Joined
+from genax.front.files import import_file
 from genax.gan.cycle_gan import (
     CycleNetworks,
     check_domains,
@@ -21,7 +26,7 @@ from genax.gan.image_pool import POOL
 from genax.gan.patch_discriminator import PatchDiscriminator
 from genax.gan.penalties import r1
 from genax.gan.resnet_generator import ResNetGenerator
-from tests.experiments import config_of, load
+from tests.experiments import ROOT, config_of, load
 from tests.parity import require
 
 SIZE, BATCH, POOL_SIZE = 12, 2, 6
@@ -134,6 +139,7 @@ def test_steps_are_those_of_pytorch():
     assert (state.collections[POOL]["fakes_a"][: 2 * BATCH] != 0).all()
 
 
+@pytest.mark.long
 def test_a_penalty_joins_the_discriminators_by_domain():
     task = cycle_task(penalties={"slope": lambda *round_: r1(*round_, weight=2.0)})
     state = init_state(task, 0, ELEMENT)
@@ -158,6 +164,28 @@ def test_domains_of_unequal_lengths_are_joined_and_others_are_refused():
     assert check_domains(grey) == {"a": 3, "b": 1}
     with pytest.raises(GenaxError, match="3 and of 1 channels have no identity"):
         check_domains(grey, 5.0)
+
+
+def test_two_folders_are_domains(tmp_path, monkeypatch):
+    """The example of docs/gan.md, with six pictures of each season."""
+    monkeypatch.chdir(tmp_path)
+    for season, shade in (("summer", 0), ("winter", 200)):
+        (tmp_path / season).mkdir()
+        for number in range(6):
+            picture = Image.new("RGB", (20, 16), (shade + number, 0, 0))
+            picture.save(tmp_path / season / f"{number}.png")
+    text = (ROOT / "docs/gan.md").read_text().partition("make domains:\n\n```python\n")[2]
+    monkeypatch.setattr(genax, "load", lambda path: load(path))
+    Path("seasons.py").write_text(text.partition("```")[0])
+    module = import_file(tmp_path / "seasons.py")
+    experiment = module.build(config_of(module, "digits"))
+    assert not experiment.task.evaluators
+    for name, sampler in experiment.task.samplers.items():
+        found = sampler.condition(2, tmp_path)
+        assert {array.shape[1:] for array in found.values()} == {(8, 8, 3), ()}, name
+    batch = next(experiment.data.train(4, 0, Shard()))
+    assert (batch["b_image"] > 0.5).any(axis=(1, 2, 3)).all()
+    assert (batch["a_image"] < 0).all()
 
 
 def test_a_pool_below_the_batch_is_refused_before_anything_is_built():

@@ -100,6 +100,7 @@ def built(name, **settings):
     return config, module.build(config)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["pix2pix", "super_resolution"])
 def test_an_experiment_moves_and_is_scored_beside_its_floor(name):
     small = {"widths": (8, 8, 8)} if name == "pix2pix" else {"width": 8, "widths": (8, 8)}
@@ -128,6 +129,7 @@ def test_an_experiment_moves_and_is_scored_beside_its_floor(name):
         assert 10 < floor["psnr"] < 20
 
 
+@pytest.mark.long
 def test_dropout_is_the_noise_of_pix2pix_and_the_batch_gives_its_statistics():
     _, experiment = built("pix2pix", widths=(8, 8, 8))
     state = jax.jit(lambda: init_state(experiment.task, 0, experiment.data.element))()

@@ -71,6 +71,7 @@ def test_a_file_translates_like_the_official_code(tmp_path):
     np.testing.assert_allclose(found, expected.numpy().transpose(0, 2, 3, 1), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.long
 def test_a_file_becomes_a_checkpoint_that_a_generator_starts_from(tmp_path, capsys, monkeypatch):
     [torch] = require("torch")
     monkeypatch.chdir(tmp_path)
