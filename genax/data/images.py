@@ -132,7 +132,7 @@ class ImageData:
         name = identity(self.name)
         how = (name, self.split, self.size, self.pad, self.flip, tuple(self.range), self.limit)
         transform = "None" if self.transform is None else fingerprint_value(self.transform)
-        parts = [self.caption] if self.caption is not None else []
+        parts: list[str | None] = [self.caption] if self.caption is not None else []
         parts += [self.image, self.source] if self.image or self.source else []
         text = repr((self._records.fingerprint(), self.num_examples, how, transform, *parts))
         return hashlib.sha256(text.encode()).hexdigest()

@@ -133,7 +133,7 @@ def _fakes(nets: nn.Module, batch: Batch) -> tuple[Images, Images, Images, Image
 
 
 def _fooled(game: Game, discriminator: nn.Module, real: Images, fakes: Images) -> Array:
-    scores = discriminator(real, train=True) if game.compares else None
+    scores: Any = discriminator(real, train=True) if game.compares else None
     return game.generator(scores, discriminator(fakes, train=True))
 
 
@@ -142,9 +142,9 @@ def _distance(weight: float, found: Images, wanted: Images) -> Loss:
 
 
 def _judged(discriminator: nn.Module, real: Images, fakes: Images) -> Round:
-    scores = [discriminator(images, train=True) for images in (real, fakes)]
+    real_score, fake_score = (discriminator(images, train=True) for images in (real, fakes))
     alone = pure(discriminator, fakes, train=True)
-    return Round(*scores, fakes, lambda images: alone(images, train=True))
+    return Round(real_score, fake_score, fakes, lambda images: alone(images, train=True))
 
 
 def to_b(nets: nn.Module, batch: Batch) -> Images:

@@ -48,7 +48,7 @@ def translation_experiment(
     source: Source,
     floor: str,
     *,
-    pictures: Mapping[str, str | None] = MappingProxyType({}),
+    pictures: Mapping[str, Any] = MappingProxyType({}),
     noisy: bool = False,
     pace: float = 1.0,
 ) -> Experiment:
@@ -107,13 +107,13 @@ def translation_experiment(
     return Experiment(task, train, test)
 
 
-def _images(config: ConfigDict, pictures: Mapping[str, str | None]) -> tuple[ImageData, ImageData]:
+def _images(config: ConfigDict, pictures: Mapping[str, Any]) -> tuple[ImageData, ImageData]:
     """Return the training and the test images that the settings name."""
     images = partial(
         ImageData, config.dataset, size=config.size, damaged=config.damaged, **pictures
     )
-    changes = {"transform": partial(jittered, margin=config.jitter)} if config.jitter else {}
-    train = images(split=config.train_split, flip=config.flip, **changes)
+    jitter = partial(jittered, margin=config.jitter) if config.jitter else None
+    train = images(split=config.train_split, flip=config.flip, transform=jitter)
     return train, images(split=config.test_split)
 
 
