@@ -39,9 +39,11 @@ def pooled(
     name: of the pool among those of the task.
     size: images that it holds, at least the global batch; 0 is no pool.
     """
-    check_pool(size, len(images))
     if not size:
         return images
+    # Two elements stand for a batch while shapes are found out.
+    if not nets.is_initializing():
+        check_pool(size, len(images))
     stored = read(nets, POOL, name, lambda: jnp.zeros((size, *images.shape[1:])))
     count = read(nets, POOL, f"{name}_count", lambda: jnp.zeros((), jnp.int32))
     order = jax.random.permutation(nets.make_rng("example"), size)

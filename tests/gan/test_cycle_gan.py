@@ -36,7 +36,7 @@ ELEMENT = {"a_image": SHAPE, "b_image": SHAPE}
 RATE, EPSILON = 2e-4, 1e-3
 
 
-def cycle_task(**discriminators) -> Task:
+def cycle_task(pool_size=POOL_SIZE, **discriminators) -> Task:
     def judge():
         return PatchDiscriminator(4, 1, "instance")
 
@@ -44,7 +44,7 @@ def cycle_task(**discriminators) -> Task:
     adam = optax.adam(RATE, b1=0.5, eps=EPSILON)
 
     def judged(nets, batch):
-        return cycle_discriminator_loss(nets, batch, pool_size=POOL_SIZE, **discriminators)
+        return cycle_discriminator_loss(nets, batch, pool_size=pool_size, **discriminators)
 
     phases = [
         Phase("generators", cycle_generator_loss, ("to_a", "to_b"), adam),

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genax.core import GenaxError
+from genax.core import GenaxError, init_state
 from genax.gan.image_pool import POOL, check_pool, pooled
+from tests.gan.test_cycle_gan import ELEMENT, cycle_task
 
 SIZE = 4
 
@@ -86,6 +87,12 @@ def test_parts_of_a_batch_write_what_the_whole_would():
     added = old + sum(new[POOL]["fakes"] - old for _, new in parts)
     np.testing.assert_array_equal(added, after[POOL]["fakes"])
     assert (whole != images).any()
+
+
+def test_a_pool_of_one_is_enough_for_a_batch_of_one():
+    task = cycle_task(pool_size=1)
+    state = jax.eval_shape(lambda: init_state(task, 0, ELEMENT))
+    assert state.collections[POOL]["fakes_a"].shape[0] == 1
 
 
 def test_a_pool_that_holds_less_than_a_batch_is_refused():
