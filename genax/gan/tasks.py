@@ -20,7 +20,7 @@ from genax.evaluation.examples import labels_in_turn
 from genax.evaluation.fidelity import fidelity
 from genax.evaluation.pictures import check_pictures, image_grid
 from genax.gan.augmentation import augment_by
-from genax.gan.game import Augment, Draw, unchanged
+from genax.gan.game import Augment, Draw, Game, unchanged
 from genax.gan.growing import Growth
 from genax.gan.latent_tools import latent_tools
 from genax.gan.losses import Penalty, discriminator_loss, generator_loss
@@ -110,6 +110,7 @@ def play_out(
     config: ConfigDict,
     networks: Networks,
     *,
+    game: Game | None = None,
     draw: Draw = jax.random.normal,
     condition: Condition = unconditional,
     augment: Augment = unchanged,
@@ -128,6 +129,7 @@ def play_out(
 ) -> Task:
     """Return the task of two players with the settings of `PLAYERS`.
 
+    game: None is that of the settings.
     draw, condition, augment, inputs: see `play`.
     penalties, generator_penalties: terms beside each player's objective and the settings' penalty.
     optimizers: by player, "discriminator" or "generator"; without one it has the settings' Adam.
@@ -149,7 +151,7 @@ def play_out(
     if config.pack > 1:
         networks = networks.clone(discriminator=Packed(networks.discriminator, config.pack))
     shared: dict[str, Any] = {
-        "game": GAMES[config.game],
+        "game": game or GAMES[config.game],
         "draw": draw,
         "condition": condition,
         "augment": augment,

@@ -29,6 +29,7 @@ from tests.contracts import (
     llava,
     progan,
     stylegan2_ada,
+    translators,
     vae_gan,
     wgan_gp,
 )
@@ -278,6 +279,25 @@ ROWS = (
         "digits",
         {"pack": "2"},
         optimizers=FAST,
+        exceptions=BATCH_NORM | CONVOLUTION,
+    ),
+    experiment(
+        "gan/cycle_gan.py",
+        "digits",
+        {"pool_size": "16", "constant_steps": "2", "decay_steps": "100"},
+        networks=translators.networks,
+        daily=True,
+    ),
+    experiment(
+        "gan/pix2pix.py",
+        "digits",
+        {"widths": "(4, 4, 4)", "discriminator_width": "4"},
+        exceptions=BATCH_NORM | DROPOUT | CONVOLUTION,
+    ),
+    experiment(
+        "gan/super_resolution.py",
+        "digits",
+        {"width": "4", "num_blocks": "1", "widths": "(4, 8)", "hidden_size": "8"},
         exceptions=BATCH_NORM | CONVOLUTION,
     ),
     experiment(
