@@ -24,7 +24,7 @@ from genax.nn.conditions import Condition, unconditional
 Scores = Float[Array, "b *places"]
 Objective = Callable[[Scores, Scores], Scores]
 Draw = Callable[..., jax.Array]
-View = Callable[[Float[Array, "b h w c"]], Float[Array, "b h w c"]]
+View = Callable[[Float[Array, "b ..."]], Float[Array, "b ..."]]
 # (nets, batch) -> what the discriminator sees of images. It draws its random numbers once, one for
 # each element, and returns a pure function. `genax.gan.augmentation` has one.
 Augment = Callable[[nn.Module, Batch], View]
@@ -82,15 +82,15 @@ class Round(NamedTuple):
 
     real: scores of batch["image"]; None if they were not asked for.
     fake: scores of the fakes.
-    fakes: images [b, h, w, c].
+    fakes: images [b, h, w, c], or whatever the generator makes.
     score: the discriminator as a pure function from images to scores, for penalties. Images are
       augmented in it, and a score of several images stands there once.
     """
 
     real: Any
     fake: Scores
-    fakes: Float[Array, "b h w c"]
-    score: Callable[[Float[Array, "b h w c"]], Scores]
+    fakes: Float[Array, "b ..."]
+    score: Callable[[Float[Array, "b ..."]], Scores]
 
 
 def latents(nets: nn.Module, batch: Batch, draw: Draw = jax.random.normal) -> Float[Array, "b z"]:

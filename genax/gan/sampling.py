@@ -1,4 +1,4 @@
-"""Images from a generator."""
+"""Samples from a generator."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def generate(
     batch: Batch,
     draw: Draw = jax.random.normal,
     condition: Condition = unconditional,
-) -> Float[Array, "b h w c"]:
-    """Return one image for each element of batch["index"], made with the running statistics.
+) -> Float[Array, "b ..."]:
+    """Return one sample for each element of batch["index"], made with the running statistics.
 
     draw: of latents.
     condition: (nets, batch) -> keyword arguments of the generator.

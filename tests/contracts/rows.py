@@ -183,6 +183,48 @@ ROWS = (
         daily=True,
     ),
     experiment(
+        "gan/dcgan.py",
+        "digits-conditional",
+        {"width": "4", "penalty": "le_cam", "augmentation": "color_translation_cutout"},
+        label="conditional",
+        exceptions=BATCH_NORM | CONVOLUTION,
+    ),
+    experiment(
+        "gan/gan.py",
+        "digits",
+        {"hidden": "(16,)", "units": "(8,)", "dropout": "0.0", "input_dropout": "0.0"},
+    ),
+    experiment(
+        "gan/wgan.py",
+        "digits",
+        {"width": "4", "critic_steps": "2"},
+        exceptions=BATCH_NORM | CONVOLUTION,
+    ),
+    experiment(
+        "gan/wgan_gp.py",
+        "digits",
+        {"width": "4", "critic_steps": "2", "latent_size": "4", "num_classes": "10"},
+        exceptions=BATCH_NORM | CONVOLUTION,
+    ),
+    experiment(
+        "gan/r3gan.py",
+        "digits",
+        {"widths": "(8, 8)", "group_size": "8", "latent_size": "4"},
+        exceptions=CONVOLUTION,
+    ),
+    experiment(
+        "gan/modes.py",
+        "digits",
+        {"hidden": "(8,)", "units": "(8,)", "pack": "2"},
+        exceptions=BATCH_NORM,
+    ),
+    experiment(
+        "gan/stacked_mnist.py",
+        "digits",
+        {"pack": "2"},
+        exceptions=BATCH_NORM | CONVOLUTION,
+    ),
+    experiment(
         "transformer/llama.py",
         "stdlib",
         {
