@@ -2,9 +2,9 @@
 
 They are those of ajbrock's BigGAN-PyTorch, whose authors' own code is not published. All kernels
 have spectral norm and begin orthogonal, biases at 0. The generator's norms get the class through
-one table of embeddings, which has no spectral norm, and a part of the latent: one for each block, or
-in BigGAN-deep all of it for all blocks. The discriminator's score is projected onto an embedding of
-the class (Miyato & Koyama 2018, arXiv:1802.05637).
+one table of embeddings, which has no spectral norm, and a part of the latent: one for each block,
+or in BigGAN-deep all of it for all blocks. The discriminator's score is projected onto an embedding
+of the class (Miyato & Koyama 2018, arXiv:1802.05637).
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 
 
-def levels(name: str, image_size: int, multipliers: tuple[int, ...], attention_at: int) -> list[int]:
+def levels(
+    name: str, image_size: int, multipliers: tuple[int, ...], attention_at: int
+) -> list[int]:
     """Return the resolutions of a network, the smallest first.
 
     Raises GenaxError if no multiplier belongs to one of them, or none of them is `attention_at`.
@@ -213,7 +215,7 @@ class BigGANDiscriminator(nn.Module):
         check_label(self, label)
         sizes = levels("BigGAN", x.shape[1], self.multipliers, self.attention_at)
         shared: dict[str, Any] = {"epsilon": self.spectral_epsilon, "dtype": self.dtype}
-        blocks = {"spectral_epsilon": self.spectral_epsilon, "dtype": self.dtype}
+        blocks: dict[str, Any] = {"spectral_epsilon": self.spectral_epsilon, "dtype": self.dtype}
         widths = [self.width * multiplier for multiplier in reversed(self.multipliers)]
         x = x.astype(self.dtype)
         if self.deep:
@@ -223,10 +225,10 @@ class BigGANDiscriminator(nn.Module):
             down = number < len(sizes) - 1
             if self.deep:
                 for step in range(DEPTH):
-                    block = DeepDiscriminatorBlock(
+                    deep = DeepDiscriminatorBlock(
                         features, down=not step, name=f"block_{number}_{step}", **blocks
                     )
-                    x = block(x, train)
+                    x = deep(x, train)
             else:
                 block = DiscriminatorBlock(
                     features, down, first=not number, name=f"block_{number}", **blocks
@@ -236,7 +238,7 @@ class BigGANDiscriminator(nn.Module):
                 x = SelfAttention(name="attention", **blocks)(x, train)
         x = nn.relu(x).sum((1, 2))
         score = SpectralDense(1, name="score", **shared)(x, train)[:, 0]
-        if label is not None:
+        if label is not None and self.num_classes is not None:
             labels = SpectralEmbed(self.num_classes, x.shape[-1], name="labels", **shared)
             score = score + (labels(label, train) * x).sum(-1)
         return score.astype(jnp.float32)

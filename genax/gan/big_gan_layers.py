@@ -53,7 +53,7 @@ class ConditionalBatchNorm(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Attention of every pixel to means of neighbours, added with a weight that starts at 0.
+    """Attention of every pixel to blocks of pixels, added with a weight that starts at 0.
 
     Zhang et al. 2019 (arXiv:1805.08318), section 3, as in their code: keys and values are the
     largest of 2x2 pixels, queries and keys have an eighth of the channels, values half of them, and
@@ -111,9 +111,7 @@ class GeneratorBlock(nn.Module):
     def __call__(self, x: Images, condition: Conditions, train: bool) -> Images:
         """Return the block's output."""
         norm = partial(ConditionalBatchNorm, self.epsilon, self.spectral_epsilon, self.dtype)
-        conv = partial(
-            SpectralConv, self.features, epsilon=self.spectral_epsilon, dtype=self.dtype
-        )
+        conv = partial(SpectralConv, self.features, epsilon=self.spectral_epsilon, dtype=self.dtype)
         y = nn.relu(norm(name="norm_0")(x, condition, train))
         y = conv(upsample=True, name="conv_0")(y, train)
         y = nn.relu(norm(name="norm_1")(y, condition, train))
@@ -179,9 +177,7 @@ class DiscriminatorBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Images, train: bool) -> Images:
         """Return the block's output."""
-        conv = partial(
-            SpectralConv, self.features, epsilon=self.spectral_epsilon, dtype=self.dtype
-        )
+        conv = partial(SpectralConv, self.features, epsilon=self.spectral_epsilon, dtype=self.dtype)
         y = conv(name="conv_0")(x if self.first else nn.relu(x), train)
         y = conv(name="conv_1")(nn.relu(y), train)
         if self.down:

@@ -42,6 +42,7 @@ def image_gan(
     *,
     own: Callable[[ConfigDict], tuple[Any, Any]] | None = None,
     draw: Draw = jax.random.normal,
+    samples: Callable[..., Any] = generate,
     evaluators: Mapping[str, Evaluator] | None = None,
     **played: Any,
 ) -> Experiment:
@@ -52,6 +53,7 @@ def image_gan(
       generator has a field `channels`; both have `num_classes`, None or a number, if they take
       labels.
     own: makes the data that the settings name; None is images.
+    samples: (nets, batch, draw, condition) -> the images that are shown and scored.
     evaluators: scores besides those of the settings.
     draw, played: see `play_out`.
     Raises GenaxError for images that no picture can be made of, for labels that the data or a
@@ -70,7 +72,7 @@ def image_gan(
             "choose a labelled set, or set config.num_classes=0."
         )
     condition: Condition = on_label if config.num_classes else unconditional
-    images = partial(generate, draw=draw, condition=condition)
+    images = partial(samples, draw=draw, condition=condition)
     labels = labels_in_turn(config.num_classes) if config.num_classes else None
     task = play_out(
         config,

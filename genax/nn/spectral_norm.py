@@ -9,7 +9,6 @@ constants of the loss. Other passes take them as they are.
 from __future__ import annotations
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.nn.initializers import Initializer, normal, orthogonal, zeros
@@ -86,10 +85,8 @@ class SpectralConv(nn.Module):
             self, self.param("kernel", self.kernel_init, shape), train, self.epsilon
         )
         x = x.astype(self.dtype)
-        if self.upsample:
-            y = upsample_conv(x, kernel)
-        else:
-            y = convolve(x, kernel.astype(self.dtype))
+        kernel = kernel if self.upsample else kernel.astype(self.dtype)
+        y = (upsample_conv if self.upsample else convolve)(x, kernel)
         if not self.use_bias:
             return y
         return y + self.param("bias", zeros, (self.features,)).astype(self.dtype)

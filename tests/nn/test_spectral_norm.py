@@ -153,9 +153,7 @@ def test_upsampling_is_a_convolution_of_repeated_pixels():
     plain, up = SpectralConv(5), SpectralConv(5, upsample=True)
     variables = up.init(jax.random.key(0), x)
     repeated = x.repeat(2, 1).repeat(2, 2)
-    np.testing.assert_allclose(
-        up.apply(variables, x), plain.apply(variables, repeated), 1e-5, 1e-5
-    )
+    np.testing.assert_allclose(up.apply(variables, x), plain.apply(variables, repeated), 1e-5, 1e-5)
 
 
 @pytest.mark.parametrize("label", [-1, 6])
