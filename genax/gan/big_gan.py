@@ -74,22 +74,26 @@ SIZES: dict[str, dict[str, Any]] = {
 }
 
 
-def levels(
-    name: str, image_size: int, multipliers: tuple[int, ...], attention_at: int
-) -> list[int]:
+def levels(image_size: int, multipliers: tuple[int, ...], attention_at: int) -> list[int]:
     """Return the resolutions of a network, the smallest first.
 
-    Raises GenaxError if no multiplier belongs to one of them, or none of them is `attention_at`.
+    Raises GenaxError if multipliers are not one for each, if they rise, or if no resolution is
+    `attention_at`.
     """
     sizes = resolutions(image_size)
     if len(sizes) != len(multipliers):
         raise GenaxError(
-            f"{name} of {image_size}x{image_size} has the resolutions {sizes}, but "
+            f"BigGAN of {image_size}x{image_size} has the resolutions {sizes}, but "
             f"{len(multipliers)} multipliers {tuple(multipliers)}; give one for each."
+        )
+    if sorted(multipliers, reverse=True) != list(multipliers):
+        raise GenaxError(
+            f"multipliers={tuple(multipliers)} rise with the resolution; BigGAN's blocks keep or "
+            "lower the number of channels."
         )
     if attention_at and attention_at not in sizes[1:]:
         raise GenaxError(
-            f"{name} has no blocks at attention_at={attention_at}; choose one of {sizes[1:]}, or 0 "
+            f"BigGAN has no blocks at attention_at={attention_at}; choose one of {sizes[1:]}, or 0 "
             "for no attention."
         )
     return sizes
@@ -135,7 +139,7 @@ class BigGANGenerator(nn.Module):
         Raises GenaxError for sizes that do not fit, and for a latent that does not divide.
         """
         check_label(self, label)
-        sizes = levels("BigGAN", self.image_size, self.multipliers, self.attention_at)
+        sizes = levels(self.image_size, self.multipliers, self.attention_at)
         first, conditions = self._conditions(z.astype(self.dtype), label, sizes)
         shared: dict[str, Any] = {"dtype": self.dtype}
         widths = [self.width * multiplier for multiplier in self.multipliers]
@@ -163,7 +167,7 @@ class BigGANGenerator(nn.Module):
                 x = SelfAttention(self.spectral_epsilon, self.dtype, name="attention")(x, train)
         x = nn.relu(BatchNorm(epsilon=self.epsilon, name="norm")(x, train))
         image = SpectralConv(
-            self.width if self.spare_channels else self.channels,
+            max(self.width, self.channels) if self.spare_channels else self.channels,
             epsilon=self.spectral_epsilon,
             dtype=self.dtype,
             name="image",
@@ -176,7 +180,7 @@ class BigGANGenerator(nn.Module):
         """Return the inputs of the first layer and of each resolution's blocks."""
         known = []
         if label is not None:
-            known.append(embed_labels(self, label, self.label_size, orthogonal()))
+            known = [embed_labels(self, label, self.label_size, orthogonal())]
         if self.deep:
             whole = jnp.concatenate([z, *known], axis=-1)
             return whole, [whole] * (len(sizes) - 1)
@@ -213,7 +217,7 @@ class BigGANDiscriminator(nn.Module):
     ) -> Float[Array, " b"]:
         """Return the scores, float32. Raises GenaxError for sizes that do not fit."""
         check_label(self, label)
-        sizes = levels("BigGAN", x.shape[1], self.multipliers, self.attention_at)
+        sizes = levels(x.shape[1], self.multipliers, self.attention_at)
         shared: dict[str, Any] = {"epsilon": self.spectral_epsilon, "dtype": self.dtype}
         blocks: dict[str, Any] = {"spectral_epsilon": self.spectral_epsilon, "dtype": self.dtype}
         widths = [self.width * multiplier for multiplier in reversed(self.multipliers)]

@@ -99,6 +99,16 @@ class SelfAttention(nn.Module):
         return x + weight.astype(self.dtype) * conv(c, "output")(y, train)
 
 
+def _inner(channels: int) -> int:
+    """Return the channels of a deep block's 3x3 convolutions."""
+    if channels < BOTTLENECK:
+        raise GenaxError(
+            f"a block of BigGAN-deep has at least {BOTTLENECK} channels, not {channels}; choose a "
+            "larger width."
+        )
+    return channels // BOTTLENECK
+
+
 class GeneratorBlock(nn.Module):
     """Residual block that doubles the resolution: norm, ReLU and a 3x3 convolution, twice."""
 
@@ -137,8 +147,7 @@ class DeepGeneratorBlock(nn.Module):
     def __call__(self, x: Images, condition: Conditions, train: bool) -> Images:
         """Return the block's output."""
         norm = partial(ConditionalBatchNorm, self.epsilon, self.spectral_epsilon, self.dtype)
-        inner = x.shape[-1] // BOTTLENECK
-        y = x
+        inner, y = _inner(x.shape[-1]), x
         for number, (features, size, upsample) in enumerate(
             (
                 (inner, (1, 1), False),
@@ -204,7 +213,7 @@ class DeepDiscriminatorBlock(nn.Module):
     def __call__(self, x: Images, train: bool) -> Images:
         """Return the block's output."""
         conv = partial(SpectralConv, epsilon=self.spectral_epsilon, dtype=self.dtype)
-        inner = self.features // BOTTLENECK
+        inner = _inner(self.features)
         y = conv(inner, (1, 1), name="conv_0")(nn.relu(x), train)
         y = conv(inner, name="conv_1")(nn.relu(y), train)
         y = nn.relu(conv(inner, name="conv_2")(nn.relu(y), train))
