@@ -20,6 +20,7 @@ from genax.nn.resample import average_downsample
 from genax.nn.spectral_norm import SpectralConv, SpectralDense
 
 Images = Float[Array, "b h w c"]
+Features = Float[Array, "b H W f"]
 Conditions = Float[Array, "b n"]
 # Channels of a deep block for each of its 3x3 convolutions.
 BOTTLENECK = 4
@@ -118,7 +119,7 @@ class GeneratorBlock(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Images, condition: Conditions, train: bool) -> Images:
+    def __call__(self, x: Images, condition: Conditions, train: bool) -> Features:
         """Return the block's output."""
         norm = partial(ConditionalBatchNorm, self.epsilon, self.spectral_epsilon, self.dtype)
         conv = partial(SpectralConv, self.features, epsilon=self.spectral_epsilon, dtype=self.dtype)
@@ -144,7 +145,7 @@ class DeepGeneratorBlock(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Images, condition: Conditions, train: bool) -> Images:
+    def __call__(self, x: Images, condition: Conditions, train: bool) -> Features:
         """Return the block's output."""
         norm = partial(ConditionalBatchNorm, self.epsilon, self.spectral_epsilon, self.dtype)
         inner, y = _inner(x.shape[-1]), x
@@ -184,7 +185,7 @@ class DiscriminatorBlock(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Images, train: bool) -> Images:
+    def __call__(self, x: Images, train: bool) -> Features:
         """Return the block's output."""
         conv = partial(SpectralConv, self.features, epsilon=self.spectral_epsilon, dtype=self.dtype)
         y = conv(name="conv_0")(x if self.first else nn.relu(x), train)
@@ -210,7 +211,7 @@ class DeepDiscriminatorBlock(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Images, train: bool) -> Images:
+    def __call__(self, x: Images, train: bool) -> Features:
         """Return the block's output."""
         conv = partial(SpectralConv, epsilon=self.spectral_epsilon, dtype=self.dtype)
         inner = _inner(self.features)
