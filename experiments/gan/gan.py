@@ -29,8 +29,9 @@ DEFAULTS = SHARED | {
     # Shares of features and of inputs that the discriminator leaves out.
     "dropout": 0.3,
     "input_dropout": 0.1,
-    # Momentum at the start and from `momentum_steps` on; 0 steps is Adam.
-    "momentum": (0.5, 0.7),
+    # Momentum at the start and after `momentum_steps`; 0 steps is Adam.
+    "momentum": 0.5,
+    "final_momentum": 0.7,
     "momentum_steps": 0,
 }
 SMALL = small_variants(SIZES["digits"])
@@ -45,7 +46,7 @@ PAPER = PUBLISHED | {
     "steps": 300_000,
 }
 VARIANTS = SMALL | {"mnist": Variant("MNIST with the paper's networks and settings", PAPER)}
-RANGES = SHARED_RANGES | {"momentum": SHARE, "momentum_steps": AMOUNT}
+RANGES = SHARED_RANGES | {"momentum": SHARE, "final_momentum": SHARE, "momentum_steps": AMOUNT}
 
 
 def build(config, data=None):
@@ -54,7 +55,8 @@ def build(config, data=None):
     if config.momentum_steps:
         # The rate falls by 4e-6 of itself at each step, to no less than 1e-6.
         rate = optax.exponential_decay(config.learning_rate, 1, 1 / 1.000004, end_value=1e-6)
-        momentum = optax.linear_schedule(*config.momentum, config.momentum_steps)
+        ends = config.momentum, config.final_momentum
+        momentum = optax.linear_schedule(*ends, config.momentum_steps)
         optimizers = dict.fromkeys(("generator", "discriminator"), rising_momentum(rate, momentum))
     own = {"draw": partial(jax.random.uniform, minval=-1.0, maxval=1.0), "optimizers": optimizers}
     return image_gan(config, data, PerceptronGenerator, MaxoutDiscriminator, **own)

@@ -19,6 +19,7 @@ from genax.core.task import Batch
 from genax.gan.game import Augment, Round, Scores, for_each_image
 
 Network = Callable[[Array], Array]
+Weight = float | Float[Array, ""]
 # Under a square root, whose slope at 0 is infinite.
 EPSILON = 1e-12
 
@@ -39,7 +40,7 @@ def squared_slopes(network: Network, inputs: Float[Array, "b ..."]) -> Float[Arr
 
 
 def zero_centred(
-    network: Network, inputs: Float[Array, "b ..."], weight: float
+    network: Network, inputs: Float[Array, "b ..."], weight: Weight
 ) -> Float[Array, " b"]:
     """weight / 2 |grad D(x)|^2: R1 on real images, R2 on fakes.
 
@@ -49,7 +50,7 @@ def zero_centred(
 
 
 def unit_slope(
-    network: Network, inputs: Float[Array, "b ..."], weight: float, target: float = 1.0
+    network: Network, inputs: Float[Array, "b ..."], weight: Weight, target: float = 1.0
 ) -> Float[Array, " b"]:
     """weight (|grad D(x)| - target)^2.
 
@@ -84,7 +85,7 @@ def path_lengths(
 
 
 def path_length_penalty(
-    lengths: Float[Array, " b"], mean: Float[Array, ""], weight: float, decay: float = 0.01
+    lengths: Float[Array, " b"], mean: Float[Array, ""], weight: Weight, decay: float = 0.01
 ) -> tuple[Float[Array, " b"], Float[Array, ""]]:
     """weight (length - mean)^2, and the moved mean.
 
@@ -97,25 +98,25 @@ def path_length_penalty(
     return weight * jnp.square(lengths - moved), moved
 
 
-def r1(nets: nn.Module, batch: Batch, found: Round, weight: float) -> Float[Array, " b"]:
+def r1(nets: nn.Module, batch: Batch, found: Round, weight: Weight) -> Float[Array, " b"]:
     """`zero_centred` at batch["image"]."""
     return zero_centred(found.score, batch["image"], weight)
 
 
-def r2(nets: nn.Module, batch: Batch, found: Round, weight: float) -> Float[Array, " b"]:
+def r2(nets: nn.Module, batch: Batch, found: Round, weight: Weight) -> Float[Array, " b"]:
     """`zero_centred` at the fakes."""
     return zero_centred(found.score, found.fakes, weight)
 
 
 def gradient_penalty(
-    nets: nn.Module, batch: Batch, found: Round, weight: float = 10.0
+    nets: nn.Module, batch: Batch, found: Round, weight: Weight = 10.0
 ) -> Float[Array, " b"]:
     """`unit_slope` between batch["image"] and the fakes: WGAN-GP."""
     return unit_slope(found.score, between(nets, batch, batch["image"], found.fakes), weight)
 
 
 def dragan_penalty(
-    nets: nn.Module, batch: Batch, found: Round, weight: float = 10.0, spread: float = 0.5
+    nets: nn.Module, batch: Batch, found: Round, weight: Weight = 10.0, spread: float = 0.5
 ) -> Float[Array, " b"]:
     """`unit_slope` near batch["image"]: DRAGAN.
 
@@ -131,7 +132,7 @@ def dragan_penalty(
 
 
 def consistency(
-    nets: nn.Module, batch: Batch, found: Round, augment: Augment, weight: float = 10.0
+    nets: nn.Module, batch: Batch, found: Round, augment: Augment, weight: Weight = 10.0
 ) -> Scores:
     """weight (D(x) - D(T(x)))^2 at batch["image"]: what a discriminator says of a changed image.
 
@@ -149,7 +150,7 @@ def le_cam(
     nets: nn.Module,
     batch: Batch,
     found: Round,
-    weight: float,
+    weight: Weight,
     decay: float = 0.99,
     start: int = 1000,
 ) -> Scores:

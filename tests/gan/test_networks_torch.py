@@ -7,10 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import linen as nn
 
 from genax.core import init_state, make_step
-from genax.core.gradients import keys_of
 from genax.core.nets import per_example
 from genax.gan.game import latents
 from genax.gan.losses import generator_loss, with_more_fakes
@@ -21,6 +19,7 @@ from genax.gan.residual import ResidualCritic, ResidualGenerator
 from genax.gan.settings import PLAYERS, UNIT_SLOPE
 from genax.gan.tasks import play_out
 from genax.settings import base_config
+from tests.gan.draws import draws_of
 from tests.parity import difference, require
 
 [torch] = require("torch")
@@ -144,18 +143,6 @@ def test_the_perceptrons():
     images = np.float32(RNG.normal(size=(BATCH, *shape)))
     scored = partial(theirs.maxout, pieces=3)
     agrees(discriminator, variables_of(discriminator, images), scored, images)
-
-
-def draws_of(task, state, batch, number, *draws):
-    """What a phase of a task draws in the step to come, in order."""
-    rng = jax.random.wrap_key_data(state.rng)
-    key = jax.random.fold_in(jax.random.fold_in(rng, state.step), number)
-
-    def found(nets):
-        return [draw(nets, batch) for draw in draws]
-
-    apply = nn.apply(found, task.networks)
-    return apply({"params": state.params, **state.collections}, rngs=keys_of(task, key, 0))
 
 
 def places_of(nets, batch):

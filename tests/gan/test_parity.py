@@ -7,10 +7,15 @@ import numpy as np
 import optax
 import pytest
 
+from genax.core import init_state, make_step
 from genax.gan.dcgan import DCGANDiscriminator, DCGANGenerator, resolutions
 from genax.gan.game import latents
 from genax.gan.losses import discriminator_loss, generator_loss
 from genax.gan.networks import Networks
+from genax.gan.settings import PLAYERS
+from genax.gan.tasks import play_out
+from genax.settings import base_config
+from tests.gan.draws import draws_of
 from tests.parity import require, stepped
 
 [torch] = require("torch")
@@ -178,6 +183,45 @@ def test_game_agrees(size, channels):
     logits = nn.apply(lambda nets: nets.discriminator(images), networks)(variables)
     expected = theirs[1](torch.from_numpy(expected)).detach().numpy().flatten()
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_whole_step_agrees():
+    """Both players, both Adams, as the step of the task runs them."""
+    torch.manual_seed(1)
+    size, rate, epsilon = 16, 1e-3, 1e-3
+    theirs = (randomise(generator_reference(size, 1)), randomise(discriminator_reference(size, 1)))
+    networks = Networks(DCGANGenerator(size, 1, WIDTH, LATENT), DCGANDiscriminator(WIDTH))
+    adam = optax.adam(rate, b1=0.5, eps=epsilon)
+    config = base_config(**PLAYERS)
+    task = play_out(config, networks, optimizers={"generator": adam, "discriminator": adam})
+    state = init_state(task, 0, {"image": jax.ShapeDtypeStruct((size, size, 1), jnp.float32)})
+    state = state.replace(params=jax.tree.map(jnp.asarray, parameters(*theirs)))
+    image = np.random.default_rng(0).uniform(-1, 1, (BATCH, size, size, 1)).astype(np.float32)
+    batch = {"image": jnp.asarray(image), "index": jnp.arange(BATCH)}
+    of_critic, of_maker = (draws_of(task, state, batch, phase, latents)[0] for phase in (0, 1))
+    optimizers = [torch.optim.Adam(one.parameters(), rate, (0.5, 0.999), epsilon) for one in theirs]
+    generator, discriminator = theirs
+
+    def reward(images, real):
+        logits = discriminator(images).flatten()
+        return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, float(real)))
+
+    def fakes(z):
+        return generator(torch.from_numpy(np.array(z))[:, :, None, None])
+
+    optimizers[1].zero_grad()
+    loss = reward(torch.from_numpy(image.transpose(0, 3, 1, 2)), real=True)
+    (loss + reward(fakes(of_critic).detach(), real=False)).backward()
+    optimizers[1].step()
+    optimizers[0].zero_grad()
+    reward(fakes(of_maker), real=True).backward()
+    optimizers[0].step()
+
+    moved, _ = jax.jit(make_step(task))(state, batch)
+    compare(jax.tree.map(np.array, moved.params), parameters(*theirs), 1e-5)
+    stats = moved.collections["batch_stats"]
+    compare(dict(stats["generator"]), statistics(generator, 0), 1e-5)
+    compare(dict(stats["discriminator"]), statistics(discriminator, 1), 1e-5)
 
 
 def compare(ours, expected, rtol):

@@ -8,6 +8,7 @@ import pytest
 
 from genax.core import Phase, Stage, Task, init_state, make_step
 from genax.gan.turns import after, wgan_turns
+from genax.running.flops import step_flops
 from genax.running.watch import Watch
 from tests.core.toys import ELEMENT, SIZE, Line, Networks, noisy_error
 
@@ -65,3 +66,7 @@ def test_a_phase_moves_when_its_function_says(tmp_path):
         assert metrics["b/finite"]
         found.append(bool(jnp.isfinite(metrics["b/loss"])))
     assert found == [False, False, True, False]
+    # Its work counts for the share of steps on which it moves.
+    batch |= {"index": jnp.arange(2)}
+    both, alone = (step_flops(task, stage, state, batch) for stage in (1, 0))
+    assert both / alone == pytest.approx(4 / 3, abs=1e-3)
