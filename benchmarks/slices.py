@@ -1,9 +1,10 @@
 """Every published size, compiled for the TPU slice that its experiment states.
 
-    python -m benchmarks.slices [EXPERIMENT:VARIANT ...] [--out slices.jsonl]
+    python -m benchmarks.slices [EXPERIMENT:VARIANT ...] [--out slices.jsonl] [--plan]
 
-One row of a Markdown table each, as `genax compile` says it; needs libtpu and no TPU. With --out
-each row's facts are also kept there, and those kept already are not compiled again.
+One row of a Markdown table for each stage of its task, as `genax compile` says it; needs libtpu and
+no TPU. With --out each row's facts are also kept there, and those kept already are not compiled
+again. With --plan the compiler is stopped before it writes the instructions, see `plans`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import jax
 
+from benchmarks.plans import planned
 from genax.ahead.programs import topology
 from genax.cli.compile import describe
 from genax.front.experiments import configure, load
@@ -50,13 +52,29 @@ def published() -> Iterator[str]:
                 yield f"{name}:{variant}"
 
 
-def facts(name: str, settings: Mapping[str, str] | None = None) -> dict:
-    """What `genax compile --json` prints, the slice, and the length of a sequence if it has one."""
+def stages(name: str) -> int:
+    """The number of stages of an experiment's task."""
+    loaded = load(name)
+    return len(loaded.build(configure(loaded, {})).task.stages)
+
+
+def facts(
+    name: str,
+    settings: Mapping[str, str] | None = None,
+    stage: int = 0,
+    plan: bool = False,
+) -> dict:
+    """What `genax compile --json` prints, the slice, and the length of a sequence if it has one.
+
+    plan: what is `planned`, with no other settings than the experiment's.
+    """
     loaded = load(name)
     config = configure(loaded, settings or {})
     where = config.parallel.topology
-    found = {"size": name, "slice": where, "context": config.get("context")}
-    return found | describe(loaded, config, topology(where)).facts
+    found = {"size": name, "stage": stage, "slice": where, "context": config.get("context")}
+    if plan:
+        return found | planned(name, loaded, config, stage)
+    return found | describe(loaded, config, topology(where), stage).facts
 
 
 def row(fact: dict) -> str:
@@ -65,7 +83,7 @@ def row(fact: dict) -> str:
     length = f" x {fact['context']:,}" if fact.get("context") else ""
     split = f" in {fact['accumulate']}" if fact["accumulate"] > 1 else ""
     cells = [
-        _short(fact["size"]),
+        _short(fact["size"], fact["stage"]),
         fact["slice"],
         mesh,
         f"{fact['batch_size']:,}{length}{split}",
@@ -73,7 +91,6 @@ def row(fact: dict) -> str:
     gib = 2.0**30
     if fact["memory"] is None:
         return line([*cells, f"needs {fact['memory_wanted'] / gib:.1f}: does not fit"])
-    roofline = fact["roofline_seconds"]
     sent = sum(one["bytes"] for one in fact["collectives"].values())
     cells += [
         f"{fact['memory']['arguments'] / gib:.2f}",
@@ -81,6 +98,11 @@ def row(fact: dict) -> str:
         f"{fact['memory_there'] / gib:.0f}",
         f"{fact['flops'] / 1e12:,.1f}",
         f"{fact['model_flops'] / 1e12:,.1f}",
+    ]
+    if "roofline_seconds" not in fact:
+        return line([*cells, "", f"{sent / 1e9:,.2f}", "", "", "", "plan", ""])
+    roofline = fact["roofline_seconds"]
+    cells += [
         f"{fact['bytes'] / 1e9:,.1f}",
         f"{sent / 1e9:,.2f}",
         f"{roofline['step']:.3g}",
@@ -92,9 +114,9 @@ def row(fact: dict) -> str:
     return line(cells)
 
 
-def _short(name: str) -> str:
+def _short(name: str, stage: int) -> str:
     path, variant = name.split(":")
-    return f"{Path(path).stem}:{variant}"
+    return f"{Path(path).stem}:{variant}" + (f", stage {stage}" if stage else "")
 
 
 def line(cells) -> str:
@@ -105,16 +127,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="EXPERIMENT:VARIANT")
     parser.add_argument("--out", type=Path, metavar="FILE")
+    parser.add_argument("--plan", action="store_true")
     args = parser.parse_args()
     jax.config.update("jax_platforms", "cpu")
     kept = {}
     if args.out and args.out.exists():
-        kept = {fact["size"]: fact for fact in map(json.loads, args.out.read_text().splitlines())}
+        found = map(json.loads, args.out.read_text().splitlines())
+        kept = {(fact["size"], fact["stage"]): fact for fact in found}
     print(line(COLUMNS), "|" + "---|" * len(COLUMNS), sep="\n")
-    for name in args.names or published():
-        fact = kept.get(name)
+    for name, stage in ((n, s) for n in args.names or published() for s in range(stages(n))):
+        fact = kept.get((name, stage))
         if fact is None:
-            fact = facts(name)
+            fact = facts(name, stage=stage, plan=args.plan)
             if args.out:
                 with args.out.open("a") as file:
                     file.write(json.dumps(fact, allow_nan=False) + "\n")

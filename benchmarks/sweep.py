@@ -1,12 +1,13 @@
 """Scores of one run over several values of its settings, such as solvers and numbers of steps.
 
     python -m benchmarks.sweep runs/ddpm OUT.jsonl solver=ddim,heun,uni_pc ddim_steps=5,10,20,50
-    python -m benchmarks.sweep --picture fid.png ddim_steps images/classifier/fid solver OUT.jsonl
+    python -m benchmarks.sweep --picture fid.png evaluations images/classifier/fid solver OUT.jsonl
 
 The first command scores every combination and adds a line for each to OUT.jsonl: the settings, the
-scores and the seconds that it took. What is already in the file is left out, so that a sweep may
-be continued. The second draws the scores of files against a setting, one line for each value of
-another one.
+scores, the seconds that it took and, if ddim_steps is swept, the evaluations of the network for a
+sample. What is already in the file is left out, so that a sweep may be continued. The second draws
+a score (or several, by commas) of files against a setting or another score, one line for each value
+of a setting.
 """
 
 from __future__ import annotations
@@ -35,10 +36,19 @@ def sweep(workdir: str, out: Path, settings: dict[str, list[str]]) -> None:
         seconds = round(time.perf_counter() - began, 1)
         # A score that is not finite is null.
         found = {name: score if math.isfinite(score) else None for name, score in scores.items()}
-        line = to_json({"settings": chosen, **found, "seconds": seconds})
+        line = to_json({"settings": chosen, **evaluations(chosen), **found, "seconds": seconds})
         with out.open("a") as file:
             file.write(line + "\n")
         print(line, flush=True)
+
+
+def evaluations(settings: dict[str, Any]) -> dict[str, int]:
+    """Return how often a sampler of so many steps calls the network."""
+    if "ddim_steps" not in settings:
+        return {}
+    steps = int(settings["ddim_steps"])
+    counts = {"heun": 2 * steps - 1, "dpm_2": 2 * steps - 1, "pndm": steps + 9}
+    return {"evaluations": counts.get(settings.get("solver", ""), steps)}
 
 
 def rows(paths: list[Path]) -> list[dict[str, Any]]:
@@ -46,8 +56,8 @@ def rows(paths: list[Path]) -> list[dict[str, Any]]:
     return [json.loads(line) for path in paths for line in path.read_text().splitlines()]
 
 
-def draw(picture: str, x: str, y: str, by: str, paths: list[Path]) -> None:
-    """Draw one score against a setting, or against another score."""
+def draw(picture: str, x: str, ys: list[str], by: str, paths: list[Path]) -> None:
+    """Draw scores against a setting, or against another score."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -55,13 +65,16 @@ def draw(picture: str, x: str, y: str, by: str, paths: list[Path]) -> None:
 
     found = rows(paths)
     figure, axes = pyplot.subplots(figsize=(6, 4))
-    for value in dict.fromkeys(row["settings"].get(by, "") for row in found):
-        group = [row for row in found if row["settings"].get(by, "") == value]
+    for value, y in itertools.product(dict.fromkeys(row["settings"].get(by) for row in found), ys):
+        group = [row for row in found if row["settings"].get(by) == value]
         points = sorted(
             (float({**row["settings"], **row}[x]), row[y]) for row in group if row[y] is not None
         )
-        axes.plot(*zip(*points, strict=True), marker="o", label=value)
-    axes.set(xlabel=x, ylabel=y, yscale="log" if y.endswith("fid") else "linear")
+        parts = [value, y.rpartition("/")[2] if len(ys) > 1 else None]
+        label = ", ".join(part for part in parts if part)
+        axes.plot(*zip(*points, strict=True), marker="o", label=label)
+    axes.set(xlabel=x, yscale="log" if ys[0].endswith("fid") else "linear")
+    axes.set_ylabel(ys[0] if len(ys) == 1 else ys[0].rpartition("/")[0])
     axes.legend()
     figure.tight_layout()
     figure.savefig(picture, dpi=120)
@@ -73,8 +86,8 @@ def main() -> None:
     parser.add_argument("words", nargs="+")
     args = parser.parse_args()
     if args.picture:
-        x, y, by, *paths = args.words
-        draw(args.picture, x, y, by, [Path(path) for path in paths])
+        x, ys, by, *paths = args.words
+        draw(args.picture, x, ys.split(","), by, [Path(path) for path in paths])
         return
     workdir, out, *settings = args.words
     pairs = (setting.partition("=") for setting in settings)

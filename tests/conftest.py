@@ -1,4 +1,4 @@
-"""Before JAX starts: four simulated devices on the CPU, and one compilation of each program.
+"""Before JAX starts: four simulated devices on the CPU, and one quick compilation of each program.
 
 Shapes that are written as jaxtyping annotations are checked wherever a test comes by.
 """
@@ -39,11 +39,31 @@ FLAGS = {
     "xla_cpu_enable_concurrency_optimized_scheduler": "false",
     "xla_cpu_collective_call_terminate_timeout_seconds": 300,
 }
-flags = os.environ.get("XLA_FLAGS", "")
-for flag, setting in FLAGS.items():
-    if flag not in flags:
-        flags = f"{flags} --{flag}={setting}".strip()
-os.environ["XLA_FLAGS"] = flags
+# Nearly all programs of a test run once, so compiling them is most of its time. These halve it;
+# tests/compilation.py undoes them for a program. Long tests take users' compilation.
+QUICK_FLAGS = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": "true",
+    "xla_cpu_use_fusion_emitters": "false",
+}
+
+
+def _add_flags(settings):
+    flags = os.environ.get("XLA_FLAGS", "")
+    for flag, setting in settings.items():
+        if flag not in flags:
+            flags = f"{flags} --{flag}={setting}".strip()
+    os.environ["XLA_FLAGS"] = flags
+
+
+_add_flags(FLAGS)
+
+
+def pytest_configure(config):
+    """Compile quickly if long tests are left out, before JAX reads its flags."""
+    if config.getoption("-m") == "not long":
+        _add_flags(QUICK_FLAGS)
+
 
 ANNOTATED = ("nn", "transformer", "diffusion", "gan", "vae", "evaluation", "interop")
 install_import_hook([f"genax.{package}" for package in ANNOTATED], "beartype.beartype")

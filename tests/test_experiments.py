@@ -136,6 +136,7 @@ def test_the_worked_ddpm_trains_and_is_sampled(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("guided.py").write_text(worked_example("A guided DDPM, from data", most=40))
     settings = ["--config.steps=2", "--config.batch_size=4", "--config.channels=8"]
+    settings += ["--config.num_samples=4"]
     assert main(["train", "guided.py", "--workdir", "run", *settings]) == 0
     assert Path("run/samples/images_00000002.png").stat().st_size
 

@@ -88,8 +88,10 @@ def build(config, data=None):
     if config.ancestral:
         solvers["ancestral"] = ancestral(process)
     simple = partial(denoising_loss, process=process)
-    experiment = partial(image_experiment, config, data, process=process)
-    return experiment(
+    return image_experiment(
+        config,
+        data,
+        process=process,
         loss=simple,
         solvers=solvers,
         scores={

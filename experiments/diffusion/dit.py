@@ -29,25 +29,26 @@ from genax.core import GenaxError
 from genax.core.task import Rendered
 from genax.data.latent_files import LatentFiles
 from genax.diffusion.dit import CONDITIONINGS, DIT_PRESETS, PARTITION_RULES, DiT
-from genax.diffusion.likelihood import variational_bound
+from genax.diffusion.learned_chain import NUM_TIMESTEPS
 from genax.diffusion.losses import denoising_loss
 from genax.diffusion.predictions import EPSILON, V, with_variance
 from genax.diffusion.process import DiscreteProcess, fixed_large, learned_range
 from genax.diffusion.respacing import in_sections
 from genax.diffusion.schedules import linear_betas
-from genax.diffusion.settings import COMPARISON
+from genax.diffusion.settings import CHAIN, COMPARISON
 from genax.diffusion.settings import DEFAULTS as SHARED
 from genax.diffusion.settings import DIGITS as DIGITS_RUN
 from genax.diffusion.settings import RANGES as SHARED_RANGES
 from genax.diffusion.solvers import ancestral
-from genax.diffusion.tasks import image_experiment
+from genax.diffusion.tasks import chain_bound, image_experiment
 from genax.diffusion.variational_losses import hybrid_loss
 from genax.evaluation.pictures import image_grid
 from genax.settings import NetworkSettings, Variant, from_config, start_from
 from genax.settings.ranges import AMOUNT, COUNT, POSITIVE, Range
 
 PREDICTIONS = {"noise": EPSILON, "v": V}
-DEFAULTS = SHARED | {
+DEFAULTS = {
+    **(SHARED | CHAIN),
     # What the weights start from, an import or another run; "" is nothing.
     "pretrained": "",
     # Channels of latents, which dataset="npz:PATH" has in place of images; 0 is images.
@@ -68,12 +69,8 @@ DEFAULTS = SHARED | {
     # What the network predicts, and whether it learns the variances of the steps too.
     "prediction": "noise",
     "learn_variance": True,
-    "num_timesteps": 1000,
     # The evenly spaced timesteps of the chain that samples are drawn by.
     "sampling_steps": 100,
-    # The values that a pixel can have, and the timesteps at which each test image is scored.
-    "num_levels": 256,
-    "eval_draws": 10,
 }
 DIGITS = DIGITS_RUN | {
     "patch_size": 2,
@@ -140,9 +137,7 @@ RANGES = SHARED_RANGES | {
     "feed_forward_epsilon": POSITIVE,
     "attention": ("auto", "xla", "cudnn", "splash"),
     "prediction": tuple(PREDICTIONS),
-    "num_timesteps": Range(least=2, most=100_000, whole=True),
-    "sampling_steps": COUNT,
-    "eval_draws": COUNT,
+    "num_timesteps": NUM_TIMESTEPS,
 }
 NETWORK = NetworkSettings(
     "denoiser", DiT, {"image_size": "size"}, own=("null_class", "out_channels", "two_times")
@@ -152,18 +147,17 @@ NETWORK = NetworkSettings(
 def as_arrays(samples, batch, workdir) -> Rendered:
     """Return latents as a file of arrays, which a decoder elsewhere makes images of."""
     file = io.BytesIO()
-    labels = {name: np.asarray(batch[name]) for name in ("label",) if name in batch}
+    labels = {"label": np.asarray(batch["label"])} if "label" in batch else {}
     np.savez(file, latent=np.asarray(samples), **labels)
     return Rendered(file.getvalue(), ".npz")
 
 
 def latents(config):
     """Return the latents of the training and, if there is a test split, of the test images."""
-    make = partial(LatentFiles, config.dataset, config.size, config.latent_channels)
-    make = partial(make, classes=config.num_classes or None)
-    return make(split=config.train_split), (
-        make(split=config.test_split) if config.test_split else None
-    )
+    sizes = config.size, config.latent_channels
+    make = partial(LatentFiles, config.dataset, *sizes, classes=config.num_classes or None)
+    train = make(split=config.train_split)
+    return train, make(split=config.test_split) if config.test_split else None
 
 
 def build(config, data=None):
@@ -184,13 +178,8 @@ def build(config, data=None):
     common = {"process": process, "prediction": prediction}
     scores = {"mse": partial(denoising_loss, **common, train=False)}
     if not config.latent_channels:
-        scores["bits_per_dim"] = partial(
-            variational_bound,
-            **common,
-            variance=variance,
-            num_draws=config.eval_draws,
-            num_levels=config.num_levels,
-        )
+        bound = chain_bound(config, process)
+        scores["bits_per_dim"] = partial(bound, prediction=prediction, variance=variance)
     steps = in_sections(config.num_timesteps, [config.sampling_steps])
     experiment = image_experiment(
         config,

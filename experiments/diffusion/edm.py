@@ -2,7 +2,8 @@
 
 A preconditioned network is trained at log-normal levels of noise. Samples are drawn by Heun's
 method, which may add noise as it goes (churn). The scores are the likelihood by the probability
-flow, in bits per dimension, and the training loss on test images.
+flow, in bits per dimension, and the training loss on test images. Training images may be augmented
+(`augment_probability`); samples and scores are of images that are not.
 
     genax train experiments/diffusion/edm.py --workdir runs/edm
     genax train experiments/diffusion/edm.py:digits --workdir runs/digits
@@ -12,6 +13,7 @@ cifar10, the paper's score after 200 million images: FID 1.97 without labels; no
 
 from functools import partial
 
+from genax.diffusion.augmentation import NUM_LABELS, on_augmented
 from genax.diffusion.losses import denoising_loss
 from genax.diffusion.ncsnpp import PRESETS as NCSNPP
 from genax.diffusion.ncsnpp import NCSNpp
@@ -28,7 +30,7 @@ from genax.diffusion.unet import PRESETS, UNet
 from genax.diffusion.variance_exploding import VarianceExploding
 from genax.nn.ema import ema_half_life
 from genax.settings import Variant
-from genax.settings.ranges import NOT_NEGATIVE, POSITIVE, Range
+from genax.settings.ranges import NOT_NEGATIVE, POSITIVE, SHARE, Range
 
 DEFAULTS = SHARED | {
     # "unet" with the settings below that name, or a network of the paper.
@@ -49,6 +51,8 @@ DEFAULTS = SHARED | {
     "churn_noise": 1.003,
     # The images after which half of an average is new, at most 5% of those seen; 0 is `ema_decay`.
     "half_life": 0.0,
+    # The probability of each part of the augmentation, whose labels the network gets; 0 is none.
+    "augment_probability": 0.0,
 }
 SIZE = {"multipliers": (2, 2, 2), "dropout": 0.13}
 NETWORKS = {
@@ -56,9 +60,11 @@ NETWORKS = {
     "ncsnpp": (NCSNpp, NCSNPP["ncsnpp"] | SIZE),
     "adm64": (UNet, PRESETS["adm64"]),
 }
-# 200 million images.
+# 200 million images. The augmentation mirrors half of them.
 CIFAR10 = CIFAR10_RUN | {
     "network": "ddpmpp",
+    "flip": False,
+    "augment_probability": 0.12,
     "learning_rate": 1e-3,
     "warmup_steps": 19_531,
     "gradient_clip": 0.0,
@@ -66,8 +72,9 @@ CIFAR10 = CIFAR10_RUN | {
     "batch_size": 512,
     "steps": 390_625,
 }
-# 2,500 million images.
+# 2,500 million images, not augmented.
 IMAGENET64 = CIFAR10 | {
+    "augment_probability": 0.0,
     "dataset": "tfds:downsampled_imagenet/64x64",
     "test_split": "validation",
     "size": 64,
@@ -77,8 +84,10 @@ IMAGENET64 = CIFAR10 | {
     "half_life": 5e7,
     "sampling_steps": 256,
     "churn": 40.0,
+    # The paper's code computes in 16 bits too.
+    "dtype": "bfloat16",
     "batch_size": 4096,
-    "parallel": {"topology": "v5e:16x16"},
+    "parallel": {"topology": "v5e:16x16", "mesh": "data=-1,fsdp=64"},
     "steps": 610_352,
 }
 VARIANTS = small_variants(num_levels=17) | {
@@ -94,6 +103,7 @@ RANGES = SHARED_RANGES | {
     "log_mean": Range(),
     "log_deviation": POSITIVE,
     "half_life": NOT_NEGATIVE,
+    "augment_probability": SHARE,
     "network": ("unet", *NETWORKS),
     "churn": NOT_NEGATIVE,
     "churn_min": NOT_NEGATIVE,
@@ -122,11 +132,14 @@ def build(config, data=None):
     if config.churn:
         churn = Churn(config.churn, config.churn_min, config.churn_max, config.churn_noise)
     solver = heun(process, karras(config.sampling_steps, **ends), churn)
+    loss, labels = error, 0
+    if config.augment_probability:
+        loss, labels = on_augmented(error, config.augment_probability), NUM_LABELS
     experiment = partial(image_experiment, config, data, process=process, prediction=prediction)
     return experiment(
-        loss=error,
+        loss=loss,
         solvers={"images": solver},
         scores=bits | {"output_mse": partial(error, train=False)},
         averages=averages,
-        network=network_of(config, NETWORKS),
+        network=network_of(config, NETWORKS, augmentation_labels=labels),
     )

@@ -32,6 +32,8 @@ from genax.diffusion.unet import PRESETS
 from genax.settings import Variant
 from genax.settings.ranges import POSITIVE
 
+TIMES = {"uniform": jax.random.uniform, "logit_normal": logit_normal()}
+COUPLINGS = {"independent": independent, "optimal_transport": optimal_transport}
 DEFAULTS = SHARED | {
     # How times of training are drawn: "uniform", or "logit_normal" with more of them in the middle.
     "times": "uniform",
@@ -50,23 +52,22 @@ VARIANTS = small_variants(num_levels=17) | {
     "cifar10": Variant("CIFAR-10 by OT-CFM (Tong et al. 2024), 35.7 M", CIFAR10_RUN | CIFAR10),
 }
 RANGES = SHARED_RANGES | {
-    "times": ("uniform", "logit_normal"),
+    "times": tuple(TIMES),
     "shift": POSITIVE,
-    "coupling": ("independent", "optimal_transport"),
+    "coupling": tuple(COUPLINGS),
 }
 
 
 def build(config, data=None):
     """Return the experiment that the settings describe, with its own data or that given."""
-    draw_time = logit_normal() if config.times == "logit_normal" else jax.random.uniform
-    process = LinearFlow(draw_time, shift=config.shift)
-    coupling = optimal_transport if config.coupling == "optimal_transport" else independent
-    error = partial(denoising_loss, process=process, prediction=VELOCITY)
-    experiment = partial(image_experiment, config, data, process=process, prediction=VELOCITY)
+    process = LinearFlow(TIMES[config.times], shift=config.shift)
+    parts = {"process": process, "prediction": VELOCITY}
+    error = partial(denoising_loss, **parts)
+    experiment = partial(image_experiment, config, data, **parts)
     return experiment(
-        loss=partial(error, coupling=coupling),
+        loss=partial(error, coupling=COUPLINGS[config.coupling]),
         solvers={"images": euler(process, flow(config.sampling_steps, config.shift))},
         # The noise of this time is an eighth of a pixel's level, and float32 resolves it.
-        scores=likelihood(config, process, VELOCITY, smallest_time=1e-3)
+        scores=likelihood(config, **parts, smallest_time=1e-3)
         | {"velocity_mse": partial(error, train=False)},
     )

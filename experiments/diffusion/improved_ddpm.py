@@ -54,8 +54,7 @@ VARIANTS = {
         },
     ),
 }
-RANGES = {
-    **SHARED_RANGES,
+RANGES = SHARED_RANGES | {
     "objective": ("hybrid", "variational"),
     "variational_factor": POSITIVE,
 }
@@ -65,14 +64,10 @@ def build(config, data=None):
     """Return the experiment that the settings describe, with its own data or that given."""
     # The network's times are those of 1000 timesteps, whatever their number.
     times = scaled_times(1_000 / config.num_timesteps)
+    prediction = replace(EPSILON_AND_VARIANCE, inputs=times)
     hybrid = partial(hybrid_loss, factor=config.variational_factor)
+    loss = hybrid if config.objective == "hybrid" else variational_loss
     # The blocks of ADM, but resolution is changed by convolutions.
     blocks = {name: ADM[name] for name in ("epsilon", "scale_shift", "cosine_first")}
     network = unet(config, **blocks, frequency_shift=0, num_heads=4)
-    return learned_experiment(
-        config,
-        data,
-        network,
-        hybrid if config.objective == "hybrid" else variational_loss,
-        replace(EPSILON_AND_VARIANCE, inputs=times),
-    )
+    return learned_experiment(config, data, network, loss, prediction)

@@ -14,7 +14,7 @@ from functools import partial
 
 from genax.diffusion.linear_flow import LinearFlow, logit_normal
 from genax.diffusion.mean_flow import mean_flow_loss
-from genax.diffusion.predictions import VELOCITY
+from genax.diffusion.predictions import AVERAGE_VELOCITY
 from genax.diffusion.settings import CIFAR10 as CIFAR10_RUN
 from genax.diffusion.settings import RANGES as SHARED_RANGES
 from genax.diffusion.settings import UNET_DEFAULTS as SHARED
@@ -49,7 +49,7 @@ CIFAR10 = {
 }
 VARIANTS = small_variants() | {
     "cifar10": Variant(
-        "CIFAR-10 with the paper's settings, 36.3 M parameters", CIFAR10_RUN | CIFAR10
+        "CIFAR-10 with the paper's settings, 36.1 M parameters", CIFAR10_RUN | CIFAR10
     ),
 }
 RANGES = SHARED_RANGES | {
@@ -63,14 +63,12 @@ RANGES = SHARED_RANGES | {
 def build(config, data=None):
     """Return the experiment that the settings describe, with its own data or that given."""
     process = LinearFlow(logit_normal(config.time_mean, config.time_deviation))
+    parts = {"process": process, "prediction": AVERAGE_VELOCITY}
     loss = partial(
-        mean_flow_loss,
-        process=process,
-        interval_share=config.interval_share,
-        power=config.adaptive_power,
+        mean_flow_loss, **parts, interval_share=config.interval_share, power=config.adaptive_power
     )
     steps = {"images": 1, "two_steps": 2, "fifty_steps": 50}
-    experiment = partial(image_experiment, config, data, process=process, prediction=VELOCITY)
+    experiment = partial(image_experiment, config, data, **parts)
     return experiment(
         network=unet(config, two_times=True),
         loss=loss,

@@ -30,7 +30,8 @@ DEFAULTS = SHARED | {
     "channels": 16,
     # Levels of noise.
     "num_noises": 10,
-    "num_levels": 2**8,  # The values that a pixel can have, which are spread evenly.
+    # The values that a pixel can have.
+    "num_levels": 256,
     # Langevin steps at each level, and the size of those at the last one (4 times the paper's).
     "steps_per_level": 20,
     "step_size": 8e-5,

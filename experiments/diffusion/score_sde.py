@@ -38,6 +38,7 @@ from genax.diffusion.variance_preserving import SubVariancePreserving, VarianceP
 from genax.settings import Variant
 from genax.settings.ranges import AMOUNT, COUNT, POSITIVE, Range
 
+PREDICTORS = {"euler_maruyama": euler_maruyama, "reverse_diffusion": reverse_diffusion}
 DEFAULTS = SHARED | {
     # "unet" with the settings below that name, or a network of the paper.
     "network": "unet",
@@ -116,7 +117,7 @@ RANGES = SHARED_RANGES | {
     "network": ("unet", *NETWORKS),
     "sde": ("vp", "sub-vp", "ve"),
     "smallest_time": Range(above=0, below=1),
-    "predictor": ("euler_maruyama", "reverse_diffusion"),
+    "predictor": tuple(PREDICTORS),
     "corrections": AMOUNT,
     "snr": POSITIVE,
     "flow_steps": COUNT,
@@ -131,26 +132,25 @@ def build(config, data=None):
     else:
         process = {"vp": VariancePreserving, "sub-vp": SubVariancePreserving}[config.sde]()
         prediction = CONTINUOUS_EPSILON
-    predictor = {"euler_maruyama": euler_maruyama, "reverse_diffusion": reverse_diffusion}
-    error = partial(denoising_loss, process=process, prediction=prediction)
+    parts = {"process": process, "prediction": prediction}
+    error = partial(denoising_loss, **parts)
     times = np.linspace(1, config.smallest_time, config.sampling_steps)
     solvers = {
         "images": predictor_corrector(
             process,
             times,
-            predictor=predictor[config.predictor],
+            predictor=PREDICTORS[config.predictor],
             snr=config.snr,
             corrections=config.corrections,
         ),
         "flow": heun(process, np.linspace(1, config.smallest_time, config.flow_steps)),
     }
-    bits = likelihood(config, process, prediction)
-    experiment = partial(image_experiment, config, data, process=process, prediction=prediction)
+    experiment = partial(image_experiment, config, data, **parts)
     return experiment(
         clip_denoised=False,
         # The paper's code has half the sum over pixels for the VE SDE, and the mean for others.
         loss=half_sum(error) if config.sde == "ve" else error,
         solvers=solvers,
-        scores=bits | {"noise_mse": partial(error, train=False)},
+        scores=likelihood(config, **parts) | {"noise_mse": partial(error, train=False)},
         network=network_of(config, NETWORKS),
     )

@@ -19,6 +19,7 @@ import jax
 from genax.gan.dcgan import SIZES, DCGANDiscriminator, DCGANGenerator
 from genax.gan.settings import DEFAULTS as SHARED
 from genax.gan.settings import PUBLISHED, small_variants
+from genax.gan.settings import RANGES as SHARED_RANGES
 from genax.gan.tasks import image_gan
 from genax.settings import Variant
 
@@ -44,6 +45,7 @@ VARIANTS = SMALL | {
         LARGE | BEDROOMS | {"steps": 120_000},
     ),
 }
+RANGES = SHARED_RANGES
 
 
 def build(config, data=None):

@@ -21,6 +21,7 @@ from genax.gan.modes import GaussianGrid, grid_modes, scatter
 from genax.gan.networks import Networks
 from genax.gan.sampling import generate
 from genax.gan.settings import FLAT_PAIRS, MODES, UNIT_SLOPE
+from genax.gan.settings import RANGES as SHARED_RANGES
 from genax.gan.tasks import play_out
 from genax.settings import Variant, from_config
 
@@ -54,6 +55,7 @@ VARIANTS = {
     "r3gan": Variant("relativistic with R1 and R2", FLAT_PAIRS | IN_TURN | {"penalty_weight": 0.1}),
     "digits": Variant("nine Gaussians and small networks, in seconds", SMALL),
 }
+RANGES = SHARED_RANGES
 
 
 def build(config, data=None):

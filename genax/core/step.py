@@ -180,10 +180,8 @@ def _turn(phase: Phase, local_step, moves, old: PhaseState):
     shapes = jax.eval_shape(moves, old)[1]
 
     def rest(old):
-        fill = {
-            n: jnp.full(s.shape, s.dtype == bool or jnp.nan, s.dtype) for n, s in shapes.items()
-        }
-        return old, fill
+        empty = lambda s: jnp.full(s.shape, s.dtype == bool or jnp.nan, s.dtype)  # noqa: E731
+        return old, jax.tree.map(empty, shapes)
 
     return lax.cond(phase.moves(local_step), moves, rest, old)
 

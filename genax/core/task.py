@@ -51,8 +51,7 @@ class Phase:
     trains: path patterns under the parameters, such as "generator" or
       "language_model/*/cross_attention"; "*" matches within one path component, "**" any number,
       and a pattern takes everything below what it matches.
-    every: the phase runs on each step of its stage whose number is a multiple of it, or for which
-      it is true if it is a function of a whole number (or of an array of them).
+    every: it runs on the steps of its stage that this number divides, or that this function names.
     embed: for a loss that compares the elements of a batch with each other. (nets, batch) -> rows,
       a pytree of floating arrays with one row per element of a part of the batch. The loss is then
       (nets, batch, rows), and its batch and rows are the global ones on every layout.

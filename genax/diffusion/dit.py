@@ -145,7 +145,7 @@ class DiT(nn.Module):
       many.
     num_classes: number of labels. None means no conditioning.
     null_class: add one more label, `null_label`, which stands for no condition.
-    two_times: whether there is a second time, `end`.
+    two_times: whether there is an interval of time besides the time.
     frequency_shift: see `sinusoidal_embedding`. diffusers has 1, the paper's code 0.
     feed_forward_epsilon: epsilon of the norm before the feed-forward network. diffusers has 1e-5.
       All other norms have 1e-6.
@@ -202,7 +202,7 @@ class DiT(nn.Module):
         )
         self.time_embedding = embed_time()
         if self.two_times:
-            self.end_embedding = embed_time()
+            self.interval_embedding = embed_time()
         if self.num_classes is not None:
             rows = self.num_classes + self.null_class
             normal = nn.initializers.normal(0.02)
@@ -230,7 +230,7 @@ class DiT(nn.Module):
         timesteps: Num[Array, " b"],
         train: bool = False,
         label: Int[Array, " b"] | None = None,
-        end: Num[Array, " b"] | None = None,
+        interval: Num[Array, " b"] | None = None,
     ) -> Float[Array, "b h w out"]:
         """Return the output of the `Prediction` that the network is trained on.
 
@@ -238,14 +238,14 @@ class DiT(nn.Module):
         timesteps: [b], times of a discrete or a continuous process.
         train: without effect.
         label: [b], given if num_classes is set. A label without a row gives NaN.
-        end: [b], given if two_times is set, embedded like the first time and added to it.
+        interval: [b], given if two_times is set, embedded like the time and added to it.
         Raises GenaxError for images of another size than the positions are for, if a label or an
-        end is missing or superfluous, and, outside of jit, if a label has no row.
+        interval is missing or superfluous, and, outside of jit, if a label has no row.
         """
-        self._check(x, label, end)
+        self._check(x, label, interval)
         times = self.time_embedding(timesteps)
-        if end is not None:
-            times = times + self.end_embedding(end)
+        if interval is not None:
+            times = times + self.interval_embedding(interval)
         conditions = [times]
         if label is not None:
             # A negative number would count from the end.
@@ -266,18 +266,18 @@ class DiT(nn.Module):
         y = self.final_layer(y[:, :count], condition, features)
         return unpatchify(y, self.patch_size, *x.shape[1:3]).astype(jnp.float32)
 
-    def _check(self, x: Array, label: Array | None, end: Array | None) -> None:
+    def _check(self, x: Array, label: Array | None, interval: Array | None) -> None:
         size = self.image_size
         if x.ndim != 4 or x.shape[1:3] != (size, size):
             raise GenaxError(
                 f"DiT got images of shape {x.shape}, but its positions are for [b, {size}, {size}, "
                 "c]; resize the images, or set image_size."
             )
-        if (end is None) == self.two_times:
-            how = "without" if end is None else "with"
+        if (interval is None) == self.two_times:
+            how = "without" if interval is None else "with"
             raise GenaxError(
-                f"DiT(two_times={self.two_times}) was called {how} an end: set two_times and give "
-                "an end, or neither."
+                f"DiT(two_times={self.two_times}) was called {how} an interval: set two_times and "
+                "give one, or neither."
             )
         check_label(self, label)
 

@@ -19,7 +19,7 @@ from genax.core import GenaxError, pure
 from genax.core.task import Batch
 from genax.diffusion.conditions import nulled
 from genax.diffusion.predictions import EPSILON, Prediction, at_times
-from genax.diffusion.process import Process, expand, network_times
+from genax.diffusion.process import Process, expand, factors, network_times
 from genax.nn.conditions import Condition, on_label
 
 # (network, noisy, times, conditions) -> the output to use.
@@ -201,7 +201,7 @@ def classifier_guidance(
 
         def guide(network, noisy, times, arguments):
             output = network(noisy, times, **arguments)
-            signal, sigma = (expand(f(times), noisy) for f in (process.signal, process.sigma))
+            signal, sigma = factors(process, times, noisy)
             slope = scale * sigma * jax.grad(log_probability)(noisy, times)
             # A target is linear in the clean image and the noise, and the noisy image stays.
             move = prediction.target(sigma / signal * slope, -slope, signal, sigma)

@@ -9,27 +9,23 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from genax.core import Experiment, Loss
-from genax.diffusion.likelihood import variational_bound
 from genax.diffusion.losses import denoising_loss
 from genax.diffusion.predictions import EPSILON_AND_VARIANCE, Prediction
 from genax.diffusion.process import DiscreteProcess, learned_range
 from genax.diffusion.respacing import in_sections
 from genax.diffusion.schedules import SCHEDULES
-from genax.diffusion.settings import CIFAR10
+from genax.diffusion.settings import CHAIN, CIFAR10
 from genax.diffusion.settings import DEFAULTS as SHARED
 from genax.diffusion.settings import RANGES as SHARED_RANGES
 from genax.diffusion.solvers import ancestral
-from genax.diffusion.tasks import MakeNetwork, image_experiment
-from genax.settings.ranges import COUNT, Range, Ranges
+from genax.diffusion.tasks import MakeNetwork, chain_bound, image_experiment
+from genax.settings.ranges import Range, Ranges
 
-DEFAULTS: dict[str, Any] = SHARED | {
+DEFAULTS: dict[str, Any] = {
+    **(SHARED | CHAIN),
     "schedule": "cosine",
-    "num_timesteps": 1_000,
     # The evenly spaced timesteps of the chain that samples are drawn by.
     "sampling_steps": 100,
-    # The values that a pixel can have, and the timesteps at which each test image is scored.
-    "num_levels": 256,
-    "eval_draws": 10,
 }
 # Training on CIFAR-10 as in the code of Nichol & Dhariwal 2021, which mirrors no images.
 LONG_RUN: dict[str, Any] = CIFAR10 | {
@@ -47,13 +43,12 @@ IMAGENET: dict[str, Any] = LONG_RUN | {
     "eval_batch_size": 64,
     "eval_examples": 256,
 }
+# A chain of one timestep has no term of the variational bound to draw.
+NUM_TIMESTEPS = Range(least=2, most=100_000, whole=True)
 RANGES: Ranges = {
     **SHARED_RANGES,
     "schedule": tuple(SCHEDULES),
-    "num_timesteps": Range(least=2, most=100_000, whole=True),
-    "sampling_steps": COUNT,
-    "num_levels": Range(least=2),
-    "eval_draws": COUNT,
+    "num_timesteps": NUM_TIMESTEPS,
 }
 
 
@@ -84,16 +79,13 @@ def learned_experiment(
     process = chain(config)
     steps = in_sections(config.num_timesteps, [config.sampling_steps])
     common: dict[str, Any] = {"process": process, "prediction": prediction}
-    levels = {"num_levels": config.num_levels}
-    bound = partial(
-        variational_bound, **common, **levels, num_draws=config.eval_draws, variance=learned_range
-    )
+    bound = partial(chain_bound(config, process), prediction=prediction, variance=learned_range)
     error = partial(denoising_loss, **common, train=False)
     return image_experiment(
         config,
         data,
         network=network,
-        loss=changed(partial(loss, **common, **levels)),
+        loss=changed(partial(loss, **common, num_levels=config.num_levels)),
         solvers={"images": ancestral(process, learned_range, steps)},
         scores={"bits_per_dim": changed(bound), "output_mse": changed(error)},
         sampling=sampling,

@@ -26,7 +26,7 @@ def images_of(batch: Batch) -> Float[Array, "b ..."]:
     """Return the batch's images.
 
     Raises GenaxError for whole numbers, such as levels from 0 to 255, and, outside of jit, for
-    images outside [-1, 1].
+    images outside [-1, 1] that `on_augmented` did not change.
     """
     image = batch["image"]
     if not jnp.issubdtype(image.dtype, jnp.floating):
@@ -34,7 +34,8 @@ def images_of(batch: Batch) -> Float[Array, "b ..."]:
             f"a loss of denoisers got images of {image.dtype}: it takes floats in [-1, 1]; "
             "scale the levels 0 to 255 by image / 127.5 - 1."
         )
-    if not isinstance(image, jax.core.Tracer) and np.size(image):
+    augmented = "augmentation" in batch
+    if not isinstance(image, jax.core.Tracer) and np.size(image) and not augmented:
         values = np.asarray(image)
         least, most = float(values.min()), float(values.max())
         # Rounding may leave the range by a little.

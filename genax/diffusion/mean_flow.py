@@ -10,7 +10,7 @@ from jax import lax
 from genax.core import GenaxError, Loss, per_example, pure
 from genax.core.task import Batch
 from genax.diffusion.losses import images_of, mean_over_pixels
-from genax.diffusion.predictions import VELOCITY, Prediction, at_times
+from genax.diffusion.predictions import AVERAGE_VELOCITY, Prediction, at_times
 from genax.diffusion.process import Process, expand, q_sample
 from genax.nn.conditions import Condition, unconditional
 
@@ -19,7 +19,7 @@ def mean_flow_loss(
     nets: nn.Module,
     batch: Batch,
     process: Process,
-    prediction: Prediction = VELOCITY,
+    prediction: Prediction = AVERAGE_VELOCITY,
     condition: Condition = unconditional,
     interval_share: float = 0.25,
     power: float = 1.0,
@@ -35,7 +35,7 @@ def mean_flow_loss(
 
     batch["image"]: [b, h, w, c] in [-1, 1].
     process: `LinearFlow`. t and r are the later and the earlier of two of its times.
-    prediction: its `inputs` scale the two times of the network, `times` (t) and `end` (r).
+    prediction: its `inputs` scale what the network gets, t and `interval` (t - r).
     condition: further arguments of the denoiser.
     interval_share: share of examples with r < t. The others have r = t, which is flow matching.
     power: 0 is the plain squared error.
@@ -57,7 +57,7 @@ def mean_flow_loss(
     arguments = condition(nets, batch)
     # Both values of the derivative see one dropout mask.
     keys = {"dropout": nets.make_rng("dropout")} if train and nets.has_rng("dropout") else {}
-    denoiser = pure(nets.denoiser, noisy, times, end=ends, **arguments)
+    denoiser = pure(nets.denoiser, noisy, times, interval=ends, **arguments)
 
     def average(noisy, ends, times):
         network = at_times(denoiser, process, prediction)

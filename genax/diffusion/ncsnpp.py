@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
 from genax.core.errors import GenaxError
+from genax.diffusion.augmentation import augmentation_of
 from genax.diffusion.unet_base import check_halvings
 from genax.nn.convolution import Conv, Downsample, FirDownsample, Upsample, nearest_upsample
 from genax.nn.group_norm import GroupNorm
@@ -85,7 +86,7 @@ class NCSNpp(nn.Module):
     rescale: divide sums of a residual branch by sqrt 2.
     fourier_scale: scale of the random frequencies of the time. None means sinusoids of it.
     out_channels: channels of the output. None means the input's.
-    num_classes, null_class: see `UNet`.
+    num_classes, null_class, augmentation_labels: see `UNet`.
     remat: see `rematerialise`.
     """
 
@@ -106,6 +107,7 @@ class NCSNpp(nn.Module):
     out_channels: int | None = None
     num_classes: int | None = None
     null_class: bool = False
+    augmentation_labels: int = 0
     dtype: jnp.dtype = jnp.float32
     remat: str = "none"
 
@@ -129,6 +131,7 @@ class NCSNpp(nn.Module):
         timesteps: Num[Array, " b"],
         train: bool = False,
         label: Int[Array, " b"] | None = None,
+        augmentation: Float[Array, "b n"] | None = None,
     ) -> Float[Array, "b h w out"]:
         """Return the output of the `Prediction` that the network is trained on.
 
@@ -136,8 +139,10 @@ class NCSNpp(nn.Module):
         timesteps: [b], log sigma for random frequencies, otherwise times.
         train: whether dropout is on.
         label: [b], given if num_classes is set. A label without a row gives NaN.
+        augmentation: see `UNet`.
         Raises GenaxError if the size cannot be halved often enough, for an unknown pyramid, if a
-        label is missing or superfluous, and, outside of jit, if a label has no row.
+        label is missing or superfluous, for another number of labels of augmentations, and, outside
+        of jit, if a label has no row.
         """
         check_halvings(self, x)
         check_label(self, label)
@@ -151,7 +156,7 @@ class NCSNpp(nn.Module):
             fourier_scale=self.fourier_scale,
             dtype=self.dtype,
             name="time_embedding",
-        )(timesteps)
+        )(timesteps, augmentation=augmentation_of(self, augmentation, x))
         if label is not None:
             condition = condition + embed_labels(self, label, condition.shape[-1])
         y, skips = self._encode(x, condition, train)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from genax.core.errors import GenaxError
 from genax.diffusion.clipping import Clip, clipped
-from genax.diffusion.process import DiscreteProcess, Process, expand, network_times
+from genax.diffusion.process import DiscreteProcess, Process, factors, network_times
 
 # (clean, noise, signal, sigma) -> the output that the network is trained for.
 Target = Callable[[Array, Array, Array, Array], Array]
@@ -76,6 +76,11 @@ VELOCITY = Prediction(
 )
 
 
+# The mean velocity between two times. A network's derivative by a time that is scaled up is large
+# and hard to learn from, so times are those of the process, as in the code of Geng et al. 2025.
+AVERAGE_VELOCITY = replace(VELOCITY, inputs=as_they_are)
+
+
 def with_variance(prediction: Prediction) -> Prediction:
     """Return the prediction of a network that also learns variances.
 
@@ -86,6 +91,15 @@ def with_variance(prediction: Prediction) -> Prediction:
 
 
 EPSILON_AND_VARIANCE = with_variance(EPSILON)
+
+
+def negated(prediction: Prediction) -> Prediction:
+    """Return the prediction of a network whose output has the other sign."""
+    return replace(
+        prediction,
+        target=lambda *arguments: -prediction.target(*arguments),
+        clean=lambda output, *arguments: prediction.clean(-output, *arguments),
+    )
 
 
 def split_variance(
@@ -131,18 +145,19 @@ def at_times(
 ) -> Callable[..., Array]:
     """Return the network as a function of noisy images, the process's times and conditions.
 
-    A second time of the process, `end`, is scaled like the first.
+    If another time of the process is given as `end`, the network gets `interval`, the difference of
+    the two scaled times.
     Raises GenaxError for a prediction that the process does not allow, see `check_prediction`.
     """
     check_prediction(process, prediction)
 
     def inputs(noisy, times):
-        signal, sigma = (expand(f(times), noisy) for f in (process.signal, process.sigma))
+        signal, sigma = factors(process, times, noisy)
         return prediction.inputs(noisy, network_times(process, times), signal, sigma)
 
     def call(noisy, times, end=None, **arguments):
         if end is not None:
-            arguments["end"] = inputs(noisy, end)[1]
+            arguments["interval"] = inputs(noisy, times)[1] - inputs(noisy, end)[1]
         return network(*inputs(noisy, times), **arguments)
 
     return call
@@ -161,14 +176,6 @@ def predict_clean(
     clip: clip to [-1, 1], the range of images, as the paper's code does when sampling; or a
       function, such as `dynamic_threshold` returns.
     """
-    signal, sigma = (expand(f(timesteps), noisy) for f in (process.signal, process.sigma))
+    signal, sigma = factors(process, timesteps, noisy)
     output, _ = split_variance(prediction, output, noisy)
     return clipped(prediction.clean(output, noisy, signal, sigma), clip)
-
-
-def noise_of(
-    process: Process, clean: Float[Array, "b ..."], noisy: Float[Array, "b ..."], timesteps: Array
-) -> Float[Array, "b ..."]:
-    """Return the noise that turns `clean` into `noisy`."""
-    signal, sigma = (expand(f(timesteps), noisy) for f in (process.signal, process.sigma))
-    return (noisy - signal * clean) / sigma

@@ -59,6 +59,13 @@ def expand(values: Array, like: Array) -> Array:
     return values.reshape(values.shape + (1,) * (like.ndim - values.ndim))
 
 
+def factors(
+    process: Process, times: Num[Array, " b"], like: Float[Array, "b ..."]
+) -> tuple[Float[Array, "b ..."], Float[Array, "b ..."]]:
+    """Return signal and sigma in a shape that multiplies images."""
+    return expand(process.signal(times), like), expand(process.sigma(times), like)
+
+
 def q_sample(
     process: Process, clean: Float[Array, "b ..."], noise: Float[Array, "b ..."], timesteps: Array
 ) -> Float[Array, "b ..."]:
@@ -66,8 +73,8 @@ def q_sample(
 
     timesteps: [b].
     """
-    signal, sigma = process.signal(timesteps), process.sigma(timesteps)
-    return expand(signal, clean) * clean + expand(sigma, clean) * noise
+    signal, sigma = factors(process, timesteps, clean)
+    return signal * clean + sigma * noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +138,12 @@ class DiscreteProcess:
         """Variance of q(x_{t-1} | x_t, x_0) (eq. 7): float64 [T], 0 at timestep 0."""
         return (1 - self.alphas_cumprod_before) / (1 - self.alphas_cumprod) * self.betas
 
+    @cached_property
+    def ratios(self) -> np.ndarray:
+        """Values of sigma / signal: float64 [T]. Without signal the last one is infinite."""
+        with np.errstate(divide="ignore"):
+            return np.sqrt((1 - self.alphas_cumprod) / self.alphas_cumprod)
+
     def sample_time(self, key: Key[Array, ""]) -> Int[Array, ""]:
         """Return a timestep. All are equally likely."""
         return jax.random.randint(key, (), 0, self.num_timesteps)
@@ -163,9 +176,7 @@ class DiscreteProcess:
     @cached_property
     def _interpolated(self) -> np.ndarray:
         """What is interpolated between timesteps: float64 [T]."""
-        with np.errstate(divide="ignore"):
-            ratio = np.sqrt((1 - self.alphas_cumprod) / self.alphas_cumprod)
-        return np.log(ratio) if self.interpolation == "log" else ratio
+        return np.log(self.ratios) if self.interpolation == "log" else self.ratios
 
     def _log_ratio(self, timesteps: Float[Array, " b"]) -> Float[Array, " b"]:
         """Return ln(sigma / signal) at fractional timesteps."""

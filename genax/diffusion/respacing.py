@@ -9,6 +9,7 @@ import numpy as np
 
 from genax.core.errors import GenaxError
 from genax.diffusion.process import DiscreteProcess
+from genax.diffusion.schedules import betas_of
 
 
 def respaced(process: DiscreteProcess, timesteps: Sequence[int] | np.ndarray) -> DiscreteProcess:
@@ -32,10 +33,8 @@ def respaced(process: DiscreteProcess, timesteps: Sequence[int] | np.ndarray) ->
             f"respaced: the timesteps {kept} are to be kept, which have to be different whole "
             f"numbers from 0 to {process.num_timesteps - 1}."
         )
-    products = process.alphas_cumprod[kept]
     numbers = kept if process.numbers is None else np.asarray(process.numbers)[kept]
-    betas = 1 - products / np.append(1.0, products[:-1])
-    return replace(process, betas=betas, numbers=numbers)
+    return replace(process, betas=betas_of(process.alphas_cumprod[kept]), numbers=numbers)
 
 
 def in_sections(num_timesteps: int, counts: Sequence[int]) -> np.ndarray:

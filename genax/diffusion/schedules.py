@@ -58,7 +58,11 @@ def zero_terminal_snr(betas: np.ndarray) -> np.ndarray:
     """
     signal = np.sqrt(np.cumprod(1 - np.asarray(betas, np.float64)))
     signal = (signal - signal[-1]) * signal[0] / (signal[0] - signal[-1])
-    products = signal**2
+    return betas_of(signal**2)
+
+
+def betas_of(products: np.ndarray) -> np.ndarray:
+    """Return the betas whose products of 1 - beta up to each step are given: float64 [T]."""
     return 1 - products / np.append(1.0, products[:-1])
 
 

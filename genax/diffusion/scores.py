@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from genax.core import Loss
 from genax.core.task import Batch
-from genax.diffusion.predictions import Prediction
+from genax.diffusion.predictions import EPSILON, Prediction, negated
 from genax.diffusion.weightings import Weighting
 
 # Published score models have images with values from 0 to 1. In images with values from -1 to 1
@@ -30,12 +30,21 @@ def scaled_score(unit: float = UNIT) -> Prediction:
 
     unit: the network gets log(sigma / unit).
     """
-    return Prediction(
-        target=lambda clean, noise, signal, sigma: -noise,
-        clean=lambda output, noisy, signal, sigma: (noisy + sigma * output) / signal,
+    return replace(
+        negated(EPSILON),
         inputs=lambda noisy, times, signal, sigma: (
             noisy,
             jnp.log(sigma / unit).reshape(times.shape),
+        ),
+    )
+
+
+def score(unit: float = UNIT) -> Prediction:
+    """Prediction of the score of images that are divided by `unit`."""
+    return Prediction(
+        target=lambda clean, noise, signal, sigma: -unit * noise / sigma,
+        clean=lambda output, noisy, signal, sigma: (
+            (noisy + jnp.square(sigma) / unit * output) / signal
         ),
     )
 
@@ -46,13 +55,10 @@ def ncsn_score(num_levels: int, unit: float = UNIT) -> Prediction:
     The network numbers the levels of `NoiseLevels` from the one with the most noise on. The paper's
     loss is `by_sigma(2.0)` of the output's error, with sigma in the network's unit.
 
-    unit: the output is the score of images that are divided by it.
+    unit: see `score`.
     """
-    return Prediction(
-        target=lambda clean, noise, signal, sigma: -unit * noise / sigma,
-        clean=lambda output, noisy, signal, sigma: (
-            (noisy + jnp.square(sigma) / unit * output) / signal
-        ),
+    return replace(
+        score(unit),
         inputs=lambda noisy, times, signal, sigma: (noisy, num_levels - 1 - times),
     )
 

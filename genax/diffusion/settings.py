@@ -6,18 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from genax.diffusion import solvers
 from genax.diffusion.sampling import Solver
-from genax.diffusion.solvers import (
-    ddim,
-    dpm_2,
-    dpm_solver_2m,
-    euler,
-    euler_ancestral,
-    heun,
-    lms,
-    pndm,
-)
-from genax.diffusion.solvers.uni_pc import uni_pc
 from genax.diffusion.unet import PRESETS
 from genax.evaluation.chosen_extractors import SCORES
 from genax.nn.optimizers import RANGES as OPTIMIZER
@@ -104,15 +94,15 @@ IMAGE256: dict[str, Any] = {
 SOLVERS: Mapping[str, Callable[..., Solver]] = {
     function.__name__: function
     for function in (
-        ddim,
-        dpm_2,
-        dpm_solver_2m,
-        euler,
-        euler_ancestral,
-        heun,
-        lms,
-        pndm,
-        uni_pc,
+        solvers.ddim,
+        solvers.dpm_2,
+        solvers.dpm_solver_2m,
+        solvers.euler,
+        solvers.euler_ancestral,
+        solvers.heun,
+        solvers.lms,
+        solvers.pndm,
+        solvers.uni_pc,
     )
 }
 # The settings of a U-Net as the network, see `unet`.

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from genax.core.errors import GenaxError
 from genax.diffusion.linear_flow import shifted
-
-# (T, number of steps) -> falling timesteps of a discrete process.
-Spacing = Callable[[int, int], np.ndarray]
 
 
 def linspace(num_timesteps: int, num_steps: int, whole: bool = True) -> np.ndarray:

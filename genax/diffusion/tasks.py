@@ -47,15 +47,16 @@ def unet(config: ConfigDict, **fields: Any) -> MakeNetwork:
     return partial(from_config, UNet, config, **config.unet, **fields)
 
 
-def network_of(config: ConfigDict, presets: Presets) -> MakeNetwork:
+def network_of(config: ConfigDict, presets: Presets, **fields: Any) -> MakeNetwork:
     """Return the function that makes the network of the setting "network".
 
     presets: networks besides "unet", the U-Net of the settings.
+    fields: further fields of the network.
     """
     if config.network == "unet":
-        return unet(config)
-    make, fields = presets[config.network]
-    return partial(from_config, make, config, **fields)
+        return unet(config, **fields)
+    make, own = presets[config.network]
+    return partial(from_config, make, config, **{**own, **fields})
 
 
 def chain_bound(config: ConfigDict, process: DiscreteProcess) -> Callable[..., Loss]:

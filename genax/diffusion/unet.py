@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Num
 
 from genax.core.errors import GenaxError
+from genax.diffusion.augmentation import augmentation_of
 from genax.diffusion.unet_base import UNetBase, check_halvings, self_attention
 from genax.nn.labels import check_label, embed_labels, null_label
 
@@ -101,7 +102,9 @@ class UNet(UNetBase):
     num_classes: number of labels, which are embedded and added to the time. None means no
       conditioning.
     null_class: add one more label, `null_label`, which stands for no condition.
-    two_times: take a second time, `end`, as the average velocities of MeanFlow do.
+    two_times: take the length of an interval of time, as the average velocities of MeanFlow do.
+    augmentation_labels: how many numbers tell how an image was augmented. They are embedded beside
+      the time, before its layers, as in EDM.
     """
 
     attention_resolutions: tuple[int, ...] = (16,)
@@ -111,6 +114,7 @@ class UNet(UNetBase):
     num_classes: int | None = None
     null_class: bool = False
     two_times: bool = False
+    augmentation_labels: int = 0
 
     @property
     def null_label(self) -> int:
@@ -127,7 +131,8 @@ class UNet(UNetBase):
         timesteps: Num[Array, " b"],
         train: bool = False,
         label: Int[Array, " b"] | None = None,
-        end: Num[Array, " b"] | None = None,
+        interval: Num[Array, " b"] | None = None,
+        augmentation: Float[Array, "b n"] | None = None,
     ) -> Float[Array, "b h w out"]:
         """Return the output of the `Prediction` that the network is trained on.
 
@@ -135,22 +140,26 @@ class UNet(UNetBase):
         timesteps: [b], times of a discrete or a continuous process.
         train: whether dropout is on.
         label: [b], given if num_classes is set. A label without a row gives NaN.
-        end: [b], given if two_times is set. It is embedded like the timesteps, by weights of its
-          own, and added.
-        Raises GenaxError if the size cannot be halved often enough, if a label or a second time is
-        missing or superfluous, and, outside of jit, if a label has no row.
+        interval: [b], given if two_times is set. It is embedded like the timesteps, by weights of
+          its own, and added.
+        augmentation: [b, augmentation_labels]. None means zeros, the labels of images that nothing
+          was done to.
+        Raises GenaxError if the size cannot be halved often enough, if a label or an interval is
+        missing or superfluous, for another number of labels of augmentations, and, outside of jit,
+        if a label has no row.
         """
         check_halvings(self, x)
         check_label(self, label)
-        if (end is None) == self.two_times:
-            how = "without" if end is None else "with"
+        if (interval is None) == self.two_times:
+            how = "without" if interval is None else "with"
             raise GenaxError(
-                f"UNet(two_times={self.two_times}) was called {how} a second time: set two_times "
-                "and give an end, or neither."
+                f"UNet(two_times={self.two_times}) was called {how} an interval: set two_times "
+                "and give one, or neither."
             )
-        condition = self.embed_time(timesteps, "time_embedding")
-        if end is not None:
-            condition = condition + self.embed_time(end, "end_embedding")
+        labels = augmentation_of(self, augmentation, x)
+        condition = self.embed_time(timesteps, "time_embedding", labels)
+        if interval is not None:
+            condition = condition + self.embed_time(interval, "interval_embedding")
         if label is not None:
             condition = condition + embed_labels(self, label, condition.shape[-1])
         attend = self_attention(self, train)

@@ -67,8 +67,13 @@ class UNetBase(nn.Module):
         """Channels of each resolution."""
         return [self.channels * multiplier for multiplier in self.multipliers]
 
-    def embed_time(self, times: Num[Array, " b"], name: str) -> Float[Array, "b d"]:
-        """Return the embedding of times."""
+    def embed_time(
+        self, times: Num[Array, " b"], name: str, augmentation: Float[Array, "b n"] | None = None
+    ) -> Float[Array, "b d"]:
+        """Return the embedding of times.
+
+        augmentation: see `TimestepEmbedding`.
+        """
         width = self.time_channels or self.channels
         return TimestepEmbedding(
             width,
@@ -77,7 +82,7 @@ class UNetBase(nn.Module):
             cosine_first=self.cosine_first,
             dtype=self.dtype,
             name=name,
-        )(times)
+        )(times, augmentation=augmentation)
 
     def encode(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -121,9 +121,7 @@ def to_the_end(settings: Configuration, last: float | int) -> float | int | None
     return choose(settings, "final_sigmas_type", "zero", {"zero": None, "sigma_min": last})
 
 
-def whole_times(
-    settings: Configuration, process: DiscreteProcess, default: str, linear: bool = True
-) -> Times:
+def whole_times(settings: Configuration, process: DiscreteProcess, linear: bool) -> Times:
     """Return the spacing of whole timesteps, the first of which may be below T - 1.
 
     linear: whether the class has linspace, in a way that its steps reach the next timestep.
@@ -135,7 +133,7 @@ def whole_times(
     }
     if linear:
         options["linspace"] = lambda num_steps: linspace(count, num_steps)
-    return choose(settings, "timestep_spacing", default, options)
+    return choose(settings, "timestep_spacing", "leading", options)
 
 
 def fractional_times(settings: Configuration, process: DiscreteProcess) -> Times:
@@ -151,32 +149,35 @@ def fractional_times(settings: Configuration, process: DiscreteProcess) -> Times
         "trailing": lambda num_steps: trailing(count, num_steps).astype(float),
     }
     spacing = choose(settings, "timestep_spacing", "linspace", options)
-    kind = _kind_of_sigmas(settings)
+    settings.require(use_beta_sigmas=False)
+    of_sigmas = _spacing_of_sigmas(
+        settings, {"use_karras_sigmas": karras, "use_exponential_sigmas": exponential}
+    )
 
     def times(num_steps: int) -> np.ndarray:
         timesteps = spacing(num_steps)
-        if kind is None and process.interpolation == "linear":
+        if of_sigmas is None and process.interpolation == "linear":
             return timesteps
-        ratios = np.interp(timesteps, np.arange(count), ratios_of(process))
-        return time_of(process, ratios if kind is None else kind(num_steps, ratios[-1], ratios[0]))
+        ratios = np.interp(timesteps, np.arange(count), process.ratios)
+        if of_sigmas is not None:
+            ratios = of_sigmas(num_steps, ratios[-1], ratios[0])
+        return time_of(process, ratios)
 
     return times
 
 
-def inner_times(
-    settings: Configuration, process: DiscreteProcess, spacings: bool = True
-) -> tuple[Times, bool]:
-    """Return the spacing of the DPM-Solver family, and whether it is one of sigmas.
+def inner_times(settings: Configuration, process: DiscreteProcess, spacings: bool = True) -> Times:
+    """Return the spacing of the DPM-Solver family.
 
-    Its timesteps are those of one step more without the last one, which is the end. Sigmas have
-    fractional timesteps, which diffusers rounds for the network.
+    Its timesteps are those of one step more without the last one, which is the end. A spacing of
+    sigmas has fractional timesteps, which diffusers rounds for the network, see `rounded`.
 
     spacings: whether the class has timestep_spacing, and otherwise it has linspace.
     Raises GenaxError for a spacing that is not supported.
     """
     count = process.num_timesteps
     least = settings.get("lambda_min_clipped", float("-inf"))
-    ratios = ratios_of(process)
+    ratios = process.ratios
     last = count - int(np.searchsorted(-np.log(ratios)[::-1], least))
     settings.require(
         use_exponential_sigmas=False,
@@ -185,12 +186,9 @@ def inner_times(
         use_dynamic_shifting=False,
     )
     ignore(settings, "flow_shift", "time_shift_type")
-    names = ("use_karras_sigmas", "use_lu_lambdas")
-    kinds = [
-        kind
-        for kind, name in zip((karras, exponential), names, strict=True)
-        if settings.get(name, False)
-    ]
+    of_sigmas = _spacing_of_sigmas(
+        settings, {"use_karras_sigmas": karras, "use_lu_lambdas": exponential}
+    )
     options: dict[str, Times] = {
         "linspace": lambda num_steps: (
             np.linspace(0, last - 1, num_steps + 1).round()[:0:-1].astype(int)
@@ -214,15 +212,15 @@ def inner_times(
             )
         return spacing(num_steps)
 
-    if not kinds:
-        return timesteps, False
-    if settings.get("beta_schedule") == "squaredcos_cap_v2" or len(kinds) > 1:
+    if of_sigmas is None:
+        return timesteps
+    if settings.get("beta_schedule") == "squaredcos_cap_v2":
         raise GenaxError(
-            f"{settings.source} has {' and '.join(names)} or one of them with "
+            f"{settings.source} has use_karras_sigmas or use_lu_lambdas with "
             "beta_schedule='squaredcos_cap_v2', which is not supported: diffusers cuts fractions "
             "of timesteps off then. Leave it out."
         )
-    return lambda num_steps: time_of(process, kinds[0](num_steps, ratios[0], ratios[-1])), True
+    return lambda num_steps: time_of(process, of_sigmas(num_steps, ratios[0], ratios[-1]))
 
 
 def rounded(prediction: Prediction) -> Prediction:
@@ -230,33 +228,24 @@ def rounded(prediction: Prediction) -> Prediction:
     return replace(prediction, inputs=lambda noisy, times, signal, sigma: (noisy, jnp.round(times)))
 
 
-def ratios_of(process: DiscreteProcess) -> np.ndarray:
-    """Return sigma / signal at all timesteps: float64 [T]."""
-    share = process.alphas_cumprod
-    with np.errstate(divide="ignore"):
-        return np.sqrt((1 - share) / share)
-
-
 def time_of(process: DiscreteProcess, ratios: np.ndarray) -> np.ndarray:
     """Return the fractional timesteps of values of sigma / signal: float64.
 
     Rounding makes the ends those of the table.
     """
-    table = np.log(ratios_of(process))
+    table = np.log(process.ratios)
     return np.interp(np.log(ratios), table, np.arange(process.num_timesteps)).round(9)
 
 
-def _kind_of_sigmas(settings: Configuration) -> Any:
+def _spacing_of_sigmas(
+    settings: Configuration, spacings: Mapping[str, Callable[..., np.ndarray]]
+) -> Callable[..., np.ndarray] | None:
     """Return the spacing of sigmas that the settings choose, or None.
 
+    spacings: name of a setting -> (number of steps, smallest, largest) -> sigmas.
     Raises GenaxError for more than one.
     """
-    known = {
-        "use_karras_sigmas": karras,
-        "use_exponential_sigmas": exponential,
-    }
-    chosen = [name for name in known if settings.get(name, False)]
-    settings.require(use_beta_sigmas=False)
+    chosen = [name for name in spacings if settings.get(name, False)]
     if len(chosen) > 1:
         raise GenaxError(f"{settings.source} has {' and '.join(chosen)}; choose one.")
-    return known[chosen[0]] if chosen else None
+    return spacings[chosen[0]] if chosen else None

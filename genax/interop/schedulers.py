@@ -16,12 +16,15 @@ from genax.diffusion.linear_flow import LinearFlow, shifted
 from genax.diffusion.preconditioning import preconditioned
 from genax.diffusion.predictions import (
     CONTINUOUS_EPSILON,
+    EPSILON,
     VELOCITY,
     Prediction,
+    negated,
     scaled_times,
 )
 from genax.diffusion.process import Process, fixed_large, fixed_small, learned_range
 from genax.diffusion.sampling import Solver
+from genax.diffusion.scores import score
 from genax.diffusion.solvers import (
     Churn,
     ancestral,
@@ -68,7 +71,6 @@ ALGORITHMS = {
     "dpmsolver": {"of_noise": True},
     "sde-dpmsolver": {"stochastic": True, "of_noise": True},
 }
-HEUN = {"midpoint": False, "heun": True}
 
 
 @dataclass(frozen=True)
@@ -132,8 +134,31 @@ def scheduler_config(scheduler: Scheduler) -> dict[str, Any]:
     return dict(scheduler.settings)
 
 
+def _chain(
+    settings: Configuration,
+    solver: Callable[..., Solver],
+    linear: bool = False,
+    divides: bool = False,
+    clips: bool = True,
+) -> Scheduler:
+    """Return a solver at whole timesteps.
+
+    solver: (process, times) -> the solver.
+    linear: see `whole_times`.
+    divides: see `read_process`.
+    clips: whether the class has clip_sample, which then is true by default.
+    """
+    process = read_process(settings, divides=divides)
+    return Scheduler(
+        process,
+        read_prediction(settings),
+        whole_times(settings, process, linear),
+        partial(solver, process),
+        read_clip(settings, clips=True) if clips else False,
+    )
+
+
 def _ddpm(settings: Configuration) -> Scheduler:
-    process = read_process(settings, divides=False)
     variances = {
         "fixed_small": fixed_small,
         "fixed_small_log": fixed_small,
@@ -141,29 +166,17 @@ def _ddpm(settings: Configuration) -> Scheduler:
         "learned_range": learned_range,
     }
     variance = choose(settings, "variance_type", "fixed_small", variances)
-    return Scheduler(
-        process,
-        read_prediction(settings),
-        whole_times(settings, process, "leading"),
-        lambda times: ancestral(process, variance, times),
-        read_clip(settings, clips=True),
-    )
+    return _chain(settings, lambda process, times: ancestral(process, variance, times), linear=True)
 
 
 def _ddim(settings: Configuration) -> Scheduler:
-    """diffusers steps T // num_steps back, which for linspace is not the next timestep.
+    """Return DDIM's solver.
 
-    With clipping, the predicted noise is that of the clipped image (use_clipped_model_output).
+    diffusers steps T // num_steps back, which for linspace is not the next timestep. With clipping,
+    the predicted noise is that of the clipped image (use_clipped_model_output).
     """
-    process = read_process(settings, divides=False)
     end = None if settings.get("set_alpha_to_one", True) else 0
-    return Scheduler(
-        process,
-        read_prediction(settings),
-        whole_times(settings, process, "leading", linear=False),
-        lambda times: ddim(process, times, end=end),
-        read_clip(settings, clips=True),
-    )
+    return _chain(settings, partial(ddim, end=end))
 
 
 def _ddim_inverse(settings: Configuration) -> Scheduler:
@@ -175,26 +188,15 @@ def _ddim_inverse(settings: Configuration) -> Scheduler:
     ignore(settings, "clip_sample_range")
     # Other outputs are taken at the level of the step's beginning there.
     settings.require(prediction_type="epsilon")
-    process = read_process(settings, divides=False)
     end = None if settings.get("set_alpha_to_one", True) else 0
-    return Scheduler(
-        process,
-        read_prediction(settings),
-        whole_times(settings, process, "leading", linear=False),
-        lambda times: ddim_inversion(process, times, end),
-    )
+    return _chain(settings, partial(ddim_inversion, end=end), clips=False)
 
 
 def _pndm(settings: Configuration) -> Scheduler:
-    process = read_process(settings)
     skip = settings.get("skip_prk_steps", False)
     end = None if settings.get("set_alpha_to_one", False) else 0
-    return Scheduler(
-        process,
-        read_prediction(settings),
-        whole_times(settings, process, "leading", linear=False),
-        lambda times: pndm(process, times, skip, end),
-    )
+    solver = partial(pndm, skip_prk_steps=skip, end=end)
+    return _chain(settings, solver, divides=True, clips=False)
 
 
 def _of_sigma(
@@ -217,7 +219,7 @@ def _of_sigma(
         process,
         read_prediction(settings),
         fractional_times(settings, process),
-        lambda times: solver(process, times, end=stop),
+        partial(solver, process, end=stop),
         read_clip(settings, clips=False) if clips else False,
     )
 
@@ -230,27 +232,24 @@ def _dpm_sde(settings: Configuration) -> Scheduler:
         process,
         read_prediction(settings),
         fractional_times(settings, process),
-        lambda times: dpm_solver_sde(process, times),
+        partial(dpm_solver_sde, process),
     )
 
 
-def _dpm_multistep(settings: Configuration) -> Scheduler:
+def _dpm_family(
+    settings: Configuration, solver: Callable[..., Solver], spacings: bool = True
+) -> Scheduler:
+    """Return a solver of the DPM-Solver family.
+
+    solver: (process, times) -> the solver.
+    spacings: see `inner_times`.
+    """
     process = read_process(settings)
-    times, fractional = inner_times(settings, process)
-    prediction = read_prediction(settings)
-    make = partial(
-        dpm_solver,
-        process,
-        end=to_the_end(settings, 0),
-        **_dpm_settings(settings),
-        lower_order_final=settings.get("lower_order_final", True),
-        euler_at_final=settings.get("euler_at_final", False),
-    )
     return Scheduler(
         process,
-        rounded(prediction) if fractional else prediction,
-        times,
-        make,
+        rounded(read_prediction(settings)),
+        inner_times(settings, process, spacings),
+        partial(solver, process),
         read_clip(settings, clips=False),
     )
 
@@ -258,7 +257,7 @@ def _dpm_multistep(settings: Configuration) -> Scheduler:
 def _dpm_settings(settings: Configuration, single: bool = False) -> dict[str, Any]:
     algorithm = choose(settings, "algorithm_type", "dpmsolver++", ALGORITHMS)
     order = settings.size("solver_order", 2, most=3)
-    heun = choose(settings, "solver_type", "midpoint", HEUN)
+    heun = choose(settings, "solver_type", "midpoint", {"midpoint": False, "heun": True})
     if order == 3 and algorithm.get("stochastic") and (heun or not single):
         raise GenaxError(
             f"{settings.source} has solver_order=3 for a stochastic algorithm, whose last term has "
@@ -267,87 +266,67 @@ def _dpm_settings(settings: Configuration, single: bool = False) -> dict[str, An
     return {"order": order, "heun": heun, **algorithm}
 
 
+def _multistep_settings(settings: Configuration) -> dict[str, Any]:
+    return _dpm_settings(settings) | {
+        "lower_order_final": settings.get("lower_order_final", True),
+        "euler_at_final": settings.get("euler_at_final", False),
+    }
+
+
+def _dpm_multistep(settings: Configuration) -> Scheduler:
+    end = to_the_end(settings, 0)
+    return _dpm_family(settings, partial(dpm_solver, **_multistep_settings(settings), end=end))
+
+
 def _dpm_singlestep(settings: Configuration) -> Scheduler:
-    process = read_process(settings)
-    times, fractional = inner_times(settings, process, spacings=False)
-    prediction = read_prediction(settings)
     chosen = _dpm_settings(settings, single=True)
     lower = settings.get("lower_order_final", False)
     end = to_the_end(settings, 0)
 
-    def make(times: np.ndarray) -> Solver:
+    def solver(process: Process, times: np.ndarray) -> Solver:
         forced = end is None or len(times) % chosen["order"] > 0
         return dpm_solver_singlestep(
             process, times, **chosen, lower_order_final=lower or forced, end=end
         )
 
-    return Scheduler(
-        process,
-        rounded(prediction) if fractional else prediction,
-        times,
-        make,
-        read_clip(settings, clips=False),
-    )
+    return _dpm_family(settings, solver, spacings=False)
 
 
 def _uni_pc(settings: Configuration) -> Scheduler:
-    process = read_process(settings)
-    times, fractional = inner_times(settings, process)
-    prediction = read_prediction(settings)
-    order = settings.size("solver_order", 2, most=3)
     of_noise = not settings.get("predict_x0", True)
-    quick = choose(settings, "solver_type", "bh2", {"bh2": True, "bh1": False})
-    lower = settings.get("lower_order_final", True)
-    uncorrected = settings.get("disable_corrector", [])
-    to_data = to_the_end(settings, 0) is None
-    clip = read_clip(settings, clips=False)
-    if of_noise and clip:
+    solver = partial(
+        uni_pc,
+        order=settings.size("solver_order", 2, most=3),
+        quick=choose(settings, "solver_type", "bh2", {"bh2": True, "bh1": False}),
+        of_noise=of_noise,
+        lower_order_final=settings.get("lower_order_final", True),
+        uncorrected=settings.get("disable_corrector", []),
+        end=to_the_end(settings, 0),
+    )
+    scheduler = _dpm_family(settings, solver)
+    if of_noise and scheduler.clip:
         raise GenaxError(
             f"{settings.source} has thresholding with predict_x0=False, for which diffusers has "
             "none; leave one of them out."
         )
-
-    def make(times: np.ndarray) -> Solver:
-        end = None if to_data else (times[-1] if fractional else 0)
-        return uni_pc(process, times, order, quick, of_noise, lower, uncorrected, end)
-
-    return Scheduler(process, rounded(prediction) if fractional else prediction, times, make, clip)
+    return scheduler
 
 
 def _sa_solver(settings: Configuration) -> Scheduler:
-    process = read_process(settings)
-    times, fractional = inner_times(settings, process)
-    prediction = read_prediction(settings)
-    predictor_order = settings.size("predictor_order", 2, most=4)
-    corrector_order = settings.size("corrector_order", 2, most=4)
     algorithms = {"data_prediction": False, "noise_prediction": True}
-    of_noise = choose(settings, "algorithm_type", "data_prediction", algorithms)
-    lower = settings.get("lower_order_final", True)
-
-    def make(times: np.ndarray) -> Solver:
-        end = times[-1] if fractional else 0
-        return sa_solver(
-            process,
-            times,
-            predictor_order,
-            corrector_order,
-            stochasticity=lambda time: middle(round(time)),
-            of_noise=of_noise,
-            lower_order_final=lower,
-            end=end,
-        )
-
-    return Scheduler(
-        process,
-        rounded(prediction) if fractional else prediction,
-        times,
-        make,
-        read_clip(settings, clips=False),
+    solver = partial(
+        sa_solver,
+        predictor_order=settings.size("predictor_order", 2, most=4),
+        corrector_order=settings.size("corrector_order", 2, most=4),
+        stochasticity=lambda time: middle(round(time)),
+        of_noise=choose(settings, "algorithm_type", "data_prediction", algorithms),
+        lower_order_final=settings.get("lower_order_final", True),
+        end=0,
     )
+    return _dpm_family(settings, solver)
 
 
-def _edm(settings: Configuration, euler: bool) -> Scheduler:
-    process = VarianceExploding()
+def _edm(settings: Configuration, multistep: bool = False) -> Scheduler:
     ends = number(settings, "sigma_min", 0.002), number(settings, "sigma_max", 80.0)
     rho = number(settings, "rho", 7.0)
     spacings: dict[str, Times] = {
@@ -356,31 +335,20 @@ def _edm(settings: Configuration, euler: bool) -> Scheduler:
     }
     ignore(settings, "num_train_timesteps")
     prediction = preconditioned(number(settings, "sigma_data", 0.5))
-    options = {"epsilon": prediction, "v_prediction": _negated(prediction)}
+    options = {"epsilon": prediction, "v_prediction": negated(prediction)}
     to_data = to_the_end(settings, 0) is None
     chosen: dict[str, Any] = {"order": 1}
-    if not euler:
-        stochastic = {name: ALGORITHMS[name] for name in ("dpmsolver++", "sde-dpmsolver++")}
-        choose(settings, "algorithm_type", "dpmsolver++", stochastic)
-        chosen = _dpm_settings(settings) | {
-            "lower_order_final": settings.get("lower_order_final", True),
-            "euler_at_final": settings.get("euler_at_final", False),
-        }
+    if multistep:
+        of_clean = {name: ALGORITHMS[name] for name in ("dpmsolver++", "sde-dpmsolver++")}
+        choose(settings, "algorithm_type", "dpmsolver++", of_clean)
+        chosen = _multistep_settings(settings)
+    process = VarianceExploding()
     return Scheduler(
         process,
         choose(settings, "prediction_type", "epsilon", options),
         choose(settings, "sigma_schedule", "karras", spacings),
         lambda times: dpm_solver(process, times, **chosen, end=None if to_data else times[-1]),
-        False if euler else read_clip(settings, clips=False),
-    )
-
-
-def _negated(prediction: Prediction) -> Prediction:
-    """Return the prediction of a network whose output has the other sign."""
-    return replace(
-        prediction,
-        target=lambda *arguments: -prediction.target(*arguments),
-        clean=lambda output, *arguments: prediction.clean(-output, *arguments),
+        read_clip(settings, clips=False) if multistep else False,
     )
 
 
@@ -397,14 +365,14 @@ def _flow(solver: Callable[..., Solver], settings: Configuration) -> Scheduler:
         process,
         replace(VELOCITY, inputs=scaled_times(float(count))),
         lambda num_steps: flow(num_steps, shift, smallest),
-        lambda times: solver(process, times),
+        partial(solver, process),
     )
 
 
 def _score_ve(settings: Configuration) -> Scheduler:
-    """Its steps go through sigmas whose times are 1 to 0, although it names those to sampling_eps.
+    """Return the predictor-corrector solver, whose network gets sigma and predicts the score.
 
-    The network's output is the score, and it gets sigma.
+    Its steps go through sigmas whose times are 1 to 0, although it names those to sampling_eps.
     """
     ignore(settings, "num_train_timesteps", "sampling_eps")
     process = GeometricExploding(
@@ -412,16 +380,14 @@ def _score_ve(settings: Configuration) -> Scheduler:
     )
     snr = number(settings, "snr", 0.15)
     corrections = settings.size("correct_steps", 1, least=0)
-    prediction = Prediction(
-        target=lambda clean, noise, signal, sigma: -noise / sigma,
-        clean=lambda output, noisy, signal, sigma: (noisy + sigma**2 * output) / signal,
-        inputs=lambda noisy, times, signal, sigma: (noisy, sigma.reshape(times.shape)),
-    )
     return Scheduler(
         process,
-        prediction,
+        replace(
+            score(unit=1.0),
+            inputs=lambda noisy, times, signal, sigma: (noisy, sigma.reshape(times.shape)),
+        ),
         lambda num_steps: np.linspace(1.0, 0.0, num_steps),
-        lambda times: predictor_corrector(process, times, snr=snr, corrections=corrections),
+        partial(predictor_corrector, process, snr=snr, corrections=corrections),
     )
 
 
@@ -435,12 +401,15 @@ def _score_vp(settings: Configuration) -> Scheduler:
         process,
         CONTINUOUS_EPSILON,
         lambda num_steps: np.linspace(1.0, smallest, num_steps),
-        lambda times: predictor_corrector(process, times, predictor=euler_maruyama, corrections=0),
+        partial(predictor_corrector, process, predictor=euler_maruyama, corrections=0),
     )
 
 
 def _karras_ve(settings: Configuration) -> Scheduler:
-    """Its levels are squares of sigma, and its network predicts the negative of the noise."""
+    """Return Heun's solver, whose levels are squares of sigma.
+
+    The network predicts the negative of the noise.
+    """
     ends = number(settings, "sigma_min", 0.02), number(settings, "sigma_max", 100.0)
     churn = Churn(
         number(settings, "s_churn", 80.0, above=False),
@@ -449,15 +418,11 @@ def _karras_ve(settings: Configuration) -> Scheduler:
         number(settings, "s_noise", 1.007, above=False),
     )
     process = VarianceExploding()
-    prediction = Prediction(
-        target=lambda clean, noise, signal, sigma: -noise,
-        clean=lambda output, noisy, signal, sigma: (noisy + sigma * output) / signal,
-    )
     return Scheduler(
         process,
-        prediction,
+        negated(EPSILON),
         lambda num_steps: exponential(num_steps, ends[0] ** 2, ends[1] ** 2),
-        lambda times: heun(process, times, churn),
+        partial(heun, process, churn=churn),
     )
 
 
@@ -476,8 +441,8 @@ SCHEDULERS: dict[str, Callable[[Configuration], Scheduler]] = {
     "EulerAncestralDiscreteScheduler": partial(_of_sigma, euler_ancestral, divides=False),
     "HeunDiscreteScheduler": partial(_of_sigma, heun, start=0.00085, end=0.012, clips=True),
     "LMSDiscreteScheduler": partial(_of_sigma, lms),
-    "EDMEulerScheduler": partial(_edm, euler=True),
-    "EDMDPMSolverMultistepScheduler": partial(_edm, euler=False),
+    "EDMEulerScheduler": _edm,
+    "EDMDPMSolverMultistepScheduler": partial(_edm, multistep=True),
     "FlowMatchEulerDiscreteScheduler": partial(_flow, euler),
     "FlowMatchHeunDiscreteScheduler": partial(_flow, flow_heun),
     "ScoreSdeVeScheduler": _score_ve,

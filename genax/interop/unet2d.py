@@ -362,6 +362,7 @@ def _config(networks: Any, leaves: Leaves) -> Config:
     network: UNet = networks.denoiser
     expressible: dict[str, list[Any]] = {
         "two_times": [False],
+        "augmentation_labels": [0],
         "time_channels": [None, network.channels],
         # Of heads, only their width can be said.
         "num_heads": [1] if network.head_dim is None else [network.num_heads],
@@ -391,6 +392,7 @@ def _config_of_ncsnpp(networks: Any, leaves: Leaves) -> Config:
         "rescale": [True],
         "num_groups": [None],
         "fourier_scale": [16.0, None],
+        "augmentation_labels": [0],
     }
     _check_expressible(network, expressible)
     return {

@@ -96,9 +96,16 @@ class TimestepEmbedding(nn.Module):
 
     @nn.compact
     def __call__(
-        self, timesteps: Num[Array, " b"], train: bool = False
+        self,
+        timesteps: Num[Array, " b"],
+        train: bool = False,
+        augmentation: Float[Array, "b n"] | None = None,
     ) -> Float[Array, "b hidden"]:
-        """Return the embedding of timesteps [b], in steps."""
+        """Return the embedding of timesteps [b], in steps.
+
+        augmentation: labels of augmented images, which a layer without biases maps to the
+          sinusoids' width and which are added to these, as in EDM's networks.
+        """
         if self.fourier_scale is not None:
             fourier = FourierFeatures(self.features, self.fourier_scale, name="fourier")
             sinusoids = fourier(timesteps)
@@ -106,6 +113,9 @@ class TimestepEmbedding(nn.Module):
             sinusoids = sinusoidal_embedding(
                 timesteps, self.features, self.max_period, self.frequency_shift, self.cosine_first
             )
-        dense = partial(nn.Dense, self.hidden, dtype=self.dtype, kernel_init=self.kernel_init)
-        hidden = nn.silu(dense(name="dense_0")(sinusoids))
-        return dense(name="dense_1")(hidden)
+        dense = partial(nn.Dense, dtype=self.dtype, kernel_init=self.kernel_init)
+        if augmentation is not None:
+            labels = dense(sinusoids.shape[-1], use_bias=False, name="augmentation")
+            sinusoids = sinusoids + labels(augmentation)
+        hidden = nn.silu(dense(self.hidden, name="dense_0")(sinusoids))
+        return dense(self.hidden, name="dense_1")(hidden)

@@ -13,12 +13,19 @@ from genax.nn import block
 from genax.transformer.gpt import GPT_PRESETS
 from genax.transformer.llama import LLAMA_PRESETS
 from tests.cli.command import TOY, call, succeed
+from tests.compilation import users_compilation
 from tests.parity import require
 
 GPT = "experiments/transformer/gpt.py"
 # One worker compiles each program once.
 pytestmark = pytest.mark.xdist_group("compile")
 needs_libtpu = pytest.mark.usefixtures("libtpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def as_users_compile():
+    with users_compilation():
+        yield
 
 
 @pytest.fixture(scope="module")

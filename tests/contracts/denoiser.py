@@ -41,11 +41,15 @@ class Denoiser(MLP):
 
 
 class PlainDenoiser(MLP):
-    """Layers over the noisy image and its time."""
+    """Layers over the noisy image, its time, its label and labels of its augmentation, if given."""
 
-    def __call__(self, noisy, times, train=False):
-        pixels = noisy.reshape(len(noisy), -1)
-        return super().__call__(jnp.concatenate([pixels, jnp.tanh(times)[:, None]], axis=1))
+    def __call__(self, noisy, times, train=False, label=None, augmentation=None):
+        parts = [noisy.reshape(len(noisy), -1), jnp.tanh(times)[:, None]]
+        if label is not None:
+            parts.append(jax.nn.one_hot(label, CLASSES))
+        if augmentation is not None:
+            parts.append(augmentation)
+        return super().__call__(jnp.concatenate(parts, axis=1))
 
 
 def make(dtype: Any = jnp.float32) -> Task:

@@ -16,6 +16,7 @@ from genax.core import Task, TrainState, init_state, make_step
 from genax.core.devices import Jit, Pmap, Strategy
 from genax.core.mesh import make_mesh
 from genax.core.step import init_optimizers
+from tests.compilation import users_compilation
 from tests.contracts.rows import BY_NAME, Row
 
 SEED = 3
@@ -130,7 +131,9 @@ def compiled(name: str, layout: str, stage: int = 0) -> Compiled:
     strategy = how.strategy(task)
     state = jax.eval_shape(initialiser(BY_NAME[name], stage))
     step = make_step(task, stage, how.accumulate)
-    return Compiled(strategy, strategy.compile(step, state, stacked=False))
+    # The reference has to repeat to the bit in users' runs.
+    with users_compilation() if layout == REFERENCE else nullcontext():
+        return Compiled(strategy, strategy.compile(step, state, stacked=False))
 
 
 def next_stage(name: str, layout: str, state: TrainState, stage: int) -> TrainState:
@@ -144,10 +147,7 @@ def next_stage(name: str, layout: str, state: TrainState, stage: int) -> TrainSt
 def play(name: str, layout: str, state: TrainState, first: int, last: int):
     """Yield (state, metrics) of the host after each step from `first` up to `last`."""
     row, task = BY_NAME[name], task_of(name)
-    # The reference, which has to repeat to the bit, is compiled as users' runs are.
-    compilation = nullcontext if layout == REFERENCE else quick_compilation
-    if LAYOUTS[layout].accumulate > 1:
-        compilation = fresh_compilation
+    compilation = unkept_programs if LAYOUTS[layout].accumulate > 1 else nullcontext
     for step in range(first, last):
         stage, start = task.stage_at(step)
         if step == start and stage:

@@ -130,6 +130,12 @@ def plain_denoiser(dtype: Any) -> Mapping[str, nn.Module]:
     return {"denoiser": denoiser.PlainDenoiser((8, 8, 1), dtype=dtype)}
 
 
+def plain_guided(dtype: Any) -> Mapping[str, nn.Module]:
+    """Layers in place of a U-Net that learns variances, and of the classifier that guides it."""
+    shapes = {"denoiser": (8, 8, 2), "guide": (denoiser.CLASSES,)}
+    return {name: denoiser.PlainDenoiser(shape, dtype=dtype) for name, shape in shapes.items()}
+
+
 ROWS = (
     Row("vae_gan", vae_gan.make, vae_gan.ELEMENT),
     Row("cycle_gan", cycle_gan.make, cycle_gan.ELEMENT),
@@ -165,6 +171,15 @@ ROWS = (
         exceptions=CONVOLUTION | HELD_FIXED,
     ),
     experiment(
+        "diffusion/adm.py",
+        "digits",
+        # The classifier is trained after three steps of the denoiser.
+        {"warmup_steps": "4", "num_timesteps": "50", "sampling_steps": "3"}
+        | {"steps": "43", "classifier_steps": "40"},
+        networks=plain_guided,
+        exceptions=HELD_FIXED,
+    ),
+    experiment(
         "diffusion/dit.py",
         "digits",
         {"patch_size": "4", "hidden_size": "16", "num_layers": "2", "num_heads": "2"}
@@ -172,7 +187,14 @@ ROWS = (
     ),
     *(
         experiment(f"diffusion/{name}.py", "digits", {"warmup_steps": "4"}, networks=plain_denoiser)
-        for name in ("score_sde", "edm", "flow_matching")
+        for name in ("score_sde", "edm", "flow_matching", "ncsn")
+    ),
+    experiment(
+        "diffusion/edm.py",
+        "digits",
+        {"warmup_steps": "4", "augment_probability": "0.5"},
+        label="augmented",
+        networks=plain_denoiser,
     ),
     experiment("diffusion/mean_flow.py", "digits", SMALL_UNET, exceptions=CONVOLUTION | HELD_FIXED),
     experiment(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -16,6 +17,7 @@ from genax.core.step import make_steps
 from genax.running import fixed
 from genax.running.checkpoint import Checkpoints
 from genax.running.policy import Keep
+from tests.compilation import users_compilation
 from tests.contracts import harness
 from tests.contracts.rows import ROWS
 
@@ -75,7 +77,9 @@ def several(name: str, layout: str, k: int):
     """State and metrics after k steps in one call."""
     row, task = harness.BY_NAME[name], harness.task_of(name)
     strategy = harness.compiled(name, layout).strategy
-    advance = strategy.compile(make_steps(make_step(task)), harness.initial(name), stacked=True)
+    steps = make_steps(make_step(task))
+    with users_compilation() if layout == harness.REFERENCE else nullcontext():
+        advance = strategy.compile(steps, harness.initial(name), stacked=True)
     batches = [row.batch_at(step) for step in range(k)]
     stacked = {key: np.stack([batch[key] for batch in batches]) for key in batches[0]}
     start = harness.placed(harness.initial(name), strategy)

@@ -35,4 +35,4 @@ def test_stacked_images_are_the_channels_of_one():
 def test_sources_of_different_sizes_are_refused():
     stacked = Stacked(red=ImageData("digits"), green=ImageData("digits", size=4))
     with pytest.raises(GenaxError, match="are not of one size"):
-        stacked.element
+        _ = stacked.element

@@ -8,8 +8,8 @@ import numpy as np
 from jax import lax
 
 from genax.core import example_keys, pure
-from genax.diffusion.predictions import EPSILON, noise_of, predict_clean
-from genax.diffusion.process import fixed_large
+from genax.diffusion.predictions import EPSILON, predict_clean
+from genax.diffusion.process import factors, fixed_large
 from genax.diffusion.solvers.ddim import ddim_coefficients
 from genax.diffusion.solvers.steps import levels
 
@@ -33,7 +33,8 @@ def ddim_sampler(nets, batch, process, shape, timesteps, eta, clip_denoised=True
     def step(noisy, output, timesteps, coefficients, draw):
         clean = predict_clean(process, EPSILON, output, noisy, timesteps, clip_denoised)
         signal, direction, deviation = coefficients
-        predicted = noise_of(process, clean, noisy, timesteps)
+        now, sigma = factors(process, timesteps, noisy)
+        predicted = (noisy - now * clean) / sigma
         noise = draw() if eta else 0.0
         return signal * clean + direction * predicted + deviation * noise
 

@@ -20,8 +20,15 @@ from genax.diffusion.variance_preserving import VariancePreserving
 from genax.diffusion.watching import with_progress
 from tests.diffusion.test_order import LARGEST, SMALLEST, exact, expected_clean
 from tests.diffusion.test_order import NOISE as COLUMN
-from tests.diffusion.test_solvers import NOISE, gaussian_clean
-from tests.diffusion.toys import DEVIATION, MEAN, PROCESS, GaussianDenoiser, run
+from tests.diffusion.toys import (
+    DEVIATION,
+    MEAN,
+    NOISE,
+    PROCESS,
+    GaussianDenoiser,
+    gaussian_clean,
+    run,
+)
 
 EXPLODING, LONG = VarianceExploding(), pytest.mark.long
 

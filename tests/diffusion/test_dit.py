@@ -134,17 +134,17 @@ def test_scanned_and_rematerialised_layers_are_the_same(conditioning):
 
 
 @pytest.mark.long
-def test_a_second_time_is_added_and_has_a_tangent():
+def test_an_interval_is_added_and_has_a_tangent():
     dit = replace(TINY, two_times=True, num_classes=None, parent=None)
-    times, end = jnp.array([0.2, 0.9]), jnp.array([0.1, 0.5])
-    variables = random_variables(dit, end=end)
-    apply = lambda times, end: dit.apply(variables, X, times, end=end)  # noqa: E731
+    times, interval = jnp.array([0.2, 0.9]), jnp.array([0.1, 0.5])
+    variables = random_variables(dit, interval=interval)
+    apply = lambda times, given: dit.apply(variables, X, times, interval=given)  # noqa: E731
     once = jax.jit(apply)
-    assert not np.allclose(once(times, end), once(times, end + 0.1), atol=1e-6)
+    assert not np.allclose(once(times, interval), once(times, interval + 0.1), atol=1e-6)
     ones = jnp.ones_like(times)
-    _, tangent = jax.jit(lambda: jax.jvp(apply, (times, end), (ones, 0 * ones)))()
+    _, tangent = jax.jit(lambda: jax.jvp(apply, (times, interval), (ones, 0 * ones)))()
     step = 1e-2
-    slope = (once(times + step, end) - once(times - step, end)) / (2 * step)
+    slope = (once(times + step, interval) - once(times - step, interval)) / (2 * step)
     np.testing.assert_allclose(tangent, slope, atol=1e-2 * np.abs(slope).max())
 
 
@@ -189,8 +189,8 @@ def test_every_rule_places_a_parameter(scan):
         ({"patch_size": 3}, (2, 8, 8, 3), {"label": LABEL}, "patches of 3 do not divide"),
         ({}, (2, 8, 8, 3), {}, "was called without a label"),
         ({"num_classes": None}, (2, 8, 8, 3), {"label": LABEL}, "was called with a label"),
-        ({"two_times": True}, (2, 8, 8, 3), {"label": LABEL}, "was called without an end"),
-        ({}, (2, 8, 8, 3), {"label": LABEL, "end": TIMES}, "was called with an end"),
+        ({"two_times": True}, (2, 8, 8, 3), {"label": LABEL}, "was called without an interval"),
+        ({}, (2, 8, 8, 3), {"label": LABEL, "interval": TIMES}, "was called with an interval"),
         (
             {"conditioning": "film"},
             (2, 8, 8, 3),

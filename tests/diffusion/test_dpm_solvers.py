@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 
 import jax
@@ -13,67 +12,45 @@ import pytest
 from genax.core import GenaxError
 from genax.diffusion.linear_flow import LinearFlow
 from genax.diffusion.preconditioning import preconditioned
-from genax.diffusion.predictions import at_times, predict_clean
 from genax.diffusion.solvers.dpm_solver import dpm_solver, dpm_solver_singlestep
 from genax.diffusion.solvers.dpm_solver_sde import dpm_solver_2s, dpm_solver_sde
 from genax.diffusion.solvers.sa_solver import sa_solver
 from genax.diffusion.solvers.uni_pc import uni_pc
 from genax.diffusion.spacings import karras, trailing
 from genax.diffusion.variance_exploding import NoiseLevels, VarianceExploding
-from tests.diffusion.test_solvers import MORE_NOISE, NOISE, agree, in_float64, wavy
-from tests.diffusion.toys import PROCESS
+from tests.diffusion.side_by_side import (
+    ROUGH,
+    agree,
+    agree_from_end_to_end,
+    in_float64,
+    ours_of,
+    ours_of_network,
+    theirs_of,
+    wavy,
+    with_tensors,
+)
+from tests.diffusion.toys import MORE_NOISE, NOISE, PROCESS
 from tests.parity import require
 
 EXPLODING = VarianceExploding()
 LONG = pytest.mark.long
 STEPS = [10, pytest.param(25, marks=LONG), pytest.param(50, marks=LONG)]
-ROUGH = "ignore:.*is deprecated and will be removed:FutureWarning"
 
 
-def steps_of(solver, clean=wavy):
-    """What the solver shows to the network at each of its calls, with the time, and its samples.
+def agrees(scheduler, solver, num_steps, monkeypatch):
+    """Compare with a scheduler whose network predicts clean samples.
 
-    clean: the clean samples to expect. Predicted noise would multiply rounding by 150.
+    Predicted noise would multiply rounding by 150.
     """
-    seen = []
-
-    def denoise(x, time):
-        jax.debug.callback(lambda *pair: seen.append(pair), x, time, ordered=True)
-        return clean(x, time)
-
-    samples = jax.jit(
-        lambda: solver(denoise, NOISE, lambda number: jnp.asarray(MORE_NOISE)[number])
-    )()
-    samples.block_until_ready()
-    jax.effects_barrier()
-    return [np.asarray(x) for x, _ in seen], [float(time) for _, time in seen], np.asarray(samples)
-
-
-def theirs_of(torch, scheduler, num_steps, monkeypatch):
-    """What a scheduler of diffusers shows to the network, at which times, and its samples."""
-    in_float64(torch, scheduler)
+    [torch] = require("torch")
+    in_float64(scheduler)
     scheduler.set_timesteps(num_steps)
     # Their coefficients without float32's cancellation, too.
     ratios = ((1 - scheduler.alphas_cumprod) / scheduler.alphas_cumprod).sqrt()
     last = ratios[:1] if scheduler.sigmas[-1] else torch.zeros(1)
     scheduler.sigmas = torch.cat([ratios[scheduler.timesteps], last])
-    drawn = iter(torch.from_numpy(MORE_NOISE[1:]))
-    module = inspect.getmodule(type(scheduler))
-    if hasattr(module, "randn_tensor"):
-        monkeypatch.setattr(module, "randn_tensor", lambda *_, **__: next(drawn))
-    x, seen = torch.from_numpy(np.array(NOISE)), []
-    for timestep in scheduler.timesteps:
-        seen.append(x.numpy())
-        x = scheduler.step(wavy(x, timestep), timestep, x).prev_sample
-    return seen, x.numpy()
-
-
-def agree_from_end_to_end(scheduler, solver, num_steps, monkeypatch):
-    [torch] = require("torch")
-    seen, samples = theirs_of(torch, scheduler, num_steps, monkeypatch)
-    ours, times, mine = steps_of(solver(np.array(scheduler.timesteps)))
-    np.testing.assert_array_equal(times, scheduler.timesteps)
-    agree([*ours, mine], [*seen, samples], 1e-4)
+    theirs = theirs_of(scheduler, monkeypatch, wavy)
+    agree_from_end_to_end(ours_of(solver(np.array(scheduler.timesteps)), wavy), theirs)
 
 
 MULTISTEP = {
@@ -127,9 +104,7 @@ def test_multistep_agrees_with_diffusers(variant, num_steps, monkeypatch):
     scheduler = diffusers.DPMSolverMultistepScheduler(
         timestep_spacing="trailing", prediction_type="sample", **settings
     )
-    agree_from_end_to_end(
-        scheduler, lambda times: dpm_solver(PROCESS, times, **ours), num_steps, monkeypatch
-    )
+    agrees(scheduler, lambda times: dpm_solver(PROCESS, times, **ours), num_steps, monkeypatch)
 
 
 SINGLESTEP = {
@@ -175,7 +150,7 @@ def test_singlestep_agrees_with_diffusers(variant, num_steps, monkeypatch):
     [diffusers] = require("diffusers")
     settings, ours = SINGLESTEP[variant]
     scheduler = diffusers.DPMSolverSinglestepScheduler(prediction_type="sample", **settings)
-    agree_from_end_to_end(
+    agrees(
         scheduler,
         # They change it with the number of steps.
         lambda times: dpm_solver_singlestep(
@@ -221,9 +196,7 @@ def test_uni_pc_agrees_with_diffusers(variant, num_steps, monkeypatch):
     [diffusers] = require("diffusers")
     settings, ours = UNI_PC[variant]
     scheduler = diffusers.UniPCMultistepScheduler(prediction_type="sample", **settings)
-    agree_from_end_to_end(
-        scheduler, lambda times: uni_pc(PROCESS, times, **ours), num_steps, monkeypatch
-    )
+    agrees(scheduler, lambda times: uni_pc(PROCESS, times, **ours), num_steps, monkeypatch)
 
 
 SA_SOLVER = {
@@ -248,25 +221,15 @@ def test_sa_solver_agrees_with_diffusers(variant, num_steps, monkeypatch):
     [diffusers] = require("diffusers")
     settings, ours = SA_SOLVER[variant]
     scheduler = diffusers.SASolverScheduler(prediction_type="sample", **settings)
-    if "tau_func" not in settings:
-        # They compute with a tensor's time, and need a tensor back.
-        [torch] = require("torch")
-        tau = scheduler.tau_func
-        scheduler.tau_func = lambda time: torch.tensor(float(tau(time)))
-    else:
-        [torch] = require("torch")
-        scheduler.tau_func = lambda time: torch.tensor(0.0)
-    agree_from_end_to_end(
+    scheduler.tau_func = with_tensors(scheduler.tau_func)
+    agrees(
         scheduler, lambda times: sa_solver(PROCESS, times, end=0, **ours), num_steps, monkeypatch
     )
 
 
-RATIOS = np.sqrt((1 - PROCESS.alphas_cumprod) / PROCESS.alphas_cumprod)
-
-
 def in_ratio(x, sigma):
     """What a network of the discrete process that predicts v makes of samples over their signal."""
-    time = jnp.interp(jnp.log(sigma), jnp.log(RATIOS), jnp.arange(1000.0))
+    time = jnp.interp(jnp.log(sigma), jnp.log(PROCESS.ratios), jnp.arange(1000.0))
     scale = 1 / jnp.sqrt(sigma**2 + 1)
     return scale**2 * x - sigma * scale * wavy(scale * x, time)
 
@@ -274,27 +237,19 @@ def in_ratio(x, sigma):
 @pytest.mark.parametrize("num_steps", STEPS)
 def test_sde_solver_agrees_with_diffusers(num_steps, monkeypatch):
     """Our noise takes the place of their Brownian path's."""
-    torch, diffusers, _ = require("torch", "diffusers", "torchsde")
+    _, diffusers, _ = require("torch", "diffusers", "torchsde")
     scheduler = diffusers.DPMSolverSDEScheduler(
         beta_start=1e-4, beta_end=0.02, timestep_spacing="trailing", prediction_type="v_prediction"
     )
-    in_float64(torch, scheduler)
+    in_float64(scheduler)
     scheduler.set_timesteps(num_steps)
-    drawn = iter(torch.from_numpy(MORE_NOISE[1:]))
-    monkeypatch.setattr(
-        inspect.getmodule(type(scheduler)),
-        "BrownianTreeNoiseSampler",
-        lambda *_: lambda *_: next(drawn),
-    )
-    x = torch.from_numpy(np.array(NOISE)) * scheduler.sigmas[0]
-    theirs = []
-    for timestep in scheduler.timesteps:
-        theirs.append(x.numpy())
-        scaled = scheduler.scale_model_input(x, timestep)
-        x = scheduler.step(wavy(scaled, timestep), timestep, x).prev_sample.float()
-    times = RATIOS[trailing(1000, num_steps)]
-    seen, _, samples = steps_of(dpm_solver_sde(EXPLODING, times), in_ratio)
-    agree([*seen, samples], [*theirs, x.numpy()], 1e-4)
+    factor = float(scheduler.sigmas[0])
+    theirs, _, expected = theirs_of(scheduler, monkeypatch, wavy, factor)
+    times = PROCESS.ratios[trailing(1000, num_steps)]
+    seen, sigmas, samples = ours_of(dpm_solver_sde(EXPLODING, times), in_ratio)
+    # Their network gets our samples times the signal.
+    scaled = [x / np.sqrt(sigma**2 + 1) for x, sigma in zip(seen, sigmas, strict=True)]
+    agree([*scaled, samples], [*theirs, expected], 1e-4)
 
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
@@ -320,7 +275,7 @@ def test_two_evaluations_are_those_of_k_diffusion(eta):
         x = np.exp(-t_next) / np.exp(-t) * x - np.expm1(-(t_next - t)) * clean(half, np.exp(-s))
         x = x + up * MORE_NOISE[2 * number]
     solver = dpm_solver_2s(EXPLODING, karras(10), eta)
-    seen, _, samples = steps_of(solver, lambda x, sigma: jnp.tanh(x / (1 + sigma)))
+    seen, _, samples = ours_of(solver, lambda x, sigma: jnp.tanh(x / (1 + sigma)))
     agree([*seen, samples], [*theirs, x], 1e-5)
 
 
@@ -356,7 +311,7 @@ def test_third_order_of_the_sde_is_that_of_k_diffusion(num_steps):
     solver = dpm_solver(
         EXPLODING, karras(num_steps), 3, heun=True, stochastic=True, lower_order_final=False
     )
-    seen, _, samples = steps_of(solver, lambda x, sigma: jnp.tanh(x / (1 + sigma)))
+    seen, _, samples = ours_of(solver, lambda x, sigma: jnp.tanh(x / (1 + sigma)))
     agree([*seen, samples], [*theirs, x], 1e-4)
 
 
@@ -381,25 +336,12 @@ def test_solvers_of_edm_agree_with_diffusers(variant, num_steps, monkeypatch):
     else:
         scheduler = diffusers.EDMDPMSolverMultistepScheduler(**settings)
     scheduler.set_timesteps(num_steps)
-    drawn = iter(torch.from_numpy(MORE_NOISE[1:]))
-    module = inspect.getmodule(type(scheduler))
-    monkeypatch.setattr(module, "randn_tensor", lambda *_, **__: next(drawn))
     # Their coefficients without float32's cancellation.
     scheduler.sigmas = torch.from_numpy(np.append(karras(num_steps), 0.0))
-    x, theirs = torch.from_numpy(np.array(NOISE)) * scheduler.sigmas[0], []
-    for timestep in scheduler.timesteps:
-        theirs.append(x.numpy())
-        scaled = scheduler.scale_model_input(x, timestep)
-        x = scheduler.step(wavy(scaled, timestep), timestep, x).prev_sample
-    prediction, network = preconditioned(), lambda x, times: wavy(x, times[0])
-
-    def clean(x, sigma):
-        sigmas = jnp.full(len(x), sigma)
-        output = at_times(network, EXPLODING, prediction)(x, sigmas)
-        return predict_clean(EXPLODING, prediction, output, x, sigmas)
-
-    seen, _, samples = steps_of(dpm_solver(EXPLODING, karras(num_steps), **ours), clean)
-    agree([*seen, samples], [*theirs, x.numpy()], 1e-4)
+    theirs = theirs_of(scheduler, monkeypatch, wavy, float(scheduler.sigmas[0]))
+    solver = dpm_solver(EXPLODING, karras(num_steps), **ours)
+    ours = ours_of_network(solver, EXPLODING, wavy, preconditioned())
+    agree_from_end_to_end(ours, theirs, times_tolerance=1e-4)
 
 
 @pytest.mark.parametrize("solver", [dpm_solver, dpm_solver_singlestep, uni_pc])
@@ -462,7 +404,7 @@ def test_two_evaluations_need_the_time_between(solver):
 def test_an_end_at_the_last_time_changes_nothing_more(solver):
     """The samples are those of a step from which nothing is left to go, without NaN."""
     times = karras(6)
-    *_, samples = steps_of(solver(EXPLODING, times, end=times[-1]), lambda x, time: jnp.tanh(x))
+    *_, samples = ours_of(solver(EXPLODING, times, end=times[-1]), lambda x, time: jnp.tanh(x))
     assert np.isfinite(samples).all()
 
 

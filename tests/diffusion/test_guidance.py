@@ -29,6 +29,7 @@ from genax.diffusion.spacings import karras, leading
 from genax.diffusion.unet import UNet
 from genax.diffusion.variance_exploding import VarianceExploding
 from genax.nn.conditions import on_label
+from tests.compilation import USERS_OPTIONS
 from tests.diffusion.toys import PROCESS, WavyDenoiser, run
 from tests.parity import require
 
@@ -269,7 +270,8 @@ def guided_samples(guide, other, prediction=EPSILON, denoiser=None, process=PROC
     variables = {"params": {"denoiser": ones, "guide": ones}}
     apply = nn.apply(draw, GuidedNetworks(denoiser or Waves(), other))
     keys = {"example": jax.random.key(0)}
-    return np.asarray(jax.jit(lambda batch: apply(variables, batch, rngs=keys))(batch))
+    draw = jax.jit(lambda batch: apply(variables, batch, rngs=keys), compiler_options=USERS_OPTIONS)
+    return np.asarray(draw(batch))
 
 
 @pytest.mark.parametrize("spaced", [False, True])

@@ -14,7 +14,7 @@ from genax.core import GenaxError, per_example
 from genax.diffusion.linear_flow import LinearFlow, logit_normal
 from genax.diffusion.mean_flow import mean_flow_loss
 from genax.diffusion.networks import Networks
-from genax.diffusion.predictions import VELOCITY
+from genax.diffusion.predictions import AVERAGE_VELOCITY
 from genax.diffusion.sampling import sample
 from genax.diffusion.solvers.mean_flow import mean_flow
 from tests.diffusion.toys import DEVIATION, MEAN, run
@@ -26,12 +26,12 @@ PROCESS = LinearFlow(logit_normal(-0.4, 1.0))
 
 
 class Bent(nn.Module):
-    """a * (x^2 t + x r^2), whose derivatives are easy, with times scaled by 1000."""
+    """a * (x^2 t + x r^2), whose derivatives are easy."""
 
     @nn.compact
-    def __call__(self, x, times, train=False, end=None):
+    def __call__(self, x, times, train=False, interval=None):
         one = self.param("one", nn.initializers.ones, ())
-        t, r = times.reshape(-1, 1, 1, 1) / 1000, end.reshape(-1, 1, 1, 1) / 1000
+        t, r = (a.reshape(-1, 1, 1, 1) for a in (times, times - interval))
         return one * (x**2 * t + x * r**2)
 
 
@@ -39,9 +39,9 @@ class AverageVelocity(nn.Module):
     """The exact average velocity of data N(MEAN, DEVIATION^2)."""
 
     @nn.compact
-    def __call__(self, x, times, train=False, end=None):
+    def __call__(self, x, times, train=False, interval=None):
         one = self.param("one", nn.initializers.ones, ())
-        t, r = times.reshape(-1, 1, 1, 1) / 1000, end.reshape(-1, 1, 1, 1) / 1000
+        t, r = (a.reshape(-1, 1, 1, 1) for a in (times, times - interval))
 
         def spread(t):
             return jnp.sqrt(((1 - t) * DEVIATION) ** 2 + t**2)
@@ -112,7 +112,7 @@ def test_any_number_of_steps_of_the_exact_average_is_the_flow(times):
         sample,
         process=PROCESS,
         shape=(4, 4, 1),
-        prediction=VELOCITY,
+        prediction=AVERAGE_VELOCITY,
         clip_denoised=False,
         solver=mean_flow(PROCESS, np.array(times)),
     )

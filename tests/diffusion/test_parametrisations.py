@@ -17,7 +17,13 @@ from genax.diffusion.linear_flow import LinearFlow, logit_normal
 from genax.diffusion.losses import denoising_loss
 from genax.diffusion.networks import Networks
 from genax.diffusion.preconditioning import preconditioned
-from genax.diffusion.predictions import CONTINUOUS_EPSILON, VELOCITY, at_times, predict_clean
+from genax.diffusion.predictions import (
+    AVERAGE_VELOCITY,
+    CONTINUOUS_EPSILON,
+    VELOCITY,
+    at_times,
+    predict_clean,
+)
 from genax.diffusion.process import expand, q_sample
 from genax.diffusion.scores import by_sigma, half_sum, ncsn_score, scaled_score
 from genax.diffusion.variance_exploding import (
@@ -197,14 +203,12 @@ def test_preconditioned_inputs_and_targets_have_variance_one():
         np.testing.assert_allclose(np.asarray(target).std(1), 1.0, rtol=0.02)
 
 
-def test_both_times_of_a_network_are_scaled_alike():
-    def network(noisy, times, end):
-        return times, end
-
-    call = at_times(network, LinearFlow(), VELOCITY)
-    times, end = call(BATCH["image"][:2], jnp.array([0.5, 1.0]), end=jnp.array([0.25, 0.0]))
-    np.testing.assert_allclose(times, [500, 1000])
-    np.testing.assert_allclose(end, [250, 0])
+@pytest.mark.parametrize(("prediction", "scale"), [(VELOCITY, 1000), (AVERAGE_VELOCITY, 1)])
+def test_a_network_of_two_times_gets_the_interval(prediction, scale):
+    call = at_times(lambda noisy, times, interval: (times, interval), LinearFlow(), prediction)
+    times, interval = call(BATCH["image"][:2], jnp.array([0.5, 1.0]), end=jnp.array([0.3, 0.0]))
+    np.testing.assert_allclose(times, [0.5 * scale, scale])
+    np.testing.assert_allclose(interval, [0.2 * scale, scale])
 
 
 def test_refuses_data_without_deviation():

@@ -26,13 +26,16 @@ from genax.diffusion.solvers.predictor_corrector import (
 )
 from genax.diffusion.variance_exploding import GeometricExploding, NoiseLevels
 from genax.diffusion.variance_preserving import SubVariancePreserving, VariancePreserving
-from tests.diffusion.toys import DEVIATION, MEAN
+from tests.diffusion.side_by_side import (
+    agree,
+    ours_of,
+    theirs_of_score_sde_ve,
+    theirs_of_score_sde_vp,
+)
+from tests.diffusion.toys import DEVIATION, MEAN, MORE_NOISE, NOISE, gaussian_clean
 from tests.parity import require
 
 SHAPE = (4, 4, 1)
-RNG = np.random.default_rng(0)
-NOISE = RNG.normal(size=(3, *SHAPE)).astype(np.float32)
-MORE_NOISE = RNG.normal(size=(1001, *NOISE.shape)).astype(np.float32)
 STEPS = pytest.mark.parametrize("num_steps", [10, 25, 50])
 VP = VariancePreserving(smallest_time=1e-3)
 
@@ -42,25 +45,9 @@ def bent(x):
     return x / (1 + x**2) ** 0.5
 
 
-def states_of(solver, denoise=lambda x, time: bent(x)):
-    """What the solver shows to the network at each call, and its samples."""
-    seen = []
-
-    def watched(x, time):
-        jax.debug.callback(lambda x: seen.append(np.array(x)), x, ordered=True)
-        return denoise(x, time)
-
-    noise = jnp.asarray(NOISE)
-    draw = lambda number: jnp.asarray(MORE_NOISE)[number]  # noqa: E731
-    samples = jax.jit(lambda: solver(watched, noise, draw))()
-    samples.block_until_ready()
-    jax.effects_barrier()
-    return [*seen, np.asarray(samples)]
-
-
-def agree(ours, theirs, tolerance=1e-4):
-    for number, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
-        assert np.abs(mine - other).max() < tolerance * (1 + np.abs(other).max()), number
+def states_of(solver):
+    seen, _, samples = ours_of(solver, lambda x, time: bent(x))
+    return [*seen, samples]
 
 
 @pytest.fixture
@@ -75,47 +62,35 @@ def torch_float64():
 @STEPS
 @pytest.mark.usefixtures("torch_float64")
 def test_agrees_with_score_sde_ve_step_for_step(num_steps, monkeypatch):
-    torch, diffusers = require("torch", "diffusers")
+    _, diffusers = require("torch", "diffusers")
     scheduler = diffusers.ScoreSdeVeScheduler(sigma_max=1348.0)
-    scheduler.set_timesteps(num_steps)
-    scheduler.set_sigmas(num_steps)
-    drawn = iter(torch.from_numpy(MORE_NOISE[1:]).double())
-    module = "diffusers.schedulers.scheduling_sde_ve.randn_tensor"
-    monkeypatch.setattr(module, lambda *_, **__: next(drawn))
-    x, theirs = torch.from_numpy(NOISE).double() * scheduler.init_noise_sigma, []
+    seen, _, samples = theirs_of_score_sde_ve(
+        scheduler, num_steps, monkeypatch, lambda x, sigma: (bent(x) - x) / sigma**2
+    )
     # The scheduler steps through these sigmas, whose times are 1 to 0 and not 1 to 1e-5.
-    for sigma, t in zip(scheduler.discrete_sigmas.flip(0), scheduler.timesteps, strict=True):
-        theirs.append(x.numpy())
-        x = scheduler.step_correct((bent(x) - x) / sigma**2, x).prev_sample
-        theirs.append(x.numpy())
-        step = scheduler.step_pred((bent(x) - x) / sigma**2, t, x)
-        x = step.prev_sample
     process = GeometricExploding(0.01, 1348.0)
     times = np.linspace(1, 0, num_steps)
     ours = states_of(predictor_corrector(process, times, snr=0.15))
-    agree(ours, [*theirs, step.prev_sample_mean.numpy()])
+    agree(ours, [*seen, samples], 1e-4)
 
 
 @STEPS
 @pytest.mark.usefixtures("torch_float64")
 def test_agrees_with_score_sde_vp_step_for_step(num_steps, monkeypatch):
-    torch, _ = require("torch", "diffusers")
-    from diffusers.schedulers.deprecated import scheduling_sde_vp
+    require("torch", "diffusers")
+    from diffusers.schedulers.deprecated.scheduling_sde_vp import ScoreSdeVpScheduler
 
-    scheduler = scheduling_sde_vp.ScoreSdeVpScheduler()
-    scheduler.set_timesteps(num_steps)
-    drawn = iter(torch.from_numpy(MORE_NOISE[1:]).double())
-    monkeypatch.setattr(scheduling_sde_vp, "randn_tensor", lambda *_, **__: next(drawn))
-    x, theirs = torch.from_numpy(NOISE).double(), []
-    for t in scheduler.timesteps:
-        theirs.append(x.numpy())
+    def epsilon(x, t):
         total = np.exp(-0.1 * float(t) - 19.9 * float(t) ** 2 / 2)
-        epsilon = (x - total**0.5 * bent(x)) / (1 - total) ** 0.5
-        x, mean = scheduler.step_pred(epsilon, x, t.repeat(len(x)))
+        return (x - total**0.5 * bent(x)) / (1 - total) ** 0.5
+
+    seen, _, samples = theirs_of_score_sde_vp(
+        ScoreSdeVpScheduler(), num_steps, monkeypatch, epsilon
+    )
     solver = predictor_corrector(
         VP, np.linspace(1, 1e-3, num_steps), predictor=euler_maruyama, corrections=0
     )
-    agree(states_of(solver), [*theirs, mean.numpy()])
+    agree(states_of(solver), [*seen, samples], 1e-4)
 
 
 def test_the_chain_of_ddpm_with_corrections_is_that_of_the_paper():
@@ -141,7 +116,7 @@ def test_the_chain_of_ddpm_with_corrections_is_that_of_the_paper():
     solver = predictor_corrector(VariancePreserving(), times, snr=snr, corrections=2)
     states = states_of(solver)
     assert len(states) == 3 * num_steps + 1
-    agree([states[-1]], [mean])
+    agree([states[-1]], [mean], 1e-4)
 
 
 def test_coefficients_of_the_equations():
@@ -174,17 +149,13 @@ def test_coefficients_of_the_equations():
     ids=["ve", "vp", "sub-vp"],
 )
 def test_samples_have_the_distribution_of_the_data(process, snr, predictor):
-    def denoise(x, time):
-        signal, sigma = (f(jnp.full(1, time)) for f in (process.signal, process.sigma))
-        gain = signal * DEVIATION**2 / (jnp.square(signal * DEVIATION) + jnp.square(sigma))
-        return MEAN + gain * (x - signal * MEAN)
-
     extra = {"predictor": predictor} if predictor else {}
     solver = predictor_corrector(process, np.linspace(1, 1e-3, 300), snr=snr, **extra)
 
     def normal(number):
         return jax.random.normal(jax.random.fold_in(jax.random.key(1), number), (400, *SHAPE))
 
+    denoise = partial(gaussian_clean, process)
     samples = jax.jit(lambda: solver(denoise, normal(0), normal))()
     assert samples.mean() == pytest.approx(MEAN, abs=0.02)
     assert samples.std() == pytest.approx(DEVIATION, rel=0.06)
@@ -197,7 +168,7 @@ def test_annealed_langevin_is_that_of_the_papers_code():
     def score(x, sigma):
         return ((bent(2 * x - 1) + 1) / 2 - x) / sigma**2
 
-    x = norm.cdf(NOISE.astype(np.float64))
+    x = norm.cdf(np.asarray(NOISE, np.float64))
     draws = iter(MORE_NOISE[1:].astype(np.float64))
     for sigma in sigmas:
         size = 2e-5 * (sigma / sigmas[-1]) ** 2
@@ -205,7 +176,7 @@ def test_annealed_langevin_is_that_of_the_papers_code():
             x = x + size * score(x, sigma) + np.sqrt(size * 2) * next(draws)
     ours = states_of(annealed_langevin(NoiseLevels(), steps_per_level=7))
     assert len(ours) == 71
-    agree([ours[-1]], [2 * x - 1])
+    agree([ours[-1]], [2 * x - 1], 1e-4)
 
 
 class Smooth(nn.Module):

@@ -9,17 +9,19 @@ import pytest
 
 from genax.core import GenaxError
 from genax.diffusion.linear_flow import LinearFlow
-from genax.diffusion.predictions import CLEAN, EPSILON, V, noise_of, predict_clean
+from genax.diffusion.predictions import CLEAN, EPSILON, V, predict_clean
 from genax.diffusion.process import (
     DiscreteProcess,
     Invertible,
     Process,
     expand,
+    factors,
     fixed_large,
     fixed_small,
     q_sample,
 )
 from genax.diffusion.schedules import linear_betas
+from genax.diffusion.solvers.steps import Level, noise_in
 from genax.diffusion.variance_exploding import GeometricExploding, VarianceExploding
 from genax.diffusion.variance_preserving import SubVariancePreserving, VariancePreserving
 from tests.diffusion.toys import PROCESS
@@ -70,7 +72,8 @@ def test_predictions_invert_the_corruption():
     clean = predict_clean(PROCESS, EPSILON, NOISE, noisy, STEPS)
     signal = np.asarray(PROCESS.signal(STEPS))[:, None, None, None]
     np.testing.assert_allclose(clean * signal, CLEAN_IMAGE * signal, atol=1e-6)
-    np.testing.assert_allclose(noise_of(PROCESS, CLEAN_IMAGE, noisy, STEPS), NOISE, atol=1e-4)
+    level = Level(STEPS, *factors(PROCESS, STEPS, noisy))
+    np.testing.assert_allclose(noise_in(noisy, CLEAN_IMAGE, level), NOISE, atol=1e-4)
     clipped = predict_clean(PROCESS, EPSILON, 5 * NOISE, noisy, STEPS, clip=True)
     assert np.abs(clipped).max() == 1
 

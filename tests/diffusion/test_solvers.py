@@ -13,7 +13,6 @@ import pytest
 
 from genax.core import GenaxError
 from genax.diffusion.linear_flow import LinearFlow
-from genax.diffusion.predictions import EPSILON, predict_clean
 from genax.diffusion.process import fixed_large, fixed_small
 from genax.diffusion.sampling import given_images, sample
 from genax.diffusion.solvers import (
@@ -33,49 +32,35 @@ from genax.diffusion.spacings import exponential, flow, karras, leading, linspac
 from genax.diffusion.variance_exploding import VarianceExploding
 from tests.cli.command import call
 from tests.diffusion import direct
-from tests.diffusion.toys import DEVIATION, MEAN, PROCESS, GaussianDenoiser, WavyDenoiser, run
+from tests.diffusion.side_by_side import (
+    agree,
+    agree_from_end_to_end,
+    give_noise,
+    in_float64,
+    ours_of,
+    ours_of_network,
+    theirs_of,
+    wavy,
+)
+from tests.diffusion.toys import (
+    DEVIATION,
+    MEAN,
+    MORE_NOISE,
+    NOISE,
+    PROCESS,
+    GaussianDenoiser,
+    WavyDenoiser,
+    gaussian_clean,
+    run,
+)
 from tests.parity import require
 
 EXPLODING = VarianceExploding()
 SHAPE = (4, 4, 1)
-NOISE = jnp.asarray(np.random.default_rng(0).normal(size=(2, *SHAPE)), jnp.float32)
-MORE_NOISE = np.random.default_rng(1).normal(size=(1001, *NOISE.shape)).astype(np.float32)
 
 
-def in_float64(torch, scheduler):
-    """Their tables without float32's cancellation in 1 - alphas_cumprod (1e-4 of the result)."""
-    scheduler.betas = torch.from_numpy(PROCESS.betas)
-    scheduler.alphas = 1 - scheduler.betas
-    scheduler.alphas_cumprod = torch.from_numpy(PROCESS.alphas_cumprod)
-
-
-def wavy(x, time):
-    """An output that is a bounded function of everything, of jax's arrays and torch's alike."""
-    angle = 3 * x + time / 100
-    return jnp.sin(angle) if isinstance(angle, jax.Array) else angle.sin()
-
-
-def steps_of(solver, output, clip=True):
-    """What the solver shows to the network at each of its calls, with the time, and its samples."""
-    seen = []
-
-    def denoise(x, time):
-        jax.debug.callback(lambda *pair: seen.append(pair), x, time, ordered=True)
-        times = jnp.full(len(x), time)
-        return predict_clean(PROCESS, EPSILON, output(x, time), x, times, clip)
-
-    samples = jax.jit(
-        lambda: solver(denoise, NOISE, lambda number: jnp.asarray(MORE_NOISE)[number])
-    )()
-    samples.block_until_ready()
-    jax.effects_barrier()
-    return [np.asarray(x) for x, _ in seen], [float(time) for _, time in seen], np.asarray(samples)
-
-
-def agree(ours, theirs, tolerance):
-    for number, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
-        scale = 1 + np.abs(other).max()
-        assert np.abs(mine - other).max() < tolerance * scale, number
+def steps_of(solver, clip=True):
+    return ours_of_network(solver, PROCESS, wavy, clip=clip)
 
 
 @pytest.mark.parametrize("clip", [True, False])
@@ -85,12 +70,10 @@ def test_ancestral_agrees_with_diffusers_step_for_step(variance, clip, monkeypat
     scheduler = diffusers.DDPMScheduler(
         beta_schedule="linear", variance_type=variance.__name__, clip_sample=clip
     )
-    in_float64(torch, scheduler)
-    seen, times, samples = steps_of(ancestral(PROCESS, variance), wavy, clip)
+    in_float64(scheduler)
+    seen, times, samples = steps_of(ancestral(PROCESS, variance), clip)
     assert times == list(range(1000))[::-1]
-    drawn = iter(torch.from_numpy(MORE_NOISE[1:]))
-    theirs = "diffusers.schedulers.scheduling_ddpm.randn_tensor"
-    monkeypatch.setattr(theirs, lambda *_, **__: next(drawn))
+    give_noise(scheduler, monkeypatch)
     # Both chains go on from our samples, so that rounding does not add up.
     for number, timestep in enumerate(scheduler.timesteps):
         x = torch.from_numpy(np.array(seen[number]))
@@ -112,9 +95,9 @@ def test_ddim_agrees_with_diffusers_step_for_step(eta, clip, spacing, num_steps)
     scheduler = diffusers.DDIMScheduler(
         beta_schedule="linear", clip_sample=clip, timestep_spacing=spacing.__name__
     )
-    in_float64(torch, scheduler)
+    in_float64(scheduler)
     scheduler.set_timesteps(num_steps)
-    seen, times, samples = steps_of(ddim(PROCESS, spacing(1000, num_steps), eta), wavy, clip)
+    seen, times, samples = steps_of(ddim(PROCESS, spacing(1000, num_steps), eta), clip)
     np.testing.assert_array_equal(times, scheduler.timesteps)
     for number, timestep in enumerate(scheduler.timesteps):
         x = torch.from_numpy(np.array(seen[number]))
@@ -131,21 +114,16 @@ def test_ddim_agrees_with_diffusers_step_for_step(eta, clip, spacing, num_steps)
 
 
 @pytest.mark.parametrize("num_steps", [1, 2, 7, 20])
-def test_dpm_solver_agrees_with_diffusers_step_for_step(num_steps):
-    torch, diffusers = require("torch", "diffusers")
+def test_dpm_solver_agrees_with_diffusers_step_for_step(num_steps, monkeypatch):
+    _, diffusers = require("torch", "diffusers")
     scheduler = diffusers.DPMSolverMultistepScheduler(
         beta_schedule="linear", timestep_spacing="trailing"
     )
-    in_float64(torch, scheduler)
+    in_float64(scheduler)
     scheduler.set_timesteps(num_steps)
-    x, theirs = torch.from_numpy(np.array(NOISE)), []
-    for timestep in scheduler.timesteps:
-        theirs.append(x.numpy())
-        x = scheduler.step(wavy(x, timestep), timestep, x).prev_sample
+    theirs = theirs_of(scheduler, monkeypatch, wavy)
     solver = dpm_solver_2m(PROCESS, trailing(1000, num_steps))
-    seen, times, samples = steps_of(solver, wavy, clip=False)
-    np.testing.assert_array_equal(times, scheduler.timesteps)
-    agree([*seen, samples], [*theirs, x.numpy()], 1e-4)
+    agree_from_end_to_end(steps_of(solver, clip=False), theirs)
 
 
 @pytest.mark.parametrize(
@@ -181,20 +159,10 @@ def test_heun_is_the_algorithm_of_edm(num_steps, corrected, churn):
             other = (first - denoise(first, after)) / after
             first = x + (after - raised) * (slope / 2 + other / 2)
         x = first
-    seen = []
-
-    def ours(x, sigma):
-        jax.debug.callback(lambda *row: seen.append(row), x, sigma, ordered=True)
-        return jnp.tanh(x / (1 + sigma))
-
     solver = (heun if corrected else euler)(EXPLODING, karras(num_steps), churn)
-    draw = jnp.asarray(MORE_NOISE).__getitem__
-    samples = jax.jit(lambda: solver(ours, NOISE, draw))()
-    samples.block_until_ready()
-    jax.effects_barrier()
-    assert len(seen) == (2 * num_steps - 1 if corrected else num_steps)
-    np.testing.assert_allclose([time for _, time in seen], times, rtol=1e-5)
-    agree([*(x for x, _ in seen), samples], [*calls, x], 1e-5)
+    ours = ours_of(solver, lambda x, sigma: jnp.tanh(x / (1 + sigma)))
+    assert len(times) == (2 * num_steps - 1 if corrected else num_steps)
+    agree_from_end_to_end(ours, (calls, times, x), 1e-5, times_tolerance=0.0)
 
 
 @pytest.mark.long
@@ -362,17 +330,9 @@ def test_a_solver_of_ones_own_is_a_function():
 
 def test_euler_is_ddim_without_noise():
     timesteps = trailing(1000, 20)
-    *_, one = steps_of(euler(PROCESS, timesteps), wavy)
-    *_, other = steps_of(ddim(PROCESS, timesteps), wavy)
+    *_, one = steps_of(euler(PROCESS, timesteps))
+    *_, other = steps_of(ddim(PROCESS, timesteps))
     np.testing.assert_allclose(one, other, atol=1e-4)
-
-
-def gaussian_clean(process, x, time):
-    """The exact expectation of data N(MEAN, DEVIATION^2)."""
-    at = jnp.full(1, time)
-    signal, sigma = process.signal(at), process.sigma(at)
-    gain = signal * DEVIATION**2 / (jnp.square(signal * DEVIATION) + jnp.square(sigma))
-    return MEAN + gain * (x - signal * MEAN)
 
 
 @pytest.mark.parametrize(
@@ -531,7 +491,7 @@ def test_the_runge_kutta_steps_need_steps():
 @pytest.mark.parametrize("num_steps", [1, 2, 3])
 def test_few_steps_of_pndm(num_steps):
     solver = pndm(PROCESS, trailing(1000, num_steps), skip_prk_steps=True)
-    *_, samples = steps_of(solver, wavy)
+    *_, samples = steps_of(solver)
     assert np.isfinite(samples).all()
 
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
-import itertools
 from functools import partial
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from genax.diffusion.linear_flow import LinearFlow
-from genax.diffusion.predictions import EPSILON, predict_clean
 from genax.diffusion.process import DiscreteProcess, fixed_large, fixed_small
 from genax.diffusion.solvers import (
     Churn,
@@ -29,7 +25,15 @@ from genax.diffusion.solvers import (
 )
 from genax.diffusion.spacings import exponential, flow, karras, leading, linspace, trailing
 from genax.diffusion.variance_exploding import VarianceExploding
-from tests.diffusion.test_solvers import MORE_NOISE, NOISE, agree, in_float64
+from tests.diffusion.side_by_side import (
+    agree_from_end_to_end,
+    in_float64,
+    ours_of,
+    ours_of_network,
+    theirs_of,
+    theirs_of_karras_ve,
+    wave,
+)
 from tests.diffusion.toys import PROCESS
 from tests.parity import require
 
@@ -43,65 +47,11 @@ ENDS = {
 }
 
 
-def wave(x, time):
-    """A prediction of noise whose slope is below 1: a steeper one would multiply rounding."""
-    angle = x / 2 + time / 100
-    return jnp.sin(angle) if isinstance(angle, jax.Array) else angle.sin()
-
-
-def ours_of(solver, clean):
-    """What the solver shows to the network at each call, at which times, and its samples."""
-    seen = []
-
-    def denoise(x, time):
-        jax.debug.callback(lambda *pair: seen.append(pair), x, time, ordered=True)
-        return clean(x, time)
-
-    samples = jax.jit(
-        lambda: solver(denoise, NOISE, lambda number: jnp.array(MORE_NOISE)[number])
-    )()
-    samples.block_until_ready()
-    jax.effects_barrier()
-    return [np.asarray(x) for x, _ in seen], [float(time) for _, time in seen], np.asarray(samples)
-
-
-def theirs_of(scheduler, start, monkeypatch, **settings):
-    """The same of a scheduler. The network gets what `scale_model_input` returns."""
-    [torch] = require("torch")
-    drawn = iter(torch.from_numpy(MORE_NOISE[1:]))
-    module = inspect.getmodule(type(scheduler))
-    if hasattr(module, "randn_tensor"):
-        monkeypatch.setattr(module, "randn_tensor", lambda *_, **__: next(drawn))
-    x, seen = torch.from_numpy(np.array(start, np.float32)), []
-    for timestep in scheduler.timesteps:
-        scaled = scheduler.scale_model_input(x, timestep)
-        seen.append(scaled.numpy())
-        x = scheduler.step(wave(scaled, timestep), timestep, x, **settings).prev_sample
-    return seen, np.array(scheduler.timesteps), x.numpy()
-
-
-def agree_with(ours, theirs, times_tolerance=1e-4):
-    for found, expected in zip(ours[1], theirs[1], strict=True):
-        assert found == pytest.approx(float(expected), rel=1e-5, abs=times_tolerance)
-    agree([*ours[0], ours[2]], [*theirs[0], theirs[2]], 1e-4)
-
-
-def clean_of(process, clip=False):
-    def clean(x, time):
-        times = jnp.full(len(x), time)
-        return predict_clean(process, EPSILON, wave(x, time), x, times, clip)
-
-    return clean
-
-
 def scheduler_of(name, num_steps, **settings):
     """A scheduler of diffusers with PROCESS's schedule, in the precision of ours."""
-    torch, diffusers = require("torch", "diffusers")
+    _, diffusers = require("torch", "diffusers")
     scheduler = getattr(diffusers, name)(beta_start=1e-4, beta_end=0.02, **settings)
-    in_float64(torch, scheduler)
-    for name in ("final_alpha_cumprod", "initial_alpha_cumprod"):
-        if getattr(scheduler, name, 1.0) != 1.0:
-            setattr(scheduler, name, scheduler.alphas_cumprod[0])
+    in_float64(scheduler)
     scheduler.set_timesteps(num_steps)
     return scheduler
 
@@ -123,8 +73,9 @@ CHAINS = {
 def test_ancestral_with_fewer_steps(name, num_steps, monkeypatch):
     settings, solver = CHAINS[name]
     scheduler = scheduler_of("DDPMScheduler", num_steps, **settings)
-    theirs = theirs_of(scheduler, NOISE, monkeypatch)
-    agree_with(ours_of(solver(num_steps), clean_of(PROCESS, clip=True)), theirs)
+    theirs = theirs_of(scheduler, monkeypatch)
+    ours = ours_of_network(solver(num_steps), PROCESS, wave, clip=True)
+    agree_from_end_to_end(ours, theirs)
 
 
 @pytest.mark.parametrize("num_steps", STEPS)
@@ -132,9 +83,9 @@ def test_ancestral_with_fewer_steps(name, num_steps, monkeypatch):
 def test_ddim_of_stable_diffusion(eta, num_steps, monkeypatch):
     settings = {"set_alpha_to_one": False, "steps_offset": 1, "clip_sample": False}
     scheduler = scheduler_of("DDIMScheduler", num_steps, **settings)
-    theirs = theirs_of(scheduler, NOISE, monkeypatch, eta=eta)
+    theirs = theirs_of(scheduler, monkeypatch, eta=eta)
     solver = ddim(PROCESS, leading(1000, num_steps, offset=1), eta, end=0)
-    agree_with(ours_of(solver, clean_of(PROCESS)), theirs)
+    agree_from_end_to_end(ours_of_network(solver, PROCESS, wave), theirs)
 
 
 @pytest.mark.parametrize("num_steps", STEPS)
@@ -142,10 +93,10 @@ def test_ddim_of_stable_diffusion(eta, num_steps, monkeypatch):
 def test_inversion_of_ddim(to_one, num_steps, monkeypatch):
     settings = {"set_alpha_to_one": to_one, "steps_offset": 1, "clip_sample": False}
     scheduler = scheduler_of("DDIMInverseScheduler", num_steps, **settings)
-    theirs = theirs_of(scheduler, NOISE, monkeypatch)
+    theirs = theirs_of(scheduler, monkeypatch)
     end = None if to_one else 0
     solver = ddim_inversion(PROCESS, leading(1000, num_steps, offset=1), end)
-    agree_with(ours_of(solver, clean_of(PROCESS)), theirs)
+    agree_from_end_to_end(ours_of_network(solver, PROCESS, wave), theirs)
 
 
 @pytest.mark.parametrize("num_steps", STEPS)
@@ -155,10 +106,10 @@ def test_inversion_of_ddim(to_one, num_steps, monkeypatch):
 def test_pndm(skip, to_one, offset, num_steps, monkeypatch):
     settings = {"skip_prk_steps": skip, "set_alpha_to_one": to_one, "steps_offset": offset}
     scheduler = scheduler_of("PNDMScheduler", num_steps, **settings)
-    theirs = theirs_of(scheduler, NOISE, monkeypatch)
+    theirs = theirs_of(scheduler, monkeypatch)
     assert len(theirs[1]) == num_steps + (1 if skip else 9)
     solver = pndm(PROCESS, leading(1000, num_steps, offset), skip, end=None if to_one else 0)
-    agree_with(ours_of(solver, clean_of(PROCESS)), theirs)
+    agree_from_end_to_end(ours_of_network(solver, PROCESS, wave), theirs)
 
 
 def karras_times(num_steps):
@@ -202,45 +153,30 @@ def test_solvers_in_sigma_over_signal(name, solver, spacing, num_steps, monkeypa
     """Their samples are ours divided by the signal. The network of both gets ours."""
     settings, process, times = SPACED[spacing]
     scheduler = scheduler_of(name, num_steps, **settings)
-    start = NOISE * float((scheduler.sigmas[0] ** 2 + 1) ** 0.5)
-    theirs = theirs_of(scheduler, start, monkeypatch)
-    agree_with(ours_of(solver(process, times(num_steps)), clean_of(process)), theirs, 2e-3)
+    factor = float((scheduler.sigmas[0] ** 2 + 1) ** 0.5)
+    theirs = theirs_of(scheduler, monkeypatch, factor=factor)
+    ours = ours_of_network(solver(process, times(num_steps)), process, wave)
+    agree_from_end_to_end(ours, theirs, times_tolerance=2e-3)
 
 
 @pytest.mark.parametrize("num_steps", STEPS)
 def test_karras_ve_is_heun_with_churn(num_steps, monkeypatch):
     """Its levels are squares of sigma, and its network the negative of a prediction of noise."""
-    torch, _ = require("torch", "diffusers")
-    from diffusers.schedulers.deprecated import scheduling_karras_ve as module
+    require("torch", "diffusers")
+    from diffusers.schedulers.deprecated.scheduling_karras_ve import KarrasVeScheduler
 
-    scheduler = module.KarrasVeScheduler()
+    scheduler = KarrasVeScheduler()
     scheduler.set_timesteps(num_steps)
-    drawn = iter(torch.from_numpy(MORE_NOISE[1:]))
-    monkeypatch.setattr(module, "randn_tensor", lambda *_, **__: next(drawn))
-    levels = [*(float(scheduler.schedule[t]) for t in scheduler.timesteps), 0.0]
 
     def output(x, sigma):
         return -wave(x / (1 + sigma**2) ** 0.5, sigma)
 
-    x, seen, times = torch.from_numpy(np.array(NOISE)) * levels[0], [], []
-    for now, after in itertools.pairwise(levels):
-        raised, hat = scheduler.add_noise_to_input(x, torch.tensor(now))
-        seen.append(raised.numpy())
-        times.append(float(hat))
-        first = scheduler.step(output(raised, hat), hat, after, raised)
-        x = first.prev_sample
-        if after:
-            seen.append(x.numpy())
-            times.append(after)
-            found = output(x, torch.tensor(after))
-            slope = first.derivative
-            x = scheduler.step_correct(found, hat, after, raised, x, slope).prev_sample
+    theirs = theirs_of_karras_ve(scheduler, monkeypatch, output)
     solver = heun(
         EXPLODING, exponential(num_steps, 0.02**2, 100.0**2), Churn(80, 0.05, 50, noise=1.007)
     )
     ours = ours_of(solver, lambda x, sigma: x + sigma * output(x, sigma))
-    np.testing.assert_allclose(ours[1], times, rtol=1e-5)
-    agree([*ours[0], ours[2]], [*seen, x.numpy()], 1e-4)
+    agree_from_end_to_end(ours, theirs, times_tolerance=0.0)
 
 
 @pytest.mark.parametrize("num_steps", STEPS)
@@ -257,10 +193,10 @@ def test_flow_matching(name, solver, shift, num_steps, monkeypatch):
     _, diffusers = require("torch", "diffusers")
     scheduler = getattr(diffusers, name)(shift=shift)
     scheduler.set_timesteps(num_steps)
-    scheduler.scale_model_input = lambda x, timestep: x
-    theirs = theirs_of(scheduler, NOISE, monkeypatch)
+    theirs = theirs_of(scheduler, monkeypatch)
     smallest = shift * 0.001 / (1 + (shift - 1) * 0.001)
     solver = solver(STRAIGHT, flow(num_steps, shift, smallest))
     ours = ours_of(solver, lambda x, time: x - time * wave(x, 1000 * time))
     np.testing.assert_allclose(ours[1][0], 1.0)
-    agree_with((ours[0], [1000 * time for time in ours[1]], ours[2]), theirs, 1e-3)
+    ours = ours[0], [1000 * time for time in ours[1]], ours[2]
+    agree_from_end_to_end(ours, theirs, times_tolerance=1e-3)

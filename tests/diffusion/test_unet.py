@@ -161,19 +161,19 @@ def test_a_null_label_that_the_network_lacks_is_refused(settings):
 
 
 @pytest.mark.parametrize(("two_times", "how"), [(True, "without"), (False, "with")])
-def test_a_second_time_is_given_if_and_only_if_it_is_embedded(two_times, how):
+def test_an_interval_is_given_if_and_only_if_it_is_embedded(two_times, how):
     unet = TINY.clone(two_times=two_times)
-    x, timesteps, end = jnp.ones((2, 4, 4, 1)), jnp.zeros(2), None if two_times else jnp.zeros(2)
-    with pytest.raises(GenaxError, match=f"called {how} a second time"):
-        jax.eval_shape(lambda: unet.init(jax.random.key(0), x, timesteps, end=end))
+    x, timesteps, given = jnp.ones((2, 4, 4, 1)), jnp.zeros(2), None if two_times else jnp.zeros(2)
+    with pytest.raises(GenaxError, match=f"called {how} an interval"):
+        jax.eval_shape(lambda: unet.init(jax.random.key(0), x, timesteps, interval=given))
 
 
-def test_the_second_time_is_embedded_by_weights_of_its_own():
+def test_the_interval_is_embedded_by_weights_of_its_own():
     unet = TINY.clone(two_times=True)
     x, first, second = jnp.ones((2, 4, 4, 1)), jnp.array([3.0, 900.0]), jnp.array([3.0, 0.0])
-    params = random_params(unet, x, first, end=second)
-    assert set(params["params"]["end_embedding"]) == {"dense_0", "dense_1"}
-    apply = jax.jit(lambda first, second: unet.apply(params, x, first, end=second))
+    params = random_params(unet, x, first, interval=second)
+    assert set(params["params"]["interval_embedding"]) == {"dense_0", "dense_1"}
+    apply = jax.jit(lambda first, second: unet.apply(params, x, first, interval=second))
     once, swapped, other = apply(first, second), apply(second, first), apply(first, second + 7)
     assert not np.allclose(once[1], swapped[1], atol=1e-3)
     assert not np.allclose(once, other, atol=1e-3)

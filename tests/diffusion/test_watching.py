@@ -19,10 +19,9 @@ from genax.diffusion.spacings import flow, karras, leading
 from genax.diffusion.variance_exploding import VarianceExploding
 from genax.diffusion.watching import filmed, with_progress
 from genax.evaluation.pictures import film_strip
-from tests.diffusion.toys import PROCESS, GaussianDenoiser, run
+from tests.diffusion.toys import NOISE, PROCESS, GaussianDenoiser, run
 
 EXPLODING = VarianceExploding()
-NOISE = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 4, 1)), jnp.float32)
 LEADING, KARRAS, FLOW = leading(1000, 6), karras(6), flow(6)
 SOLVERS = {
     "ancestral": (ancestral(PROCESS, timesteps=LEADING), PROCESS, LEADING),

@@ -13,6 +13,9 @@ from genax.diffusion.schedules import linear_betas
 
 PROCESS = DiscreteProcess(linear_betas())
 MEAN, DEVIATION = 0.3, 0.25
+# The first noise of a solver, and what it draws on the way.
+NOISE = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 4, 1)), jnp.float32)
+MORE_NOISE = np.random.default_rng(1).normal(size=(1001, *NOISE.shape)).astype(np.float32)
 
 
 class GaussianDenoiser(nn.Module):
@@ -33,6 +36,14 @@ class WavyDenoiser(nn.Module):
     def __call__(self, x, timesteps, train=False):
         one = self.param("one", nn.initializers.ones, ())
         return one * jnp.sin(3 * x + timesteps.reshape(-1, 1, 1, 1) / 100)
+
+
+def gaussian_clean(process, x, time):
+    """The exact expectation of data N(MEAN, DEVIATION^2)."""
+    at = jnp.full(1, time)
+    signal, sigma = process.signal(at), process.sigma(at)
+    gain = signal * DEVIATION**2 / (jnp.square(signal * DEVIATION) + jnp.square(sigma))
+    return MEAN + gain * (x - signal * MEAN)
 
 
 def run(function, denoiser, batch, seed=0):

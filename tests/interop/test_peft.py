@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import flax.linen as nn
 import jax
@@ -89,7 +90,7 @@ def task_of(network, targets, rank=3, alpha=5.0, optimizer=None, **options):
 
 def output(task, variables, function=logits):
     """What a function of the plain networks computes, or the sampler of an adapted task."""
-    return nn.apply(function, task.networks)(variables, BATCH)
+    return jax.jit(nn.apply(function, task.networks))(variables, BATCH)
 
 
 def in_torch(task, variables, folder, model=None):
@@ -191,7 +192,8 @@ def test_gradients_and_a_step_of_adamw_are_those_of_peft(pair, tmp_path):
                 p.copy_(before[name.replace(".default", "")])
     optimizer = optax.adamw(RATE, eps=EPSILON, weight_decay=0.1)
     again = task_of(task.networks.decoder, task.lora.targets, optimizer=optimizer)
-    same = init_state(again, 0, ELEMENT).replace(params=state.params, fixed=state.fixed)
+    same = jax.jit(lambda: init_state(again, 0, ELEMENT))()
+    same = same.replace(params=state.params, fixed=state.fixed)
     after, _ = jax.jit(make_step(again))(same, BATCH)
     found = as_peft(again, after, after.params, tmp_path / "moved")
     for name, array in moved.items():
@@ -257,6 +259,15 @@ def test_a_new_head_is_written_with_the_adapters(tmp_path):
     np.testing.assert_allclose(found, of_torch(model).detach(), rtol=1e-5, atol=1e-5)
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """An adapted LLaMA, its variables, and a directory of its adapters."""
+    task, folder = task_of(LLAMA, QUERY_VALUE), tmp_path_factory.mktemp("written") / "one"
+    variables = sampling.variables(state_of(task), False)
+    export_adapter(task, variables, folder)
+    return task, variables, folder
+
+
 @pytest.mark.parametrize(
     ("task", "said"),
     [
@@ -265,19 +276,17 @@ def test_a_new_head_is_written_with_the_adapters(tmp_path):
         (task_of(LLAMA, (*QUERY_VALUE, "**/key")), "k_proj.* the file lacks it"),
     ],
 )
-def test_other_adapters_are_refused(task, said, tmp_path):
-    written = task_of(LLAMA, QUERY_VALUE)
-    export_adapter(written, sampling.variables(state_of(written), False), tmp_path / "one")
+def test_other_adapters_are_refused(task, said, written):
+    variables = sampling.variables(state_of(task, noise=False), False)
     with pytest.raises(GenaxError, match=said):
-        load_adapter(tmp_path / "one", task, sampling.variables(state_of(task), False))
+        load_adapter(written[-1], task, variables)
 
 
 @pytest.mark.parametrize("change", [{"use_dora": True}, {"bias": "all"}, {"peft_type": "IA3"}])
-def test_what_is_not_read_is_refused(change, tmp_path):
-    task = task_of(LLAMA, QUERY_VALUE)
-    variables = sampling.variables(state_of(task), False)
-    export_adapter(task, variables, tmp_path / "one")
-    path = tmp_path / "one" / CONFIG
-    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+def test_what_is_not_read_is_refused(change, written, tmp_path):
+    task, variables, folder = written
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    config = json.loads((folder / CONFIG).read_text())
+    (tmp_path / CONFIG).write_text(json.dumps(config | change))
     with pytest.raises(GenaxError, match=next(iter(change))):
-        load_adapter(tmp_path / "one", task, variables)
+        load_adapter(tmp_path, task, variables)

@@ -2,111 +2,48 @@
 
 from __future__ import annotations
 
-import inspect
-import itertools
 import json
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from genax.core import GenaxError
-from genax.diffusion.predictions import at_times, predict_clean
 from genax.diffusion.process import DiscreteProcess
 from genax.interop.schedulers import SCHEDULERS, load_scheduler, scheduler_config
+from tests.diffusion.side_by_side import (
+    ROUGH,
+    agree_from_end_to_end,
+    in_float64,
+    ours_of_network,
+    theirs_of,
+    theirs_of_karras_ve,
+    theirs_of_score_sde_ve,
+    theirs_of_score_sde_vp,
+    wave,
+    with_tensors,
+)
 from tests.parity import require
 
 STEPS = 10
-RNG = np.random.default_rng(0)
-NOISE = RNG.normal(size=(2, 4, 4, 1)).astype(np.float32)
-MORE_NOISE = RNG.normal(size=(30, *NOISE.shape)).astype(np.float32)
 
 
-def wave(x, time):
-    """An output whose slope is below 1: a steeper one would multiply rounding."""
-    angle = x / 2 + time / 100
-    return jnp.sin(angle) if isinstance(angle, jax.Array) else angle.sin()
+def read(name, settings):
+    return load_scheduler({"_class_name": name, "_diffusers_version": "0.42.1", **settings})
 
 
-def ours_of(scheduler, network=wave):
-    """What the network gets at every call, at which times, and the samples."""
-    seen = []
-
-    def seeing(x, times):
-        jax.debug.callback(lambda *pair: seen.append(pair), x, times[0], ordered=True)
-        return network(x, times[0])
-
-    process, prediction = scheduler.process, scheduler.prediction
-
-    def denoise(x, time):
-        times = jnp.full(len(x), time)
-        output = at_times(seeing, process, prediction)(x, times)
-        return predict_clean(process, prediction, output, x, times, scheduler.clip)
-
-    solver = scheduler.solver(STEPS)
-    samples = jax.jit(
-        lambda noise: solver(denoise, noise, lambda number: jnp.asarray(MORE_NOISE)[number])
-    )(NOISE)
-    samples.block_until_ready()
-    jax.effects_barrier()
-    return [np.asarray(x) for x, _ in seen], [float(time) for _, time in seen], np.asarray(samples)
+def ours_of(scheduler, output=wave):
+    parts = scheduler.process, output, scheduler.prediction, scheduler.clip
+    return ours_of_network(scheduler.solver(STEPS), *parts)
 
 
-def first_of(torch, ours, scheduler):
-    """Our first noise, in the units of their scheduler."""
-    if isinstance(ours.process, DiscreteProcess):
-        one = torch.ones(1)
-        scaled = scheduler.scale_model_input(one, scheduler.timesteps[0])
-        return NOISE / float(scaled)
-    return NOISE * float(ours.process.prior(jnp.asarray(ours.times(STEPS)[:1]))[0])
-
-
-def agree(ours, theirs, times_tolerance):
-    for found, expected in zip(ours[1], theirs[1], strict=True):
-        assert found == pytest.approx(float(expected), rel=1e-5, abs=times_tolerance)
-    pairs = zip([*ours[0], ours[2]], [*theirs[0], theirs[2]], strict=True)
-    for number, (mine, other) in enumerate(pairs):
-        assert np.abs(mine - other).max() < 1e-4 * (1 + np.abs(other).max()), number
-
-
-def in_float64(torch, scheduler, process):
-    """Their tables without the cancellation of float32."""
-    scheduler.betas = torch.from_numpy(process.betas)
-    scheduler.alphas = 1 - scheduler.betas
-    scheduler.alphas_cumprod = torch.from_numpy(process.alphas_cumprod.copy())
-    if hasattr(scheduler, "sigmas"):
-        # As theirs do. A solver in sigma / signal divides by it.
-        scheduler.alphas_cumprod[-1].clamp_(min=2**-24)
-    scheduler.alpha_t = scheduler.alphas_cumprod.sqrt()
-    scheduler.sigma_t = (1 - scheduler.alphas_cumprod).sqrt()
-    scheduler.lambda_t = scheduler.alpha_t.log() - scheduler.sigma_t.log()
-    for name in ("final_alpha_cumprod", "initial_alpha_cumprod"):
-        if getattr(scheduler, name, 1.0) != 1.0:
-            setattr(scheduler, name, scheduler.alphas_cumprod[0])
-
-
-def theirs_of(scheduler, ours, monkeypatch, **settings):
+def first_factor(ours, scheduler):
+    """Their first noise over ours, which has the units of our process."""
     [torch] = require("torch")
-    module = inspect.getmodule(type(scheduler))
-    drawn = iter(torch.from_numpy(MORE_NOISE[1:]))
-    if hasattr(module, "randn_tensor"):
-        monkeypatch.setattr(module, "randn_tensor", lambda *_, **__: next(drawn))
-    if hasattr(module, "BrownianTreeNoiseSampler"):
-        sampler = lambda *_: lambda *_: next(drawn)  # noqa: E731
-        monkeypatch.setattr(module, "BrownianTreeNoiseSampler", sampler)
-    scale = getattr(scheduler, "scale_model_input", lambda x, timestep: x)
-    x, seen, times = (
-        torch.from_numpy(np.array(first_of(torch, ours, scheduler), np.float32)),
-        [],
-        [],
-    )
-    for timestep in scheduler.timesteps:
-        scaled = scale(x, timestep).float()
-        seen.append(scaled.numpy())
-        times.append(float(timestep))
-        x = scheduler.step(wave(scaled, timestep), timestep, x, **settings).prev_sample.float()
-    return seen, times, x.numpy()
+    if isinstance(ours.process, DiscreteProcess):
+        scale = getattr(scheduler, "scale_model_input", lambda x, timestep: x)
+        return 1 / float(scale(torch.ones(1), scheduler.timesteps[0]))
+    return float(ours.process.prior(jnp.asarray(ours.times(STEPS)[:1]))[0])
 
 
 SIGMA_MIN = {"final_sigmas_type": "sigma_min"}
@@ -199,29 +136,23 @@ LONG = [
     case if FIRST[case[0]] == number else pytest.param(*case, marks=pytest.mark.long)
     for number, case in enumerate(CASES)
 ]
-ROUGH = "ignore:.*is deprecated and will be removed:FutureWarning"
-
-
-def read(name, settings):
-    return load_scheduler({"_class_name": name, "_diffusers_version": "0.42.1", **settings})
 
 
 @pytest.mark.filterwarnings(ROUGH)
 @pytest.mark.parametrize(("name", "settings"), LONG)
 def test_the_solver_of_a_configuration_is_theirs(name, settings, monkeypatch):
-    torch, diffusers = require("torch", "diffusers")
+    _, diffusers = require("torch", "diffusers")
     scheduler = getattr(diffusers, name)(**settings)
     ours = read(name, settings)
     if isinstance(ours.process, DiscreteProcess):
-        in_float64(torch, scheduler, ours.process)
+        in_float64(scheduler, ours.process)
     scheduler.set_timesteps(STEPS)
     if name == "SASolverScheduler":
-        # They compute with a tensor's time, and need a tensor back.
-        tau = scheduler.tau_func
-        scheduler.tau_func = lambda time: torch.tensor(float(tau(time)))
+        scheduler.tau_func = with_tensors(scheduler.tau_func)
     clipped = {"use_clipped_model_output": True} if name == "DDIMScheduler" else {}
-    theirs = theirs_of(scheduler, ours, monkeypatch, **clipped)
-    agree(ours_of(ours), theirs, 0.1 if name == "DPMSolverSDEScheduler" else 2e-3)
+    theirs = theirs_of(scheduler, monkeypatch, factor=first_factor(ours, scheduler), **clipped)
+    tolerance = 0.1 if name == "DPMSolverSDEScheduler" else 2e-3
+    agree_from_end_to_end(ours_of(ours), theirs, times_tolerance=tolerance)
 
 
 @pytest.mark.parametrize("name", ["DPMSolverSDEScheduler", "HeunDiscreteScheduler"])
@@ -251,73 +182,40 @@ def test_a_configuration_comes_back(name, settings):
 
 
 def test_score_sde_ve(monkeypatch):
-    """Both go through the same sigmas. Their pipelines call the network with nearly the same."""
-    torch, diffusers = require("torch", "diffusers")
-    scheduler = diffusers.ScoreSdeVeScheduler(sigma_max=50.0)
-    scheduler.set_timesteps(STEPS)
-    scheduler.set_sigmas(STEPS)
-    module = inspect.getmodule(type(scheduler))
-    drawn = iter(torch.from_numpy(MORE_NOISE[1:]))
-    monkeypatch.setattr(module, "randn_tensor", lambda *_, **__: next(drawn))
+    """The network gets the sigma of each step; the pipeline of diffusers gives nearly the same."""
+    _, diffusers = require("torch", "diffusers")
 
     def score(x, sigma):
         return (x / (1 + x**2) ** 0.5 - x) / sigma**2
 
-    x, seen, times = torch.from_numpy(NOISE) * 50.0, [], []
-    for sigma, t in zip(scheduler.discrete_sigmas.flip(0), scheduler.timesteps, strict=True):
-        for corrects in (True, False):
-            seen.append(x.numpy())
-            times.append(float(sigma))
-            if corrects:
-                x = scheduler.step_correct(score(x, sigma), x).prev_sample
-            else:
-                step = scheduler.step_pred(score(x, sigma), t, x)
-        x = step.prev_sample
+    scheduler = diffusers.ScoreSdeVeScheduler(sigma_max=50.0)
+    theirs = theirs_of_score_sde_ve(scheduler, STEPS, monkeypatch, score)
     ours = ours_of(read("ScoreSdeVeScheduler", {"sigma_max": 50.0}), score)
-    agree(ours, (seen, times, step.prev_sample_mean.numpy()), 1e-4)
+    agree_from_end_to_end(ours, theirs, times_tolerance=1e-4)
 
 
 def test_score_sde_vp(monkeypatch):
-    torch, _ = require("torch", "diffusers")
-    from diffusers.schedulers.deprecated import scheduling_sde_vp as module
+    require("torch", "diffusers")
+    from diffusers.schedulers.deprecated.scheduling_sde_vp import ScoreSdeVpScheduler
 
-    scheduler = module.ScoreSdeVpScheduler(beta_max=10)
-    scheduler.set_timesteps(STEPS)
-    drawn = iter(torch.from_numpy(MORE_NOISE[1:]))
-    monkeypatch.setattr(module, "randn_tensor", lambda *_, **__: next(drawn))
-    x, seen = torch.from_numpy(NOISE), []
-    for t in scheduler.timesteps:
-        seen.append(x.numpy())
-        x, mean = scheduler.step_pred(wave(x, 999 * t), x, t.repeat(len(x)))
+    seen, times, samples = theirs_of_score_sde_vp(
+        ScoreSdeVpScheduler(beta_max=10), STEPS, monkeypatch, lambda x, t: wave(x, 999 * t)
+    )
+    theirs = seen, [999 * time for time in times], samples
     ours = ours_of(read("ScoreSdeVpScheduler", {"beta_max": 10}))
-    agree(ours, (seen, 999 * scheduler.timesteps, mean.numpy()), 1e-2)
+    agree_from_end_to_end(ours, theirs, times_tolerance=1e-2)
 
 
 def test_karras_ve(monkeypatch):
-    torch, _ = require("torch", "diffusers")
-    from diffusers.schedulers.deprecated import scheduling_karras_ve as module
+    require("torch", "diffusers")
+    from diffusers.schedulers.deprecated.scheduling_karras_ve import KarrasVeScheduler
 
     settings = {"sigma_max": 9.0, "s_churn": 3.0}
-    scheduler = module.KarrasVeScheduler(**settings)
+    scheduler = KarrasVeScheduler(**settings)
     scheduler.set_timesteps(STEPS)
-    drawn = iter(torch.from_numpy(MORE_NOISE[1:]))
-    monkeypatch.setattr(module, "randn_tensor", lambda *_, **__: next(drawn))
-    levels = [*(float(scheduler.schedule[t]) for t in scheduler.timesteps), 0.0]
-    x, seen, times = torch.from_numpy(NOISE) * levels[0], [], []
-    for now, after in itertools.pairwise(levels):
-        raised, hat = scheduler.add_noise_to_input(x, torch.tensor(now))
-        seen.append(raised.numpy())
-        times.append(float(hat))
-        first = scheduler.step(wave(raised, hat), hat, after, raised)
-        x = first.prev_sample
-        if after:
-            seen.append(x.numpy())
-            times.append(after)
-            found = wave(x, torch.tensor(after))
-            slope = first.derivative
-            x = scheduler.step_correct(found, hat, after, raised, x, slope).prev_sample
+    theirs = theirs_of_karras_ve(scheduler, monkeypatch, wave)
     ours = ours_of(read("KarrasVeScheduler", settings))
-    agree(ours, (seen, times, x.numpy()), 1e-4)
+    agree_from_end_to_end(ours, theirs, times_tolerance=1e-4)
 
 
 OTHERS = {

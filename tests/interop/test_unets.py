@@ -107,6 +107,8 @@ def test_a_network_of_genax_is_exported(name, tmp_path):
         ("ddpm", {"num_heads": 2}, "a UNet with num_heads=2 cannot be exported"),
         ("ddpm", {"time_channels": 16}, "a UNet with time_channels=16 cannot be exported"),
         ("ncsnpp", {"input_pyramid": "residual"}, "an? NCSNpp with input_pyramid='residual' can"),
+        ("ddpm", {"augmentation_labels": 9}, "a UNet with augmentation_labels=9 cannot"),
+        ("ncsnpp", {"augmentation_labels": 9}, "an? NCSNpp with augmentation_labels=9 cannot"),
         ("ncsnpp", {"fir": False}, "a NCSNpp with fir=False cannot be exported"),
         ("conditional", {"scale_shift": True}, "a ConditionalUNet with scale_shift=True cannot"),
         ("sdxl", {"middle_layers": 1}, "a ConditionalUNet with middle_layers=1 cannot"),

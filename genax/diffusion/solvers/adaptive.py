@@ -96,9 +96,10 @@ def integrate(
         throw=False,
     )
     done = solution.result == diffrax.RESULTS.successful
-    stages = solver.tableau.num_stages - (1 if solver.tableau.fsal else 0)
-    first = 1 if solver.tableau.fsal else 0
-    evaluations = solution.stats["num_steps"] * stages + first
+    # The last stage of such a method is the first one of the next step.
+    shared = int(solver.tableau.fsal)
+    stages = solver.tableau.num_stages - shared
+    evaluations = solution.stats["num_steps"] * stages + shared
     return Integral(jnp.where(done, solution.ys[-1], jnp.nan), evaluations)
 
 

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from genax.core import GenaxError
 from genax.diffusion.process import Process
 from genax.diffusion.sampling import Solver
 from genax.diffusion.solvers.steps import (
     Level,
     begin,
+    check_eta,
     check_times,
     levels,
     noise_in,
@@ -99,11 +99,3 @@ def ddim_inversion(process: Process, times: np.ndarray, end: float | int | None 
         return walk(step, images, below, above)
 
     return solve
-
-
-def check_eta(solver: str, eta: float) -> None:
-    """Raise GenaxError for less noise than none, and for more than there is after a step."""
-    if not 0 <= eta <= 1:
-        raise GenaxError(
-            f"{solver}: eta={eta} has to be from 0 to 1: 0 adds no noise, 1 as much as DDPM."
-        )

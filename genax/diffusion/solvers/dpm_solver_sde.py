@@ -6,10 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from genax.core import GenaxError
 from genax.diffusion.process import Process
 from genax.diffusion.sampling import Solver
-from genax.diffusion.solvers.steps import check_invertible
+from genax.diffusion.solvers.steps import check_eta, check_invertible
 from genax.diffusion.solvers.weighted import (
     AS_BEFORE,
     AS_PREDICTED,
@@ -51,8 +50,7 @@ def dpm_solver_2s(
     Raises GenaxError for times that `find_path` refuses, for a process without `time_of`, and for
     an eta that is not from 0 to 1.
     """
-    if not 0 <= eta <= 1:
-        raise GenaxError(f"dpm_solver_2s: eta={eta} has to be from 0 to 1.")
+    check_eta("dpm_solver_2s", eta)
     return _two_evaluations("dpm_solver_2s", process, times, eta, end=end)
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from genax.core import GenaxError, gather
 from genax.diffusion.sampling import Solver
-from genax.diffusion.solvers.steps import Level, walk
+from genax.diffusion.solvers.steps import Level, float32, level_at, walk
 from genax.diffusion.variance_exploding import NoiseLevels
 
 
@@ -49,8 +49,7 @@ def annealed_langevin(
             score = score_of(noisy, denoise(noisy, now.time), now)
             return noisy + size * score + jnp.sqrt(2 * size) * draw(number)
 
-        at = jnp.asarray(times)
-        now = Level(at, process.signal(at), process.sigma(at))
-        return walk(step, 2 * norm.cdf(noise) - 1, now, jnp.asarray(sizes, jnp.float32))
+        now = level_at(process, times)
+        return walk(step, 2 * norm.cdf(noise) - 1, now, float32(sizes))
 
     return solve

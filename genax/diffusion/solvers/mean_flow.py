@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import jax.numpy as jnp
 import numpy as np
 
 from genax.diffusion.process import Process
 from genax.diffusion.sampling import Solver
-from genax.diffusion.solvers.steps import begin, check_times, levels, noise_in, walk
+from genax.diffusion.solvers.steps import begin, check_times, float32, levels, noise_in, walk
 
 
 def mean_flow(process: Process, times: np.ndarray) -> Solver:
@@ -29,6 +28,6 @@ def mean_flow(process: Process, times: np.ndarray) -> Solver:
             return after.signal * clean + after.sigma * noise_in(noisy, clean, now)
 
         now, after = levels(process, times)
-        return walk(step, begin(process, noise, now), now, after, jnp.asarray(ends, jnp.float32))
+        return walk(step, begin(process, noise, now), now, after, float32(ends))
 
     return solve

@@ -9,7 +9,7 @@ import numpy as np
 from genax.core import GenaxError
 from genax.diffusion.process import Process
 from genax.diffusion.sampling import Solver
-from genax.diffusion.solvers.weighted import AS_PREDICTED, Path, Sum, find_path, weighted
+from genax.diffusion.solvers.weighted import AS_PREDICTED, Path, Sum, check_end, find_path, weighted
 
 
 def middle(time: float | int) -> float:
@@ -46,11 +46,7 @@ def sa_solver(
             f"sa_solver: predictor_order={predictor_order} and corrector_order={corrector_order} "
             "have to be from 1 to 4."
         )
-    if end is None and (of_noise or not lower_order_final):
-        raise GenaxError(
-            "sa_solver: give an end before the data, such as the smallest time of the process; the "
-            "step to the data needs clean samples and lower_order_final."
-        )
+    check_end("sa_solver", end, of_noise, lower_order_final)
     path = find_path("sa_solver", process, times, end)
     count = len(times)
     taus = [stochasticity(time) for time in np.asarray(times).tolist()]

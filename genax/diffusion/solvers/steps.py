@@ -123,6 +123,14 @@ def check_times(
     return times
 
 
+def check_eta(solver: str, eta: float) -> None:
+    """Raise GenaxError for less noise than none, and for more than there is after a step."""
+    if not 0 <= eta <= 1:
+        raise GenaxError(
+            f"{solver}: eta={eta} has to be from 0 to 1: 0 adds no noise, 1 as much as DDPM."
+        )
+
+
 def check_invertible(solver: str, process: Process) -> Invertible:
     """Return the process, which finds the time of an amount of noise.
 

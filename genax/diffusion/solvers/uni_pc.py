@@ -9,7 +9,7 @@ import numpy as np
 from genax.core import GenaxError
 from genax.diffusion.process import Process
 from genax.diffusion.sampling import Solver
-from genax.diffusion.solvers.weighted import AS_PREDICTED, Path, Sum, find_path, weighted
+from genax.diffusion.solvers.weighted import AS_PREDICTED, Path, Sum, check_end, find_path, weighted
 
 
 def uni_pc(
@@ -40,11 +40,7 @@ def uni_pc(
     """
     if order not in (1, 2, 3):
         raise GenaxError(f"uni_pc: order={order} has to be 1, 2 or 3.")
-    if end is None and (of_noise or not lower_order_final):
-        raise GenaxError(
-            "uni_pc: give an end before the data, such as the smallest time of the process; the "
-            "step to the data needs clean samples and lower_order_final."
-        )
+    check_end("uni_pc", end, of_noise, lower_order_final)
     path = find_path("uni_pc", process, times, end)
     count = len(times)
     remaining = [min(order, count - step) if lower_order_final else order for step in range(count)]

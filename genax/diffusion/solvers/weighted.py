@@ -69,6 +69,17 @@ def find_path(solver: str, process: Process, times: np.ndarray, end: float | int
     return path
 
 
+def check_end(
+    solver: str, end: float | int | None, of_noise: bool, lower_order_final: bool
+) -> None:
+    """Raise GenaxError for a step to the data that needs more than the newest clean samples."""
+    if end is None and (of_noise or not lower_order_final):
+        raise GenaxError(
+            f"{solver}: give an end before the data, such as the smallest time of the process; the "
+            "step to the data needs clean samples and lower_order_final."
+        )
+
+
 def path_at(process: Process, times: np.ndarray, end: float | int | None) -> Path:
     """Return the levels at the times and at the end, None for the data."""
     if end is not None:
