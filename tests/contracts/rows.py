@@ -10,6 +10,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from genax.core import Task
 from genax.core.step import Element
@@ -46,6 +47,10 @@ HELD_FIXED = {"differences": "the loss holds fixed some of what the network comp
 SPECTRAL_NORM = {
     "created_in_parts": "SpectralNorm divides a new kernel by its norm, a sum of parts"
 }
+# A bias before BatchNorm has no gradient but rounding, of which Adam would make a whole step.
+FAST, SLOW = (
+    dict.fromkeys(("discriminator", "generator"), optax.sgd(rate)) for rate in (0.1, 1e-3)
+)
 # Settings of the chapter "Diffusion".
 SMALL_UNET = {
     "unet.channels": "8",
@@ -101,12 +106,14 @@ def experiment(
     settings: Mapping[str, str],
     label: str = "",
     networks: Callable[[Any], Mapping[str, nn.Module]] | None = None,
+    optimizers: Mapping[str, optax.GradientTransformation] | None = None,
     **row: Any,
 ) -> Row:
     """A row of a real experiment, shrunk by its settings; path without "experiments/".
 
     label: tells the rows of one experiment apart.
     networks: dtype -> networks in place of its own, which have a row of their own.
+    optimizers: by phase, in place of its own.
     """
 
     @cache
@@ -115,7 +122,8 @@ def experiment(
         named = {"dtype": jnp.dtype(dtype).name}
         config = override(experiments.config_of(module, variant), {**settings, **named})
         built = module.build(config)
-        return built if networks is None else built.replace(networks=networks(dtype))
+        built = built if networks is None else built.replace(networks=networks(dtype))
+        return built if optimizers is None else built.replace(optimizers=optimizers)
 
     return Row(
         name=f"experiments/{name}{label and ':'}{label}",
@@ -226,6 +234,7 @@ ROWS = (
         "gan/wgan_gp.py",
         "digits",
         {"width": "4", "critic_steps": "2", "latent_size": "4", "num_classes": "10"},
+        optimizers=SLOW,
         exceptions=BATCH_NORM | CONVOLUTION,
     ),
     experiment(
@@ -267,6 +276,7 @@ ROWS = (
         "gan/stacked_mnist.py",
         "digits",
         {"pack": "2"},
+        optimizers=FAST,
         exceptions=BATCH_NORM | CONVOLUTION,
     ),
     experiment(
