@@ -48,6 +48,7 @@ def image_gan(
     sampled_inputs: Condition | None = None,
     augment: Augment | None = None,
     growth: Growth | None = None,
+    samples: Callable[..., Any] = generate,
     evaluators: Mapping[str, Evaluator] | None = None,
     tools: Callable[..., Mapping[str, Sampler]] = latent_tools,
     **played: Any,
@@ -59,6 +60,7 @@ def image_gan(
       generator has a field `channels`; both have `num_classes`, None or a number, if they take
       labels.
     own: makes the data that the settings name; None is images.
+    samples: (nets, batch, draw, condition, inputs) -> the images that are shown and scored.
     evaluators: scores besides those of the settings.
     draw, inputs, growth, played: see `play_out`.
     sampled_inputs: what samples get in place of `inputs`; None is the same.
@@ -82,11 +84,11 @@ def image_gan(
     condition: Condition = on_label if config.num_classes else unconditional
     given = inputs if sampled_inputs is None else sampled_inputs
     drawn: dict[str, Any] = {"draw": draw, "condition": condition, "inputs": given}
-    images: Callable[..., Any] = partial(generate, **drawn)
+    images: Callable[..., Any] = partial(samples, **drawn)
     labels = labels_in_turn(config.num_classes) if config.num_classes else None
     read = train
     if growth is not None:
-        images = growth.images(partial(generate, draw=draw, inputs=given), condition)
+        images = growth.images(partial(samples, draw=draw, inputs=given), condition)
         read = growth.data(train)
     task = play_out(
         config,
