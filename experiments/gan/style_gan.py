@@ -17,77 +17,27 @@ from functools import partial
 
 from genax.gan.growing import Period, growth_of
 from genax.gan.latent_tools import style_tools
-from genax.gan.penalties import r1
 from genax.gan.pro_gan import ProGANDiscriminator
 from genax.gan.settings import DEFAULTS as SHARED
-from genax.gan.settings import GROWTH, small_variants
-from genax.gan.settings import RANGES as SHARED_RANGES
+from genax.gan.settings import GROWTH, STYLE_RANGES, STYLES, grown_faces, small_variants
 from genax.gan.style_gan import SIZES, StyleGANGenerator
 from genax.gan.style_inputs import mixed, with_noise
 from genax.gan.tasks import image_gan
 from genax.nn.ema import ema_half_life
-from genax.settings import Variant
-from genax.settings.ranges import COUNT, NOT_NEGATIVE, POSITIVE, Range
+from genax.settings.ranges import COUNT
 
-DEFAULTS = (
-    SHARED
-    | GROWTH
-    | SIZES["cpu"]
-    | {
-        "image_size": 32,
-        # The share of training images that have the styles of two latents.
-        "mixing": 0.9,
-        # Nearness of samples to the mean style, 1 is none, in so many layers from the first on.
-        "truncation": 1.0,
-        "truncated_layers": 8,
-        "r1_weight": 10.0,
-        # Images after which half of an average is new, in place of `ema`.
-        "half_life": 10_000.0,
-        "ema": 0.0,
-        "fade_images": 24_000,
-        "stable_images": 24_000,
-    }
-)
-# The official settings of eight GPUs: 25 million images.
-FACES = SIZES["paper"] | {
-    "dataset": "tfds:celeb_a_hq/1024",
-    "test_split": "",
-    "image_size": 1024,
-    "flip": True,
-    "first_size": 8,
-    "batch_sizes": (256, 128, 64),
-    "batch_size": 32,
-    "learning_rates": (1.5e-3, 2e-3, 3e-3, 3e-3),
-    "fade_images": 600_000,
-    "stable_images": 600_000,
-    "steps": 717_970,
-    "parallel": {"topology": "v5e:4x4"},
-    "truncation": 0.7,
-    "checkpoint_every": 8_000,
-    "sample_every": 8_000,
-    "num_samples": 25,
-    "eval_batch_size": 25,
+GROWN = SHARED | GROWTH | STYLES | SIZES["cpu"]
+DEFAULTS = GROWN | {
+    "penalty": "r1",
+    "penalty_weight": 10.0,
+    # How many layers of samples, from the first on, have styles near the mean.
+    "truncated_layers": 8,
 }
-VARIANTS = small_variants(
-    cpu={},
-    comparison={"fade_images": 25_600, "stable_images": 25_600, "ema": 0.0},
-    digits=SIZES["digits"] | {"r1_weight": 1.0},
-) | {
-    "celeba-hq-256": Variant(
-        "CelebA-HQ at 256x256", FACES | {"dataset": "tfds:celeb_a_hq/256", "image_size": 256}
-    ),
-    "celeba-hq-1024": Variant("CelebA-HQ at 1024x1024 with the official settings", FACES),
-}
-RANGES = SHARED_RANGES | {
-    "style_size": COUNT,
-    "mapping_layers": COUNT,
-    "mixing": Range(least=0, most=1),
-    "truncation": Range(),
-    "truncated_layers": COUNT,
-    "r1_weight": NOT_NEGATIVE,
-    "half_life": POSITIVE,
-    "ema": Range(least=0, most=0),
-}
+SMALL = small_variants(SIZES["digits"] | {"penalty_weight": 1.0}, comparison={"ema": 0.0})
+# 25 million images on eight GPUs.
+FACES = SIZES["paper"] | {"truncation": 0.7, "steps": 717_970}
+VARIANTS = SMALL | grown_faces(FACES, first_size=8, batch_sizes=(256, 128, 64))
+RANGES = STYLE_RANGES | {"truncated_layers": COUNT}
 
 
 def build(config, data=None):
@@ -97,18 +47,12 @@ def build(config, data=None):
         return partial(mixed, probability=config.mixing, layers=period.styles)
 
     growth = growth_of(config, "generator/synthesis", ("generator/mapping",), inputs)
-    sampled = partial(
-        with_noise, truncation=config.truncation, truncated_layers=config.truncated_layers
-    )
-    average = ema_half_life(config.half_life, config.batch_size, stages=growth.periods)
-    return image_gan(
-        config,
-        data,
-        StyleGANGenerator,
-        partial(ProGANDiscriminator, blur=True),
-        penalties={"r1": partial(r1, weight=config.r1_weight)},
-        sampled_inputs=sampled,
-        tools=style_tools,
-        averages={"generator": average},
-        growth=growth,
-    )
+    nearness = {name: config[name] for name in ("truncation", "truncated_layers")}
+    half_life = ema_half_life(config.half_life, config.batch_size, stages=growth.periods)
+    grown = {
+        "growth": growth,
+        "sampled_inputs": partial(with_noise, **nearness),
+        "averages": {"generator": half_life},
+    }
+    critic = partial(ProGANDiscriminator, blur=True)
+    return image_gan(config, data, StyleGANGenerator, critic, tools=style_tools, **grown)

@@ -120,11 +120,12 @@ FLAT_PAIRS: dict[str, Any] = {
 }
 # Networks that grow from 4x4 pixels, see `growth_of`.
 GROWTH: dict[str, Any] = {
+    "image_size": 32,
     # The first resolution, and how many images are seen at each but the last one while its layers
     # come in, and when they are wholly there.
     "first_size": 4,
-    "fade_images": 600_000,
-    "stable_images": 600_000,
+    "fade_images": 25_600,
+    "stable_images": 25_600,
     # Batch sizes of the first resolutions, and learning rates of the last ones. All others have
     # `batch_size` and `learning_rate`.
     "batch_sizes": (),
@@ -230,4 +231,41 @@ def small_variants(
         "digits": Variant(
             "8x8 digits, embedded, in about two minutes on two cores", {**DIGITS, **digits}
         ),
+    }
+
+
+def grown_faces(
+    own: Mapping[str, Any], first_size: int = 4, batch_sizes: tuple[int, ...] = (512, 256, 128, 64)
+) -> dict[str, Variant]:
+    """Return the variants of networks that grow to the faces of CelebA-HQ.
+
+    Each resolution has as many images, as large batches and such rates as in the official code of
+    ProGAN and StyleGAN on eight GPUs.
+
+    own: what the model changes, such as its sizes and steps.
+    """
+    settings = {
+        **PUBLISHED,
+        "dataset": "tfds:celeb_a_hq/1024",
+        "image_size": 1024,
+        "flip": True,
+        "first_size": first_size,
+        "batch_sizes": batch_sizes,
+        "batch_size": 32,
+        "learning_rates": (1.5e-3, 2e-3, 3e-3, 3e-3),
+        "fade_images": 600_000,
+        "stable_images": 600_000,
+        "num_samples": 16,
+        "eval_batch_size": 16,
+        "parallel": {"topology": "v5e:4x4"},
+        **own,
+    }
+    smaller = settings | {
+        "dataset": "tfds:celeb_a_hq/256",
+        "image_size": 256,
+        "learning_rates": (1.5e-3, 2e-3),
+    }
+    return {
+        "celeba-hq-256": Variant("CelebA-HQ at 256x256, grown as those of 1024x1024", smaller),
+        "celeba-hq-1024": Variant("CelebA-HQ at 1024x1024 with the official settings", settings),
     }
