@@ -79,19 +79,22 @@ FACES_256 = LARGE | SIZES["256"] | {"dataset": "tfds:celeb_a_hq/256", "penalty_w
 FACES_512 = LARGE | SIZES["512"] | {"dataset": "tfds:celeb_a_hq/512", "penalty_weight": 0.5}
 FACES_1024 = HALF | SIZES["1024"] | {"dataset": "tfds:celeb_a_hq/1024", "penalty_weight": 10.0}
 # 100 million images, section 4.3 of StyleGAN2-ADA.
-CIFAR10 = LARGE | {
-    **SIZES["cifar10"],
-    "dataset": "cifar10",
-    "augmentation": "adaptive",
-    "discriminator": "plain",
-    "mixing": 0.0,
-    "path_weight": 0.0,
-    "penalty_weight": 0.01,
-    "half_life": 500_000.0,
-    "ramp_up": 0.05,
-    "flip": False,
-    "steps": 1_562_500,
-}
+CIFAR10 = (
+    LARGE
+    | SIZES["cifar10"]
+    | {
+        "dataset": "cifar10",
+        "augmentation": "adaptive",
+        "discriminator": "plain",
+        "mixing": 0.0,
+        "path_weight": 0.0,
+        "penalty_weight": 0.01,
+        "half_life": 500_000.0,
+        "ramp_up": 0.05,
+        "flip": False,
+        "steps": 1_562_500,
+    }
+)
 VARIANTS = SMALL | {
     "few": Variant("the comparison on 5,000 training images", FEW),
     "few-adaptive": Variant("the same with adaptive augmentation", FEW_ADAPTIVE),
@@ -137,7 +140,7 @@ def build(config, data=None):
     average = ema_half_life(config.half_life, config.batch_size, ramp_up=config.ramp_up or None)
     generator = partial(StyleGAN2Generator, architecture=config.generator)
     discriminator = partial(StyleGAN2Discriminator, architecture=config.discriminator)
-    own = {
+    parts = {
         "inputs": partial(mixed, probability=config.mixing),
         "sampled_inputs": partial(with_noise, truncation=config.truncation),
         "augment": augmentation,
@@ -145,7 +148,7 @@ def build(config, data=None):
         "averages": {"generator": average},
         "tools": style_tools,
     }
-    return image_gan(config, data, generator, discriminator, **own)
+    return image_gan(config, data, generator, discriminator, **parts)
 
 
 def played(config, augmentation, **shared):
