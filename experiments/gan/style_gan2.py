@@ -11,8 +11,8 @@ augmentation=adaptive it is StyleGAN2-ADA (Karras et al. 2020, arXiv:2006.06676)
 The settings of large images are those of the official PyTorch code.
 
 Variant digits on shared CPU cores, 1,000 of its 2,000 steps: 3 minutes of processor time,
-compilation and scores included. Of 100 samples all ten classes appear, in each of five hundreds; the
-rarest class has 3.0% of 500 samples. The classifier that counts them is right on 95.3% of test
+compilation and scores included. Of 100 samples all ten classes appear, in each of five hundreds.
+The rarest class has 3.0% of 500 samples. The classifier that counts them is right on 95.3% of test
 images.
 """
 
