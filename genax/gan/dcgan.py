@@ -61,8 +61,8 @@ def resolutions(image_size: int) -> list[int]:
         sizes.insert(0, sizes[0] // 2)
     if not 4 <= sizes[0] <= 7 or len(sizes) < 2:
         raise GenaxError(
-            f"DCGAN cannot make images of {image_size}x{image_size}: choose an even size that is "
-            "4, 5, 6 or 7 times a power of two, such as 28, 32 or 64."
+            f"images of {image_size}x{image_size} cannot be made by doubling: choose an even size "
+            "that is 4, 5, 6 or 7 times a power of two, such as 28, 32 or 64."
         )
     return sizes
 

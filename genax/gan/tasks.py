@@ -20,7 +20,7 @@ from genax.evaluation.examples import labels_in_turn
 from genax.evaluation.fidelity import fidelity
 from genax.evaluation.pictures import check_pictures, image_grid
 from genax.gan.augmentation import augment_by
-from genax.gan.game import Augment, Draw, unchanged
+from genax.gan.game import Augment, Draw, Game, unchanged
 from genax.gan.growing import Growth
 from genax.gan.latent_tools import latent_tools
 from genax.gan.losses import Penalty, discriminator_loss, generator_loss
@@ -48,6 +48,7 @@ def image_gan(
     sampled_inputs: Condition | None = None,
     augment: Augment | None = None,
     growth: Growth | None = None,
+    samples: Callable[..., Any] = generate,
     evaluators: Mapping[str, Evaluator] | None = None,
     tools: Callable[..., Mapping[str, Sampler]] = latent_tools,
     **played: Any,
@@ -59,6 +60,7 @@ def image_gan(
       generator has a field `channels`; both have `num_classes`, None or a number, if they take
       labels.
     own: makes the data that the settings name; None is images.
+    samples: (nets, batch, draw, condition, inputs) -> the images that are shown and scored.
     evaluators: scores besides those of the settings.
     draw, inputs, growth, played: see `play_out`.
     sampled_inputs: what samples get in place of `inputs`; None is the same.
@@ -82,11 +84,11 @@ def image_gan(
     condition: Condition = on_label if config.num_classes else unconditional
     given = inputs if sampled_inputs is None else sampled_inputs
     drawn: dict[str, Any] = {"draw": draw, "condition": condition, "inputs": given}
-    images: Callable[..., Any] = partial(generate, **drawn)
+    images: Callable[..., Any] = partial(samples, **drawn)
     labels = labels_in_turn(config.num_classes) if config.num_classes else None
     read = train
     if growth is not None:
-        images = growth.images(partial(generate, draw=draw, inputs=given), condition)
+        images = growth.images(partial(samples, draw=draw, inputs=given), condition)
         read = growth.data(train)
     task = play_out(
         config,
@@ -110,6 +112,7 @@ def play_out(
     config: ConfigDict,
     networks: Networks,
     *,
+    game: Game | None = None,
     draw: Draw = jax.random.normal,
     condition: Condition = unconditional,
     augment: Augment = unchanged,
@@ -128,6 +131,7 @@ def play_out(
 ) -> Task:
     """Return the task of two players with the settings of `PLAYERS`.
 
+    game: None is that of the settings.
     draw, condition, augment, inputs: see `play`.
     penalties, generator_penalties: terms beside each player's objective and the settings' penalty.
     optimizers: by player, "discriminator" or "generator"; without one it has the settings' Adam.
@@ -149,7 +153,7 @@ def play_out(
     if config.pack > 1:
         networks = networks.clone(discriminator=Packed(networks.discriminator, config.pack))
     shared: dict[str, Any] = {
-        "game": GAMES[config.game],
+        "game": game or GAMES[config.game],
         "draw": draw,
         "condition": condition,
         "augment": augment,

@@ -12,6 +12,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.linen.linear import default_embed_init
+from jax.nn.initializers import Initializer
 from jaxtyping import Array, Float, Int
 
 from genax.core.errors import GenaxError
@@ -51,14 +53,19 @@ def check_label(network: Any, label: Array | None) -> None:
 
 
 def embed_labels(
-    network: Any, label: Int[Array, " b"], features: int
+    network: Any,
+    label: Int[Array, " b"],
+    features: int,
+    embedding_init: Initializer = default_embed_init,
 ) -> Float[Array, "b features"]:
     """Return the embeddings of labels, inside the network's compact method.
 
     A label without a row gives NaN.
     """
     rows = _rows(network)
-    table = nn.Embed(rows, features, dtype=network.dtype, name="labels")
+    table = nn.Embed(
+        rows, features, embedding_init=embedding_init, dtype=network.dtype, name="labels"
+    )
     # A negative number would count from the end.
     return table(jnp.where(label < 0, rows, label))
 

@@ -10,6 +10,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from genax.core import Task
 from genax.core.step import Element
@@ -28,6 +29,7 @@ from tests.contracts import (
     llava,
     progan,
     stylegan2_ada,
+    translators,
     vae_gan,
     wgan_gp,
 )
@@ -47,6 +49,10 @@ SLOPES = {"differences": "the slope of a network jumps where its activations hav
 SPECTRAL_NORM = {
     "created_in_parts": "SpectralNorm divides a new kernel by its norm, a sum of parts"
 }
+# A bias before BatchNorm has no gradient but rounding, of which Adam would make a whole step.
+FAST, SLOW = (
+    dict.fromkeys(("discriminator", "generator"), optax.sgd(rate)) for rate in (0.1, 1e-3)
+)
 # Settings of the chapter "Diffusion".
 SMALL_UNET = {
     "unet.channels": "8",
@@ -102,12 +108,14 @@ def experiment(
     settings: Mapping[str, str],
     label: str = "",
     networks: Callable[[Any], Mapping[str, nn.Module]] | None = None,
+    optimizers: Mapping[str, optax.GradientTransformation] | None = None,
     **row: Any,
 ) -> Row:
     """A row of a real experiment, shrunk by its settings; path without "experiments/".
 
     label: tells the rows of one experiment apart.
     networks: dtype -> networks in place of its own, which have a row of their own.
+    optimizers: by phase, in place of its own.
     """
 
     @cache
@@ -116,7 +124,8 @@ def experiment(
         named = {"dtype": jnp.dtype(dtype).name}
         config = override(experiments.config_of(module, variant), {**settings, **named})
         built = module.build(config)
-        return built if networks is None else built.replace(networks=networks(dtype))
+        built = built if networks is None else built.replace(networks=networks(dtype))
+        return built if optimizers is None else built.replace(optimizers=optimizers)
 
     data = build(jnp.float32).data
     return Row(
@@ -228,6 +237,7 @@ ROWS = (
         "gan/wgan_gp.py",
         "digits",
         {"width": "4", "critic_steps": "2", "latent_size": "4", "num_classes": "10"},
+        optimizers=SLOW,
         exceptions=BATCH_NORM | CONVOLUTION,
     ),
     experiment(
@@ -259,6 +269,31 @@ ROWS = (
         exceptions=CONVOLUTION,
     ),
     experiment(
+        "gan/big_gan.py",
+        "digits",
+        {"width": "4", "label_size": "4", "latent_size": "8"},
+        optimizers=DESCENT,
+        exceptions=BATCH_NORM | CONVOLUTION | SPECTRAL_NORM,
+    ),
+    experiment(
+        "gan/big_gan.py",
+        "digits",
+        {
+            "deep": "true",
+            "image_size": "16",
+            "multipliers": "(4, 2, 1)",
+            "attention_at": "8",
+            "width": "4",
+            "label_size": "4",
+            "latent_size": "8",
+            "critic_steps": "2",
+            "orthogonal_weight": "1e-4",
+        },
+        label="deep",
+        optimizers=DESCENT,
+        exceptions=BATCH_NORM | CONVOLUTION | SPECTRAL_NORM,
+    ),
+    experiment(
         "gan/modes.py",
         "digits",
         {"hidden": "(8,)", "units": "(8,)", "pack": "2"},
@@ -268,6 +303,26 @@ ROWS = (
         "gan/stacked_mnist.py",
         "digits",
         {"pack": "2"},
+        optimizers=FAST,
+        exceptions=BATCH_NORM | CONVOLUTION,
+    ),
+    experiment(
+        "gan/cycle_gan.py",
+        "digits",
+        {"pool_size": "16", "constant_steps": "2", "decay_steps": "100"},
+        networks=translators.networks,
+        daily=True,
+    ),
+    experiment(
+        "gan/pix2pix.py",
+        "digits",
+        {"widths": "(4, 4, 4)", "discriminator_width": "4"},
+        exceptions=BATCH_NORM | DROPOUT | CONVOLUTION,
+    ),
+    experiment(
+        "gan/super_resolution.py",
+        "digits",
+        {"width": "4", "num_blocks": "1", "widths": "(4, 8)", "hidden_size": "8"},
         exceptions=BATCH_NORM | CONVOLUTION,
     ),
     experiment(
