@@ -60,9 +60,8 @@ def style_mixing_grid(
     size, heads = len(z), batch["index"] == 0
     first = jnp.concatenate([z[:, None], jnp.broadcast_to(others, (size, *others.shape))], axis=1)
     # Second latents give the styles of the layers from the crossover on.
-    crossover = jnp.where(
-        heads, nets.generator.num_styles, layers or nets.generator.num_styles // 2
-    )
+    every = nets.generator.num_styles
+    crossover = jnp.where(heads, every, layers or every // 2)
     given = {**condition(nets, batch), **inputs(nets, batch)}
     found = made(
         nets,
