@@ -84,27 +84,23 @@ FACES_256 = LARGE | SIZES["256"] | {"dataset": "tfds:celeb_a_hq/256", "penalty_w
 FACES_512 = LARGE | SIZES["512"] | {"dataset": "tfds:celeb_a_hq/512", "penalty_weight": 0.5}
 FACES_1024 = HALF | SIZES["1024"] | {"dataset": "tfds:celeb_a_hq/1024", "penalty_weight": 10.0}
 # 100 million images, section 4.3 of StyleGAN2-ADA.
-CIFAR10 = (
-    LARGE
-    | SIZES["cifar10"]
-    | {
-        "dataset": "cifar10",
-        "augmentation": "adaptive",
-        "discriminator": "plain",
-        "mixing": 0.0,
-        "path_weight": 0.0,
-        "penalty_weight": 0.01,
-        "half_life": 500_000.0,
-        "ramp_up": 0.05,
-        "flip": False,
-        "steps": 1_562_500,
-    }
-)
+CIFAR10 = LARGE | {
+    "augmentation": "adaptive",
+    "discriminator": "plain",
+    "mixing": 0.0,
+    "path_weight": 0.0,
+    "penalty_weight": 0.01,
+    "half_life": 500_000.0,
+    "ramp_up": 0.05,
+    "flip": False,
+    "steps": 1_562_500,
+}
+CIFAR10_ADAPTIVE = CIFAR10 | SIZES["cifar10"] | {"dataset": "cifar10", "group_size": 32}
 VARIANTS = SMALL | {
     "few": Variant("the comparison on 5,000 training images", FEW),
     "few-adaptive": Variant("the same with adaptive augmentation", FEW_ADAPTIVE),
     "digits-adaptive": Variant("digits with adaptive augmentation", DIGITS_ADAPTIVE),
-    "cifar10": Variant("CIFAR-10 with adaptive augmentation", CIFAR10 | {"group_size": 32}),
+    "cifar10": Variant("CIFAR-10 with adaptive augmentation", CIFAR10_ADAPTIVE),
     "celebahq256": Variant(
         "CelebA-HQ at 256x256, the official paper256; TFDS celeb_a_hq/256",
         FACES_256 | {"group_size": 8, "parallel": {"topology": "v5e:4x4"}},
