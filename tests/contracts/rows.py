@@ -272,7 +272,7 @@ ROWS = (
         "gan/big_gan.py",
         "digits",
         {"width": "4", "label_size": "4", "latent_size": "8"},
-        optimizers=DESCENT,
+        optimizers=FAST,
         exceptions=BATCH_NORM | CONVOLUTION | SPECTRAL_NORM,
     ),
     experiment(
@@ -290,7 +290,7 @@ ROWS = (
             "orthogonal_weight": "1e-4",
         },
         label="deep",
-        optimizers=DESCENT,
+        optimizers=FAST,
         exceptions=BATCH_NORM | CONVOLUTION | SPECTRAL_NORM,
     ),
     experiment(
