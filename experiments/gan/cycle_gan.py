@@ -5,9 +5,9 @@ Two residual generators and two discriminators of 70x70 patches, least squares, 
 
     genax train experiments/gan/cycle_gan.py --workdir runs/cycle_gan
 
-Variant digits in 157 seconds of processor time: of 297 test pairs, none of which was seen as a pair,
-the mean distance to the true counterpart is 0.146 in colour and 0.205 in strokes. That of the
-source as it is would be 0.414.
+Variant digits in 157 seconds of processor time: of 297 test pairs the mean distance to the true
+counterpart is 0.146 in colour and 0.205 in strokes. That of the source as it is would be 0.414. No
+pair was seen in training.
 """
 
 from functools import partial
