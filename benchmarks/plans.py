@@ -1,7 +1,7 @@
 """What the TPU's compiler plans for a step, before it writes the instructions.
 
-Memory and collectives are planned when a program is optimised; one that does not fit is refused
-then. Most of the compiler's time goes to the instructions, which the estimate is made of.
+Memory and collectives are planned when a program is optimised. Most of the compiler's time goes to
+the instructions, which the estimate is made of.
 """
 
 from __future__ import annotations

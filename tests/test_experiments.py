@@ -14,6 +14,7 @@ from etils import epath
 
 from genax.cli.main import main
 from genax.core import init_state, make_step
+from genax.core.step import init_optimizers
 from genax.running.run import Run, stage_data
 from genax.settings.config import base_config
 from genax.settings.flat import flat
@@ -44,10 +45,13 @@ def test_state_and_step_have_shapes(file, variant):
     config = experiments.config_of(module, variant)
     experiment = module.build(config)
     elements = tuple(data.element for data in stage_data(experiment))
+    first = jax.eval_shape(partial(init_state, experiment.task, 0, elements))
     for stage, element in enumerate(elements):
-        state = jax.eval_shape(partial(init_state, experiment.task, 0, elements, stage))
+        fresh = jax.eval_shape(partial(init_optimizers, experiment.task, stage), first.params)
+        state = first.replace(opt_state=fresh)
+        size = experiment.task.stages[stage].batch_size or config.batch_size
         batch = {
-            name: jax.ShapeDtypeStruct((config.batch_size, *shape.shape), shape.dtype)
+            name: jax.ShapeDtypeStruct((size, *shape.shape), shape.dtype)
             for name, shape in element.items()
         }
         step = make_step(experiment.task, stage, config.accumulate)

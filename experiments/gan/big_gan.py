@@ -117,7 +117,7 @@ def build(config, data=None):
     def adam(rate):
         return optax.adam(rate, b1=config.b1, b2=config.b2, eps=config.adam_epsilon)
 
-    def samples(nets, batch, draw, condition):
+    def samples(nets, batch, draw, condition, inputs):
         draw = truncated_normal(config.truncation)
         if not config.standing_passes:
             return generate(nets, batch, draw, condition)

@@ -173,6 +173,9 @@ def topology(name: str) -> Sequence[jax.Device]:
     options: dict[str, Any] = {"wrap": wrap_around(name)}
     if name.startswith("v4"):
         options["chip_config_name"] = "megacore"
+    if name.endswith(":1x1"):
+        # libtpu takes a host for one of four chips unless it is told otherwise.
+        options["chips_per_host_bounds"] = [1, 1, 1]
     try:
         return topologies.get_topology_desc(platform="tpu", topology_name=name, **options).devices
     except Exception as error:

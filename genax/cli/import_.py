@@ -20,7 +20,9 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
         "--config.pretrained=OUT` starts from it. If genax trains such models, the folder is a run "
         "for `genax sample` and `genax eval`.",
     )
-    parser.add_argument("source", metavar="DIR", help="the directory, or a llama2.c file")
+    parser.add_argument(
+        "source", metavar="DIR", help="the directory, a llama2.c file, or a .npz of CycleGAN"
+    )
     parser.add_argument("out", metavar="OUT", help="a new folder")
     parser.set_defaults(run=run)
 

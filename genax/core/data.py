@@ -48,11 +48,9 @@ class BatchIterator(Protocol):
 
         It counts examples, since a stage may go on from it with batches of another size.
         """
-        ...
 
     def set_state(self, state: Mapping[str, int]) -> None:
         """Continue on the next example after a saved position, of whatever batch size."""
-        ...
 
 
 @runtime_checkable
@@ -66,19 +64,15 @@ class Data(Protocol):
     @property
     def element(self) -> Mapping[str, jax.ShapeDtypeStruct]:
         """Shape and dtype of one example's arrays, without batch axis and without "id"."""
-        ...
 
     def fingerprint(self) -> str:
         """A text that changes whenever the content or its order would."""
-        ...
 
     def train(self, batch_size: int, seed: int, shard: Shard) -> BatchIterator:
         """Return this process's part of shuffled global batches of `batch_size` examples."""
-        ...
 
     def evaluate(self, batch_size: int, shard: Shard) -> Iterator[Mapping[str, np.ndarray]]:
         """Every example once, in order; "mask" (float32) is 0 for what fills up the last batch."""
-        ...
 
 
 @runtime_checkable
@@ -87,7 +81,6 @@ class RunData(Data, Protocol):
 
     def opened(self, workdir: Any) -> Data:
         """The same data as the run in `workdir` reads it."""
-        ...
 
 
 def open_data(data: Data, workdir: Any) -> Data:

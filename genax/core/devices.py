@@ -31,36 +31,28 @@ class Strategy(Protocol):
     @property
     def shards(self) -> int:
         """How many parts a batch is split into."""
-        ...
 
     @property
     def part(self) -> Shard:
         """Which part of every batch this process reads."""
-        ...
 
     def shardings(self, state: TrainState) -> PyTree:
         """The place of each leaf of a state, of arrays or of shapes."""
-        ...
 
     def compile(self, step: Callable, state: TrainState, stacked: bool) -> Callable:
         """The compiled step; it takes the state's memory. stacked: batches of several steps."""
-        ...
 
     def put(self, batch: Mapping[str, np.ndarray], stacked: bool) -> Any:
         """This process's part of a batch, on the devices."""
-        ...
 
     def spread(self, batch: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
         """This process's part of a batch, for a program that is not the step."""
-        ...
 
     def copy(self, tree: PyTree) -> PyTree:
         """Arrays whole on every device."""
-        ...
 
     def traced(self) -> contextlib.AbstractContextManager:
         """Return what to trace such a program in."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -252,14 +244,13 @@ def make_strategy(
 
     Raises GenaxError if the mesh does not fit the devices.
     """
-    if parallel["strategy"] == "pmap":
+    strategy = parallel["strategy"]
+    if strategy == "pmap":
         if jax.process_count() > 1:
             raise GenaxError("pmap runs in one process; use config.parallel.strategy=jit.")
         return Pmap(tuple(jax.devices() if devices is None else devices))
-    if parallel["strategy"] != "jit":
-        raise GenaxError(
-            f"config.parallel.strategy={parallel['strategy']} is neither jit nor pmap."
-        )
+    if strategy != "jit":
+        raise GenaxError(f"config.parallel.strategy={strategy} is neither jit nor pmap.")
     return Jit(make_mesh(parallel["mesh"], devices), tuple(rules))
 
 

@@ -19,7 +19,7 @@ from genax.core.task import Batch, PyTree
 BATCH_AXIS = "batch_shard"
 # Which part of the batch the function being traced sees; "shard" is all of it under jit.
 Part = Literal["shard", "microbatch", "global batch"]
-_PART: ContextVar[Part] = ContextVar("part", default="shard")
+PART: ContextVar[Part] = ContextVar("part", default="shard")
 
 
 def batch_axis() -> str | None:
@@ -27,7 +27,7 @@ def batch_axis() -> str | None:
 
     None under jit, and in a loss with rows: both see one global batch.
     """
-    if _PART.get() == "global batch":
+    if PART.get() == "global batch":
         return None
     try:
         lax.axis_index(BATCH_AXIS)
@@ -41,7 +41,7 @@ def gather(x: Array) -> Array:
 
     Raises GenaxError in a microbatch, in which the rest of the batch is not at hand.
     """
-    if _PART.get() == "microbatch":
+    if PART.get() == "microbatch":
         raise GenaxError(
             "a loss gathers the whole batch, which is not at hand in microbatches: its mean would "
             "be that of another loss; make what it gathers in Phase(embed=...) and take it as the "
@@ -60,11 +60,11 @@ def linen_variables(params: PyTree, collections: PyTree, fixed: PyTree) -> dict[
 @contextlib.contextmanager
 def seeing(part: Part) -> Iterator[None]:
     """Say which part of the batch the functions traced inside see."""
-    token = _PART.set(part)
+    token = PART.set(part)
     try:
         yield
     finally:
-        _PART.reset(token)
+        PART.reset(token)
 
 
 def example_keys(nets: nn.Module, batch: Batch) -> Key[Array, " batch"]:

@@ -108,11 +108,10 @@ def trained_by(phase: Phase, params: PyTree) -> dict[str, Any]:
 
 
 def init_optimizers(task: Task, stage: int, params: Any) -> dict[str, Any]:
-    """Fresh optimizer state of a stage, by phase."""
-    return {
-        phase.name: phase.optimizer.init(trained_by(phase, params))
-        for phase in task.stages[stage].phases
-    }
+    """Fresh optimizer state of a stage, by the phase whose optimizer it is."""
+    one = task.stages[stage]
+    movers: dict[str, Any] = {mover.name: mover for mover in map(one.mover, one.phases)}
+    return {name: phase.optimizer.init(trained_by(phase, params)) for name, phase in movers.items()}
 
 
 def make_step(
@@ -143,17 +142,15 @@ def make_step(
             params = before if task.stages[stage].together else state.params
             key = jax.random.fold_in(jax.random.fold_in(rng, state.step), number)
             turn = partial(Turn, task, phase, accumulate, params, state.fixed, step=local_step)
-            moves = partial(_minimise, turn, batch, key)
-            old = PhaseState(
-                trained_by(phase, params),
-                state.collections,
-                state.opt_state[phase.name],
-            )
+            mover = task.stages[stage].mover(phase)
+            moves = partial(_minimise, turn, mover.optimizer, batch, key)
+            own = state.opt_state[mover.name]
+            old = PhaseState(trained_by(phase, params), state.collections, own)
             new, measured = moves(old) if phase.every == 1 else _turn(phase, local_step, moves, old)
             state = state.replace(
                 params=tree.unflatten(tree.flatten(state.params) | new.params, state.params),
                 collections=new.collections,
-                opt_state={**state.opt_state, phase.name: new.opt_state},
+                opt_state={**state.opt_state, mover.name: new.opt_state},
             )
             metrics |= {f"{phase.name}/{name}": value for name, value in measured.items()}
         averages = ema.advance(task.ema, state.ema, state.params, state.collections, state.step)
@@ -186,11 +183,11 @@ def _turn(phase: Phase, local_step, moves, old: PhaseState):
     return lax.cond(phase.moves(local_step), moves, rest, old)
 
 
-def _minimise(make_turn: Callable[..., Turn], batch, key, old: PhaseState):
+def _minimise(make_turn: Callable[..., Turn], optimizer: Any, batch, key, old: PhaseState):
     """One optimizer step of one phase, on the mean of its loss over the global batch."""
     turn = make_turn(old.params, old.collections)
     gradient, sums, weights, collections = slope_of(turn, batch, key)
-    updates, opt_state = turn.phase.optimizer.update(gradient, old.opt_state, old.params)
+    updates, opt_state = optimizer.update(gradient, old.opt_state, old.params)
     metrics: dict[str, Any] = {name: sum_.total / sum_.weight for name, sum_ in sums.items()}
     metrics["loss"] = sum(metrics[part] for part in weights)
     metrics["counts"] = jnp.stack(list(weights.values())).all()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 import flax.linen as nn
@@ -18,7 +19,6 @@ from genax.core.errors import GenaxError, check_kind, check_tuple
 
 Batch = Mapping[str, Any]
 PyTree = Any
-_NOTHING: Mapping[str, Any] = {}
 
 
 @struct.dataclass
@@ -51,6 +51,8 @@ class Phase:
     trains: path patterns under the parameters, such as "generator" or
       "language_model/*/cross_attention"; "*" matches within one path component, "**" any number,
       and a pattern takes everything below what it matches.
+    optimizer: one of optax, or the name of a phase of the stage that trains the same and whose
+      optimizer, with its state, moves this one too: one Adam for a loss and a lazy penalty.
     every: it runs on the steps of its stage that this number divides, or that this function names.
     embed: for a loss that compares the elements of a batch with each other. (nets, batch) -> rows,
       a pytree of floating arrays with one row per element of a part of the batch. The loss is then
@@ -60,7 +62,7 @@ class Phase:
     name: str
     loss: LossFn
     trains: Sequence[str]
-    optimizer: optax.GradientTransformation
+    optimizer: optax.GradientTransformation | str
     every: int | Callable[[Any], Any] = 1
     embed: Callable[[Any, Batch], PyTree] | None = None
 
@@ -72,8 +74,8 @@ class Phase:
                 f"{whose} trains={self.trains} and every={self.every}; it trains something, and "
                 "every is at least 1."
             )
-        optax_kind, example = optax.GradientTransformation, "one of optax, such as optax.adam(1e-3)"
-        check_kind(f"{whose} optimizer", self.optimizer, optax_kind, example)
+        kind, example = optax.GradientTransformation | str, "one of optax, such as optax.adam(1e-3)"
+        check_kind(f"{whose} optimizer", self.optimizer, kind, example)
         check_kind(f"{whose} loss", self.loss, Callable, "a function of (nets, batch)")
 
     def moves(self, step: Any) -> Any:
@@ -107,6 +109,20 @@ class Stage:
         names = [phase.name for phase in self.phases]
         if len(set(names)) != len(names):
             raise GenaxError(f"phases of one stage need different names, got {names}.")
+        for phase in self.phases:
+            self.mover(phase)
+
+    def mover(self, phase: Phase) -> Phase:
+        """The phase whose optimizer moves what a phase trains: itself, or the one that it names."""
+        if not isinstance(phase.optimizer, str):
+            return phase
+        found = next((one for one in self.phases if one.name == phase.optimizer), phase)
+        if isinstance(found.optimizer, str) or {*found.trains} != {*phase.trains}:
+            raise GenaxError(
+                f"phase {phase.name!r} moves by the optimizer of {phase.optimizer!r}, which is no "
+                "phase of its stage that trains the same by an optimizer of its own."
+            )
+        return found
 
 
 @dataclass(frozen=True)
@@ -226,9 +242,7 @@ class Task:
     given: Callable[[Any, Batch], Any] | None = None
 
     def __post_init__(self):
-        example = (
-            "one Linen module whose fields are the networks, such as class Networks(nn.Module)"
-        )
+        example = "one Linen module whose fields are networks, such as class Networks(nn.Module)"
         check_kind("Task.networks", self.networks, nn.Module, example)
         check_kind("Task.stages", self.stages, Sequence, "a list, such as [Stage([phase])]")
         if not self.stages:
@@ -257,15 +271,13 @@ class Task:
         """Raise GenaxError if a phase trains one of these paths or patterns of what is fixed."""
         paths = [path for path in paths if not path.startswith("!")]
         for phase in (phase for stage in self.stages for phase in stage.phases):
-            for pattern in phase.trains:
-                if self._takes_back(pattern):
-                    continue
-                for path in paths:
-                    if tree.matches(pattern, path) or tree.matches(path, pattern):
-                        raise GenaxError(
-                            f"phase {phase.name!r} trains {pattern!r}, but Task.fixed says that "
-                            f"{path!r} never changes; leave it out of one of them."
-                        )
+            free = [pattern for pattern in phase.trains if not self._takes_back(pattern)]
+            for pattern, path in product(free, paths):
+                if tree.matches(pattern, path) or tree.matches(path, pattern):
+                    raise GenaxError(
+                        f"phase {phase.name!r} trains {pattern!r}, but Task.fixed says that "
+                        f"{path!r} never changes; leave it out of one of them."
+                    )
 
     def is_fixed(self, path: str) -> bool:
         """Whether Task.fixed names a path of a state, such as "params/vae/kernel"."""
@@ -326,74 +338,3 @@ class TrainState(struct.PyTreeNode):
     opt_state: PyTree
     ema: PyTree
     fixed: PyTree = struct.field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """A task and its data: what `build(config)` returns.
-
-    data: training data, one for all stages, or a list or tuple of one a stage (see
-      `genax.core.data`).
-    evaluation: data of the evaluators that have none of their own; None if they need none but
-      batch["index"].
-    pretrained: runs, or what `genax import` wrote, whose parameters a new run starts with: by
-      folder, old path patterns to new ones, such as {"params/encoder": "params/text_encoder"} or
-      {"params/*/attention": "params/*/self_attention"}. Layers are stacked, or taken out of a
-      stack, as the new network has them.
-    """
-
-    task: Task
-    data: Any
-    evaluation: Any = None
-    pretrained: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-
-    def replace(
-        self,
-        *,
-        losses: Mapping[str, LossFn] = _NOTHING,
-        optimizers: Mapping[str, optax.GradientTransformation] = _NOTHING,
-        networks: Mapping[str, Any] = _NOTHING,
-        samplers: Mapping[str, Sampler | None] = _NOTHING,
-        evaluators: Mapping[str, Evaluator | None] = _NOTHING,
-        stage: int | None = None,
-        **fields: Any,
-    ) -> Experiment:
-        """Return the experiment with parts replaced by name, and with other `data`, `evaluation`.
-
-        losses, optimizers: by phase, in all stages or in that of a number.
-        networks: by their names in the losses, as in `nets.denoiser`.
-        samplers, evaluators: None removes one; a new name adds one.
-        Raises GenaxError for a name that is not there.
-        """
-        task, networks_of = self.task, vars(self.task.networks)
-        meant = {number for number in range(len(task.stages)) if stage in (None, number)}
-        phases = [phase.name for number in meant for phase in task.stages[number].phases]
-        _check_there("phase", {*losses, *optimizers}, dict.fromkeys(phases))
-        modules = [name for name, part in networks_of.items() if isinstance(part, nn.Module)]
-        _check_there("network", networks, modules)
-
-        def played(phase: Phase) -> Phase:
-            loss = losses.get(phase.name, phase.loss)
-            return replace(phase, loss=loss, optimizer=optimizers.get(phase.name, phase.optimizer))
-
-        task = replace(
-            task,
-            networks=task.networks.clone(**networks),
-            stages=[
-                replace(one, phases=[*map(played, one.phases)]) if number in meant else one
-                for number, one in enumerate(task.stages)
-            ],
-            samplers=_merged("sampler", task.samplers, samplers),
-            evaluators=_merged("evaluator", task.evaluators, evaluators),
-        )
-        return replace(self, **{"task": task, **fields})
-
-
-def _merged(kind: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    _check_there(kind, [name for name, value in new.items() if value is None], old)
-    return {name: value for name, value in {**old, **new}.items() if value is not None}
-
-
-def _check_there(kind: str, names: Iterable[str], there: Iterable[str]) -> None:
-    if unknown := sorted({*names} - {*there}):
-        raise GenaxError(f"replace: no {kind} {unknown[0]!r}; there is {', '.join(there)}.")

@@ -48,6 +48,9 @@ class ImageData:
       any number of classes, or no labels.
     caption: the set's text that belongs to an image; batches then hold it as "caption", an array of
       str, which stays on the host.
+    image: which of the set's pictures is the image; None is the first.
+    source: the picture that the image is made of, in a set of pairs; batches then hold it as
+      "source". Whatever changes an image changes its source alike.
     damaged: what is done with a file of one's own that cannot be read: "refuse", or "skip" to leave
       it out and count it.
     """
@@ -62,6 +65,8 @@ class ImageData:
     transform: Callable[[Example, np.random.Generator], Example] | None = None
     classes: int | None = None
     caption: str | None = None
+    image: str | None = None
+    source: str | None = None
     damaged: str = "refuse"
 
     def __post_init__(self):
@@ -76,18 +81,20 @@ class ImageData:
     @property
     def element(self) -> Mapping[str, jax.ShapeDtypeStruct]:
         """Shapes and dtypes of one example's arrays of numbers; reads no data."""
-        image = self._fields[self._names["image"]]
-        assert isinstance(image, Image)
-        height, width, channels = image.height, image.width, image.channels
-        if self.size is not None:
-            height = width = self.size
-        elif height is None or width is None:
-            raise GenaxError(
-                f"images of {self.name} differ in size: choose one with size=, in an experiment "
-                "config.size."
-            )
-        shape = (height + 2 * self.pad, width + 2 * self.pad, channels)
-        element = {"image": jax.ShapeDtypeStruct(shape, np.float32)}
+        element = {}
+        for name in self._pictures:
+            picture = self._fields[self._names[name]]
+            assert isinstance(picture, Image)
+            height, width, channels = picture.height, picture.width, picture.channels
+            if self.size is not None:
+                height = width = self.size
+            elif height is None or width is None:
+                raise GenaxError(
+                    f"images of {self.name} differ in size: choose one with size=, in an "
+                    "experiment config.size."
+                )
+            shape = (height + 2 * self.pad, width + 2 * self.pad, channels)
+            element[name] = jax.ShapeDtypeStruct(shape, np.float32)
         if "label" in self._names:
             element["label"] = jax.ShapeDtypeStruct((), np.int32)
         return element
@@ -125,8 +132,9 @@ class ImageData:
         name = identity(self.name)
         how = (name, self.split, self.size, self.pad, self.flip, tuple(self.range), self.limit)
         transform = "None" if self.transform is None else fingerprint_value(self.transform)
-        caption = () if self.caption is None else (self.caption,)
-        text = repr((self._records.fingerprint(), self.num_examples, how, transform, *caption))
+        parts: list[str | None] = [self.caption] if self.caption is not None else []
+        parts += [self.image, self.source] if self.image or self.source else []
+        text = repr((self._records.fingerprint(), self.num_examples, how, transform, *parts))
         return hashlib.sha256(text.encode()).hexdigest()
 
     def train(self, batch_size: int, seed: int, shard: Shard) -> BatchIterator:
@@ -135,7 +143,8 @@ class ImageData:
         def change(batch: Batch, positions: np.ndarray) -> Batch:
             if self.flip:
                 mirrored = shuffling.coin_flips(positions, seed)[:, None, None, None]
-                batch["image"] = np.where(mirrored, batch["image"][:, :, ::-1], batch["image"])
+                for name in self._pictures:
+                    batch[name] = np.where(mirrored, batch[name][:, :, ::-1], batch[name])
             if self.transform is not None:
                 batch = self._transformed(batch, positions, seed)
             return batch
@@ -163,7 +172,7 @@ class ImageData:
     def _names(self) -> Mapping[str, str]:
         """The set's name of what a batch has."""
         fields = self._fields
-        image, label = image_of(fields), label_of(fields)
+        image, label = self.image or image_of(fields), label_of(fields)
         if image is None and self._set.catalogued:
             raise GenaxError(f"{self.name} is a set of {used_by(fields)}.")
         if image is None:
@@ -171,6 +180,12 @@ class ImageData:
                 f"{self.name} has no feature that is a uint8 image; it has {listed(fields)}; "
                 "choose a set of images."
             )
+        for name in (image, self.source):
+            if name is not None and not isinstance(fields.get(name), Image):
+                raise GenaxError(
+                    f"{self.name} has no picture {name!r}; it has {listed(fields)}; choose another "
+                    "picture, or a set that has it."
+                )
         if self.classes is not None and label is None:
             raise GenaxError(
                 f"{self.name} has no 'label' that is a class or a whole number, nor a single class "
@@ -181,8 +196,13 @@ class ImageData:
                 f"{self.name} has no text {self.caption!r}; it has {listed(fields)}; choose "
                 "another text, or a set with captions."
             )
-        chosen = {"image": image, "label": label, "caption": self.caption}
+        chosen = {"image": image, "source": self.source, "label": label, "caption": self.caption}
         return {name: key for name, key in chosen.items() if key is not None}
+
+    @property
+    def _pictures(self) -> Sequence[str]:
+        """The names of a batch's pictures."""
+        return ("image",) if self.source is None else ("image", "source")
 
     @cached_property
     def _records(self) -> Records:
@@ -207,12 +227,14 @@ class ImageData:
         batch = {name: found[key] for name, key in self._names.items()}
         if self.classes is not None:
             self._check(batch["label"].tolist(), self.classes)
+        return {**batch, **{name: self._scaled(batch[name]) for name in self._pictures}}
+
+    def _scaled(self, pixels: np.ndarray) -> np.ndarray:
         black, white = self.range
-        image = batch["image"]
         if self.pad:
-            image = np.pad(image, ((0, 0), (self.pad,) * 2, (self.pad,) * 2, (0, 0)))
+            pixels = np.pad(pixels, ((0, 0), (self.pad,) * 2, (self.pad,) * 2, (0, 0)))
         scale = np.float32((white - black) / 255)
-        return {**batch, "image": image.astype(np.float32) * scale + np.float32(black)}
+        return pixels.astype(np.float32) * scale + np.float32(black)
 
     def _transformed(self, batch: Batch, positions: np.ndarray, seed: int) -> Batch:
         assert self.transform is not None

@@ -101,7 +101,7 @@ def fidelity(
         return unseen, features_of(train, extractor, arrays, searched)
 
     def summarize(found: Any, workdir: Any) -> dict[str, float]:
-        scores = {}
+        scores: dict[str, float] = {}
         for extractor in extractors:
             own = found[extractor.name]
             compared = real(extractor, extractor.given(workdir))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -57,6 +58,21 @@ def film_strip(
             "as the samples of a solver that is `filmed`."
         )
     return _draw(states.reshape(-1, *states.shape[2:]), states.shape[1])
+
+
+def side_by_side(
+    samples: Float[np.ndarray, "n h w c"],
+    batch: Any,
+    workdir: Any,
+    before: Callable[[Any], Any],
+    after: Callable[[Any], Any] | None = None,
+) -> Image.Image:
+    """Draw each sample in a row, between what it was made of and what it should be.
+
+    before, after: of the batch, images of the samples' shape.
+    """
+    columns = [before(batch), samples] + ([] if after is None else [after(batch)])
+    return film_strip(np.stack([np.asarray(column) for column in columns], axis=1))
 
 
 def _draw(samples: Any, columns: int) -> Image.Image:

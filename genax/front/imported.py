@@ -17,6 +17,7 @@ from genax.data.text.tokenizers import save_tokenizer
 from genax.front.experiments import load
 from genax.front.pretrained import Source, check_network, settings_of_files, take
 from genax.interop import load_pretrained
+from genax.interop.cycle_gan import load_cycle_gan
 from genax.interop.export import to_pretrained
 from genax.interop.llama2c import load_llama2c
 from genax.interop.pretrained import CONFIG, find_architecture
@@ -35,8 +36,9 @@ KEPT = (
 
 
 def import_model(source: Path, out: Path) -> tuple[nn.Module, dict[str, Any], str]:
-    """Write a Hugging Face directory, or a llama2.c file, as a folder with a checkpoint of step 0.
+    """Write a Hugging Face directory, or another project's file, as a folder with a checkpoint.
 
+    A file is one of llama2.c, or a .npz of a generator of CycleGAN. The checkpoint is of step 0.
     The folder is a run if genax has an experiment for the class, and a tokenizer if that reads
     texts.
     Returns the model, its variables, and why the folder is no run, which is "" if it is one.
@@ -45,7 +47,10 @@ def import_model(source: Path, out: Path) -> tuple[nn.Module, dict[str, Any], st
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise GenaxError(f"{out} is not an empty folder; choose another.")
     module: nn.Module
-    if source.is_file():
+    config: dict[str, Any] | None
+    if source.suffix == ".npz":
+        (module, variables), config = load_cycle_gan(source), None
+    elif source.is_file():
         module, variables = load_llama2c(source)
         config, _ = to_pretrained(module, variables)
     else:
@@ -60,13 +65,22 @@ def import_model(source: Path, out: Path) -> tuple[nn.Module, dict[str, Any], st
 
 
 def _write(
-    module: nn.Module, variables: dict[str, Any], config: dict[str, Any], source: Path, out: Path
+    module: nn.Module,
+    variables: dict[str, Any],
+    config: dict[str, Any] | None,
+    source: Path,
+    out: Path,
 ) -> str:
-    """Write what `import_model` writes; return why it is no run."""
+    """Write what `import_model` writes; return why it is no run.
+
+    config: what config.json holds; None if no class of Hugging Face has such weights.
+    """
     tokenizer = find_tokenizer(source) if source.is_dir() else None
     files = out / HUGGING_FACE
-    files.mkdir(parents=True)
-    (files / CONFIG).write_text(to_json(config, indent=2) + "\n")
+    out.mkdir(parents=True, exist_ok=True)
+    if config is not None:
+        files.mkdir()
+        (files / CONFIG).write_text(to_json(config, indent=2) + "\n")
     for path in (path for pattern in KEPT for path in source.glob(pattern)):
         if path.is_file():
             shutil.copyfile(path, files / path.name)
@@ -75,7 +89,7 @@ def _write(
         for name, part in variables["params"].items()
     }
     record = {"imported": type(module).__name__}
-    run = _run_of(module, config, files, out)
+    run = None if config is None else _run_of(module, config, files, out)
     lacks = "" if run is not None else f"genax has no experiment for {type(module).__name__}"
     if run is not None and tokenizer is None and "vocab_size" in run[2]:
         run, lacks = None, f"{source} has no tokenizer.json, which its class in transformers writes"

@@ -81,15 +81,15 @@ class Round(NamedTuple):
     """What the players see of one batch.
 
     real: scores of batch["image"]; None if they were not asked for.
-    fake: scores of the fakes.
-    fakes: images [b, h, w, c], or whatever the generator makes.
+    fake: scores of the fakes; None without fakes.
+    fakes: images [b, h, w, c], or whatever the generator makes; None if they were not asked for.
     score: the discriminator as a pure function from images to scores, for penalties. Images are
       augmented in it, and a score of several images stands there once.
     """
 
     real: Any
-    fake: Scores
-    fakes: Float[Array, "b ..."]
+    fake: Any
+    fakes: Any
     score: Callable[[Float[Array, "b ..."]], Scores]
 
 
@@ -114,9 +114,11 @@ def play(
     draw: Draw = jax.random.normal,
     condition: Condition = unconditional,
     augment: Augment = unchanged,
+    inputs: Condition = unconditional,
     *,
     moves: str,
     scores_real: bool = True,
+    makes_fakes: bool = True,
 ) -> Round:
     """Return the round that the player called `moves` sees, both networks in training mode.
 
@@ -128,22 +130,26 @@ def play(
     draw: of latents.
     condition: (nets, batch) -> keyword arguments of both networks.
     augment: of real images, of fakes and of what a penalty scores, each with numbers of its own.
+    inputs: (nets, batch) -> keyword arguments of the generator alone, such as keys of noise.
     moves: "discriminator" or "generator".
+    scores_real, makes_fakes: what of real images and of fakes is there; what is not is None.
     """
     given = condition(nets, batch)
-    fakes = nets.generator(latents(nets, batch, draw), **given, train=True)
-    if moves == "discriminator":
-        fakes = lax.stop_gradient(fakes)
+    fakes = None
+    if makes_fakes:
+        more = inputs(nets, batch)
+        fakes = nets.generator(latents(nets, batch, draw), **given, **more, train=True)
+        fakes = lax.stop_gradient(fakes) if moves == "discriminator" else fakes
 
     def score(images):
         seen = augment(nets, batch)(images)
         return for_each_image(nets.discriminator(seen, **given, train=True), len(images))
 
     real = score(batch["image"]) if scores_real else None
-    fake = score(fakes)
+    fake = None if fakes is None else score(fakes)
     if nets.is_initializing():
         # Shapes are found out with two images, which may be fewer than a score takes.
         return Round(real, fake, fakes, lambda images: jnp.zeros(len(images)))
-    view = augment(nets, batch)
-    alone = pure(nets.discriminator, view(fakes), **given, train=True)
+    view, example = augment(nets, batch), batch["image"] if fakes is None else fakes
+    alone = pure(nets.discriminator, view(example), **given, train=True)
     return Round(real, fake, fakes, lambda images: alone(view(images), **given, train=True))

@@ -26,6 +26,7 @@ def discriminator_loss(
     condition: Condition = unconditional,
     penalties: Mapping[str, Penalty] | None = None,
     augment: Augment = unchanged,
+    inputs: Condition = unconditional,
 ) -> Losses:
     """Return the game's objective of the discriminator, and a term for each penalty.
 
@@ -33,10 +34,10 @@ def discriminator_loss(
     the game has a threshold.
 
     batch["image"]: [b, h, w, c] in the generator's range.
-    draw, condition, augment: see `play`.
+    draw, condition, augment, inputs: see `play`.
     penalties: by the name that their metric gets.
     """
-    found = play(nets, batch, draw, condition, augment, moves="discriminator")
+    found = play(nets, batch, draw, condition, augment, inputs, moves="discriminator")
     aux: dict[str, Any] = {"real_score": found.real, "fake_score": found.fake}
     if game.threshold is not None:
         aux |= {
@@ -55,16 +56,25 @@ def generator_loss(
     condition: Condition = unconditional,
     penalties: Mapping[str, Penalty] | None = None,
     augment: Augment = unchanged,
+    inputs: Condition = unconditional,
 ) -> Losses:
     """Return the game's objective of the generator, and a term for each penalty.
 
     batch: only its index, its size and what the condition and the penalties read matter, unless the
       game compares fakes with batch["image"].
-    draw, condition, augment: see `play`.
+    draw, condition, augment, inputs: see `play`.
     penalties: by the name that their metric gets.
     """
-    scores_real = game.compares
-    found = play(nets, batch, draw, condition, augment, moves="generator", scores_real=scores_real)
+    found = play(
+        nets,
+        batch,
+        draw,
+        condition,
+        augment,
+        inputs,
+        moves="generator",
+        scores_real=game.compares,
+    )
     loss = Loss(game.generator(found.real, found.fake))
     return _with(penalties, loss, nets, batch, found)
 
@@ -86,14 +96,27 @@ def penalty_loss(
     draw: Draw = jax.random.normal,
     condition: Condition = unconditional,
     augment: Augment = unchanged,
+    inputs: Condition = unconditional,
+    of_score: bool = False,
 ) -> Loss:
     """Return a penalty as the loss of a phase of its own (lazy regularisation).
 
     every: of the phase. The penalty is multiplied by it, so that its mean over all steps is what it
       would be in each (Karras et al. 2020, arXiv:1912.04958, section 3.1).
-    draw, condition, augment: see `play`.
+    draw, condition, augment, inputs: see `play`.
+    of_score: whether the penalty reads `Round.score` alone, as R1 does. Then no fakes are made.
     """
-    found = play(nets, batch, draw, condition, augment, moves="discriminator")
+    found = play(
+        nets,
+        batch,
+        draw,
+        condition,
+        augment,
+        inputs,
+        moves="discriminator",
+        scores_real=not of_score,
+        makes_fakes=not of_score,
+    )
     return Loss(every * penalty(nets, batch, found))
 
 

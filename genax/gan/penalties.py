@@ -109,10 +109,19 @@ def r2(nets: nn.Module, batch: Batch, found: Round, weight: Weight) -> Float[Arr
 
 
 def gradient_penalty(
-    nets: nn.Module, batch: Batch, found: Round, weight: Weight = 10.0
+    nets: nn.Module, batch: Batch, found: Round, weight: Weight = 10.0, target: float = 1.0
 ) -> Float[Array, " b"]:
     """`unit_slope` between batch["image"] and the fakes: WGAN-GP."""
-    return unit_slope(found.score, between(nets, batch, batch["image"], found.fakes), weight)
+    points = between(nets, batch, batch["image"], found.fakes)
+    return unit_slope(found.score, points, weight, target)
+
+
+def drift(nets: nn.Module, batch: Batch, found: Round, weight: float = 1e-3) -> Scores:
+    """weight D(x)^2 at batch["image"], which keeps a critic's scores near 0.
+
+    Karras et al. 2018 (arXiv:1710.10196), appendix A.1.
+    """
+    return weight * jnp.square(found.real)
 
 
 def dragan_penalty(

@@ -16,10 +16,12 @@ def generate(
     batch: Batch,
     draw: Draw = jax.random.normal,
     condition: Condition = unconditional,
+    inputs: Condition = unconditional,
 ) -> Float[Array, "b ..."]:
     """Return one sample for each element of batch["index"], made with the running statistics.
 
     draw: of latents.
-    condition: (nets, batch) -> keyword arguments of the generator.
+    condition, inputs: (nets, batch) -> keyword arguments of the generator, see `play`.
     """
-    return nets.generator(latents(nets, batch, draw), **condition(nets, batch))
+    given = {**condition(nets, batch), **inputs(nets, batch)}
+    return nets.generator(latents(nets, batch, draw), **given)

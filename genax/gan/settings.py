@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -12,7 +13,7 @@ from genax.gan import game, penalties
 from genax.gan.augmentation import POLICIES, SHIFTED
 from genax.nn.optimizers import RANGES as OPTIMIZER
 from genax.settings import Variant
-from genax.settings.ranges import AMOUNT, COUNT, NOT_NEGATIVE, SHARE, Ranges
+from genax.settings.ranges import AMOUNT, COUNT, NOT_NEGATIVE, POSITIVE, SHARE, Range, Ranges
 
 # Of two players, whatever they make: see `play_out`.
 PLAYERS: dict[str, Any] = {
@@ -36,6 +37,9 @@ PLAYERS: dict[str, Any] = {
     "checkpoint_every": 1_000,
     "sample_every": 1_000,
     "num_samples": 100,
+    # Whether there are samplers of the latent space: see `latent_tools`. They are asked for after
+    # training, as in `genax sample WORKDIR --config.tools=True --sampler interpolation --num 8`.
+    "tools": False,
 }
 # Of two players whose modes are counted.
 MODES: dict[str, Any] = {
@@ -114,6 +118,38 @@ FLAT_PAIRS: dict[str, Any] = {
     "b1": 0.0,
     "b2": 0.99,
 }
+# Networks that grow from 4x4 pixels, see `growth_of`.
+GROWTH: dict[str, Any] = {
+    "image_size": 32,
+    # The first resolution, and how many images are seen at each but the last one while its layers
+    # come in, and when they are wholly there.
+    "first_size": 4,
+    "fade_images": 25_600,
+    "stable_images": 25_600,
+    # Batch sizes of the first resolutions, and learning rates of the last ones. All others have
+    # `batch_size` and `learning_rate`.
+    "batch_sizes": (),
+    "learning_rates": (),
+    # Images of a group whose deviation the discriminator sees.
+    "group_size": 4,
+    "b1": 0.0,
+    "b2": 0.99,
+    "learning_rate": 1e-3,
+}
+# A generator with styles, see `genax.gan.style_inputs`.
+STYLES: dict[str, Any] = {
+    # The share of training images that have the styles of two latents.
+    "mixing": 0.9,
+    # Nearness of samples to the mean style: 1 is none, 0 the mean image.
+    "truncation": 1.0,
+    # Images after which half of an average is new, in place of `ema`.
+    "half_life": 10_000.0,
+    "ema": 0.0,
+    # Images of a group whose deviation the discriminator sees.
+    "group_size": 4,
+    "b1": 0.0,
+    "b2": 0.99,
+}
 # What a setting `game` may be.
 GAMES: Mapping[str, game.Game] = {
     "minimax": game.MINIMAX,
@@ -163,6 +199,21 @@ RANGES: Ranges = {
     "fidelity": tuple(SCORES),
     "fidelity_examples": COUNT,
     "remat": ("none",),
+    "max_width": COUNT,
+    "first_size": COUNT,
+    "fade_images": COUNT,
+    "stable_images": COUNT,
+    "batch_sizes": replace(COUNT, empty=True),
+    "learning_rates": replace(NOT_NEGATIVE, empty=True),
+}
+STYLE_RANGES: Ranges = {
+    **RANGES,
+    "style_size": COUNT,
+    "mapping_layers": COUNT,
+    "mixing": Range(least=0, most=1),
+    "truncation": Range(),
+    "half_life": POSITIVE,
+    "ema": Range(least=0, most=0),
 }
 
 
@@ -180,4 +231,41 @@ def small_variants(
         "digits": Variant(
             "8x8 digits, embedded, in about two minutes on two cores", {**DIGITS, **digits}
         ),
+    }
+
+
+def grown_faces(
+    own: Mapping[str, Any], first_size: int = 4, batch_sizes: tuple[int, ...] = (512, 256, 128, 64)
+) -> dict[str, Variant]:
+    """Return the variants of networks that grow to the faces of CelebA-HQ.
+
+    Each resolution has as many images, as large batches and such rates as in the official code of
+    ProGAN and StyleGAN on eight GPUs.
+
+    own: what the model changes, such as its sizes and steps.
+    """
+    settings = {
+        **PUBLISHED,
+        "dataset": "tfds:celeb_a_hq/1024",
+        "image_size": 1024,
+        "flip": True,
+        "first_size": first_size,
+        "batch_sizes": batch_sizes,
+        "batch_size": 32,
+        "learning_rates": (1.5e-3, 2e-3, 3e-3, 3e-3),
+        "fade_images": 600_000,
+        "stable_images": 600_000,
+        "num_samples": 16,
+        "eval_batch_size": 16,
+        "parallel": {"topology": "v5e:4x4"},
+        **own,
+    }
+    smaller = settings | {
+        "dataset": "tfds:celeb_a_hq/256",
+        "image_size": 256,
+        "learning_rates": (1.5e-3, 2e-3),
+    }
+    return {
+        "celeba-hq-256": Variant("CelebA-HQ at 256x256, grown as those of 1024x1024", smaller),
+        "celeba-hq-1024": Variant("CelebA-HQ at 1024x1024 with the official settings", settings),
     }

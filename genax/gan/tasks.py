@@ -20,7 +20,9 @@ from genax.evaluation.examples import labels_in_turn
 from genax.evaluation.fidelity import fidelity
 from genax.evaluation.pictures import check_pictures, image_grid
 from genax.gan.augmentation import augment_by
-from genax.gan.game import Augment, Draw, unchanged
+from genax.gan.game import Augment, Draw, Game, unchanged
+from genax.gan.growing import Growth
+from genax.gan.latent_tools import latent_tools
 from genax.gan.losses import Penalty, discriminator_loss, generator_loss
 from genax.gan.networks import Networks
 from genax.gan.packing import Packed
@@ -42,8 +44,13 @@ def image_gan(
     *,
     own: Callable[[ConfigDict], tuple[Any, Any]] | None = None,
     draw: Draw = jax.random.normal,
+    inputs: Condition = unconditional,
+    sampled_inputs: Condition | None = None,
+    augment: Augment | None = None,
+    growth: Growth | None = None,
     samples: Callable[..., Any] = generate,
     evaluators: Mapping[str, Evaluator] | None = None,
+    tools: Callable[..., Mapping[str, Sampler]] = latent_tools,
     **played: Any,
 ) -> Experiment:
     """Return the experiment that trains a GAN of images with the settings of `DEFAULTS`.
@@ -53,9 +60,12 @@ def image_gan(
       generator has a field `channels`; both have `num_classes`, None or a number, if they take
       labels.
     own: makes the data that the settings name; None is images.
-    samples: (nets, batch, draw, condition) -> the images that are shown and scored.
+    samples: (nets, batch, draw, condition, inputs) -> the images that are shown and scored.
     evaluators: scores besides those of the settings.
-    draw, played: see `play_out`.
+    draw, inputs, growth, played: see `play_out`.
+    sampled_inputs: what samples get in place of `inputs`; None is the same.
+    augment: what the discriminator sees of images; None is the augmentation of the settings.
+    tools: makes the samplers of the setting `tools`, see `latent_tools`.
     Raises GenaxError for images that no picture can be made of, for labels that the data or a
     network does not take, and for a batch that packs do not divide.
     """
@@ -72,28 +82,41 @@ def image_gan(
             "choose a labelled set, or set config.num_classes=0."
         )
     condition: Condition = on_label if config.num_classes else unconditional
-    images = partial(samples, draw=draw, condition=condition)
+    given = inputs if sampled_inputs is None else sampled_inputs
+    drawn: dict[str, Any] = {"draw": draw, "condition": condition, "inputs": given}
+    images: Callable[..., Any] = partial(samples, **drawn)
     labels = labels_in_turn(config.num_classes) if config.num_classes else None
+    read = train
+    if growth is not None:
+        images = growth.images(partial(samples, draw=draw, inputs=given), condition)
+        read = growth.data(train)
     task = play_out(
         config,
         networks,
         draw=draw,
         condition=condition,
-        augment=augment_by(config.augmentation),
-        samplers={"images": Sampler(images, image_grid, labels)},
+        inputs=inputs,
+        augment=augment or augment_by(config.augmentation),
+        growth=growth,
+        samplers={
+            "images": Sampler(images, image_grid, labels),
+            **(tools(train, test, labels, **drawn) if config.tools else {}),
+        },
         evaluators={**image_scores(config, images, train, test), **(evaluators or {})},
         **played,
     )
-    return Experiment(task, train, test if task.evaluators else None)
+    return Experiment(task, read, test if task.evaluators else None)
 
 
 def play_out(
     config: ConfigDict,
     networks: Networks,
     *,
+    game: Game | None = None,
     draw: Draw = jax.random.normal,
     condition: Condition = unconditional,
     augment: Augment = unchanged,
+    inputs: Condition = unconditional,
     penalties: Mapping[str, Penalty] | None = None,
     generator_penalties: Mapping[str, Penalty] | None = None,
     optimizers: Mapping[str, optax.GradientTransformation] | None = None,
@@ -102,11 +125,14 @@ def play_out(
     penalty_weight: Callable[[jax.Array], jax.Array] | None = None,
     averages: Mapping[str, Any] | None = None,
     together: bool = False,
+    stage: Callable[..., Stage] | None = None,
+    growth: Growth | None = None,
     **parts: Any,
 ) -> Task:
     """Return the task of two players with the settings of `PLAYERS`.
 
-    draw, condition, augment: see `play`.
+    game: None is that of the settings.
+    draw, condition, augment, inputs: see `play`.
     penalties, generator_penalties: terms beside each player's objective and the settings' penalty.
     optimizers: by player, "discriminator" or "generator"; without one it has the settings' Adam.
     turns: steps at which the generator moves; None is after each `config.critic_steps`.
@@ -114,6 +140,8 @@ def play_out(
     penalty_weight: weight of the settings' penalty by the step; None is that of the settings.
     averages: decays by path; None is the generator's of the settings, after a warm-up.
     together: see `Stage`.
+    stage: makes another game of the arguments that all losses share.
+    growth: how networks grow, in stages of their own; they then get `size` and `share` too.
     parts: further fields of `Task`, such as samplers.
     Raises GenaxError for a batch that packs do not divide.
     """
@@ -125,10 +153,11 @@ def play_out(
     if config.pack > 1:
         networks = networks.clone(discriminator=Packed(networks.discriminator, config.pack))
     shared: dict[str, Any] = {
-        "game": GAMES[config.game],
+        "game": game or GAMES[config.game],
         "draw": draw,
         "condition": condition,
         "augment": augment,
+        "inputs": inputs,
     }
     terms = {**_chosen_penalties(config, penalty_weight), **(penalties or {})}
     critic = partial(discriminator_loss, penalties=terms, **shared)
@@ -142,10 +171,11 @@ def play_out(
     every = after(config.critic_steps) if turns is None else turns
     if averages is None:
         averages = {"generator": ema_warmup(config.ema)} if config.ema else {}
-    stage = Stage(
-        [phase("discriminator", critic, 1), phase("generator", maker, every)], together=together
-    )
-    return Task(networks, [stage], ema=averages, **parts)
+    phases = [phase("discriminator", critic, 1), phase("generator", maker, every)]
+    stages = [Stage(phases, together=together) if stage is None else stage(**shared)]
+    if growth is not None:
+        stages = growth.stages(phases, condition)
+    return Task(networks, stages, ema=averages, **parts)
 
 
 def _chosen_penalties(

@@ -1,4 +1,4 @@
-"""Transposed convolution with a 4x4 kernel, which doubles the resolution of an image."""
+"""Transposed convolution that doubles the resolution of an image."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.nn.initializers import Initializer, normal
+from jax.nn.initializers import Initializer, normal, zeros
 from jaxtyping import Array, Float
 
 from genax.nn.convolve import DIMENSIONS, convolve
@@ -16,28 +16,30 @@ from genax.nn.derivatives import set_reverse_rule
 
 
 def _strided(y: Array, kernel: Array) -> Array:
-    """Apply the convolution (4x4, stride 2, padding 1) that `transposed_convolution` transposes."""
-    return convolve(y, jnp.swapaxes(kernel, 2, 3), (2, 2), ((1, 1), (1, 1)))
+    """Apply the convolution of stride 2 that `transposed_convolution` transposes."""
+    pads = (1, len(kernel) - 3)
+    return convolve(y, jnp.swapaxes(kernel, 2, 3), (2, 2), (pads, pads))
 
 
 @jax.custom_jvp
 def transposed_convolution(
-    x: Float[Array, "b h w c"], kernel: Float[Array, "4 4 c f"]
+    x: Float[Array, "b h w c"], kernel: Float[Array, "k k c f"]
 ) -> Float[Array, "b 2*h 2*w f"]:
-    """Transpose of a 4x4 convolution of stride 2 and padding 1, as torch's ConvTranspose2d.
+    """Transpose of a 3x3 or 4x4 convolution of stride 2 and padding 1, as torch's ConvTranspose2d.
 
     y[2i + k - 1] += x[i] kernel[k], in rows and in columns alike. The kernel is PyTorch's with its
-    axes moved from [c, f, 4, 4].
+    axes moved from [c, f, k, k]. A kernel of 3x3 has PyTorch's output_padding=1.
 
     The gradient is written by hand as that of the strided convolution, read backwards. JAX derives
     the same numbers, but its weight gradient is a convolution dilated on both sides, which XLA runs
     ten times slower on CPU (7x7x128 to 14x14x64, batch 64).
     """
+    pads = (len(kernel) - 2, 2)
     return lax.conv_general_dilated(
         x,
         kernel[::-1, ::-1],
         (1, 1),
-        ((2, 2), (2, 2)),
+        (pads, pads),
         lhs_dilation=(2, 2),
         dimension_numbers=DIMENSIONS,
     )
@@ -57,16 +59,26 @@ set_reverse_rule(transposed_convolution, _forward, _backward)
 
 
 class TransposedConv(nn.Module):
-    """Transposed 4x4 convolution without bias that doubles the resolution."""
+    """Transposed convolution that doubles the resolution.
+
+    kernel_size: 3 or 4.
+    """
 
     features: int
     kernel_init: Initializer = normal(0.02)
     dtype: jnp.dtype = jnp.float32
+    kernel_size: int = 4
+    use_bias: bool = False
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "b h w c"], train: bool = False
     ) -> Float[Array, "b 2*h 2*w f"]:
         """Return the convolution of x, computed in `dtype` with float32 parameters."""
-        kernel = self.param("kernel", self.kernel_init, (4, 4, x.shape[-1], self.features))
-        return transposed_convolution(x.astype(self.dtype), kernel.astype(self.dtype))
+        sides = (self.kernel_size, self.kernel_size)
+        kernel = self.param("kernel", self.kernel_init, (*sides, x.shape[-1], self.features))
+        y = transposed_convolution(x.astype(self.dtype), kernel.astype(self.dtype))
+        if not self.use_bias:
+            return y
+        bias = self.param("bias", zeros, (self.features,))
+        return y + bias.astype(self.dtype)

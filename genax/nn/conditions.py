@@ -22,3 +22,8 @@ def unconditional(nets: nn.Module, batch: Batch) -> dict[str, Any]:
 def on_label(nets: nn.Module, batch: Batch) -> dict[str, Any]:
     """The batch's class labels as the argument "label"."""
     return {"label": batch["label"]}
+
+
+def both(first: Condition, second: Condition) -> Condition:
+    """Return the condition with the arguments of two."""
+    return lambda nets, batch: {**first(nets, batch), **second(nets, batch)}

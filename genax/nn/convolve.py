@@ -32,14 +32,15 @@ def convolve(
     The gradients are the numbers that JAX derives. JAX writes them with permuted dimension numbers.
     XLA's CPU compiler rearranges these only in a program's outermost computation: inside a scan or
     a cond it falls back to a loop, 70 times slower for the kernel's gradient. Here the arrays are
-    permuted instead, which other compilers fold away.
+    permuted instead, which other compilers fold away. Gradients are convolutions of this kind
+    again, so those of a penalty on gradients are too.
     """
     if isinstance(padding, str):
         spans = _spans(kernel, dilation)
         padding = lax.padtype_to_pads(x.shape[1:3], spans, strides, padding)
     (top, bottom), (left, right) = padding
     pads = ((top, bottom), (left, right))
-    return _convolve(x, kernel, tuple(strides), pads, tuple(dilation))
+    return _convolve(x, kernel, tuple(strides), pads, (1, 1), tuple(dilation))
 
 
 def _spans(kernel: Array, dilation: Pair) -> Pair:
@@ -50,46 +51,49 @@ def _spans(kernel: Array, dilation: Pair) -> Pair:
     return height, width
 
 
-def _plain(x, kernel, strides, padding, dilation=(1, 1), kernel_dilation=(1, 1)):
+@partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4, 5))
+def _convolve(x: Array, kernel: Array, strides: Pair, padding: Pads, apart: Pair, dilation: Pair):
+    """Convolve x, whose pixels lie `apart`, with a kernel whose taps lie `dilation` apart."""
     return lax.conv_general_dilated(
         x,
         kernel,
         strides,
         padding,
-        lhs_dilation=dilation,
-        rhs_dilation=kernel_dilation,
+        lhs_dilation=apart,
+        rhs_dilation=dilation,
         dimension_numbers=DIMENSIONS,
     )
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4))
-def _convolve(x: Array, kernel: Array, strides: Pair, padding: Pads, dilation: Pair) -> Array:
-    return _plain(x, kernel, strides, padding, kernel_dilation=dilation)
+def _forward(x, kernel, *how):
+    return _convolve(x, kernel, *how), (x, kernel)
 
 
-def _forward(x, kernel, strides, padding, dilation):
-    return _plain(x, kernel, strides, padding, kernel_dilation=dilation), (x, kernel)
-
-
-def _backward(strides: Pair, padding: Pads, apart: Pair, saved, gradient):
+def _backward(strides: Pair, padding: Pads, apart: Pair, dilation: Pair, saved, gradient):
     x, kernel = saved
     of_x, of_kernel = [], []
-    for size, span, stride, (before, after), out in zip(
-        x.shape[1:3], _spans(kernel, apart), strides, padding, gradient.shape[1:3], strict=True
+    for size, gap, span, stride, (before, _), out in zip(
+        x.shape[1:3],
+        apart,
+        _spans(kernel, dilation),
+        strides,
+        padding,
+        gradient.shape[1:3],
+        strict=True,
     ):
-        spread = (out - 1) * stride + 1
-        # The last window does not reach these rows of the padded input, so they have no gradient.
-        unread = size + before + after - (spread + span - 1)
-        of_x.append((span - 1 - before, span - 1 - after + unread))
-        of_kernel.append((before, after - unread))
+        wide, spread = (size - 1) * gap + 1, (out - 1) * stride + 1
+        # What the last window does not reach of the padded input has no gradient.
+        of_x.append((span - 1 - before, wide + before - spread))
+        of_kernel.append((before, spread + span - 1 - wide - before))
     flipped = jnp.swapaxes(kernel[::-1, ::-1], 2, 3)
-    x_gradient = _plain(gradient, flipped, (1, 1), of_x, strides, apart)
-    kernel_gradient = _plain(
+    x_gradient = _convolve(gradient, flipped, apart, tuple(of_x), strides, dilation)
+    kernel_gradient = _convolve(
         x.transpose(3, 1, 2, 0),
         gradient.transpose(1, 2, 0, 3),
+        dilation,
+        tuple(of_kernel),
         apart,
-        of_kernel,
-        kernel_dilation=strides,
+        strides,
     )
     return x_gradient, kernel_gradient.transpose(1, 2, 0, 3)
 

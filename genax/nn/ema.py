@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
 from genax.core.ema import Decay
-from genax.core.task import Stage
 
 
 def ema_warmup(decay: float) -> Decay:
@@ -26,7 +26,7 @@ def ema_late(decay: float, start: int) -> Decay:
 
 
 def ema_half_life(
-    images: float, batch_size: int, ramp_up: float | None = None, stages: Sequence[Stage] = ()
+    images: float, batch_size: int, ramp_up: float | None = None, stages: Sequence[Any] = ()
 ) -> Decay:
     """Decay 0.5^(batch / min(images, ramp_up * seen)), as in StyleGAN2-ADA and EDM.
 
@@ -36,7 +36,8 @@ def ema_half_life(
     batch_size: config.batch_size.
     ramp_up: share of the images seen before the step that bounds the half-life, such as 0.05. None
       means no bound.
-    stages: the task's stages, if some of them have a batch size of their own.
+    stages: the task's stages, if some of them have a batch size of their own, or others with the
+      fields `steps` and `batch_size`.
     """
     sizes = np.array([stage.batch_size or batch_size for stage in stages] or [batch_size])
     steps = np.array([stage.steps for stage in stages[:-1]], int)

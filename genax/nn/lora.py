@@ -23,7 +23,8 @@ from jaxtyping import Array, Float
 
 from genax.core import tree
 from genax.core.errors import GenaxError
-from genax.core.task import Experiment, Phase, Task
+from genax.core.experiment import Experiment
+from genax.core.task import Phase, Task
 from genax.nn.projection import Projection, project
 from genax.nn.rematerialise import PRODUCT
 from genax.settings.ranges import AMOUNT, COUNT, POSITIVE, SHARE, Ranges, check_fields

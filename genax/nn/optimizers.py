@@ -22,6 +22,7 @@ RANGES: Ranges = {
     "final_learning_rate": NOT_NEGATIVE,
     "rate_scale": POSITIVE,
     "warmup_steps": AMOUNT,
+    "constant_steps": AMOUNT,
     "decay_steps": AMOUNT,
     "weight_decay": NOT_NEGATIVE,
     "b1": SHARE,
@@ -67,6 +68,21 @@ def warmup_linear(peak: float, warmup_steps: int, decay_steps: int) -> optax.Sch
     rise = warmup_constant(peak, warmup_steps)
     fall = optax.linear_schedule(peak, 0.0, decay_steps - warmup_steps)
     return optax.join_schedules([rise, fall], [warmup_steps])
+
+
+def constant_linear(rate: float, constant_steps: int, decay_steps: int) -> optax.Schedule:
+    """Constant rate, then a linear decay to 0 in `decay_steps` steps more; 0 of them is no decay.
+
+    It is that of Pix2Pix and CycleGAN, whose code changes the rate once an epoch and not each step.
+    Raises GenaxError for a negative number of steps.
+    """
+    if constant_steps < 0 or decay_steps < 0:
+        raise GenaxError(
+            f"constant_steps={constant_steps} and decay_steps={decay_steps} must be at least 0."
+        )
+    if not decay_steps:
+        return optax.constant_schedule(rate)
+    return optax.linear_schedule(rate, 0.0, decay_steps, constant_steps)
 
 
 def warmup_inverse_sqrt(hidden_size: int, warmup_steps: int, scale: float = 1.0) -> optax.Schedule:

@@ -63,3 +63,17 @@ def _padded(x: Array, axis: int, padding: int) -> Array:
 
 def _part(x: Array, axis: int, part: slice) -> Array:
     return x[(slice(None),) * axis + (part,)]
+
+
+def binomial_blur(x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
+    """Filter by (1, 2, 1) / 4 along both axes, with zeros outside: the blur of StyleGAN.
+
+    Karras et al. 2019 (arXiv:1812.04948), section 2.
+    """
+    for axis in (1, 2):
+        padded = _padded(x, axis, 1)
+        before, after = (
+            _part(padded, axis, slice(start, start + x.shape[axis])) for start in (0, 2)
+        )
+        x = (before + 2 * x + after) / 4
+    return x

@@ -17,8 +17,9 @@ import numpy as np
 from genax.core.data import Data, Shard, global_index, numeric, open_data
 from genax.core.devices import Strategy
 from genax.core.errors import GenaxError
+from genax.core.experiment import Experiment
 from genax.core.gradients import check_loss, parts_of, sums_of
-from genax.core.task import Evaluator, Experiment, Loss, Task
+from genax.core.task import Evaluator, Loss, Task
 from genax.running.mistakes import check_batch, check_data, check_rows, told
 from genax.running.sampling import apply_networks, moment_of, to_host
 

@@ -62,10 +62,15 @@ def phase_programs(task: Task, stage: int, state: TrainState, batch: Batch) -> l
 
     state, batch: arrays, or their shapes.
     """
+
+    def alone(phase: Phase) -> Task:
+        """Return the task of one phase, which moves by the optimizer that it has in its stage."""
+        mover = task.stages[stage].mover(phase)
+        phase = replace(phase, name=mover.name, optimizer=mover.optimizer, every=1)
+        return replace(task, stages=(Stage((phase,)),))
+
     return [
-        jax.make_jaxpr(make_step(replace(task, stages=(Stage((replace(phase, every=1),)),))))(
-            state, batch
-        ).jaxpr
+        jax.make_jaxpr(make_step(alone(phase)))(state, batch).jaxpr
         for phase in task.stages[stage].phases
     ]
 

@@ -17,8 +17,9 @@ from genax.core import tree
 from genax.core.data import Data
 from genax.core.devices import Strategy, abstract, create, make_strategy
 from genax.core.errors import GenaxError
+from genax.core.experiment import Experiment
 from genax.core.step import init_optimizers, init_state, make_step
-from genax.core.task import Experiment, Task, TrainState
+from genax.core.task import Task, TrainState
 from genax.running import fixed, processes, source
 from genax.running.checkpoint import Checkpoints
 from genax.running.evaluate import evaluation_data

@@ -167,6 +167,12 @@ def program(name):
 
 @pytest.mark.long
 @needs_libtpu
+def test_a_slice_may_be_one_chip():
+    assert len(topology("v5e:1x1")) == 1
+
+
+@pytest.mark.long
+@needs_libtpu
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_what_is_said_of_programs_that_fit(name):
     found = program(name).facts

@@ -29,6 +29,7 @@ from tests.contracts import (
     llava,
     progan,
     stylegan2_ada,
+    translators,
     vae_gan,
     wgan_gp,
 )
@@ -44,6 +45,7 @@ CONVOLUTION = {"steps_per_call": "XLA may compute a convolution inside a loop by
 SUMS = {"steps_per_call": "XLA may take a sum (a bias' gradient) in another order inside a loop"}
 # A contract that compares the slope of a loss with differences of it.
 HELD_FIXED = {"differences": "the loss holds fixed some of what the network computes"}
+SLOPES = {"differences": "the slope of a network jumps where its activations have a kink"}
 SPECTRAL_NORM = {
     "created_in_parts": "SpectralNorm divides a new kernel by its norm, a sum of parts"
 }
@@ -125,10 +127,11 @@ def experiment(
         built = built if networks is None else built.replace(networks=networks(dtype))
         return built if optimizers is None else built.replace(optimizers=optimizers)
 
+    data = build(jnp.float32).data
     return Row(
         name=f"experiments/{name}{label and ':'}{label}",
         make=lambda dtype: build(dtype).task,
-        element=build(jnp.float32).data.element,
+        element=tuple(d.element for d in data) if isinstance(data, tuple) else data.element,
         **row,
     )
 
@@ -244,6 +247,28 @@ ROWS = (
         exceptions=CONVOLUTION,
     ),
     experiment(
+        "gan/pro_gan.py",
+        "digits",
+        {"width": "32", "max_width": "4", "latent_size": "4", "coverage_samples": "0"}
+        | {"batch_size": str(BATCH_SIZE), "stable_images": "48", "fade_images": "32"},
+        exceptions=CONVOLUTION | SLOPES,
+    ),
+    experiment(
+        "gan/style_gan.py",
+        "digits",
+        {"width": "32", "max_width": "4", "latent_size": "4", "style_size": "4"}
+        | {"mapping_layers": "1", "coverage_samples": "0", "batch_size": str(BATCH_SIZE)}
+        | {"stable_images": "48", "fade_images": "32"},
+        exceptions=CONVOLUTION | SLOPES,
+    ),
+    experiment(
+        "gan/style_gan2.py",
+        "digits-adaptive",
+        {"width": "32", "max_width": "8", "latent_size": "6", "style_size": "5"}
+        | {"mapping_layers": "1", "path_shrink": "1", "path_every": "2", "r1_every": "3"},
+        exceptions=CONVOLUTION,
+    ),
+    experiment(
         "gan/big_gan.py",
         "digits",
         {"width": "4", "label_size": "4", "latent_size": "8"},
@@ -279,6 +304,25 @@ ROWS = (
         "digits",
         {"pack": "2"},
         optimizers=FAST,
+        exceptions=BATCH_NORM | CONVOLUTION,
+    ),
+    experiment(
+        "gan/cycle_gan.py",
+        "digits",
+        {"pool_size": "16", "constant_steps": "2", "decay_steps": "100"},
+        networks=translators.networks,
+        daily=True,
+    ),
+    experiment(
+        "gan/pix2pix.py",
+        "digits",
+        {"widths": "(4, 4, 4)", "discriminator_width": "4"},
+        exceptions=BATCH_NORM | DROPOUT | CONVOLUTION,
+    ),
+    experiment(
+        "gan/super_resolution.py",
+        "digits",
+        {"width": "4", "num_blocks": "1", "widths": "(4, 8)", "hidden_size": "8"},
         exceptions=BATCH_NORM | CONVOLUTION,
     ),
     experiment(

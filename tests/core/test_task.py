@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
 from genax.core import GenaxError, Loss, Phase, Stage, Task, init_state
 from genax.core.step import make_step
+from genax.running.flops import step_flops
 from tests.core.toys import ELEMENT, Line, Networks, line_state, line_task, noisy_error
 
 SGD = optax.sgd(0.1)
@@ -41,6 +43,16 @@ def test_phases(options, said):
         ([phase(), phase()], {}, r"different names, got \['fit', 'fit'\]"),
         ([phase()], {"steps": 0}, "a stage's steps=0 must be at least 1"),
         ([phase()], {"batch_size": 0}, "a stage's batch_size=0 must be at least 1"),
+        (
+            [phase(optimizer="adam")],
+            {},
+            "'fit' moves by the optimizer of 'adam', which is no phase",
+        ),
+        (
+            [phase(), phase(name="penalty", trains=("line/kernel",), optimizer="fit")],
+            {},
+            "'penalty' moves by the optimizer of 'fit', which is no phase of its stage that trains",
+        ),
     ],
 )
 def test_stages(phases, options, said):
@@ -143,3 +155,31 @@ def test_a_loss_of_the_whole_batch_returns_any_shape():
     line_state(line_task(phase(contrast, embed=embed)))
     with pytest.raises(GenaxError, match="the loss of phase 'fit' returned"):
         line_state(line_task(phase(lambda nets, batch, rows: rows, embed=embed)))
+
+
+def test_phases_share_an_optimizer():
+    """Two phases that are one Adam: its momenta and its count of steps go on from one to other."""
+
+    def scaled(nets, batch):
+        return Loss(3.0 * noisy_error(nets, batch).values)
+
+    adam = optax.adam(0.1)
+    phases = [phase(optimizer=adam), phase(scaled, name="penalty", optimizer="fit", every=2)]
+    task = line_task(*phases)
+    state = line_state(task)
+    assert list(state.opt_state) == ["fit"]
+    batch = {"x": jnp.ones((2, 4)), "y": jnp.ones(2)}
+    step = jax.jit(make_step(task))
+    counts = []
+    for _ in range(3):
+        state, _ = step(state, batch)
+        counts.append(int(state.opt_state["fit"][0].count))
+    assert counts == [2, 3, 5]
+    alone = step_flops(line_task(phases[0]), 0, state, batch)
+    assert step_flops(task, 0, state, batch) == 1.5 * alone > 0
+    apart = [phases[0], phase(scaled, name="penalty", optimizer=adam, every=2)]
+    other = line_task(*apart)
+    others, _ = jax.jit(make_step(other))(line_state(other), batch)
+    own, _ = step(line_state(task), batch)
+    moved = [np.asarray(jax.tree.leaves(one.params)[0]) for one in (own, others)]
+    assert np.abs(moved[0] - moved[1]).max() > 1e-3

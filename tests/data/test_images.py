@@ -316,3 +316,34 @@ def test_classes_change_no_example():
     assert data.fingerprint() == ImageData("digits").fingerprint()
     with pytest.raises(GenaxError, match="split 'train' of digits has the label 9, which is no cl"):
         dataclasses.replace(data, classes=5).fingerprint()
+
+
+def test_pairs_are_changed_alike():
+    data = ImageData("digit_pairs", image="colour", source="strokes", size=12, pad=1, flip=True)
+    assert {name: spec.shape for name, spec in data.element.items()} == {
+        "image": (14, 14, 3),
+        "source": (14, 14, 3),
+        "label": (),
+    }
+    plain = dataclasses.replace(data, flip=False)
+    batch, unchanged = (next(one.train(40, 0, Shard())) for one in (data, plain))
+    mirrored = {
+        name: (batch[name] != unchanged[name]).any((1, 2, 3)) for name in ("image", "source")
+    }
+    np.testing.assert_array_equal(mirrored["image"], mirrored["source"])
+    assert 5 < mirrored["image"].sum() < 35
+    np.testing.assert_array_equal(
+        batch["source"][mirrored["image"]], unchanged["source"][mirrored["image"], :, ::-1]
+    )
+    alone = ImageData("digit_pairs", image="strokes", size=12, pad=1)
+    np.testing.assert_array_equal(next(alone.train(40, 0, Shard()))["image"], unchanged["source"])
+
+
+def test_other_pictures_are_other_data_and_must_be_there():
+    first = ImageData("digit_pairs")
+    assert first.fingerprint() != ImageData("digit_pairs", image="strokes").fingerprint()
+    assert first.fingerprint() != ImageData("digit_pairs", source="strokes").fingerprint()
+    for wrong in ({"image": "ink"}, {"source": "label"}):
+        (name,) = wrong.values()
+        with pytest.raises(GenaxError, match=f"no picture {name!r}; it has colour .Image., label"):
+            ImageData("digit_pairs", **wrong).element  # noqa: B018

@@ -1,11 +1,14 @@
 """`convolve` against the convolution and the gradients that JAX derives."""
 
+from functools import partial
+
 import jax
 import numpy as np
 import pytest
 from jax import lax
 
 from genax.nn.convolve import DIMENSIONS, convolve
+from genax.running.dispatch import scans_well
 
 CASES = [
     ((7, 8), (3, 3), (1, 1), "SAME", (1, 1)),
@@ -41,17 +44,32 @@ def test_value_and_gradients(size, taps, strides, padding, dilation):
         np.testing.assert_allclose(mine, derived, rtol=1e-5, atol=1e-5 * np.abs(derived).max())
 
 
-def test_gradient_of_a_gradient():
-    x = jax.random.normal(jax.random.key(0), (2, 6, 6, 3))
+@pytest.mark.parametrize(
+    ("strides", "padding", "dilation"),
+    [
+        ((1, 1), "SAME", (1, 1)),
+        ((2, 2), ((1, 1), (0, 1)), (1, 1)),
+        ((2, 3), ((2, 1), (1, 1)), (2, 1)),
+    ],
+)
+def test_gradient_of_a_gradient(strides, padding, dilation):
+    """It is right, and a convolution in the order of NHWC throughout, as a loop on a CPU needs."""
+    x = jax.random.normal(jax.random.key(0), (2, 7, 8, 3))
     kernel = jax.random.normal(jax.random.key(1), (3, 3, 3, 4))
 
+    def reference(x, kernel):
+        return lax.conv_general_dilated(
+            x, kernel, strides, padding, rhs_dilation=dilation, dimension_numbers=DIMENSIONS
+        )
+
     def penalty(convolution):
-        def squared_norm(kernel):
+        def squared_norm(x, kernel):
             return (jax.grad(lambda x: (convolution(x, kernel) ** 3).sum())(x) ** 2).sum()
 
-        return jax.grad(squared_norm)(kernel)
+        return jax.grad(squared_norm, (0, 1))
 
-    derived = penalty(
-        lambda x, k: lax.conv_general_dilated(x, k, (1, 1), "SAME", dimension_numbers=DIMENSIONS)
-    )
-    np.testing.assert_allclose(penalty(convolve), derived, rtol=1e-4)
+    ours = penalty(partial(convolve, strides=strides, padding=padding, dilation=dilation))
+    for mine, derived in zip(ours(x, kernel), penalty(reference)(x, kernel), strict=True):
+        np.testing.assert_allclose(mine, derived, rtol=1e-4, atol=1e-5 * np.abs(derived).max())
+    assert scans_well([jax.make_jaxpr(ours)(x, kernel).jaxpr])
+    assert not scans_well([jax.make_jaxpr(penalty(reference))(x, kernel).jaxpr])

@@ -30,7 +30,11 @@ CASES = {
     "layer_norm": (layer_norm, [(2, 3), (3,), (3,)], ()),
     "layer_norm without bias": (layer_norm, [(2, 3), (3,)], ()),
     "project": (project, [(2, 3, 4), (3, 4, 5)], (2,)),
-    "convolve": (_convolve, [(2, 5, 5, 2), (3, 3, 2, 3)], ((2, 2), ((1, 1), (0, 1)), (1, 1))),
+    "convolve": (
+        _convolve,
+        [(2, 5, 5, 2), (3, 3, 2, 3)],
+        ((2, 2), ((1, 1), (0, 1)), (1, 1), (1, 1)),
+    ),
     "transposed_convolution": (transposed_convolution, [(2, 3, 3, 2), (4, 4, 2, 3)], ()),
     "causal_attention": (causal_attention, [(2, 4, 2, 3)] * 3, ()),
     "ring": (_attend, [(2, 4, 2, 3)] * 3, (None, RING)),

@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from genax.nn.convolution import FirDownsample
-from genax.nn.resample import average_downsample, fir_blur, fir_downsample, fir_upsample
+from genax.nn.resample import (
+    average_downsample,
+    binomial_blur,
+    fir_blur,
+    fir_downsample,
+    fir_upsample,
+)
 from tests.parity import require
 
 X = np.random.default_rng(0).normal(size=(2, 6, 4, 3)).astype(np.float32)
@@ -44,9 +50,17 @@ def test_the_filter_is_a_sum_over_windows():
     np.testing.assert_allclose(fir_blur(jnp.asarray(X), 2), filtered(padded, 1), atol=1e-6)
 
 
+def test_the_binomial_filter_is_a_convolution():
+    [torch] = require("torch")
+    taps = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]]) / 16
+    kernel = taps.expand(3, 1, 3, 3)
+    expected = torch.nn.functional.conv2d(nchw(torch, X), kernel, padding=1, groups=3)
+    np.testing.assert_allclose(binomial_blur(jnp.asarray(X)), nhwc(expected), atol=1e-6)
+
+
 def test_constant_images_stay_constant_away_from_the_border():
     ones = jnp.ones((1, 8, 8, 1))
-    for resample in (average_downsample, fir_downsample, fir_upsample):
+    for resample in (average_downsample, binomial_blur, fir_downsample, fir_upsample):
         np.testing.assert_allclose(resample(ones)[:, 1:-1, 1:-1], 1, atol=1e-6)
 
 
@@ -70,7 +84,9 @@ def test_agrees_with_diffusers():
     np.testing.assert_allclose(found, nhwc(layer(theirs)), atol=1e-6)
 
 
-@pytest.mark.parametrize("resample", [average_downsample, fir_downsample, fir_upsample])
+@pytest.mark.parametrize(
+    "resample", [average_downsample, binomial_blur, fir_downsample, fir_upsample]
+)
 def test_resampling_is_linear_and_its_gradient_is_the_transpose(resample):
     x = jnp.asarray(X)
     y, back = jax.vjp(resample, x)

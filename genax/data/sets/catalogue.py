@@ -11,7 +11,7 @@ from typing import Any
 from genax.core.errors import GenaxError
 from genax.data.fields import Field, Image, Label, Labels, Number, Text, Texts, image_of
 from genax.data.own.forms import named_forms
-from genax.data.sets import embedded, formats
+from genax.data.sets import embedded, emoji, formats
 from genax.data.text import functions, text_formats
 
 Example = Mapping[str, Any]
@@ -63,6 +63,15 @@ _SETS = (
         counts={"train": 1500, "test": 297},
         fields={"image": Image(8, 8, 1), "label": Label(10)},
         read=embedded.read_digits,
+    ),
+    KnownSet(
+        name="digit_pairs",
+        about="handwritten digits, 8x8, as black strokes and in the colour of their class",
+        cite="Alpaydin & Kaynak 1998, Optical Recognition of Handwritten Digits, UCI",
+        licence="CC BY 4.0",
+        counts={"train": 1500, "test": 297},
+        fields={"colour": Image(8, 8, 3), "strokes": Image(8, 8, 3), "label": Label(10)},
+        read=embedded.read_digit_pairs,
     ),
     KnownSet(
         name="stdlib",
@@ -125,6 +134,58 @@ _SETS = (
                 "1.1.1",
                 "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb",
                 138_940_914,
+            ),
+        ),
+    ),
+    KnownSet(
+        name="openmoji",
+        about="emoji of OpenMoji, 128x128, in line art and in colour, in one skin tone",
+        cite="OpenMoji 17.0, openmoji.org",
+        licence="CC BY-SA 4.0",
+        counts={"train": 2188, "test": 277},
+        fields={
+            "colour": Image(emoji.OPENMOJI_SIDE, emoji.OPENMOJI_SIDE, 3),
+            "line_art": Image(emoji.OPENMOJI_SIDE, emoji.OPENMOJI_SIDE, 3),
+            "label": Label(len(emoji.OPENMOJI_GROUPS), emoji.OPENMOJI_GROUPS),
+        },
+        read=emoji.read_openmoji,
+        packages=(
+            Package(
+                "npm",
+                "openmoji",
+                "17.0.0",
+                "55ee7d13485dec86e9f38c1f3a645a13382d33ff97c0cd845ee824b0aef45e68",
+                4_339_458,
+            ),
+        ),
+        needs="resvg_py",
+    ),
+    KnownSet(
+        name="emoji_styles",
+        about="emoji of Twemoji and of Fluent's 3D renders, 32x32, in one skin tone",
+        cite="Twemoji, as emoji-datasource 16.0; Microsoft Fluent Emoji, as packaged by LobeHub",
+        licence="CC BY 4.0 (twitter), MIT (fluent)",
+        counts={"train": 1629, "test": 223},
+        fields={
+            "fluent": Image(emoji.STYLES_SIDE, emoji.STYLES_SIDE, 3),
+            "twitter": Image(emoji.STYLES_SIDE, emoji.STYLES_SIDE, 3),
+            "label": Label(len(emoji.STYLES_GROUPS), emoji.STYLES_GROUPS),
+        },
+        read=emoji.read_emoji_styles,
+        packages=(
+            Package(
+                "npm",
+                "emoji-datasource",
+                "16.0.0",
+                "2006725061dc0098daa832d65f854a7bec0740af2eb47cb5b23d89f7e2c849f9",
+                25_187_342,
+            ),
+            Package(
+                "npm",
+                "@lobehub/fluent-emoji-3d",
+                "1.1.0",
+                "c1bb7eee7de090205a232518a9ab4adb3df458bfbe8a1f78232991194c8b2e58",
+                15_792_027,
             ),
         ),
     ),

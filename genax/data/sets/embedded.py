@@ -1,7 +1,8 @@
-"""The two data sets that need no download: handwritten digits and the standard library's source."""
+"""Data sets that need no download: handwritten digits and the standard library's source."""
 
 from __future__ import annotations
 
+import colorsys
 import hashlib
 import sysconfig
 from pathlib import Path
@@ -36,6 +37,27 @@ def read_digits() -> dict[str, list[dict[str, Any]]]:
         ]
         for split, arrays in splits.items()
     }
+
+
+def read_digit_pairs() -> dict[str, list[dict[str, Any]]]:
+    """Return the digits as pairs: black strokes on white, and in the colour of their class.
+
+    A pixel belongs to a stroke if it has more than half the greatest value. The ten colours are
+    those of a wheel of hues.
+    """
+    colours = np.array([colorsys.hsv_to_rgb(digit / 10, 0.8, 0.8) for digit in range(10)]) * 255
+    pairs = {}
+    for split in ("train", "test"):
+        arrays = load_digits(split)
+        ink = arrays["image"] / 255
+        colour = 255 * (1 - ink) + colours[arrays["label"]][:, None, None] * ink
+        strokes = np.broadcast_to(np.where(ink > 0.5, 0, 255), colour.shape)
+        parts = (np.rint(part).astype(np.uint8) for part in (strokes, colour))
+        pairs[split] = [
+            {"strokes": one, "colour": other, "label": label}
+            for one, other, label in zip(*parts, arrays["label"].tolist(), strict=True)
+        ]
+    return pairs
 
 
 def read_stdlib() -> dict[str, list[dict[str, Any]]]:

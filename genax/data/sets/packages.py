@@ -41,8 +41,10 @@ def archive_name(package: Package) -> str:
     """The file name that the client gives the archive."""
     if package.client == "apt":
         return f"{package.name}_{package.version}_all.deb"
-    suffix = "tgz" if package.client == "npm" else "tar.gz"
-    return f"{package.name}-{package.version}.{suffix}"
+    if package.client == "npm":
+        # npm writes the scope of "@scope/name" as a prefix.
+        return f"{package.name.lstrip('@').replace('/', '-')}-{package.version}.tgz"
+    return f"{package.name}-{package.version}.tar.gz"
 
 
 def _command(package: Package, folder: Path) -> list[str]:

@@ -1,0 +1,91 @@
+"""Images of a data set at a lower resolution."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import jax
+import numpy as np
+
+from genax.core.data import BatchIterator, Data, Shard
+from genax.core.errors import GenaxError
+from genax.settings.ranges import COUNT, check_fields
+
+Batch = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Reduced:
+    """A data set whose images are means of factor x factor pixels.
+
+    Several of them share the records of one set, such as the stages of a progressive GAN.
+
+    data: with an "image" [h, w, c].
+    factor: divides height and width.
+    """
+
+    data: Data
+    factor: int
+
+    def __post_init__(self):
+        check_fields(self, factor=COUNT)
+        if "image" not in self.data.element or len(self.data.element["image"].shape) != 3:
+            raise GenaxError(f"{self.data} has no 'image' [h, w, c], which Reduced makes smaller.")
+        height, width, _ = self.data.element["image"].shape
+        if height % self.factor or width % self.factor:
+            raise GenaxError(
+                f"images of {height}x{width} are no whole number of {self.factor}x{self.factor} "
+                "pixels; choose another size."
+            )
+
+    @property
+    def element(self) -> Mapping[str, jax.ShapeDtypeStruct]:
+        """Shapes and dtypes of one example."""
+        found = dict(self.data.element)
+        height, width, channels = found["image"].shape
+        shape = (height // self.factor, width // self.factor, channels)
+        return found | {"image": jax.ShapeDtypeStruct(shape, found["image"].dtype)}
+
+    @property
+    def says(self) -> Sequence[str]:
+        """What a run tells its user of the data."""
+        return getattr(self.data, "says", ())
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over the data and the factor."""
+        key = (self.data.fingerprint(), self.factor)
+        return hashlib.sha256(repr(key).encode()).hexdigest()
+
+    def train(self, batch_size: int, seed: int, shard: Shard) -> BatchIterator:
+        """Endless shuffled batches, in the order of the larger images."""
+        return _ReducedBatches(self.data.train(batch_size, seed, shard), self.factor)
+
+    def evaluate(self, batch_size: int, shard: Shard) -> Iterator[Mapping[str, np.ndarray]]:
+        """Every example once, in order, with "mask"."""
+        for batch in self.data.evaluate(batch_size, shard):
+            yield _reduced(batch, self.factor)
+
+
+class _ReducedBatches:
+    """The batches of an iterator with smaller images."""
+
+    def __init__(self, batches: BatchIterator, factor: int):
+        self._batches, self._factor = batches, factor
+
+    def __next__(self) -> Mapping[str, np.ndarray]:
+        return _reduced(next(self._batches), self._factor)
+
+    def get_state(self) -> Mapping[str, int]:
+        return self._batches.get_state()
+
+    def set_state(self, state: Mapping[str, int]) -> None:
+        self._batches.set_state(state)
+
+
+def _reduced(batch: Mapping[str, np.ndarray], factor: int) -> Batch:
+    image = batch["image"]
+    b, height, width, channels = image.shape
+    parts = image.reshape(b, height // factor, factor, width // factor, factor, channels)
+    return {**batch, "image": parts.mean((2, 4), dtype=image.dtype)}
