@@ -276,7 +276,7 @@ ROWS = (
         "gan/big_gan.py",
         "digits",
         {"width": "4", "label_size": "4", "latent_size": "8"},
-        optimizers=FAST,
+        optimizers=SLOW,
         exceptions=BATCH_NORM | CONVOLUTION | SPECTRAL_NORM,
     ),
     experiment(
@@ -294,7 +294,7 @@ ROWS = (
             "orthogonal_weight": "1e-4",
         },
         label="deep",
-        optimizers=FAST,
+        optimizers=SLOW,
         exceptions=BATCH_NORM | CONVOLUTION | SPECTRAL_NORM,
     ),
     experiment(
