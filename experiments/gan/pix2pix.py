@@ -8,6 +8,7 @@ by 100, Adam at 2e-4 with b1 = 0.5. Samples keep dropout and the statistics of t
 
 Variant digits in 50 seconds of processor time: on 297 test pairs the mean distance is 0.122 and the
 peak signal-to-noise ratio 20.0 dB. Those of the strokes as they are would be 0.414 and 8.9 dB.
+The distance alone (game_weight=0) has 0.111 and 20.9 dB.
 """
 
 from functools import partial

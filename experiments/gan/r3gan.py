@@ -20,9 +20,7 @@ from genax.gan.tasks import image_gan
 from genax.settings import Variant
 from genax.settings.ranges import COUNT, NOT_NEGATIVE
 
-DEFAULTS = SHARED | {
-    **FLAT_PAIRS,
-    **SIZES["small"],
+DEFAULTS = SHARED | FLAT_PAIRS | SIZES["small"] | {
     # What the penalties' weight and the rate fall to, along half a cosine of so many steps.
     "final_penalty_weight": 0.1,
     "final_learning_rate": 5e-5,
@@ -30,8 +28,7 @@ DEFAULTS = SHARED | {
 }
 DIGITS = SIZES["digits"] | {"decay_steps": 1_500, "steps": 1_500}
 SMALL = small_variants(DIGITS, comparison=SIZES["fashion32"] | {"decay_steps": 4_000})
-CIFAR10 = PUBLISHED | {
-    **SIZES["cifar10"],
+CIFAR10 = PUBLISHED | SIZES["cifar10"] | {
     "dataset": "cifar10",
     "flip": True,
     "penalty_weight": 0.05,
@@ -42,8 +39,7 @@ CIFAR10 = PUBLISHED | {
     "steps": 390_000,
     "parallel": {"topology": "v5e:4x4"},
 }
-FACES = CIFAR10 | {
-    **SIZES["ffhq64"],
+FACES = CIFAR10 | SIZES["ffhq64"] | {
     "dataset": "tfds:celeb_a",
     "penalty_weight": 2.0,
     "final_penalty_weight": 0.2,
@@ -64,10 +60,10 @@ def build(config, data=None):
         return optax.cosine_decay_schedule(most, config.decay_steps, least / most if most else 0.0)
 
     rate = falling(config.learning_rate, config.final_learning_rate)
-    own = {
+    parts = {
         "penalty_weight": falling(config.penalty_weight, config.final_penalty_weight),
         "optimizers": dict.fromkeys(
             ("discriminator", "generator"), optax.adam(rate, b1=config.b1, b2=config.b2)
         ),
     }
-    return image_gan(config, data, R3GANGenerator, R3GANDiscriminator, **own)
+    return image_gan(config, data, R3GANGenerator, R3GANDiscriminator, **parts)

@@ -38,7 +38,7 @@ def style_mixing_grid(
     nets: nn.Module,
     batch: Batch,
     columns: int = 6,
-    layers: int = 4,
+    layers: int | None = None,
     seed: int = 0,
     draw: Draw = jax.random.normal,
     condition: Condition = unconditional,
@@ -51,7 +51,7 @@ def style_mixing_grid(
     them as they are, after a white image.
 
     columns: how many others there are.
-    layers: the first layers get the other's styles; 4 is all up to 8x8.
+    layers: how many of the first layers get the other's styles; None is half of all.
     seed: of the others' latents.
     """
     z, shape = latents(nets, batch, draw), (nets.generator.latent_size,)
@@ -60,7 +60,8 @@ def style_mixing_grid(
     size, heads = len(z), batch["index"] == 0
     first = jnp.concatenate([z[:, None], jnp.broadcast_to(others, (size, *others.shape))], axis=1)
     # Second latents give the styles of the layers from the crossover on.
-    crossover = jnp.where(heads, nets.generator.num_styles, layers)
+    every = nets.generator.num_styles
+    crossover = jnp.where(heads, every, layers or every // 2)
     given = {**condition(nets, batch), **inputs(nets, batch)}
     found = made(
         nets,

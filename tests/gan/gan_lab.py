@@ -27,7 +27,13 @@ BASE, MOST = 64, 16
 WIDTHS = {"width": 2 * BASE, "max_width": MOST}
 LATENT, BATCH = 16, 8
 # How many resolutions from 4x4 on, and how far the last one has come in.
-GROWTHS = [(1, None), (2, None), (2, 0.3), (3, 0.3), (3, None)]
+GROWTHS = [
+    (2, 0.3),
+    *(
+        pytest.param(*growth, marks=pytest.mark.long)
+        for growth in ((1, None), (2, None), (3, 0.3), (3, None))
+    ),
+]
 
 
 def networks(family: str) -> ModuleType:

@@ -100,7 +100,14 @@ def reference():
 
 @pytest.mark.parametrize(
     ("layout", "accumulate"),
-    [("jit", 2), ("jit", 4), ("sharded", 1), ("sharded", 4), ("pmap", 1), ("pmap", 2), ("pmap", 4)],
+    [
+        ("jit", 4),
+        ("pmap", 2),
+        *(
+            pytest.param(*case, marks=pytest.mark.long)
+            for case in (("jit", 2), ("sharded", 1), ("sharded", 4), ("pmap", 1), ("pmap", 4))
+        ),
+    ],
 )
 def test_groups_are_those_of_the_global_batch_on_every_layout(layout, accumulate, reference):
     params, metrics = stepped(layout, accumulate)
