@@ -7,6 +7,7 @@ the latent, in each norm; the discriminator's score is projected onto the class.
     genax train experiments/gan/big_gan.py --workdir runs/big_gan
     genax train experiments/gan/big_gan.py:digits --workdir runs/digits
     genax sample runs/digits --config.truncation=0.5 --config.standing_passes=16
+    genax sample runs/digits --config.tools=True --sampler truncation --num 8
 
 Variant digits on a busy pair of cores: 136 seconds of processor time. Of 100 samples all ten
 classes appear, in each of ten hundreds; the rarest class has 9.1% of 1,000 samples. The classifier
@@ -29,7 +30,7 @@ from genax.gan.settings import PUBLISHED, small_variants
 from genax.gan.settings import RANGES as SHARED_RANGES
 from genax.gan.standing_statistics import standing_images
 from genax.gan.tasks import image_gan
-from genax.gan.truncation import truncated_normal
+from genax.gan.truncation import truncated_normal, truncation_tools
 from genax.nn.ema import ema_late
 from genax.settings import Variant
 from genax.settings.ranges import AMOUNT, COUNT, NOT_NEGATIVE, POSITIVE
@@ -138,6 +139,7 @@ def build(config, data=None):
         BigGANGenerator,
         BigGANDiscriminator,
         samples=samples,
+        tools=truncation_tools,
         optimizers={
             "discriminator": adam(config.discriminator_rate),
             "generator": adam(config.learning_rate),

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from genax.core.nets import per_example
 from genax.core.task import Batch
 from genax.gan.game import Draw, latents
 from genax.nn.conditions import Condition, unconditional
@@ -34,28 +35,27 @@ def standing_images(
 
     draw: of latents. condition: (nets, batch) -> keyword arguments of the generator.
     passes, size: batches, and samples in each.
-    num_classes: classes of the batches' labels, which are as frequent as each other; 0 is none.
+    num_classes: classes of the batches' labels, which are drawn evenly; 0 is no labels.
     """
     z = latents(nets, batch, draw)
-    images = {"index": jnp.arange(size)}
+    others = {"index": jnp.arange(passes * size)}
     if num_classes:
-        images["label"] = images["index"] % num_classes
-    others = jnp.stack([latents(nets, images, draw) for _ in range(passes)])
-    given = condition(nets, images)
+        others["label"] = per_example(jax.random.randint, nets, others, (), 0, num_classes)
+    batches = jax.tree.map(
+        lambda rows: rows.reshape(passes, size, *rows.shape[1:]),
+        (latents(nets, others, draw), condition(nets, others)),
+    )
     generator, variables = nets.generator.unbind()
-    own = variables[STATISTICS]
-    zero = jax.tree.map(jnp.zeros_like, own)
+    zero = jax.tree.map(jnp.zeros_like, variables[STATISTICS])
 
-    def moments(z):
-        """The moments of a batch, times what a running average takes of them."""
+    def added(total, one):
+        """Add the moments of a batch, times what a running average takes of them."""
+        z, given = one
         start = {**variables, STATISTICS: zero}
         _, moved = generator.apply(start, z, **given, train=True, mutable=[STATISTICS])
-        return moved[STATISTICS]
+        return jax.tree.map(jnp.add, total, moved[STATISTICS]), None
 
-    def added(total, z):
-        return jax.tree.map(jnp.add, total, moments(z)), None
-
-    total, _ = lax.scan(added, zero, others)
+    total, _ = lax.scan(added, zero, batches)
     factor = passes * (1 - BatchNorm.momentum)
     standing = jax.tree.map(lambda moment: moment / factor, total)
     return generator.apply({**variables, STATISTICS: standing}, z, **condition(nets, batch))

@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import jax
 
+from genax.core import Sampler
+from genax.evaluation.pictures import film_strip
 from genax.gan.game import Draw
+from genax.gan.latent_tools import latent_tools
+from genax.gan.latents import truncation_sweep
+
+# Those of the paper's figure 2.
+THRESHOLDS = (2.0, 1.0, 0.5, 0.04)
 
 
 def truncated_normal(threshold: float) -> Draw:
@@ -22,3 +32,11 @@ def truncated_normal(threshold: float) -> Draw:
         return jax.random.truncated_normal(key, -threshold, threshold, shape)
 
     return draw
+
+
+def truncation_tools(train: Any, test: Any, labels: Any, **drawn: Any) -> dict[str, Sampler]:
+    """Return the samplers of `latent_tools`, and "truncation": samples by falling thresholds."""
+    given = {name: drawn[name] for name in ("condition", "inputs")}
+    draws = [truncated_normal(threshold) for threshold in THRESHOLDS]
+    sweep = Sampler(partial(truncation_sweep, draws=draws, **given), film_strip, labels)
+    return {**latent_tools(train, test, labels, **drawn), "truncation": sweep}
