@@ -40,7 +40,7 @@ FLAGS = {
     "xla_cpu_collective_call_terminate_timeout_seconds": 300,
 }
 # Nearly all programs of a test run once, so compiling them is most of its time. These halve it;
-# tests/compilation.py undoes them for a program. Long tests take users' compilation.
+# tests/compilation.py undoes them for a program. Long tests compile as users do, but for --quick.
 QUICK_FLAGS = {
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": "true",
@@ -59,9 +59,13 @@ def _add_flags(settings):
 _add_flags(FLAGS)
 
 
+def pytest_addoption(parser):
+    parser.addoption("--quick", action="store_true", help="compile programs at once, not well")
+
+
 def pytest_configure(config):
-    """Compile quickly if long tests are left out, before JAX reads its flags."""
-    if config.getoption("-m") == "not long":
+    """Compile quickly if long tests are left out or asked to be quick, before JAX reads flags."""
+    if config.getoption("-m") == "not long" or config.getoption("--quick"):
         _add_flags(QUICK_FLAGS)
 
 

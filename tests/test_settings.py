@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import jax
 import pytest
@@ -15,7 +16,7 @@ from genax.settings import base_config
 from genax.settings.config import RANGES
 from genax.settings.flat import flat
 from genax.settings.ranges import check_ranges
-from tests.test_experiments import each_file, variants
+from tests.test_experiments import FILES, each_file, variants
 
 VALUES = ("0", "-1", "1.5", "1e20", "", "nan")
 SMALLEST = ("digits", "smoke", "stdlib", "smoke-classes")
@@ -40,11 +41,16 @@ def test_every_number_has_a_range_that_holds_it(file, variant):
 @pytest.mark.long
 @each_file
 def test_any_value_is_a_run_or_a_sentence(file, tmp_path):
-    """Built, checked and traced like a run of `genax train`; read, if data may depend on it."""
+    """Built, checked and traced like a run of `genax train`; read, if data may depend on it.
+
+    A setting that experiments of a chapter share is traced in the first of them.
+    """
     variant = next(name for name in SMALLEST if name in load(file).module.VARIANTS)
     loaded = load(f"{file}:{variant}")
     base = flat(configure(loaded, {}))
-    loops, refused, traced, read = flat(base_config()), set(), set(), set()
+    loops, refused, read = flat(base_config()), set(), set()
+    before = [one for one in FILES if one < file and Path(one).parent == Path(file).parent]
+    traced = {key for one in before for key in flat(configure(load(one), {}))} - set(TRACED)
     for key, text in itertools.product(base, VALUES):
         try:
             config = configure(loaded, {key: text})
