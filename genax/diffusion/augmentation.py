@@ -18,7 +18,7 @@ import numpy as np
 from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Array, Float, Key
 
-from genax.core import Loss, example_keys
+from genax.core import GenaxError, Loss, example_keys
 from genax.core.task import Batch
 from genax.diffusion.losses import images_of
 from genax.nn.conditions import Condition, unconditional

@@ -11,6 +11,8 @@ from genax.cli.main import main
 from genax.core.data import Data, Shard
 from genax.core.errors import GenaxError
 from genax.data import given_or
+from genax.data.reduced import Reduced
+from genax.data.stacked import Stacked
 from genax.front.experiments import configure, load
 from genax.front.files import import_file
 from genax.running.run import stage_data
@@ -23,6 +25,15 @@ SHORT = ["--config.steps=4", "--config.num_samples=4", "--config.importance_samp
 SHORT += ["--config.steps_per_call=1"]
 
 
+def read_by(experiment):
+    """The data that an experiment is given, which its stages may see smaller or stacked."""
+    found = set()
+    for data in stage_data(experiment):
+        data = data.data if isinstance(data, Reduced) else data
+        found |= set(dict(data.sources).values()) if isinstance(data, Stacked) else {data}
+    return found
+
+
 @each_file
 def test_every_experiment_takes_data(file):
     loaded = load(file)
@@ -30,12 +41,12 @@ def test_every_experiment_takes_data(file):
     loaded = load(f"{file}:{variant}")
     config = configure(loaded, {})
     own = loaded.build(config)
-    (train,) = set(stage_data(own))
+    (train,) = read_by(own)
     given = loaded.module.build(config, data=(train, own.evaluation or train))
-    assert set(stage_data(given)) == {train}
+    assert read_by(given) == {train}
     assert given.evaluation is own.evaluation
     one = loaded.module.build(config, data=train)
-    assert set(stage_data(one)) == {train}
+    assert read_by(one) == {train}
     with pytest.raises(GenaxError, match=r"build got the data 3, which is no Data; give .*data.md"):
         loaded.module.build(config, data=3)
 

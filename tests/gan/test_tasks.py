@@ -34,8 +34,8 @@ def shapes(experiment):
     [
         ("dcgan", {"pack": 3}, r"config.batch_size=32 does not divide into packs of config.pack=3"),
         ("gan", {"num_classes": 10}, "PerceptronGenerator takes no labels; choose networks that"),
-        ("dcgan", {"image_size": 30}, "DCGAN cannot make images of 30x30"),
-        ("wgan_gp", {"image_size": 30}, "cannot make images of 30x30"),
+        ("dcgan", {"image_size": 30}, "images of 30x30 cannot be made by doubling"),
+        ("wgan_gp", {"image_size": 30}, "images of 30x30 cannot be made"),
         ("r3gan", {"widths": "(48, 48, 48)"}, r"config.widths=\(48, 48, 48\) must be one for each"),
         ("r3gan", {"group_size": 7}, "must divide into groups of config.group_size=7"),
     ],
