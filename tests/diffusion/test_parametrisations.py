@@ -33,6 +33,7 @@ from genax.diffusion.variance_exploding import (
 )
 from genax.diffusion.variance_preserving import SubVariancePreserving, VariancePreserving
 from genax.diffusion.weightings import uniform
+from tests.compilation import USERS_OPTIONS
 from tests.diffusion.toys import WavyDenoiser, run
 
 RNG = np.random.default_rng(0)
@@ -138,7 +139,8 @@ def draws(process):
         times = per_example(process.sample_time, nets, batch)
         return times, per_example(jax.random.normal, nets, batch, IMAGES.shape[1:])
 
-    return [np.asarray(x, np.float64) for x in run(function, WavyDenoiser(), BATCH)]
+    drawn = run(function, WavyDenoiser(), BATCH, options=USERS_OPTIONS)
+    return [np.asarray(x, np.float64) for x in drawn]
 
 
 @pytest.mark.parametrize(
@@ -150,21 +152,21 @@ def test_loss_and_gradient_are_those_of_the_formula(system):
     times, noise = draws(system.process)
     clean = IMAGES.astype(np.float64)
 
-    @jax.jit
     def values(a):
         variables = {"params": {"denoiser": {"one": a}}}
         apply = nn.apply(system.loss, Networks(WavyDenoiser()))
         return apply(variables, BATCH, rngs={"example": KEY}).values
 
+    compiled = partial(jax.jit, compiler_options=USERS_OPTIONS)
+    value, gradient = compiled(values), compiled(jax.grad(lambda a: values(a).mean()))
     for a in (1.0, -0.5):
         expected = system.formula(clean, noise, times, a)
-        np.testing.assert_allclose(values(a), expected, rtol=1e-4)
+        np.testing.assert_allclose(value(a), expected, rtol=1e-4)
         # The loss is a square in the parameter, so a difference of any width is exact.
         slope = (
             system.formula(clean, noise, times, a + 1) - system.formula(clean, noise, times, a - 1)
         ).mean() / 2
-        found = jax.grad(lambda a: values(a).mean())(a)
-        np.testing.assert_allclose(found, slope, rtol=1e-4)
+        np.testing.assert_allclose(gradient(a), slope, rtol=1e-4)
 
 
 @ALL

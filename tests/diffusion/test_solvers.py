@@ -31,6 +31,7 @@ from genax.diffusion.solvers import (
 from genax.diffusion.spacings import exponential, flow, karras, leading, linspace, trailing
 from genax.diffusion.variance_exploding import VarianceExploding
 from tests.cli.command import call
+from tests.compilation import USERS_OPTIONS
 from tests.diffusion import direct
 from tests.diffusion.side_by_side import (
     agree,
@@ -314,8 +315,11 @@ FEW, MANY = leading(1000, 7), trailing(1000, 50)
 def test_solvers_and_the_loops_written_out_are_equal_to_the_bit(solver, written_out, clip):
     common = {"process": PROCESS, "shape": SHAPE, "clip_denoised": clip}
     batch = {"index": np.arange(3)}
-    ours = run(partial(sample, solver=solver, **common), WavyDenoiser(), batch)
-    np.testing.assert_array_equal(ours, run(partial(written_out, **common), WavyDenoiser(), batch))
+    ours, theirs = (
+        run(partial(draw, **common), WavyDenoiser(), batch, options=USERS_OPTIONS)
+        for draw in (partial(sample, solver=solver), written_out)
+    )
+    np.testing.assert_array_equal(ours, theirs)
 
 
 def test_a_solver_of_ones_own_is_a_function():

@@ -46,9 +46,10 @@ def gaussian_clean(process, x, time):
     return MEAN + gain * (x - signal * MEAN)
 
 
-def run(function, denoiser, batch, seed=0):
-    """`function`(nets, batch) with a denoiser whose only parameter is 1."""
+def run(function, denoiser, batch, seed=0, options=None):
+    """`function`(nets, batch) with a denoiser whose only parameter is 1, compiled by options."""
     variables = {"params": {"denoiser": {"one": np.float32(1.0)}}}
     apply = nn.apply(function, Networks(denoiser))
     keys = {"example": jax.random.key(seed)}
-    return jax.jit(lambda batch: apply(variables, batch, rngs=keys))(batch)
+    compiled = jax.jit(lambda batch: apply(variables, batch, rngs=keys), compiler_options=options)
+    return compiled(batch)
