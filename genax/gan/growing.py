@@ -116,7 +116,7 @@ def periods(
     batch_size: int,
     learning_rate: float,
     batch_sizes: Sequence[int] = (),
-    learning_rates: Sequence[float] = (),
+    learning_rates: Sequence[float | int] = (),
 ) -> list[Period]:
     """Return the periods of training, the last of which is open.
 
