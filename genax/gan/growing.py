@@ -139,7 +139,7 @@ def periods(
             f"{len(learning_rates)} config.learning_rates for each."
         )
     batches = [*batch_sizes, *[batch_size] * (len(sizes) - len(batch_sizes))]
-    rates = [*[learning_rate] * (len(sizes) - len(learning_rates)), *learning_rates]
+    rates = [*[learning_rate] * (len(sizes) - len(learning_rates)), *map(float, learning_rates)]
     found: list[Period] = []
     for size, batch, rate in zip(sizes, batches, rates, strict=True):
         fading, stable = (math.ceil(images / batch) for images in (fade_images, stable_images))
