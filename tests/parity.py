@@ -24,14 +24,22 @@ RATE, DECAY, EPSILON = 1e-3, 0.1, 1e-3
 
 def require(*modules: str, extra: str = "parity") -> list:
     """Import packages of an extra, or skip; with CI set in the environment, fail instead."""
+    check_installed(*modules, how=f"'genax[{extra}]'")
+    return [importlib.import_module(name) for name in modules]
+
+
+def check_installed(*modules: str, how: str) -> None:
+    """Skip unless packages are there; with CI set in the environment, fail instead.
+
+    how: what pip is given to install them.
+    """
     tops = dict.fromkeys(name.partition(".")[0] for name in modules)
     missing = [name for name in tops if importlib.util.find_spec(name) is None]
     if missing:
-        reason = f"needs {', '.join(missing)}: pip install 'genax[{extra}]'"
+        reason = f"needs {', '.join(missing)}: pip install {how}"
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason, allow_module_level=True)
-    return [importlib.import_module(name) for name in modules]
 
 
 @partial(jax.jit, static_argnums=0)

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 
 from genax.core import tree
-from tests.parity import converted, require
+from tests.parity import check_installed, converted, require
 
 # Of the base of both families: channels of a block times its resolution, halved, and their bound.
 BASE, MOST = 64, 16
@@ -39,12 +39,8 @@ GROWTHS = [
 def networks(family: str) -> ModuleType:
     """The module of a family's networks, "progan" or "stylegan", of the widths above."""
     require("torch")
-    found = importlib.util.find_spec("gan_lab")
-    if found is None or not found.submodule_search_locations:
-        reason = "needs gan-lab: pip install --no-deps gan-lab==0.4.2"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason, allow_module_level=True)
+    check_installed("gan_lab", how="--no-deps gan-lab==0.4.2")
+    found: Any = importlib.util.find_spec("gan_lab")
     root = next(iter(found.submodule_search_locations))
     # Its modules import each other as if its folder were the first place to look, and its packages
     # import what trains, which needs far more.

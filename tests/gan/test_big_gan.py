@@ -233,7 +233,7 @@ def test_truncated_latents_are_no_larger_and_keep_their_order():
 
 
 def test_standing_statistics_are_the_moments_of_samples(made):
-    """Of batches that are all alike, they are the moments of one of them."""
+    """Batches that are all alike have the moments of one of them."""
     nets, state, batch = made
 
     def same(key, shape):

@@ -9,7 +9,6 @@ convolution. Of its requirements only those that download weights are missing th
 from __future__ import annotations
 
 import importlib.util
-import os
 import sys
 from itertools import pairwise
 from types import ModuleType
@@ -17,12 +16,11 @@ from types import ModuleType
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
 from genax.core import tree
 from genax.gan.big_gan import BigGANGenerator
 from tests.gan import big_gan_torch as reference
-from tests.parity import require
+from tests.parity import check_installed, require
 
 [torch] = require("torch")
 NAME = "pytorch_pretrained_biggan"
@@ -47,11 +45,7 @@ RENAMED = {
 
 def package():
     """Its module of networks, which needs nothing that downloads."""
-    if importlib.util.find_spec(NAME) is None:
-        reason = "needs pip install --no-deps pytorch-pretrained-biggan==0.1.1"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+    check_installed(NAME, how="--no-deps pytorch-pretrained-biggan==0.1.1")
     absent = ("boto3", "botocore", "botocore.exceptions")
     stubs = {name: ModuleType(name) for name in absent if name not in sys.modules}
     if "botocore.exceptions" in stubs:

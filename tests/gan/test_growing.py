@@ -116,7 +116,7 @@ def test_what_a_period_trains(task):
 
 
 def test_images_have_the_size_of_the_last_resolution(task):
-    """In the first stage each pixel stands four times; in mid fade both resolutions show."""
+    """Each pixel stands four times in the first stage. Both resolutions show in mid fade."""
     elements = tuple(data.element for data in stage_data(small()[0]))
     state = jax.jit(partial(init_state, task, 0, elements))()
     values = sampling.variables(state)

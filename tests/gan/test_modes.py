@@ -56,7 +56,7 @@ def test_a_point_within_three_deviations_is_of_its_mode():
 
 
 def test_stacked_digits_have_a_mode_for_each_triple(monkeypatch):
-    """By a classifier that reads the first pixel."""
+    """A classifier that reads the first pixel tells the digits."""
 
     def classes(arrays, pixels):
         return pixels[:, 0, 0, 0].astype(jnp.int32)

@@ -146,7 +146,7 @@ def test_the_perceptrons():
 
 
 def places_of(nets, batch):
-    """Of the points between real images and fakes."""
+    """Return the penalty at points between real images and fakes."""
     return per_example(jax.random.uniform, nets, batch, (1, 1, 1))
 
 

@@ -186,7 +186,7 @@ def test_game_agrees(size, channels):
 
 
 def test_a_whole_step_agrees():
-    """Both players, both Adams, as the step of the task runs them."""
+    """The step of the task moves both players by their Adams."""
     torch.manual_seed(1)
     size, rate, epsilon = 16, 1e-3, 1e-3
     theirs = (randomise(generator_reference(size, 1)), randomise(discriminator_reference(size, 1)))

@@ -189,7 +189,7 @@ def task():
 
 @pytest.mark.long
 def test_a_whole_step_agrees():
-    """Both players, lazy penalties, one Adam for each player, running means."""
+    """The step has lazy penalties, one Adam for each player and running means."""
     ours = task()
     element = {"image": jax.ShapeDtypeStruct((SIZE, SIZE, 3), jnp.float32)}
     with quick_compilation():

@@ -46,7 +46,7 @@ def test_settings_that_do_not_fit_are_refused(name, settings, said):
 
 
 def test_labels_out_of_range_are_refused():
-    """By the data before the first step, and by the network outside of a program."""
+    """The data refuses it before the first step, and a network does outside of a program."""
     experiment = built("dcgan", num_classes=4)
     with pytest.raises(GenaxError, match="digits"):
         experiment.data.fingerprint()

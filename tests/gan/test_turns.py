@@ -40,7 +40,7 @@ def test_after():
 
 
 def test_a_phase_moves_when_its_function_says(tmp_path):
-    """In the step, in what the log reads of it, and in a stage that begins later."""
+    """The step, its log and a stage that begins later agree on who moves."""
     phases = [
         Phase("a", noisy_error, ("line",), optax.sgd(0.1)),
         Phase("b", noisy_error, ("line",), optax.sgd(0.1), every=after(3)),

@@ -45,7 +45,7 @@ def dense(x, layer):
 
 
 def batch_norm(x, layer, statistics):
-    """By the batch; the statistics move in place, as in PyTorch."""
+    """Normalise by the batch. The statistics move in place, as in PyTorch."""
     axes = tuple(range(x.ndim - 1))
     mean, variance = x.mean(axes), x.var(axes, unbiased=False)
     if statistics is not None:
