@@ -2,10 +2,10 @@
 
     python -m benchmarks.repetition [--lines]
 
-Lines are compared without the spaces around them. Blank lines, closing brackets alone, imports and
-docstrings are left out; comments and all other lines count. Two lines are the same if their text
-is, so a setting with the same name and value in two experiments is a repetition. With --lines
-the repeated lines are printed too.
+Lines are compared without the spaces around them. Lines without a word, imports and docstrings are
+left out; comments and all other lines count. Two lines are the same if their text is, so a setting
+with the same name and value in two experiments is a repetition. With --lines the repeated lines are
+printed too.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ def counted_lines(source: str) -> list[str]:
         skipped |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
     lines = [line.strip() for line in source.splitlines()]
     return [
-        line for number, line in enumerate(lines, 1) if number not in skipped and line.strip(")]},")
+        line
+        for number, line in enumerate(lines, 1)
+        if number not in skipped and any(map(str.isalnum, line))
     ]
 
 
