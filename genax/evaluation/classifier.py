@@ -20,6 +20,7 @@ Labels = Int[np.ndarray, " n"]
 Classifier = Mapping[str, Any]
 
 HUNDRED = 100
+TESTED_ON = 2_000
 
 
 def labelled_images(data: Data, num: int) -> tuple[Images, Labels]:
@@ -46,6 +47,20 @@ def check_labelled(data: Data) -> None:
             f"a classifier needs data with 'image' and 'label', but {data} has "
             f"{sorted(data.element)}; choose a labelled set, or leave this score out: in "
             "experiments/gan/dcgan.py config.coverage_samples=0."
+        )
+
+
+def check_classes(train: Data, test: Data) -> None:
+    """Raise GenaxError if no classifier of train can be tested on test. This reads no data."""
+    for data in (train, test):
+        check_labelled(data)
+        if getattr(data, "num_classes", None) == 1:
+            raise GenaxError(_one_class(data))
+    shapes = [data.element["image"].shape for data in (train, test)]
+    if shapes[0] != shapes[1]:
+        raise GenaxError(
+            f"images of {train} have the shape {shapes[0]}, those of {test} {shapes[1]}; a "
+            "classifier needs one shape."
         )
 
 
@@ -92,6 +107,11 @@ def classify(classifier: Classifier, images: Images | Float[Array, "n h w c"]) -
     return jnp.asarray(classifier["classes"])[votes.argmax(-1)]
 
 
+def accuracy(classifier: Classifier, images: Images, labels: Labels) -> float:
+    """Return the share of images that are classified right."""
+    return float((classify(classifier, images) == labels).mean())
+
+
 def class_scores(predicted: Labels, num_classes: int) -> dict[str, float]:
     """Return how evenly samples fall into classes.
 
@@ -134,25 +154,12 @@ def class_coverage(
     Raises GenaxError, before data is read, if train or test has no labels, other images, or a
     single class.
     """
-    for data in (train, test):
-        check_labelled(data)
-        if getattr(data, "num_classes", None) == 1:
-            raise GenaxError(_one_class(data))
-    shapes = [data.element["image"].shape for data in (train, test)]
-    if shapes[0] != shapes[1]:
-        raise GenaxError(
-            f"images of {train} have the shape {shapes[0]}, those of {test} {shapes[1]}; a "
-            "classifier needs one shape."
-        )
+    check_classes(train, test)
 
     @cache
     def fitted() -> tuple[Classifier, float]:
-        images, labels = _classes(train, fitted_on)
-        if len(np.unique(labels)) < 2:
-            raise GenaxError(_one_class(train))
-        classifier = fit_classifier(images, labels)
-        test_images, test_labels = _classes(test, 2000)
-        return classifier, float((classify(classifier, test_images) == test_labels).mean())
+        classifier = fit_classifier(*several_classes(train, fitted_on))
+        return classifier, accuracy(classifier, *known_classes(test, TESTED_ON))
 
     def classes(nets: Any, batch: Batch, given: Classifier) -> Int[Array, " b"]:
         return classify(given, draw(nets, batch))
@@ -165,14 +172,23 @@ def class_coverage(
     return Evaluator(classes, summarize, samples, test, given=lambda workdir: fitted()[0])
 
 
-def _one_class(data: Data) -> str:
-    return f"{data} has images of one class only, which leaves a classifier nothing to tell apart."
-
-
-def _classes(data: Data, num: int) -> tuple[Images, Labels]:
+def known_classes(data: Data, num: int) -> tuple[Images, Labels]:
+    """Return what `labelled_images` does. Raises GenaxError too if a label is negative."""
     images, labels = labelled_images(data, num)
     if labels.min() < 0:
         raise GenaxError(
             f"label {labels.min()} of {data} is no class; choose a split with known labels."
         )
     return images, labels
+
+
+def several_classes(data: Data, num: int) -> tuple[Images, Labels]:
+    """Return what `known_classes` does. Raises GenaxError too if all labels are the same."""
+    images, labels = known_classes(data, num)
+    if len(np.unique(labels)) < 2:
+        raise GenaxError(_one_class(data))
+    return images, labels
+
+
+def _one_class(data: Data) -> str:
+    return f"{data} has images of one class only, which leaves a classifier nothing to tell apart."

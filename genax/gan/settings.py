@@ -65,6 +65,8 @@ DEFAULTS: dict[str, Any] = {
     "augmentation": "none",
     # Samples whose classes are counted by a support vector machine; 0 counts none.
     "coverage_samples": 0,
+    # Labelled samples that a classifier is fitted to beside as many real images; 0 fits none.
+    "gain_samples": 0,
     # By which features samples are compared with test images, and how many samples.
     "fidelity": "none",
     "fidelity_examples": 10_000,
@@ -196,6 +198,7 @@ RANGES: Ranges = {
     "penalty_weight": NOT_NEGATIVE,
     "ema": SHARE,
     "coverage_samples": AMOUNT,
+    "gain_samples": AMOUNT,
     "fidelity": tuple(SCORES),
     "fidelity_examples": COUNT,
     "remat": ("none",),

@@ -16,6 +16,7 @@ from genax.core import Evaluator, Experiment, GenaxError, Phase, Sampler, Stage,
 from genax.data import ImageData, given_or
 from genax.evaluation.chosen_extractors import chosen_extractors
 from genax.evaluation.classifier import class_coverage
+from genax.evaluation.classifier_gain import classifier_gain
 from genax.evaluation.examples import labels_in_turn
 from genax.evaluation.fidelity import fidelity
 from genax.evaluation.pictures import check_pictures, image_grid
@@ -205,6 +206,14 @@ def image_scores(
     found: dict[str, Evaluator] = {}
     if config.coverage_samples:
         found["classes"] = class_coverage(images, train, test, samples=config.coverage_samples)
+    if config.gain_samples:
+        if not config.num_classes:
+            raise GenaxError(
+                f"config.gain_samples={config.gain_samples} teaches a classifier labelled samples, "
+                "but config.num_classes=0 makes samples without a label; set num_classes, or "
+                "config.gain_samples=0."
+            )
+        found["gain"] = classifier_gain(images, train, test, config.gain_samples)
     extractors = chosen_extractors(config.fidelity, train, test)
     if extractors:
         telling = any(extractor.classes for extractor in extractors)
