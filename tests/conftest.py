@@ -73,10 +73,11 @@ ANNOTATED = ("nn", "transformer", "diffusion", "gan", "vae", "evaluation", "inte
 install_import_hook([f"genax.{package}" for package in ANNOTATED], "beartype.beartype")
 
 
-def pytest_itemcollected(item):
-    """One worker runs a file, whose tests share programs; commands are processes of their own."""
-    if item.path.parent.name not in ("cli", "contracts"):
-        item.add_marker(pytest.mark.xdist_group(item.path.stem))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    from tests.scheduling import ScopeScheduling
+
+    return ScopeScheduling(config, log)
 
 
 def pytest_runtest_teardown(item, nextitem):

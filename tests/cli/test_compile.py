@@ -18,7 +18,6 @@ from tests.parity import require
 
 GPT = "experiments/transformer/gpt.py"
 # One worker compiles each program once.
-pytestmark = pytest.mark.xdist_group("compile")
 needs_libtpu = pytest.mark.usefixtures("libtpu")
 
 

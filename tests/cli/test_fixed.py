@@ -12,9 +12,6 @@ from genax.running.checkpoint import Checkpoints
 from tests.cli.command import call, files, inspect, metrics, succeed, timeless, train
 from tests.cli.test_faults import flipped, refused
 
-# The tests share one trained run.
-pytestmark = pytest.mark.xdist_group("fixed")
-
 LATENT = str(Path(__file__).with_name("latent.py"))
 VAE = "experiments/vae/vae.py:digits"
 VAE_SETTINGS = {"hidden": "(16,)", "latent_size": 4, "num_samples": 0, "importance_samples": 1}

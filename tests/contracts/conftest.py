@@ -24,9 +24,8 @@ def row_of(item) -> str:
 
 
 def pytest_itemcollected(item):
-    """One worker runs a row; most rows run with all tests only."""
+    """Most rows run with all tests only."""
     row = row_of(item)
-    item.add_marker(pytest.mark.xdist_group(row or item.path.stem))
     if row in BY_NAME and not BY_NAME[row].daily:
         item.add_marker(pytest.mark.long)
 
