@@ -128,11 +128,14 @@ def noise(*names: str, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
     return {name: rng.uniform(-1, 1, shape).astype(np.float32) for name in names}
 
 
-def ours(task: Task, batch: dict[str, np.ndarray], steps: int) -> Side:
-    """Return steps of a task's last stage."""
-    stage = len(task.stages) - 1
-    element, placed = pictures(batch).element, jax.device_put(batch)
-    state = jax.jit(lambda: init_state(task, 0, element, stage))()
+def ours(task: Task, batch: dict[str, np.ndarray], steps: int, data: Any = None) -> Side:
+    """Return steps of a task's last stage.
+
+    data: of all stages; None is that of which `batch` is a batch.
+    """
+    stage, placed = len(task.stages) - 1, jax.device_put(batch)
+    elements = tuple(one.element for one in data or [pictures(batch)] * len(task.stages))
+    state = jax.jit(lambda: init_state(task, 0, elements, stage))()
     state = state.replace(step=state.step + task.start_of(stage))
     trained = {}
     for phase in task.stages[stage].phases:
@@ -154,8 +157,9 @@ def beside_torch(case: Case) -> tuple[dict[str, Side], int]:
     config = case.config()
     side = config.image_size
     batch = noise("image", shape=(config.batch_size, side, side, case.channels))
-    task = genax.load(case.experiment).build(config, pictures(batch)).task
-    sides = {"genax": ours(task, batch, case.steps)}
+    experiment = genax.load(case.experiment).build(config, pictures(batch))
+    several = experiment.data if isinstance(experiment.data, tuple) else None
+    sides = {"genax": ours(experiment.task, batch, case.steps, several)}
     sides["torch"] = Side(*case.theirs(config, batch, case.steps))
     return sides, case.steps * config.batch_size
 
