@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -32,6 +31,7 @@ import numpy as np
 import optax
 import torch
 
+from benchmarks.turns import Step, rates
 from genax.core import Loss, Phase, Stage, Task
 from genax.core.compilation import compiler_options
 from genax.core.step import init_state, make_step
@@ -45,7 +45,6 @@ from genax.diffusion.spacings import leading
 from genax.diffusion.unet import PRESETS, UNet
 
 RATE, DDIM_STEPS = 2e-4, 50
-Step = Callable[[], Any]
 
 
 @dataclass(frozen=True)
@@ -229,19 +228,6 @@ def make_torch(
     return take, draw
 
 
-def seconds(functions: dict[str, Step], turns: int) -> dict[str, list[tuple[float, float]]]:
-    """Wall and processor time of each function in each turn, after one turn that does not count."""
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in functions}
-    for turn in range(turns + 1):
-        for name, function in functions.items():
-            wall, processor = time.perf_counter(), time.process_time()
-            function()
-            if turn:
-                spent = (time.perf_counter() - wall, time.process_time() - processor)
-                times[name].append(spent)
-    return times
-
-
 def wait_for(path: str | None, *functions: Step) -> None:
     """Call what is still to be compiled, and wait until a file exists: the GPU is then free."""
     if path is not None:
@@ -272,15 +258,9 @@ def rows(name: str, args: argparse.Namespace) -> Iterator[tuple[str, float, floa
         ("train step", case.batch * case.steps, step, other_step),
         ("50-step DDIM", case.samples, draw, other_draw),
     ):
-        times = seconds({"genax": ours, "torch": theirs}, args.turns)
-        for kind, part, pick in (
-            ("fastest", 0, min),
-            ("median", 0, statistics.median),
-            ("processor time", 1, statistics.median),
-        ):
-            took = {side: pick([turn[part] for turn in spent]) for side, spent in times.items()}
-            rates = [count / took[side] for side in ("genax", "torch")]
-            yield f"{name} {what}, {kind}", *rates, rates[0] / rates[1]
+        sides = {"genax": ours, "torch": theirs}
+        for kind, found in rates(sides, args.turns, count):
+            yield f"{name} {what}, {kind}", *found.values(), found["genax"] / found["torch"]
     yield f"{name} sampler compiled in, s", compiling, float("nan"), float("nan")
 
 

@@ -36,8 +36,12 @@ GROWTHS = [
 ]
 
 
-def networks(family: str) -> ModuleType:
-    """The module of a family's networks, "progan" or "stylegan", of the widths above."""
+def networks(family: str, width: int = BASE, max_width: int = MOST) -> ModuleType:
+    """The module of a family's networks, "progan" or "stylegan".
+
+    width: channels of a block times its resolution, halved.
+    max_width: their bound.
+    """
     require("torch")
     check_installed("gan_lab", how="--no-deps gan-lab==0.4.2")
     found: Any = importlib.util.find_spec("gan_lab")
@@ -60,7 +64,7 @@ def networks(family: str) -> ModuleType:
             if name.split(".")[0] in own:
                 del sys.modules[name]
         sys.modules.update(kept)
-    base.FMAP_BASE, base.FMAP_MAX = BASE, MOST
+    base.FMAP_BASE, base.FMAP_MAX = width, max_width
     module.concat_mbstd_layer = official_deviation
     return module
 
@@ -84,6 +88,21 @@ def grown(make: partial, sizes: int, share: float | None) -> Any:
         family._scale_inc_metadata_updated = False
         network.increase_scale()
     network.alpha = 1.0 if share is None else share
+    return network
+
+
+def with_official_bias(network: Any, module: ModuleType) -> Any:
+    """The generator of ProGAN with one bias a feature in its first layer.
+
+    gan-lab has one a feature and pixel.
+
+    module: of its family's networks.
+    """
+    torch = importlib.import_module("torch")
+    dense, reshape, *others = network.gen_blocks[0]
+    dense.linear.bias = None
+    bias = module.Conv2dBias(network.len_latent)
+    network.gen_blocks[0] = torch.nn.Sequential(dense, reshape, bias, *others)
     return network
 
 

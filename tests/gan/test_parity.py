@@ -24,20 +24,20 @@ F = torch.nn.functional
 WIDTH, LATENT, BATCH = 8, 10, 6
 
 
-def generator_reference(size, channels):
+def generator_reference(size, channels, width=WIDTH, latent=LATENT):
     """The layers of PyTorch's example, for any image size."""
     sizes = resolutions(size)
-    widths = [WIDTH * 2**level for level in reversed(range(len(sizes) - 1))]
-    layers = [torch.nn.ConvTranspose2d(LATENT, widths[0], sizes[0], 1, 0, bias=False)]
+    widths = [width * 2**level for level in reversed(range(len(sizes) - 1))]
+    layers = [torch.nn.ConvTranspose2d(latent, widths[0], sizes[0], 1, 0, bias=False)]
     for wide, narrow in zip(widths, [*widths[1:], channels], strict=True):
         layers += [torch.nn.BatchNorm2d(wide), torch.nn.ReLU()]
         layers += [torch.nn.ConvTranspose2d(wide, narrow, 4, 2, 1, bias=False)]
     return torch.nn.Sequential(*layers, torch.nn.Tanh())
 
 
-def discriminator_reference(size, channels):
+def discriminator_reference(size, channels, width=WIDTH):
     sizes = resolutions(size)
-    widths = [WIDTH * 2**level for level in range(len(sizes) - 1)]
+    widths = [width * 2**level for level in range(len(sizes) - 1)]
     layers = []
     for level, (before, after) in enumerate(zip([channels, *widths], widths, strict=False)):
         layers += [torch.nn.Conv2d(before, after, 4, 2, 1, bias=False)]

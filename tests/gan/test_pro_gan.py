@@ -26,6 +26,7 @@ from tests.gan.gan_lab import (
     nhwc,
     randomised,
     share_of,
+    with_official_bias,
 )
 from tests.parity import compare, require
 
@@ -93,13 +94,8 @@ def discriminator_conversions(sizes, share, blur=False):
 def test_the_generator_is_that_of_gan_lab(sizes, share):
     torch, theirs = require("torch")[0], gan_lab.networks("progan")
     torch.manual_seed(0)
-    network = gan_lab.grown(
-        partial(theirs.ProGenerator, final_res=16, len_latent=LATENT), sizes, share
-    )
-    # The official code has one bias a feature here, gan-lab one a feature and pixel.
-    first = list(network.gen_blocks[0])
-    first[0].linear.bias = None
-    network.gen_blocks[0] = torch.nn.Sequential(*first[:2], theirs.Conv2dBias(LATENT), *first[2:])
+    make = partial(theirs.ProGenerator, final_res=16, len_latent=LATENT)
+    network = with_official_bias(gan_lab.grown(make, sizes, share), theirs)
     conversions = generator_conversions(sizes, share)
     size = 4 * 2 ** (sizes - 1)
     ours = ProGANGenerator(16, 3, latent_size=LATENT, **WIDTHS)
