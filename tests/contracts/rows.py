@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -76,7 +75,6 @@ class Row:
     batch: (rng, size) -> arrays; None draws them from the shapes, integers below `classes`.
     exceptions: layout or contract to the documented reason for which it may differ.
     daily: whether its tests run without the option for all tests: a row or two for each chapter.
-    unseen: whether some of its contracts were not seen to hold yet. It runs if GENAX_ALL_ROWS is 1.
     """
 
     name: str
@@ -86,7 +84,6 @@ class Row:
     classes: int = 10
     exceptions: Mapping[str, str] = field(default_factory=dict)
     daily: bool = False
-    unseen: bool = False
 
     @property
     def is_toy(self) -> bool:
@@ -154,10 +151,8 @@ def plain_guided(dtype: Any) -> Mapping[str, nn.Module]:
     return {name: denoiser.PlainDenoiser(shape, dtype=dtype) for name, shape in shapes.items()}
 
 
-TABLE = (
+ROWS = (
     Row("vae_gan", vae_gan.make, vae_gan.ELEMENT),
-    Row("stylegan2_ada", stylegan2_ada.make, stylegan2_ada.ELEMENT),
-    Row("progan", progan.make, progan.ELEMENT, exceptions=CONVOLUTION),
     Row("llava", llava.make, llava.ELEMENT, llava.batch),
     Row("flamingo", flamingo.make, flamingo.ELEMENT, flamingo.batch),
     Row("wgan_gp", wgan_gp.make, wgan_gp.ELEMENT, exceptions=SPECTRAL_NORM, daily=True),
@@ -226,20 +221,17 @@ TABLE = (
         {"width": "4", "penalty": "le_cam", "augmentation": "color_translation_cutout"},
         label="conditional",
         exceptions=BATCH_NORM | CONVOLUTION,
-        unseen=True,
     ),
     experiment(
         "gan/gan.py",
         "digits",
         {"hidden": "(16,)", "units": "(8,)", "dropout": "0.0", "input_dropout": "0.0"},
-        unseen=True,
     ),
     experiment(
         "gan/wgan.py",
         "digits",
         {"width": "4", "critic_steps": "2"},
         exceptions=BATCH_NORM | CONVOLUTION,
-        unseen=True,
     ),
     experiment(
         "gan/wgan_gp.py",
@@ -247,14 +239,12 @@ TABLE = (
         {"width": "4", "critic_steps": "2", "latent_size": "4", "num_classes": "10"},
         optimizers=SLOW,
         exceptions=BATCH_NORM | CONVOLUTION,
-        unseen=True,
     ),
     experiment(
         "gan/r3gan.py",
         "digits",
         {"widths": "(8, 8)", "group_size": "8", "latent_size": "4"},
         exceptions=CONVOLUTION,
-        unseen=True,
     ),
     experiment(
         "gan/pro_gan.py",
@@ -262,7 +252,6 @@ TABLE = (
         {"width": "32", "max_width": "4", "latent_size": "4", "coverage_samples": "0"}
         | {"batch_size": str(BATCH_SIZE), "stable_images": "48", "fade_images": "32"},
         exceptions=CONVOLUTION | SLOPES,
-        unseen=True,
     ),
     experiment(
         "gan/style_gan.py",
@@ -271,7 +260,6 @@ TABLE = (
         | {"mapping_layers": "1", "coverage_samples": "0", "batch_size": str(BATCH_SIZE)}
         | {"stable_images": "48", "fade_images": "32"},
         exceptions=CONVOLUTION | SLOPES | FLAT,
-        unseen=True,
     ),
     experiment(
         "gan/style_gan2.py",
@@ -279,7 +267,6 @@ TABLE = (
         {"width": "32", "max_width": "8", "latent_size": "6", "style_size": "5"}
         | {"mapping_layers": "1", "path_shrink": "1", "path_every": "2", "r1_every": "3"},
         exceptions=CONVOLUTION,
-        unseen=True,
     ),
     experiment(
         "gan/big_gan.py",
@@ -305,14 +292,12 @@ TABLE = (
         label="deep",
         optimizers=SLOW,
         exceptions=BATCH_NORM | CONVOLUTION | SPECTRAL_NORM,
-        unseen=True,
     ),
     experiment(
         "gan/modes.py",
         "digits",
         {"hidden": "(8,)", "units": "(8,)", "pack": "2"},
         exceptions=BATCH_NORM,
-        unseen=True,
     ),
     experiment(
         "gan/stacked_mnist.py",
@@ -320,7 +305,6 @@ TABLE = (
         {"pack": "2"},
         optimizers=FAST,
         exceptions=BATCH_NORM | CONVOLUTION,
-        unseen=True,
     ),
     experiment(
         "gan/cycle_gan.py",
@@ -421,10 +405,11 @@ TABLE = (
         classes=32,
     ),
 )
-ROWS = tuple(row for row in TABLE if not row.unseen or os.environ.get("GENAX_ALL_ROWS") == "1")
 # Toys of single tests. Experiments of their kind have the rows above.
 TOYS = (
     Row("cycle_gan", cycle_gan.make, cycle_gan.ELEMENT),
     Row("batch_norm_gan", batch_norm_gan.make, batch_norm_gan.ELEMENT),
+    Row("stylegan2_ada", stylegan2_ada.make, stylegan2_ada.ELEMENT),
+    Row("progan", progan.make, progan.ELEMENT, exceptions=CONVOLUTION),
 )
-BY_NAME = {row.name: row for row in (*TABLE, *TOYS)}
+BY_NAME = {row.name: row for row in (*ROWS, *TOYS)}
