@@ -53,7 +53,8 @@ def test_game_changes_what_it_trains_and_nothing_else(row):
     for stage in task.stages:
         last = len(states) - 1 if stage.steps is None else first + stage.steps
         moved = changed(states[first].params, states[last].params)
-        assert moved == trained(states[0].params, stage.phases)
+        expected = trained(states[0].params, stage.phases)
+        assert moved <= expected if "moves" in row.exceptions else moved == expected
         first = last
 
 
