@@ -147,6 +147,7 @@ def worked_example(heading: str, most: int) -> str:
     return example
 
 
+@pytest.mark.long
 def test_the_worked_ddpm_trains_and_is_sampled(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("guided.py").write_text(worked_example("A guided DDPM, from data", most=40))

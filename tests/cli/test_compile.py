@@ -57,6 +57,7 @@ def test_the_devices_at_hand():
     assert "together" in text
 
 
+@pytest.mark.long
 def test_states_shrink_by_the_mesh():
     """The state is all but the batch; what no axis divides stays whole."""
     whole, part = (

@@ -156,7 +156,7 @@ def test_interrupted_saves_and_resumes(number, tmp_path, whole):
     assert steps_logged(tmp_path) == steps_logged(whole("toy"))
 
 
-@pytest.mark.parametrize("stop", [76, 80])
+@pytest.mark.parametrize("stop", [pytest.param(76, marks=pytest.mark.long), 80])
 def test_stops_and_goes_on_around_the_end_of_a_stage(stop, tmp_path, whole):
     """The stage that plays is the one whose optimizers the checkpoint holds.
 

@@ -107,6 +107,7 @@ def test_a_run_starts_from_it_and_gives_back_what_came_in(imported, tmp_path):
     assert greedy(tmp_path / "run") == kept
 
 
+@pytest.mark.long
 def test_a_run_that_learned_nothing_ends_where_the_model_did(gpt2, tmp_path):
     _, transformers = require("torch", "transformers")
     settings = SMALL | {"steps": 1, "learning_rate": 1e-12, "final_learning_rate": 1e-12}

@@ -270,6 +270,7 @@ def test_standing_statistics_do_not_depend_on_the_samples(made):
     )
 
 
+@pytest.mark.long
 def test_experiment_runs_on_the_digits():
     """With everything that is off by default. What no phase trains keeps still."""
     module = load("experiments/gan/big_gan.py")

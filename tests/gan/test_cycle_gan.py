@@ -110,6 +110,7 @@ def torch_step(torch, networks, optimizers, batch):
     return loss.item(), norms
 
 
+@pytest.mark.long
 def test_steps_are_those_of_pytorch():
     [torch] = require("torch")
     networks, params = torch_networks()
