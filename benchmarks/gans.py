@@ -42,24 +42,9 @@ from genax.core import Task, init_state, make_step
 from genax.core.compilation import compiler_options
 from genax.core.step import trained_by
 from genax.gan.tasks import play_out
+from tests.contracts.synthetic import Synthetic
 
 UNSCORED = {"coverage_samples": 0, "fidelity": "none"}
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """Data of which only the shapes are asked for."""
-
-    element: Mapping[str, jax.ShapeDtypeStruct]
-
-    def fingerprint(self) -> str:
-        return repr(self.element)
-
-    def train(self, batch_size: int, seed: int, shard: Any) -> Any:
-        raise NotImplementedError
-
-    def evaluate(self, batch_size: int, shard: Any) -> Any:
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -118,8 +103,10 @@ CASES = {
 }
 
 
-def pictures(batch: Mapping[str, np.ndarray]) -> Pictures:
-    return Pictures({name: jax.ShapeDtypeStruct(x.shape[1:], x.dtype) for name, x in batch.items()})
+def pictures(batch: Mapping[str, np.ndarray]) -> Synthetic:
+    """Return data of which only the shapes are asked for."""
+    element = {name: jax.ShapeDtypeStruct(x.shape[1:], x.dtype) for name, x in batch.items()}
+    return Synthetic(element, lambda number, size: batch)
 
 
 def noise(*names: str, shape: tuple[int, ...]) -> dict[str, np.ndarray]:

@@ -20,45 +20,36 @@ from genax.gan.tasks import image_gan
 from genax.settings import Variant
 from genax.settings.ranges import COUNT, NOT_NEGATIVE
 
-DEFAULTS = (
-    SHARED
-    | FLAT_PAIRS
-    | SIZES["small"]
-    | {
-        # What the penalties' weight and the rate fall to, along half a cosine of so many steps.
-        "final_penalty_weight": 0.1,
-        "final_learning_rate": 5e-5,
-        "decay_steps": 5_000,
-    }
-)
+DEFAULTS = SHARED | {
+    **FLAT_PAIRS,
+    **SIZES["small"],
+    # What the penalties' weight and the rate fall to, along half a cosine of so many steps.
+    "final_penalty_weight": 0.1,
+    "final_learning_rate": 5e-5,
+    "decay_steps": 5_000,
+}
 DIGITS = SIZES["digits"] | {"decay_steps": 1_500, "steps": 1_500}
 SMALL = small_variants(DIGITS, comparison=SIZES["fashion32"] | {"decay_steps": 4_000})
-CIFAR10 = (
-    PUBLISHED
-    | SIZES["cifar10"]
-    | {
-        "dataset": "cifar10",
-        "flip": True,
-        "penalty_weight": 0.05,
-        "final_penalty_weight": 0.005,
-        "batch_size": 512,
-        "ema": 0.9999,
-        "decay_steps": 39_000,
-        "steps": 390_000,
-        "parallel": {"topology": "v5e:4x4"},
-    }
-)
-FACES = (
-    CIFAR10
-    | SIZES["ffhq64"]
-    | {
-        "dataset": "tfds:celeb_a",
-        "penalty_weight": 2.0,
-        "final_penalty_weight": 0.2,
-        "batch_size": 256,
-        "decay_steps": 78_000,
-    }
-)
+CIFAR10 = PUBLISHED | {
+    **SIZES["cifar10"],
+    "dataset": "cifar10",
+    "flip": True,
+    "penalty_weight": 0.05,
+    "final_penalty_weight": 0.005,
+    "batch_size": 512,
+    "ema": 0.9999,
+    "decay_steps": 39_000,
+    "steps": 390_000,
+    "parallel": {"topology": "v5e:4x4"},
+}
+FACES = CIFAR10 | {
+    **SIZES["ffhq64"],
+    "dataset": "tfds:celeb_a",
+    "penalty_weight": 2.0,
+    "final_penalty_weight": 0.2,
+    "batch_size": 256,
+    "decay_steps": 78_000,
+}
 VARIANTS = SMALL | {
     "cifar10": Variant("CIFAR-10 with the networks and weights of the paper", CIFAR10),
     "faces64": Variant("faces at 64x64 with the paper's settings of FFHQ-64", FACES),

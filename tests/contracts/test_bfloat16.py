@@ -17,7 +17,7 @@ from tests.contracts.rows import ROWS
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
 def test_bfloat16_is_finite(row):
-    """In a step in which every phase moves."""
+    """Every phase moves in the step."""
     task = harness.task_of(row.name, jnp.bfloat16)
     stage = len(task.stages) - 1
     start = sum(earlier.steps for earlier in task.stages[:stage])
