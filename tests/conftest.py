@@ -6,6 +6,7 @@ Shapes that are written as jaxtyping annotations are checked wherever a test com
 import hashlib
 import os
 import tempfile
+import time
 from importlib import metadata
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from jaxtyping import install_import_hook
 
 DEVICES = 4
+STARTED = time.monotonic()
 
 
 def _settings() -> dict[str, str]:
@@ -61,6 +63,7 @@ _add_flags(FLAGS)
 
 def pytest_addoption(parser):
     parser.addoption("--quick", action="store_true", help="compile programs at once, not well")
+    parser.addoption("--seconds", type=float, help="skip the tests that are left after this time")
 
 
 def pytest_configure(config):
@@ -78,6 +81,14 @@ def pytest_xdist_make_scheduler(config, log):
     from tests.scheduling import ScopeScheduling
 
     return ScopeScheduling(config, log)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Skip tests that would begin after the time that was given, before their fixtures are made."""
+    seconds = item.config.getoption("--seconds")
+    if seconds is not None and time.monotonic() - STARTED > seconds:
+        pytest.skip(f"left out: the {seconds:.0f} s of --seconds are over")
 
 
 def pytest_runtest_teardown(item, nextitem):
