@@ -35,8 +35,9 @@ def read_openmoji(folder: Path) -> Examples:
     from resvg_py import svg_to_bytes
 
     def drawn(path: Path) -> np.ndarray:
-        size = {"width": OPENMOJI_SIDE, "height": OPENMOJI_SIDE}
-        content = svg_to_bytes(svg_path=str(path), skip_system_fonts=True, **size)
+        content = svg_to_bytes(
+            svg_path=str(path), width=OPENMOJI_SIDE, height=OPENMOJI_SIDE, skip_system_fonts=True
+        )
         return on_white(Image.open(io.BytesIO(content)))
 
     package = folder / "openmoji" / "package"
