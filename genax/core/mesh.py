@@ -65,17 +65,17 @@ def split_batch(x: Shaped[Array, "b ..."]) -> Shaped[Array, "b ..."]:
     """x with its examples split over the mesh and whole otherwise.
 
     Without this XLA may choose to split activations as the parameters are and to hold all examples
-    on every device.
+    on every device. In one network it then also returned twice the gradient. What the mesh does not
+    divide, such as one example of a vmap, is left alone.
     """
-    return _constrain(x, BATCH)
+    mesh = traced_mesh()
+    if mesh is None or len(x) % math.prod(mesh.shape[axis] for axis in BATCH):
+        return x
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(BATCH))
 
 
 def split_tokens(x: Shaped[Array, "b t ..."]) -> Shaped[Array, "b t ..."]:
-    """`split_batch`, with the positions split over "sequence"."""
-    return _constrain(x, BATCH, "sequence")
-
-
-def _constrain(x, *spec):
+    """x with its examples split over the mesh, and their positions over "sequence"."""
     if traced_mesh() is None:
         return x
-    return jax.lax.with_sharding_constraint(x, PartitionSpec(*spec))
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(BATCH, "sequence"))

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from genax.core.mesh import split_batch
 from genax.nn.derivatives import set_reverse_rule
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
@@ -41,7 +42,7 @@ def convolve(
         padding = lax.padtype_to_pads(x.shape[1:3], spans, strides, padding)
     (top, bottom), (left, right) = padding
     pads = ((top, bottom), (left, right))
-    return _convolve(x, kernel, tuple(strides), pads, (1, 1), tuple(dilation))
+    return split_batch(_convolve(x, kernel, tuple(strides), pads, (1, 1), tuple(dilation)))
 
 
 def _spans(kernel: Array, dilation: Pair) -> Pair:

@@ -11,6 +11,7 @@ from jax import lax
 from jax.nn.initializers import Initializer, normal, zeros
 from jaxtyping import Array, Float
 
+from genax.core.mesh import split_batch
 from genax.nn.convolve import DIMENSIONS, convolve
 from genax.nn.derivatives import set_reverse_rule
 
@@ -78,7 +79,7 @@ class TransposedConv(nn.Module):
         """Return the convolution of x, computed in `dtype` with float32 parameters."""
         sides = (self.kernel_size, self.kernel_size)
         kernel = self.param("kernel", self.kernel_init, (*sides, x.shape[-1], self.features))
-        y = transposed_convolution(x.astype(self.dtype), kernel.astype(self.dtype))
+        y = split_batch(transposed_convolution(x.astype(self.dtype), kernel.astype(self.dtype)))
         if not self.use_bias:
             return y
         bias = self.param("bias", zeros, (self.features,))

@@ -6,7 +6,9 @@ import jax
 import numpy as np
 import pytest
 from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
 
+from genax.core.mesh import make_mesh
 from genax.nn.convolve import DIMENSIONS, convolve
 from genax.running.dispatch import scans_well
 
@@ -78,3 +80,21 @@ def test_gradient_of_a_gradient(strides, padding, dilation):
     assert "rhs_reversal" not in jax.jit(ours).lower(x, kernel).compile().as_text()
     assert scans_well([jax.make_jaxpr(ours)(x, kernel).jaxpr])
     assert not scans_well([jax.make_jaxpr(penalty(reference))(x, kernel).jaxpr])
+
+
+@pytest.mark.parametrize(
+    ("examples", "split"), [(8, (("data", "fsdp"),)), (3, (None, None, None, "fsdp"))]
+)
+def test_examples_are_split_over_a_mesh(examples, split):
+    """If the mesh does not divide them, the choice is XLA's: as the kernel is."""
+    mesh = make_mesh("data=2,fsdp=2", jax.devices()[:4])
+
+    def shape(*sizes, axes=()):
+        place = NamedSharding(mesh, PartitionSpec(*axes))
+        return jax.ShapeDtypeStruct(sizes, np.float32, sharding=place)
+
+    kernel = shape(3, 3, 3, 2, axes=(None, None, None, "fsdp"))
+    with jax.set_mesh(mesh):
+        program = jax.jit(convolve).lower(shape(examples, 4, 4, 3), kernel).compile()
+    expected = NamedSharding(mesh, PartitionSpec(*split))
+    assert program.output_shardings.is_equivalent_to(expected, 4)
