@@ -79,8 +79,8 @@ class LineData(Tokenized):
         """
         content = fingerprint_examples(self.name, self.split, self.damaged)
         self.rows()
-        how = (identity(self.name), self.context, self.vocab_size, self.split, self._part)
-        how += (self.characters,) if self.characters else ()
+        given = (self.characters,) if self.characters else ()
+        how = (identity(self.name), self.context, self.vocab_size, self.split, self._part, *given)
         return hashlib.sha256(f"{how} {content}".encode()).hexdigest()
 
     def get_tokenizer(self, save: bool = False) -> Tokenizer:
