@@ -65,8 +65,8 @@ def split_batch(x: Shaped[Array, "b ..."]) -> Shaped[Array, "b ..."]:
     """x with its examples split over the mesh and whole otherwise.
 
     Without this XLA may choose to split activations as the parameters are and to hold all examples
-    on every device. In one network it then also returned twice the gradient. What the mesh does not
-    divide, such as one example of a vmap, is left alone.
+    on every device. It then also doubled the gradient of StyleGAN2's discriminator in microbatches.
+    A batch that the mesh does not divide, such as one example of a vmap, is left alone.
     """
     mesh = traced_mesh()
     if mesh is None or len(x) % math.prod(mesh.shape[axis] for axis in BATCH):

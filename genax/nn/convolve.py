@@ -31,6 +31,8 @@ def convolve(
     padding: "SAME", "VALID" or ((top, bottom), (left, right)), in pixels.
     dilation: distance of the kernel's neighbours in the image.
 
+    On a mesh the result is split over the batch, see `split_batch`.
+
     The gradients are the numbers that JAX derives. JAX writes them with permuted dimension numbers.
     XLA's CPU compiler rearranges these only in a program's outermost computation: inside a scan or
     a cond it falls back to a loop, 70 times slower for the kernel's gradient. Here the arrays are

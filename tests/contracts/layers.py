@@ -70,7 +70,10 @@ def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
 
 
 def smooth(network: nn.Module) -> nn.Module:
-    """Return the network with smooth activations where it has rectifiers."""
+    """Return the network with smooth activations in place of the rectifiers of its call.
+
+    Its other methods, and activations that are fields of it, stay as they are.
+    """
     kind = type(network)
 
     def leaky(x, slope=0.01):

@@ -118,8 +118,8 @@ def experiment(
 ) -> Row:
     """A row of a real experiment, shrunk by its settings; path without "experiments/".
 
-    Smooth activations take the place of rectifiers. Rounding decides on which side of its kink a
-    rectifier is, and in a deep network of few channels the two sides have different gradients.
+    Smooth activations take the place of rectifiers, see `layers.smooth`. Rounding decides whether a
+    rectifier near zero is on, and in a network of few channels that changes the whole gradient.
 
     label: tells the rows of one experiment apart.
     networks: dtype -> networks in place of its own, which have a row of their own.

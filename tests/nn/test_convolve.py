@@ -8,7 +8,7 @@ import pytest
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from genax.core.mesh import make_mesh
+from genax.core.mesh import BATCH, make_mesh
 from genax.nn.convolve import DIMENSIONS, convolve
 from genax.running.dispatch import scans_well
 
@@ -82,11 +82,9 @@ def test_gradient_of_a_gradient(strides, padding, dilation):
     assert not scans_well([jax.make_jaxpr(penalty(reference))(x, kernel).jaxpr])
 
 
-@pytest.mark.parametrize(
-    ("examples", "split"), [(8, (("data", "fsdp"),)), (3, (None, None, None, "fsdp"))]
-)
+@pytest.mark.parametrize(("examples", "split"), [(8, (BATCH,)), (3, (None, None, None, "fsdp"))])
 def test_examples_are_split_over_a_mesh(examples, split):
-    """If the mesh does not divide them, the choice is XLA's: as the kernel is."""
+    """If the mesh does not divide the examples, XLA splits the result as the kernel is split."""
     mesh = make_mesh("data=2,fsdp=2", jax.devices()[:4])
 
     def shape(*sizes, axes=()):
