@@ -3,9 +3,9 @@
     python -m benchmarks.repetition [--lines]
 
 Lines are compared without the spaces around them. Lines without a word, imports and docstrings are
-left out; comments and all other lines count. Two lines are the same if their text is, so a setting
-with the same name and value in two experiments is a repetition. With --lines the repeated lines are
-printed too.
+left out; comments and all other lines count. A line is repeated if it and a line beside it stand
+together, in this order, in another experiment: papers have a batch of 256 in common, and all
+experiments a `build`, without one being a copy. With --lines the repeated lines are printed too.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import ast
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,11 +38,15 @@ def counted_lines(source: str) -> list[str]:
 
 
 def repeated_lines(lines: Mapping[str, list[str]]) -> dict[str, list[str]]:
-    """Return the lines of each program that also stand in another one."""
-    return {
-        name: [line for line in own if any(line in lines[other] for other in lines.keys() - {name})]
-        for name, own in lines.items()
-    }
+    """Return the lines of each program that stand in another one, two or more in a row."""
+    pairs = {name: set(pairwise(own)) for name, own in lines.items()}
+    found = {}
+    for name, own in lines.items():
+        others = set().union(*(pairs[other] for other in lines.keys() - {name}))
+        shared = [pair in others for pair in pairwise(own)]
+        beside = zip(own, [False, *shared], [*shared, False], strict=True)
+        found[name] = [line for line, before, after in beside if before or after]
+    return found
 
 
 def experiments() -> dict[str, list[str]]:

@@ -72,7 +72,7 @@ def pytest_configure(config):
         _add_flags(QUICK_FLAGS)
 
 
-ANNOTATED = ("nn", "transformer", "diffusion", "gan", "vae", "evaluation", "interop")
+ANNOTATED = ("nn", "transformer", "diffusion", "gan", "vae", "hybrid", "evaluation", "interop")
 install_import_hook([f"genax.{package}" for package in ANNOTATED], "beartype.beartype")
 
 

@@ -42,6 +42,16 @@ def check_installed(*modules: str, how: str) -> None:
         pytest.skip(reason, allow_module_level=True)
 
 
+def require_pythae():
+    """The module `pythae.models`, or skip; with CI set in the environment, fail instead.
+
+    Its own requirements would replace PyTorch; pydantic and cloudpickle come with the extra parity.
+    """
+    check_installed("torch", "pydantic", "cloudpickle", how="'genax[parity]'")
+    check_installed("pythae", how="--no-deps pythae==0.1.2")
+    return importlib.import_module("pythae.models")
+
+
 @partial(jax.jit, static_argnums=0)
 def stepped(optimizer: optax.GradientTransformation, gradient, params):
     """The parameters after an optimizer's first step."""

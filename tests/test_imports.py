@@ -10,6 +10,8 @@ import pytest
 
 from tests.experiments import ROOT
 
+CHAPTER = ("core", "settings", "nn", "data", "evaluation")
+CHAPTERS = ("transformer", "diffusion", "gan", "vae")
 # A folder imports itself and these.
 BELOW = {
     "core": (),
@@ -19,11 +21,9 @@ BELOW = {
     "nn": ("core", "settings"),
     "data": ("core", "settings"),
     "evaluation": ("core", "settings", "nn", "data"),
-    "transformer": ("core", "settings", "nn", "data", "evaluation"),
-    "diffusion": ("core", "settings", "nn", "data", "evaluation"),
-    "gan": ("core", "settings", "nn", "data", "evaluation"),
-    "vae": ("core", "settings", "nn", "data", "evaluation"),
-    "interop": ("core", "settings", "nn", "data", "transformer", "diffusion", "gan", "vae"),
+    **dict.fromkeys(CHAPTERS, CHAPTER),
+    "hybrid": (*CHAPTER, *CHAPTERS),
+    "interop": ("core", "settings", "nn", "data", *CHAPTERS, "hybrid"),
     "front": ("core", "settings", "running", "data", "interop"),
     "cli": ("core", "settings", "running", "ahead", "data", "interop", "front"),
 }

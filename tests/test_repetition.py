@@ -5,7 +5,9 @@ from __future__ import annotations
 from benchmarks.repetition import counted_lines, experiments, main, repeated_lines
 from tests.test_experiments import FILES, each_file
 
-MOST = 0.25
+MOST = 0.1
+# Of a short file.
+FEW = 5
 
 ONE = '''"""A docstring
 over two lines."""
@@ -33,17 +35,18 @@ def test_what_counts_as_a_line():
 
 
 def test_what_counts_as_repeated():
-    lines = {"one": counted_lines(ONE), "other": ["def build(config):", "return [", "config"]}
-    assert repeated_lines(lines) == {"one": lines["other"], "other": lines["other"]}
+    alone, together = ["# Why."], ["def build(config):", "return [", "config"]
+    lines = {"one": counted_lines(ONE), "other": alone + together}
+    assert repeated_lines(lines) == {"one": together, "other": together}
     assert repeated_lines({"one": lines["one"]}) == {"one": []}
 
 
 @each_file
-def test_at_most_a_quarter_stands_in_another_experiment(file):
+def test_at_most_a_tenth_stands_in_another_experiment(file):
     lines = experiments()
     assert sorted(lines) == FILES
     repeated = repeated_lines(lines)[file]
-    assert len(repeated) <= MOST * len(lines[file]), "\n".join(repeated)
+    assert len(repeated) <= max(FEW, MOST * len(lines[file])), "\n".join(repeated)
 
 
 def test_the_command_prints_every_share(capsys, monkeypatch):

@@ -200,8 +200,9 @@ def model_flops(loaded: Definition, config: ConfigDict, stage: int = 0) -> float
 
 def _flops(loaded: Definition, config: ConfigDict, stage: int, **settings: Any) -> float:
     """FLOPs of a step as plain XLA would compute it, which are the same on any devices."""
-    known = {key: value for key, value in {"attention": "xla", **settings}.items() if key in config}
-    run = loaded.run(override(config, {key: str(value) for key, value in known.items()}), "")
+    plain = {"attention": "xla", "scan": "xla", **settings}
+    known = {key: str(value) for key, value in plain.items() if key in config}
+    run = loaded.run(override(config, known), "")
     return step_flops(run.task, stage, run.shapes(stage), run.abstract_batch(stage))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from genax.core.errors import GenaxError
 from genax.data.cache_folder import cache_folder
-from genax.data.fields import Image, Label, label_of, listed
+from genax.data.fields import Image, Label, Series, label_of, listed
 from genax.data.own.forms import FORMS, form_of, named_forms
 from genax.data.sets import catalogue
 from genax.data.sets.cache import is_prepared, set_folder
@@ -111,7 +111,9 @@ def _show(args: argparse.Namespace) -> int:
 
 def _describe(known: KnownSet) -> dict[str, Any]:
     prepared = is_prepared(known)
-    shapes = [field.shape for field in known.fields.values() if isinstance(field, Image)]
+    pictures = [field for field in known.fields.values() if isinstance(field, Image)]
+    shapes: list[tuple] = [(one.height, one.width, one.channels) for one in pictures]
+    shapes += [field.shape for field in known.fields.values() if isinstance(field, Series)]
     label = known.fields.get(label_of(known.fields) or "")
     return {
         "name": known.name,

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from genax.core import tree
+from genax.core.errors import GenaxError
 from genax.data.text.tokenizers import FILE as TOKENIZER
 from genax.data.text.tokenizers import Subwords, read_tokenizer
 from genax.front.experiments import reopen
@@ -24,10 +25,11 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
     parser = verbs.add_parser(
         "export",
         help="write a run as a Hugging Face directory (safetensors)",
-        description="Write a trained GPT, LLaMA, BERT, T5, ViT or DiT, or what `genax import` "
-        "wrote, as a Hugging Face directory of config.json and safetensors, with averaged weights, "
-        "the run's tokenizer if it is of that format, and the files of the model that it started "
-        "from. LoRA adapters are merged into the weights.",
+        description="Write a trained GPT, LLaMA, BERT, T5, ViT, DiT or autoencoder, or what `genax "
+        "import` wrote, as a Hugging Face directory of config.json and safetensors, with averaged "
+        "weights, the run's tokenizer if it is of that format, and the files of the model that it "
+        "started from. LoRA adapters are merged into the weights. Settings of a run are overridden "
+        "as --config.KEY=VALUE.",
     )
     parser.add_argument("workdir", metavar="WORKDIR", help="the run's folder")
     parser.add_argument("out", metavar="OUT", help="a new folder")
@@ -38,7 +40,7 @@ def add_parser(verbs: argparse._SubParsersAction) -> None:
         action="store_true",
         help="write the run's LoRA adapters alone, as a directory of PEFT",
     )
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, configurable=True)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -51,11 +53,16 @@ def run(args: argparse.Namespace) -> int:
         reopen(args.workdir)  # Says what is missing.
     checkpoints, step = open_checkpoints(args.workdir, args.step)
     if "imported" in checkpoints.record(step)["run"]:
+        if args.settings:
+            raise GenaxError(
+                f"{workdir} holds what `genax import` wrote, which is exported as it came; leave "
+                f"out --config.{next(iter(args.settings))}."
+            )
         config = read_json(files / CONFIG)
         state = tree.nest(checkpoints.arrays(step))
         variables = {"params": state["params"], **state.get("collections", {})}
     else:
-        opened = reopen(args.workdir)
+        opened = reopen(args.workdir, args.settings)
         variables, step = restore_variables(opened, args.step, averaged=not args.raw)
         config, variables = to_pretrained(opened.task.networks, opened.task.plain(variables))
         if files.is_dir():
@@ -75,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _export_adapter(args: argparse.Namespace) -> int:
     """Write the adapters of a run and print how many there are."""
-    opened = reopen(args.workdir)
+    opened = reopen(args.workdir, args.settings)
     variables, step = restore_variables(opened, args.step, averaged=not args.raw)
     name, layers = export_adapter(opened.task, variables, args.out)
     print(f"adapters of {layers} layers of {name} of step {step} in {args.out}")

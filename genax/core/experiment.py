@@ -26,13 +26,13 @@ class Experiment:
     pretrained: runs, or what `genax import` wrote, whose parameters a new run starts with: by
       folder, old path patterns to new ones, such as {"params/encoder": "params/text_encoder"} or
       {"params/*/attention": "params/*/self_attention"}. Layers are stacked, or taken out of a
-      stack, as the new network has them.
+      stack, as the new network has them. Weights (genax.running.transfer) may replace a folder.
     """
 
     task: Task
     data: Any
     evaluation: Any = None
-    pretrained: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    pretrained: Mapping[Any, Mapping[str, str]] = field(default_factory=dict)
 
     def replace(
         self,

@@ -180,8 +180,8 @@ class Evaluator:
 
     batch: what `data` gives, "index", and in a run "stage" and "step" as a sampler gets them.
     summarize: for a score that is no mean (an FID, a BLEU). function then returns a pytree of
-      arrays, one row per element; summarize(rows, workdir) makes the scores of the rows of all
-      batches.
+      arrays, one row per element, and summarize(rows, workdir) makes the scores of all rows. Its
+      third argument, if it has one, is call(function, batch): function(nets, batch) on the host.
     examples: how many elements count, at least 1; None is as many as the data has. Rows made of
       batch["index"] alone, such as samples, are as many as asked for, however much data there is.
       Rows made of the data, and a mean that reads any, end with the data.
@@ -194,7 +194,7 @@ class Evaluator:
     """
 
     function: Callable[..., Any]
-    summarize: Callable[[PyTree, Any], Mapping[str, float]] | None = None
+    summarize: Callable[..., Mapping[str, float]] | None = None
     examples: int | None = None
     data: Any = None
     given: PyTree | Callable[[Any], PyTree] = None

@@ -4,7 +4,16 @@ from genax.data.given import given_or
 from genax.data.images import ImageData
 from genax.data.joined import Joined
 from genax.data.latents import Latents
+from genax.data.series import SeriesData
 from genax.data.text.text import TextData
 from genax.data.text.tokenizers import load_tokenizer
 
-__all__ = ["ImageData", "Joined", "Latents", "TextData", "given_or", "load_tokenizer"]
+__all__ = [
+    "ImageData",
+    "Joined",
+    "Latents",
+    "SeriesData",
+    "TextData",
+    "given_or",
+    "load_tokenizer",
+]

@@ -95,6 +95,70 @@ class Image(Field):
 
 
 @dataclass(frozen=True)
+class Bitmap(Image):
+    """A picture of black and white pixels, 0 or 255; a file has eight of them in a byte.
+
+    Its sides are given.
+    """
+
+    what = "an image of the pixels 0 and 255"
+
+    @property
+    def shape(self) -> tuple[int | None, ...]:
+        """The shape in a file: bytes."""
+        return (None,)
+
+    def stored(self, value: np.ndarray) -> np.ndarray:
+        """Return the pixels as bits, row by row."""
+        return np.packbits(value > 0)
+
+    def restored(self, array: np.ndarray) -> np.ndarray:
+        """Return the picture."""
+        sides: Any = (self.height, self.width, self.channels)
+        return 255 * np.unpackbits(array, count=math.prod(sides)).reshape(sides)
+
+    def fits(self, value: Any) -> bool:
+        """Return whether a value is such a picture of these sides."""
+        sides = (self.height, self.width, self.channels)
+        same = np.shape(value) == sides and value.dtype == np.uint8
+        return same and bool(np.isin(value, (0, 255)).all())
+
+
+@dataclass(frozen=True)
+class Series(Field):
+    """Measurements in time, float32 [length, channels]."""
+
+    length: int
+    channels: int = 1
+
+    what = "a series of finite numbers"
+    python = np.ndarray
+    dtype = np.float32
+
+    @property
+    def shape(self) -> tuple[int | None, ...]:
+        """The shape in a file."""
+        return self.length, self.channels
+
+    def stored(self, value: np.ndarray) -> np.ndarray:
+        """Return the series itself."""
+        return value
+
+    def restored(self, array: np.ndarray) -> np.ndarray:
+        """Return the series itself."""
+        return array
+
+    def fits(self, value: Any) -> bool:
+        """Return whether a value is a series of this length."""
+        same = np.shape(value) == self.shape and value.dtype == np.float32
+        return same and bool(np.isfinite(value).all())
+
+    def column(self, values: Sequence[np.ndarray]) -> np.ndarray:
+        """Return float32 [n, length, channels]."""
+        return np.stack(values)
+
+
+@dataclass(frozen=True)
 class Number(Field):
     """A whole number of 32 bits."""
 
@@ -228,6 +292,11 @@ def image_of(fields: Mapping[str, Field]) -> str | None:
     return next((name for name, field in fields.items() if isinstance(field, Image)), None)
 
 
+def series_of(fields: Mapping[str, Field]) -> str | None:
+    """Return the name of the first series, if there is one."""
+    return next((name for name, field in fields.items() if isinstance(field, Series)), None)
+
+
 def label_of(fields: Mapping[str, Field]) -> str | None:
     """Return the name of what classifies an example, if there is one.
 
@@ -237,6 +306,13 @@ def label_of(fields: Mapping[str, Field]) -> str | None:
         return "label"
     classes = [name for name, field in fields.items() if isinstance(field, Label)]
     return classes[0] if len(classes) == 1 else None
+
+
+def factors_of(fields: Mapping[str, Field]) -> tuple[str, ...]:
+    """Return the names of all classes but "label", such as those that made a sprite."""
+    return tuple(
+        name for name, field in fields.items() if isinstance(field, Label) and name != "label"
+    )
 
 
 def listed(fields: Mapping[str, Field]) -> str:

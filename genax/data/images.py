@@ -18,6 +18,7 @@ from genax.data.code_fingerprint import fingerprint_value
 from genax.data.features import check_labels
 from genax.data.fields import Field, Image, Label, Text, image_of, label_of, listed
 from genax.data.pipeline import Batch
+from genax.data.selection import Selection
 from genax.data.sets.catalogue import used_by
 from genax.data.sets.named import NamedSet, identity, open_set
 from genax.data.sets.records import Records
@@ -51,6 +52,9 @@ class ImageData:
     image: which of the set's pictures is the image; None is the first.
     source: the picture that the image is made of, in a set of pairs; batches then hold it as
       "source". Whatever changes an image changes its source alike.
+    factors: the set's classes that made an image, such as those of dsprites; batches then hold them
+      as "factors" int32 [factors].
+    select: which records are read, by their labels; None is all.
     damaged: what is done with a file of one's own that cannot be read: "refuse", or "skip" to leave
       it out and count it.
     """
@@ -67,6 +71,8 @@ class ImageData:
     caption: str | None = None
     image: str | None = None
     source: str | None = None
+    factors: tuple[str, ...] = ()
+    select: Selection | None = None
     damaged: str = "refuse"
 
     def __post_init__(self):
@@ -97,6 +103,8 @@ class ImageData:
             element[name] = jax.ShapeDtypeStruct(shape, np.float32)
         if "label" in self._names:
             element["label"] = jax.ShapeDtypeStruct((), np.int32)
+        if self.factors:
+            element["factors"] = jax.ShapeDtypeStruct((len(self._factors),), np.int32)
         return element
 
     @property
@@ -134,6 +142,7 @@ class ImageData:
         transform = "None" if self.transform is None else fingerprint_value(self.transform)
         parts: list[str | None] = [self.caption] if self.caption is not None else []
         parts += [self.image, self.source] if self.image or self.source else []
+        parts += [repr(one) for one in (self.factors, self.select) if one]
         text = repr((self._records.fingerprint(), self.num_examples, how, transform, *parts))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -204,10 +213,28 @@ class ImageData:
         """The names of a batch's pictures."""
         return ("image",) if self.source is None else ("image", "source")
 
+    @property
+    def _factors(self) -> Sequence[str]:
+        """The set's names of the factors."""
+        for name in self.factors:
+            if not isinstance(self._fields.get(name), Label):
+                raise GenaxError(
+                    f"{self.name} has no factor {name!r} that is a class; it has "
+                    f"{listed(self._fields)}; choose a set that has it, such as dsprites."
+                )
+        return self.factors
+
     @cached_property
     def _records(self) -> Records:
-        fields = {key: self._fields[key] for key in self._names.values()}
-        return self._set.records(self.split, fields, self.size)
+        names = {*self._names.values(), *self._factors}
+        fields = {key: self._fields[key] for key in self._fields if key in names}
+        records = self._set.records(self.split, fields, self.size)
+        if self.select is None:
+            return records
+        label = self._names.get("label")
+        if label is None:
+            raise GenaxError(f"{self.name} has no 'label' to select records by; leave select out.")
+        return self.select.records(records, label, f"split {self.split!r} of {self.name}")
 
     def _check_labels(self, classes: int) -> None:
         if self.num_classes is not None:
@@ -225,6 +252,8 @@ class ImageData:
     def _read(self, ids: np.ndarray) -> Batch:
         found = self._records.read(ids)
         batch = {name: found[key] for name, key in self._names.items()}
+        if self.factors:
+            batch["factors"] = np.stack([found[key] for key in self.factors], axis=-1)
         if self.classes is not None:
             self._check(batch["label"].tolist(), self.classes)
         return {**batch, **{name: self._scaled(batch[name]) for name in self._pictures}}

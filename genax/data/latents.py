@@ -28,6 +28,8 @@ from genax.data.text.run_tokenizer import Tokenized
 from genax.settings.files import read_json, to_json
 
 Rows = Mapping[str, np.ndarray]
+# Mean and mean square.
+Moments = tuple[float, float]
 _FACTS = "latents.json"
 
 
@@ -59,7 +61,9 @@ class Encoder(Protocol):
 
 @dataclass(frozen=True)
 class Latents:
-    """Latents of every example of a data set: "latent" float32, besides what was not encoded.
+    """Latents of every example of a data set: "latent" besides what was not encoded.
+
+    A latent is float32, or a whole number as the network makes it, such as that of a code.
 
     The network runs once over the data, as `data.evaluate` gives it. What it makes is kept under
     the folder of prepared sets, by the fingerprints of the data and of the network, and read from
@@ -90,17 +94,17 @@ class Latents:
     @cached_property
     def element(self) -> Mapping[str, jax.ShapeDtypeStruct]:
         """Shapes and dtypes of one example; loads no weights and reads no data."""
-        found = self.data.element
-        missing = [name for name in self.encoder.inputs if name not in found]
-        if missing:
-            raise GenaxError(
-                f"{self.encoder} reads {missing[0]!r}, and {self.data} has {', '.join(found)}; "
-                "name other inputs or choose another set."
-            )
-        made = self.encoder.outputs(found)
-        latent = made["mean"] if "mean" in made else made["latent"]
-        kept = {name: spec for name, spec in found.items() if name not in self.encoder.inputs}
-        return {"latent": jax.ShapeDtypeStruct(latent.shape, np.float32), **kept}
+        return encoded_element(self.data, self.encoder)
+
+    @property
+    def scale_factor(self) -> float:
+        """1 / deviation of all numbers of latents as drawn; the first call makes the cache.
+
+        Latent diffusion multiplies latents by it (Rombach et al. 2022, arXiv:2112.10752, appendix
+        D.1, where it is that of one batch).
+        """
+        mean, square = self._kept[2]
+        return float(1 / np.sqrt(square - mean**2))
 
     @property
     def says(self) -> Sequence[str]:
@@ -114,7 +118,7 @@ class Latents:
 
     def train(self, batch_size: int, seed: int, shard: Shard) -> BatchIterator:
         """Endless shuffled batches; the first call makes the cache."""
-        rows, size = self._rows
+        rows, size, _ = self._kept
 
         def draw(batch: Batch, positions: np.ndarray) -> Batch:
             return _drawn(batch, positions, seed)
@@ -125,14 +129,14 @@ class Latents:
 
     def evaluate(self, batch_size: int, shard: Shard) -> Iterator[Mapping[str, np.ndarray]]:
         """Every example once, in order, with "mask"; the first call makes the cache."""
-        rows, size = self._rows
+        rows, size, _ = self._kept
         return pipeline.evaluation_batches(
             lambda ids: _drawn(_taken(rows, ids), ids, 0), size, batch_size, shard
         )
 
     @cached_property
-    def _rows(self) -> tuple[Rows, int]:
-        """The rows of all examples, on disk, and their number."""
+    def _kept(self) -> tuple[Rows, int, Moments]:
+        """The rows of all examples, on disk, their number, and the moments of their latents."""
         key = self.fingerprint()
         folder = cache_folder() / "latents" / key
         try:
@@ -165,19 +169,41 @@ class Latents:
 
     def _write(self, folder: Path) -> None:
         encode, facts, count = self.encoder.load(), {}, 0
+        moments = np.zeros(2)
         with contextlib.ExitStack() as stack:
             files: dict[str, IO[bytes]] = {}
             for batch in self.data.evaluate(self.batch_size, Shard()):
                 real = batch["mask"] > 0
                 left_out = {*self.encoder.inputs, "mask", "id"}
                 rows = {name: array for name, array in batch.items() if name not in left_out}
-                for name, array in {**encode(batch), **rows}.items():
+                made = encode(batch)
+                moments += _moments({name: array[real] for name, array in made.items()})
+                for name, array in {**made, **rows}.items():
                     if name not in files:
                         files[name] = stack.enter_context((folder / name).open("wb"))
                         facts[name] = {"dtype": array.dtype.str, "shape": array.shape[1:]}
                     files[name].write(_content(array[real]))
                 count += int(real.sum())
-        (folder / _FACTS).write_text(to_json({"examples": count, "arrays": facts}))
+        kept = {"moments": [*(moments / max(count, 1))], "examples": count, "arrays": facts}
+        (folder / _FACTS).write_text(to_json(kept))
+
+
+def encoded_element(data: Data, encoder: Encoder) -> dict[str, jax.ShapeDtypeStruct]:
+    """Return shapes and dtypes of an example whose inputs an encoder has read.
+
+    Raises GenaxError if the data lacks one of them.
+    """
+    found = data.element
+    missing = [name for name in encoder.inputs if name not in found]
+    if missing:
+        raise GenaxError(
+            f"{encoder} reads {missing[0]!r}, and {data} has {', '.join(found)}; name other inputs "
+            "or choose another set."
+        )
+    made = encoder.outputs(found)
+    latent = made["mean"] if "mean" in made else made["latent"]
+    kept = {name: spec for name, spec in found.items() if name not in encoder.inputs}
+    return {"latent": jax.ShapeDtypeStruct(latent.shape, latent.dtype), **kept}
 
 
 def _content(array: np.ndarray) -> bytes:
@@ -197,19 +223,31 @@ def _array(path: Path, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
     return np.memmap(path, dtype, "r", shape=shape)
 
 
-def _opened(folder: Path) -> tuple[Rows, int]:
+def _opened(folder: Path) -> tuple[Rows, int, Moments]:
     """Return the arrays of a cache, mapped from disk. Raises GenaxError if it is damaged."""
     try:
         facts = read_json(folder / _FACTS)
         size = facts["examples"]
-        return {
+        rows = {
             name: _array(folder / name, array["dtype"], (size, *array["shape"]))
             for name, array in facts["arrays"].items()
-        }, size
+        }
+        mean, square = facts["moments"]
+        return rows, size, (mean, square)
     except (GenaxError, KeyError, ValueError) as error:
         raise GenaxError(
             f"the latents in {folder} are damaged ({error}); delete that folder and start again."
         ) from error
+
+
+def _moments(made: Rows) -> np.ndarray:
+    """Return sums over examples of the mean and the mean square of each one's latents."""
+    center = made["mean"] if "mean" in made else made["latent"]
+    center = center.reshape(len(center), -1).astype(np.float64)
+    square = np.square(center)
+    if "mean" in made:
+        square += np.square(made["deviation"].reshape(center.shape).astype(np.float64))
+    return np.array([center.mean(-1).sum(), square.mean(-1).sum()])
 
 
 def _taken(rows: Rows, ids: np.ndarray) -> Batch:

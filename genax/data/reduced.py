@@ -11,9 +11,8 @@ import numpy as np
 
 from genax.core.data import BatchIterator, Data, Shard
 from genax.core.errors import GenaxError
+from genax.data.changed import Batch, Changed
 from genax.settings.ranges import COUNT, check_fields
-
-Batch = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -60,7 +59,8 @@ class Reduced:
 
     def train(self, batch_size: int, seed: int, shard: Shard) -> BatchIterator:
         """Endless shuffled batches, in the order of the larger images."""
-        return _ReducedBatches(self.data.train(batch_size, seed, shard), self.factor)
+        batches = self.data.train(batch_size, seed, shard)
+        return Changed(batches, lambda batch, _: _reduced(batch, self.factor))
 
     def evaluate(self, batch_size: int, shard: Shard) -> Iterator[Mapping[str, np.ndarray]]:
         """Every example once, in order, with "mask"."""
@@ -68,23 +68,7 @@ class Reduced:
             yield _reduced(batch, self.factor)
 
 
-class _ReducedBatches:
-    """The batches of an iterator with smaller images."""
-
-    def __init__(self, batches: BatchIterator, factor: int):
-        self._batches, self._factor = batches, factor
-
-    def __next__(self) -> Mapping[str, np.ndarray]:
-        return _reduced(next(self._batches), self._factor)
-
-    def get_state(self) -> Mapping[str, int]:
-        return self._batches.get_state()
-
-    def set_state(self, state: Mapping[str, int]) -> None:
-        self._batches.set_state(state)
-
-
-def _reduced(batch: Mapping[str, np.ndarray], factor: int) -> Batch:
+def _reduced(batch: Batch, factor: int) -> Batch:
     image = batch["image"]
     b, height, width, channels = image.shape
     parts = image.reshape(b, height // factor, factor, width // factor, factor, channels)

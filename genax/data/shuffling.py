@@ -97,6 +97,40 @@ def coin_flips(positions: np.ndarray, seed: int) -> np.ndarray:
     return (_mix(_mix(positions.astype(np.uint64)) ^ key) >> np.uint64(63)).astype(bool)
 
 
+def random_bits(numbers: np.ndarray, count: int, *entropy: int) -> np.ndarray:
+    """Return `count` random numbers of 64 bits for each of some numbers, uint64 [n, count].
+
+    Those of one number do not depend on what others stand beside it: each is the state of a
+    SplitMix64 generator (Steele et al. 2014) of its own.
+
+    numbers: int64 [n], such as positions or record numbers.
+    entropy: which random numbers.
+    """
+    first, second = _keys(*entropy, 1, 5, count=2)
+    own = _mix(_mix(numbers.astype(np.uint64) ^ first) ^ second)
+    counters = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+    return _mix(own[:, None] + counters)
+
+
+def random_numbers(numbers: np.ndarray, count: int, below: int, *entropy: int) -> np.ndarray:
+    """Return `count` whole numbers in [0, below) for each record, int64 [n, count].
+
+    below: at most 2**32, to which the numbers are even but for `below` in 2**32 parts.
+    numbers, entropy: see `random_bits`.
+    """
+    high = random_bits(numbers, count, *entropy) >> np.uint64(32)
+    return ((high * np.uint64(below)) >> np.uint64(32)).astype(np.int64)
+
+
+def uniforms(numbers: np.ndarray, count: int, *entropy: int) -> np.ndarray:
+    """Return `count` uniform numbers in [0, 1) for each of some numbers, float32 [n, count].
+
+    numbers, entropy: see `random_bits`.
+    """
+    bits = random_bits(numbers, count, *entropy)
+    return (bits >> np.uint64(40)).astype(np.float32) * np.float32(2**-24)
+
+
 def named_seed(seed: int, name: str) -> int:
     """Return a seed that belongs to a name, so that sources of one run differ in their orders."""
     return int(_keys(seed, 1, 4, *name.encode(), count=1)[0])

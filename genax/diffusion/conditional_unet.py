@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Num
 
 from genax.core.errors import GenaxError
-from genax.diffusion.unet_base import UNetBase, check_halvings
+from genax.diffusion.unet_base import UNetBase
 from genax.nn.attention import Attention
 from genax.nn.block import Block, Context
 from genax.nn.gated_feed_forward import GatedFeedForward
@@ -21,6 +21,7 @@ from genax.nn.group_norm import GroupNorm
 from genax.nn.labels import check_label, embed_labels
 from genax.nn.layer_norm import LayerNorm
 from genax.nn.rematerialise import rematerialise
+from genax.nn.resample import check_halvings
 from genax.nn.timestep_embedding import sinusoidal_embedding
 
 _STABLE = {

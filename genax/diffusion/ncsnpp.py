@@ -13,13 +13,12 @@ from jaxtyping import Array, Float, Int, Num
 
 from genax.core.errors import GenaxError
 from genax.diffusion.augmentation import augmentation_of
-from genax.diffusion.unet_base import check_halvings
 from genax.nn.convolution import Conv, Downsample, FirDownsample, Upsample, nearest_upsample
 from genax.nn.group_norm import GroupNorm
 from genax.nn.initializers import fan_avg_uniform
 from genax.nn.labels import check_label, embed_labels, null_label
 from genax.nn.rematerialise import rematerialise
-from genax.nn.resample import average_downsample, fir_downsample, fir_upsample
+from genax.nn.resample import average_downsample, check_halvings, fir_downsample, fir_upsample
 from genax.nn.residual_block import ResidualBlock
 from genax.nn.spatial_attention import SpatialAttention
 from genax.nn.timestep_embedding import TimestepEmbedding

@@ -11,9 +11,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
 from genax.diffusion.unet import ADM
-from genax.diffusion.unet_base import UNetBase, check_halvings, self_attention
+from genax.diffusion.unet_base import UNetBase, self_attention
 from genax.nn.attention_pool import AttentionPool
 from genax.nn.group_norm import GroupNorm
+from genax.nn.resample import check_halvings
 
 # The classifiers of Dhariwal & Nichol 2021 by the size of images; `adm256` has 54,096,360
 # parameters.

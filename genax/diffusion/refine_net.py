@@ -15,11 +15,12 @@ from jaxtyping import Array, Float, Num
 
 from genax.core.errors import GenaxError
 from genax.nn.convolution import Conv
+from genax.nn.initializers import fan_in_uniform
 from genax.nn.rematerialise import rematerialise
 
 # PyTorch's initial weights, uniform within 1 / sqrt(fan in). Biases begin at 0 here, but in the
 # same range there.
-_FAN_IN = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+_FAN_IN = fan_in_uniform()
 
 
 class RefineNet(nn.Module):

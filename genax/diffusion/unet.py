@@ -13,8 +13,9 @@ from jaxtyping import Array, Float, Int, Num
 
 from genax.core.errors import GenaxError
 from genax.diffusion.augmentation import augmentation_of
-from genax.diffusion.unet_base import UNetBase, check_halvings, self_attention
+from genax.diffusion.unet_base import UNetBase, self_attention
 from genax.nn.labels import check_label, embed_labels, null_label
+from genax.nn.resample import check_halvings
 
 # What all networks of Dhariwal & Nichol 2021 and of their public code share.
 ADM = {

@@ -11,7 +11,6 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Num
 
-from genax.core.errors import GenaxError
 from genax.nn.convolution import Conv, Downsample, Upsample, nearest_upsample
 from genax.nn.group_norm import GroupNorm
 from genax.nn.initializers import fan_avg_uniform
@@ -180,18 +179,3 @@ def self_attention(network: Any, train: bool) -> Attend:
         return layer(y, train)
 
     return attend
-
-
-def check_halvings(network: Any, x: Array) -> None:
-    """Check that images can be halved as often as a network with multipliers does.
-
-    Raises GenaxError if not.
-    """
-    count = len(network.multipliers)
-    factor = 2 ** (count - 1)
-    if x.ndim != 4 or x.shape[1] % factor or x.shape[2] % factor:
-        raise GenaxError(
-            f"{type(network).__name__} got images of shape {x.shape}: with {count} multipliers it "
-            f"needs [b, h, w, c] with h and w multiples of {factor}; pad them, or use fewer "
-            "multipliers."
-        )

@@ -33,6 +33,8 @@ class TrainedNetwork:
     inputs: what it reads of an example, in the order of its arguments.
     step: of the checkpoint; None is the newest.
     averaged: whether averages take the place of what is averaged.
+    made: (element) -> what `outputs` returns, for an experiment that knows it without the run, and
+      so samples when the folder is gone.
     """
 
     run: str
@@ -40,9 +42,15 @@ class TrainedNetwork:
     inputs: tuple[str, ...] = ("image",)
     step: int | None = None
     averaged: bool = True
+    made: Callable[[Mapping[str, Any]], Mapping[str, jax.ShapeDtypeStruct]] | None = None
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) over the files of the checkpoint and how the network is called."""
+        if not self.run:
+            raise GenaxError(
+                f"the data is what {self.network!r} of a trained run makes of it, and no run is "
+                "named; set config.pretrained to the folder of one."
+            )
         checkpoints, step = open_checkpoints(self.run, self.step)
         content = fingerprint_folder(Path(checkpoints.directory) / str(step))
         checkpoints.close()
@@ -53,6 +61,8 @@ class TrainedNetwork:
         self, element: Mapping[str, jax.ShapeDtypeStruct]
     ) -> Mapping[str, jax.ShapeDtypeStruct]:
         """Return shapes and dtypes of what it makes of one example; loads no weights."""
+        if self.made is not None:
+            return self.made(element)
         weights = variables(self._run.shapes(), self.averaged)
         batch = {
             name: jax.ShapeDtypeStruct((1, *element[name].shape), element[name].dtype)
@@ -91,7 +101,8 @@ class TrainedNetwork:
 
         made = self._run.task.networks.apply(weights, method=call)
         if isinstance(made, jax.Array):
-            return {"latent": made.astype(jnp.float32)}
+            whole = jnp.issubdtype(made.dtype, jnp.integer)
+            return {"latent": made if whole else made.astype(jnp.float32)}
         if hasattr(made, "mean") and hasattr(made, "log_variance"):
             mean, log_variance = (x.astype(jnp.float32) for x in (made.mean, made.log_variance))
             return {"mean": mean, "deviation": jnp.exp(0.5 * log_variance)}

@@ -18,10 +18,10 @@ from jax.nn.initializers import Initializer
 from jaxtyping import Array, Float, Int
 
 from genax.core.errors import GenaxError
-from genax.gan.transposed_convolution import TransposedConv
 from genax.nn.convolution import Conv
 from genax.nn.labels import check_label, one_hot
 from genax.nn.norms import BatchNorm
+from genax.nn.transposed_convolution import TransposedConv
 
 WEIGHT_STD = 0.02  # section 4: all weights from a normal distribution of this deviation
 

@@ -13,9 +13,9 @@ from jaxtyping import Array, Float
 
 from genax.core.errors import GenaxError
 from genax.gan.dcgan import scaled_normal
-from genax.gan.transposed_convolution import TransposedConv
 from genax.nn.convolution import Conv
 from genax.nn.instance_norm import instance_norm
+from genax.nn.transposed_convolution import TransposedConv
 
 Image = Float[Array, "b h w c"]
 

@@ -10,9 +10,9 @@ from jaxtyping import Array, Float
 
 from genax.core.errors import GenaxError
 from genax.gan.dcgan import scaled_normal
-from genax.gan.transposed_convolution import TransposedConv
 from genax.nn.convolution import Conv
 from genax.nn.norms import BatchNorm
+from genax.nn.transposed_convolution import TransposedConv
 
 
 class UNetGenerator(nn.Module):

@@ -140,6 +140,33 @@ def convolution(path: str, name: str) -> list[Conversion]:
     return [kernel, flat(f"params/{path}/bias", f"{name}.bias")]
 
 
+def residual_block(
+    path: str, name: str, shortcut: bool, condition: bool = True
+) -> list[Conversion]:
+    """Convert a `ResnetBlock2D` of diffusers to a residual block.
+
+    shortcut: whether its shortcut is a convolution, and not nothing.
+    condition: whether it has a linear layer of a time.
+    """
+    return [
+        *norm(f"{path}/norm_0", f"{name}.norm1"),
+        *convolution(f"{path}/conv_0", f"{name}.conv1"),
+        *(dense(f"{path}/condition", f"{name}.time_emb_proj") if condition else []),
+        *norm(f"{path}/norm_1", f"{name}.norm2"),
+        *convolution(f"{path}/conv_1", f"{name}.conv2"),
+        *(convolution(f"{path}/shortcut", f"{name}.conv_shortcut") if shortcut else []),
+    ]
+
+
+def pixel_attention(path: str, name: str) -> list[Conversion]:
+    """Convert an `Attention` of diffusers among the pixels of a feature map."""
+    found = norm(f"{path}/norm", f"{name}.group_norm")
+    pairs = {"query": "to_q", "key": "to_k", "value": "to_v", "out": "to_out.0"}
+    for ours, theirs in pairs.items():
+        found += dense(f"{path}/{ours}", f"{name}.{theirs}")
+    return found
+
+
 def fused(path: str, names: Sequence[str], bias: bool = True) -> list[Conversion]:
     """Convert a linear layer for each part to one projection to all parts."""
     found = [matrices(f"params/{path}/kernel", *(f"{name}.weight" for name in names))]

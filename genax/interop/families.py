@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from genax.interop import (
+    autoencoders,
     bert,
     decision_transformer,
     dit,
     gpt,
     llama,
+    mamba,
+    mamba2,
     marian,
     t5,
     unet2d,
@@ -23,6 +26,8 @@ FAMILIES: tuple[Family, ...] = (
     bert.FAMILY,
     gpt.FAMILY,
     llama.FAMILY,
+    mamba.FAMILY,
+    mamba2.FAMILY,
     marian.FAMILY,
     t5.FAMILY,
     vit.FAMILY,
@@ -32,6 +37,8 @@ FAMILIES: tuple[Family, ...] = (
     unet2d.FAMILY,
     unet2d.NCSNPP,
     unet2d_condition.FAMILY,
+    autoencoders.FAMILY,
+    autoencoders.VQ,
 )
 ARCHITECTURES: Mapping[str, Architecture] = {
     name: architecture for family in FAMILIES for name, architecture in family.architectures.items()

@@ -32,9 +32,13 @@ class LMOutput:
 
 @struct.dataclass
 class SampleOutput:
-    """What a denoiser of diffusers returns, channels last."""
+    """What a denoiser or a decoder of diffusers returns, channels last.
+
+    commit_loss: of a codebook, if there is one.
+    """
 
     sample: Float[Array, "b h w c"]
+    commit_loss: Float[Array, ""] | None = None
 
 
 def label_loss(

@@ -15,7 +15,16 @@ from genax.diffusion.ncsnpp import NCSNpp
 from genax.diffusion.unet import UNet
 from genax.interop.architecture import Architecture, Config, Exporter, Family, Leaves
 from genax.interop.configuration import Configuration
-from genax.interop.conversion import Conversion, convolution, dense, embedding, flat, norm
+from genax.interop.conversion import (
+    Conversion,
+    convolution,
+    dense,
+    embedding,
+    flat,
+    norm,
+    pixel_attention,
+    residual_block,
+)
 from genax.interop.outputs import SampleOutput
 
 NAME = "UNet2DModel"
@@ -257,28 +266,6 @@ def _attends(network: UNet | NCSNpp, level: int, size: int | None) -> bool:
     return size is not None and size >> level in network.attention_resolutions
 
 
-def residual(path: str, name: str, shortcut: bool) -> list[Conversion]:
-    """Convert a residual block; its shortcut is a convolution or nothing."""
-    found = [
-        *norm(f"{path}/norm_0", f"{name}.norm1"),
-        *convolution(f"{path}/conv_0", f"{name}.conv1"),
-        *dense(f"{path}/condition", f"{name}.time_emb_proj"),
-        *norm(f"{path}/norm_1", f"{name}.norm2"),
-        *convolution(f"{path}/conv_1", f"{name}.conv2"),
-    ]
-    return (
-        [*found, *convolution(f"{path}/shortcut", f"{name}.conv_shortcut")] if shortcut else found
-    )
-
-
-def _attention(path: str, name: str) -> list[Conversion]:
-    found = norm(f"{path}/norm", f"{name}.group_norm")
-    pairs = {"query": "to_q", "key": "to_k", "value": "to_v", "out": "to_out.0"}
-    for ours, theirs in pairs.items():
-        found += dense(f"{path}/{ours}", f"{name}.{theirs}")
-    return found
-
-
 def conversions(model: UNet2DModel) -> list[Conversion]:
     """Return the tensors of each variable."""
     network, size = model.denoiser, model.image_size
@@ -286,7 +273,7 @@ def conversions(model: UNet2DModel) -> list[Conversion]:
         *residual_blocks(network),
         *dense("denoiser/time_embedding/dense_0", "time_embedding.linear_1"),
         *dense("denoiser/time_embedding/dense_1", "time_embedding.linear_2"),
-        *_attention("denoiser/middle_attention", "mid_block.attentions.0"),
+        *pixel_attention("denoiser/middle_attention", "mid_block.attentions.0"),
     ]
     if network.num_classes is not None:
         found.append(embedding("denoiser/labels", "class_embedding"))
@@ -301,10 +288,10 @@ def conversions(model: UNet2DModel) -> list[Conversion]:
             continue
         for number in range(network.num_res_blocks):
             ours = f"denoiser/down_{level}_attention_{number}"
-            found += _attention(ours, f"{down}.attentions.{number}")
+            found += pixel_attention(ours, f"{down}.attentions.{number}")
         for number in range(1 if once else network.num_res_blocks + 1):
             ours = f"denoiser/up_{level}_attention" + ("" if once else f"_{number}")
-            found += _attention(ours, f"{up}.attentions.{number}")
+            found += pixel_attention(ours, f"{up}.attentions.{number}")
     return found
 
 
@@ -312,8 +299,8 @@ def residual_blocks(network: Any) -> list[Conversion]:
     """Convert the residual blocks and the changes of resolution, and the first and last layers."""
     found = [
         *convolution("denoiser/conv_in", "conv_in"),
-        *residual("denoiser/middle_residual_0", "mid_block.resnets.0", False),
-        *residual("denoiser/middle_residual_1", "mid_block.resnets.1", False),
+        *residual_block("denoiser/middle_residual_0", "mid_block.resnets.0", False),
+        *residual_block("denoiser/middle_residual_1", "mid_block.resnets.1", False),
         *norm("denoiser/norm_out", "conv_norm_out"),
         *convolution("denoiser/conv_out", "conv_out"),
     ]
@@ -323,7 +310,7 @@ def residual_blocks(network: Any) -> list[Conversion]:
         name = f"down_blocks.{level}"
         for number in range(network.num_res_blocks):
             ours = f"denoiser/down_{level}_residual_{number}"
-            found += residual(ours, f"{name}.resnets.{number}", width != features)
+            found += residual_block(ours, f"{name}.resnets.{number}", width != features)
             width = features
             skips.append(width)
         if level < last:
@@ -334,7 +321,7 @@ def residual_blocks(network: Any) -> list[Conversion]:
         for number in range(network.num_res_blocks + 1):
             ours = f"denoiser/up_{level}_residual_{number}"
             shortcut = width + skips.pop() != features
-            found += residual(ours, f"{name}.resnets.{number}", shortcut)
+            found += residual_block(ours, f"{name}.resnets.{number}", shortcut)
             width = features
         if level:
             found += _resampling(network, f"denoiser/up_{level}", name, "up")
@@ -345,7 +332,7 @@ def _resampling(network: Any, path: str, name: str, way: str) -> list[Conversion
     """Convert a change of resolution, and the part of a pyramid beside it."""
     ours = f"{path}_{way}sample"
     if isinstance(network, NCSNpp):
-        found = residual(ours, f"{name}.resnet_{way}", True)
+        found = residual_block(ours, f"{name}.resnet_{way}", True)
         if way == "down":
             return [*found, *convolution(f"{path}_pyramid", f"{name}.skip_conv")]
         inside, level = path.rsplit("/", 1)
@@ -353,7 +340,7 @@ def _resampling(network: Any, path: str, name: str, way: str) -> list[Conversion
         return [*found, *convolution(f"{inside}/conv_{level}", f"{name}.skip_conv")]
     theirs = f"{name}.{way}samplers.0"
     if network.residual_resampling:
-        return residual(ours, theirs, False)
+        return residual_block(ours, theirs, False)
     # Convolutions that halve are inside a layer of their own.
     return convolution(f"{ours}/conv" if way == "down" else ours, f"{theirs}.conv")
 

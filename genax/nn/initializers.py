@@ -12,3 +12,11 @@ def fan_avg_uniform(scale: float = 1.0) -> Initializer:
       are equal.
     """
     return variance_scaling(scale or 1e-10, "fan_avg", "uniform")
+
+
+def fan_in_uniform(scale: float = 1.0) -> Initializer:
+    """Uniform distribution between +-scale / sqrt(fan in): scale 1 is PyTorch's for linear layers.
+
+    PyTorch's `kaiming_uniform_` with a = sqrt(5) is the same.
+    """
+    return variance_scaling(scale**2 / 3, "fan_in", "uniform")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 # "tensor" splits heads and the feed-forward width (Shoeybi et al. 2019, section 3). "fsdp" splits
 # the width of the model.
 _RULES = (
@@ -23,7 +25,11 @@ _RULES = (
     ("**/feed_forward/expand_and_gate/bias", (None, "tensor")),
     ("**/feed_forward/output/kernel", ("tensor", "fsdp")),
 )
-# Layers under nn.scan have one more leading axis.
-PARTITION_RULES = tuple(
-    rule for path, axes in _RULES for rule in ((path, axes), (path, (None, *axes)))
-)
+
+
+def with_stacks(rules: Sequence[tuple[str, tuple]]) -> tuple[tuple[str, tuple], ...]:
+    """Return rules for single layers and for those under `nn.scan`, with one more leading axis."""
+    return tuple(rule for path, axes in rules for rule in ((path, axes), (path, (None, *axes))))
+
+
+PARTITION_RULES = with_stacks(_RULES)

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+
+from genax.core.errors import GenaxError
 
 
 def average_downsample(x: Float[Array, "b h w c"]) -> Float[Array, "b H W c"]:
     """Return the means of 2x2 pixels."""
+    return block_means(x, 2)
+
+
+def block_means(x: Float[Array, "b h w c"], size: int) -> Float[Array, "b H W c"]:
+    """Return the means of blocks of size x size pixels."""
     b, h, w, c = x.shape
-    return x.reshape(b, h // 2, 2, w // 2, 2, c).mean((2, 4))
+    return x.reshape(b, h // size, size, w // size, size, c).mean((2, 4))
 
 
 def fir_downsample(x: Float[Array, "b h w c"]) -> Float[Array, "b H W c"]:
@@ -77,3 +86,18 @@ def binomial_blur(x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         )
         x = (before + 2 * x + after) / 4
     return x
+
+
+def check_halvings(network: Any, x: Array) -> None:
+    """Check that images can be halved as often as a network with multipliers does.
+
+    Raises GenaxError if not.
+    """
+    count = len(network.multipliers)
+    factor = 2 ** (count - 1)
+    if x.ndim != 4 or x.shape[1] % factor or x.shape[2] % factor:
+        raise GenaxError(
+            f"{type(network).__name__} got images of shape {x.shape}: with {count} multipliers it "
+            f"needs [b, h, w, c] with h and w multiples of {factor}; pad them, or use fewer "
+            "multipliers."
+        )

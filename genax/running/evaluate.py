@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -99,7 +100,7 @@ def evaluate(
     scores: dict[str, float] = {}
     said = {}
     for name, reader in readers.items():
-        found, said[name] = reader.scores(name, workdir)
+        found, said[name] = reader.scores(name, workdir, partial(reader.call, variables, strategy))
         scores |= found
     return Scores(scores, said)
 
@@ -241,8 +242,21 @@ class _Reader:
             return [True] * len(outputs)
         return [any(outputs)] * len(outputs) if self.evaluator.summarize is None else outputs
 
-    def scores(self, name: str, workdir: Any) -> tuple[dict[str, float], Mapping[str, Any]]:
-        """The scores, by "<evaluator>" and "<evaluator>/<score>", and what is said of them."""
+    def call(
+        self, variables: Mapping, strategy: Strategy | None, function: Any, batch: Mapping[str, Any]
+    ) -> Any:
+        """Return function(nets, batch) of any batch, as numpy arrays."""
+        with contextlib.nullcontext() if strategy is None else strategy.traced():
+            ready = {**batch, **self.moment}
+            return to_host(_call(self.task, function, self.stage, variables, self.key, ready))
+
+    def scores(
+        self, name: str, workdir: Any, call: Any
+    ) -> tuple[dict[str, float], Mapping[str, Any]]:
+        """The scores, by "<evaluator>" and "<evaluator>/<score>", and what is said of them.
+
+        call: what an evaluator's `summarize` gets, if it takes it.
+        """
         if self.evaluator.summarize is not None:
             leaves = [np.concatenate(parts) for parts in zip(*self.rows, strict=True)]
             if not all(map(len, leaves)):
@@ -250,7 +264,12 @@ class _Reader:
                     f"evaluator {name!r}: every example of the evaluation data is padding."
                 )
             rows = jax.tree.unflatten(self.structure, leaves)
-            found = self.evaluator.summarize(rows, workdir)
+            summarize = self.evaluator.summarize
+            places = [
+                one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)
+                for one in inspect.signature(summarize).parameters.values()
+            ]
+            found = summarize(rows, workdir, *((call,) if sum(places) > 2 else ()))
             scores = {f"{name}/{score}": float(value) for score, value in found.items()}
             return scores, self._said(rows, workdir)
         for part in self.parts:
@@ -297,6 +316,11 @@ def _evaluate(
         sums = sums_of(parts["loss"] if isinstance(result, Loss) else parts)
         result = {part: sums[part] for part in parts}, sums
     return result, mask, drawn
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _call(task: Task, function: Any, stage: int | None, variables, key, batch):
+    return apply_networks(task, function, stage, variables, key, 0, batch)
 
 
 def _masked(loss: Loss, mask: jax.Array) -> Loss:

@@ -67,7 +67,7 @@ def starts_of(record: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def what_runs(
-    record: Mapping[str, Any], from_step: int | None, pretrained: Mapping[str, Any]
+    record: Mapping[str, Any], from_step: int | None, pretrained: Mapping[Any, Any]
 ) -> str:
     """What must be the same in all processes of a run, whose checkouts may lie elsewhere.
 
@@ -77,7 +77,8 @@ def what_runs(
     same = {name: record.get(name) for name in names}
     same |= {"experiment": Path(record["experiment"]).name, "from_step": from_step}
     # In their order, which decides what a parameter is in the end.
-    same |= {"pretrained": [[folder, list(names.items())] for folder, names in pretrained.items()]}
+    sources = [[str(source), list(names.items())] for source, names in pretrained.items()]
+    same |= {"pretrained": sources}
     return to_json(same, sort_keys=True)
 
 

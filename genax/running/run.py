@@ -34,7 +34,7 @@ from genax.settings.flat import flat
 from genax.settings.ranges import check_ranges
 
 # By folder, old paths to new ones.
-Pretrained = Mapping[str, Mapping[str, str]]
+Pretrained = Mapping[Any, Mapping[str, str]]
 
 
 @dataclass(frozen=True)
@@ -214,7 +214,7 @@ class Run:
             "batch_sizes": sizes,
         }
 
-    def pretrained(self, init_from: Pretrained | None = None) -> dict[str, Mapping[str, str]]:
+    def pretrained(self, init_from: Pretrained | None = None) -> dict[Any, Mapping[str, str]]:
         """What a new run starts with: by folder, old paths to new ones, `init_from` last."""
         return {**self.experiment.pretrained, **(init_from or {})}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -19,6 +19,18 @@ from genax.running.checkpoint import FIXED, Checkpoints
 
 # Where a run keeps the files of the Hugging Face model that it started from.
 HUGGING_FACE = "hugging_face"
+
+
+@runtime_checkable
+class Weights(Protocol):
+    """Parameters that no folder of a run holds, such as published ones of a package.
+
+    str() of it says what they are, the same in every process.
+    """
+
+    def arrays(self) -> Mapping[str, Any]:
+        """Path to array, such as "params/features/kernel"; reads or fetches them."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -61,7 +73,12 @@ def _short(paths: Sequence[str]) -> Sequence[str]:
 def load_from(
     folder: Any, state: TrainState, names: Mapping[str, str]
 ) -> tuple[TrainState, PartialLoad]:
-    """`load_partial` of a folder's newest checkpoint; raises GenaxError if it has none."""
+    """`load_partial` of a folder's newest checkpoint, or of `Weights` in its place.
+
+    Raises GenaxError if the folder has no checkpoint.
+    """
+    if isinstance(folder, Weights):
+        return load_partial(state, folder.arrays(), names)
     checkpoints = (
         Checkpoints(folder, keep=None) if (epath.Path(folder) / "checkpoints").is_dir() else None
     )

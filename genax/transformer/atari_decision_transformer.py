@@ -15,6 +15,7 @@ from genax.nn.block import Block, Context
 from genax.nn.convolution import Conv
 from genax.nn.feed_forward import FeedForward
 from genax.nn.gelu import gelu
+from genax.nn.initializers import fan_in_uniform
 from genax.nn.layer_norm import LayerNorm
 from genax.nn.projection import Projection
 from genax.nn.stack import make_blocks, run_blocks
@@ -22,7 +23,7 @@ from genax.transformer.token_range import check_range
 
 # PyTorch's initial weights, uniform within 1 / sqrt(fan in). The published code keeps them in the
 # layers before the blocks. Biases begin at 0 here, but in the same range there.
-_FAN_IN = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+_FAN_IN = fan_in_uniform()
 
 
 class NatureEncoder(nn.Module):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,9 +11,9 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from genax.core.errors import GenaxError
-from genax.nn.kv_cache import KVCache
 from genax.settings.ranges import COUNT, Range, check_values
 from genax.transformer.decoding import check_prompts, check_token
+from genax.transformer.left_to_right import Kept, LeftToRight
 
 # A number below any score of a sequence. It is finite, so that sums and quotients are no NaN.
 _NEVER = float(np.finfo(np.float32).min)
@@ -32,11 +31,11 @@ class _Beams(NamedTuple):
     ended: Int[Array, "b k n"]
     ended_scores: Float[Array, "b k"]
     open: Bool[Array, " b"]
-    cache: KVCache
+    cache: Kept
 
 
 def beam_search(
-    decoder: nn.Module,
+    decoder: LeftToRight,
     prompts: Int[Array, "b p"],
     num_tokens: int,
     num_beams: int,

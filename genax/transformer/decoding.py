@@ -1,11 +1,10 @@
-"""Left-to-right generation, compiled, with an explicit cache."""
+"""Left-to-right generation, compiled, with what is kept of the tokens as an explicit pytree."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,8 +12,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from genax.core.errors import GenaxError
-from genax.nn.kv_cache import KVCache
 from genax.settings.ranges import COUNT, Range, check_values
+from genax.transformer.left_to_right import Kept, LeftToRight
 
 # The smallest and the largest positive number that float32 holds with all its digits.
 _LEAST, _MOST = (float(limit) for limit in (np.finfo(np.float32).tiny, np.finfo(np.float32).max))
@@ -127,11 +126,11 @@ class _Progress(NamedTuple):
     tokens: Int[Array, "b n"]
     ended: Bool[Array, " b"]
     seen: Bool[Array, "b vocab"] | None
-    cache: KVCache
+    cache: Kept
 
 
 def generate(
-    decoder: nn.Module,
+    decoder: LeftToRight,
     prompts: Int[Array, "b p"],
     num_tokens: int,
     keys: Key[Array, " b"],
@@ -146,8 +145,7 @@ def generate(
 ) -> Int[Array, "b num_tokens"]:
     """Continue each prompt by num_tokens tokens, inside one `lax.while_loop`.
 
-    decoder: a bound module with `vocab_size`, `context`, `empty_cache` and `decode` as `Decoder`
-      has them.
+    decoder: a bound module, see `LeftToRight`.
     prompts: int [b, p]. Shorter prompts are padded on the left or right.
     keys: one key per prompt.
     mask: which tokens of the prompts are real. None means all.
@@ -208,9 +206,9 @@ def generate(
     return lax.while_loop(going, step, choose(start, logits, cache)).tokens
 
 
-def check_token(name: str, token: int | None, decoder: nn.Module) -> None:
+def check_token(name: str, token: int | None, decoder: LeftToRight) -> None:
     """Raise GenaxError for a special token that is not in the decoder's vocabulary."""
-    size = decoder.vocab_size  # type: ignore[attr-defined]
+    size = decoder.vocab_size
     if token is not None and not 0 <= token < size:
         raise GenaxError(
             f"{name}={token} is not among the model's {size} tokens; the tokenizer is another one."
@@ -218,7 +216,7 @@ def check_token(name: str, token: int | None, decoder: nn.Module) -> None:
 
 
 def check_prompts(
-    decoder: nn.Module,
+    decoder: LeftToRight,
     prompts: Int[Array, "b p"],
     num_tokens: int,
     mask: Bool[Array, "b p"] | None = None,
@@ -227,10 +225,10 @@ def check_prompts(
 
     The values of the mask are not known inside a compiled function, and not checked there.
     """
-    length, limit = prompts.shape[1], decoder.context  # type: ignore[attr-defined]
+    length, limit = prompts.shape[1], decoder.context
     if length == 0 or num_tokens < 1:
         raise GenaxError("generate: prompts need at least one token, and num_tokens >= 1.")
-    if length + num_tokens > limit:
+    if limit is not None and length + num_tokens > limit:
         raise GenaxError(
             f"generate: a prompt of {length} and {num_tokens} new tokens exceed the context of "
             f"{limit}; ask for at most {limit - length} new tokens or shorten the prompt."

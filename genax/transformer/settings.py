@@ -24,16 +24,17 @@ SHORT_RUN: dict[str, Any] = {
     "checkpoint_every": 1_000,
     "sample_every": 1_000,
 }
-# The network of such a run, if it reads tokens.
-SMALL_NETWORK: dict[str, Any] = {
+# The network of such a run, if it is a stack that reads tokens.
+SMALL_STACK: dict[str, Any] = {
     # Tokens of a row.
     "context": 64,
     "hidden_size": 128,
     "num_layers": 3,
-    "num_heads": 4,
     # Whether one block is compiled and looped over.
     "scan_layers": False,
 }
+# And if it is a Transformer.
+SMALL_NETWORK: dict[str, Any] = {**SMALL_STACK, "num_heads": 4}
 
 # Fields of a preset that are no settings: it counts its parameters and the tokens of a batch.
 COUNTS = ("params", "pretraining", "batch_tokens")

@@ -1,20 +1,26 @@
-"""Bounds of the likelihood: the ELBO for training, and a tighter one for measuring.
+"""The evidence lower bound (ELBO), for training and as a score.
 
 Networks have an `encoder` that returns a Gaussian over latents, and a `decoder` that returns a
-distribution over images.
+distribution over images. A condition, such as a label, goes to both.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from genax.core.nets import per_example
 from genax.core.task import Batch, Loss
+from genax.nn.conditions import Condition, unconditional
 from genax.vae.distributions import Gaussian
+
+# A weight, or one by the number of steps taken.
+Weight = float | Callable[[Any], Any]
 
 
 def per_sample(x: Array, axes: int) -> Array:
@@ -22,59 +28,121 @@ def per_sample(x: Array, axes: int) -> Array:
     return x.sum(tuple(range(axes, x.ndim)))
 
 
-def encode(nets: nn.Module, batch: Batch, samples: int, train: bool):
+def weight_at(weight: Weight, batch: Batch) -> Any:
+    """Return a weight at the batch's step."""
+    return weight(batch["step"]) if callable(weight) else weight
+
+
+def encode(
+    nets: nn.Module,
+    batch: Batch,
+    samples: int,
+    train: bool,
+    condition: Condition = unconditional,
+) -> tuple[Gaussian, Float[Array, "b k z"]]:
     """Return the posterior q(z|x) and `samples` draws from it.
 
     The parameters of the posterior are [b, 1, z], the draws [b, samples, z].
     """
-    flat = nets.encoder(batch["image"], train=train)
+    flat = nets.encoder(batch["image"], **condition(nets, batch), train=train)
     posterior = Gaussian(flat.mean[:, None], flat.log_variance[:, None])
     shape = (samples, flat.mean.shape[-1])
     return posterior, posterior.transform(per_example(jax.random.normal, nets, batch, shape))
 
 
+def log_likelihood(
+    nets: nn.Module,
+    batch: Batch,
+    z: Float[Array, "b k z"],
+    train: bool,
+    condition: Condition = unconditional,
+) -> Float[Array, "b k"]:
+    """Return log p(x|z) of each image for each of its latents, in nats."""
+    likelihood = nets.decoder(z, **condition(nets, batch), train=train)
+    return per_sample(likelihood.log_prob(batch["image"][:, None]), 2)
+
+
+class Terms(NamedTuple):
+    """The two terms of the negative ELBO, in nats.
+
+    reconstruction: -mean_l log p(x|z_l) of each image.
+    kl: KL(q(z_j|x) || N(0, 1)) of each image and each dimension of its latent.
+    """
+
+    reconstruction: Float[Array, " b"]
+    kl: Float[Array, "b z"]
+
+
+def elbo_terms(
+    nets: nn.Module,
+    batch: Batch,
+    samples: int = 1,
+    train: bool = True,
+    condition: Condition = unconditional,
+) -> Terms:
+    """Return the terms of Kingma & Welling 2014, eq. 10, the KL by the closed form of appendix B.
+
+    They are one row an image, and may be the rows of a phase with `embed`.
+
+    batch["image"]: [b, h, w, c], intensities in [0, 1].
+    samples: number of draws z_l = mean + sigma noise_l, L of eq. 10.
+    """
+    posterior, z = encode(nets, batch, samples, train, condition)
+    reconstruction = -log_likelihood(nets, batch, z, train, condition).mean(1)
+    return Terms(reconstruction, posterior.kl_to_standard()[:, 0])
+
+
 def elbo_loss(
-    nets: nn.Module, batch: Batch, samples: int = 1, beta: float = 1.0, train: bool = True
+    nets: nn.Module,
+    batch: Batch,
+    samples: int = 1,
+    beta: Weight = 1.0,
+    train: bool = True,
+    condition: Condition = unconditional,
 ) -> Loss:
     """Loss -ELBO of each image, in nats: Kingma & Welling 2014, eq. 10, to be minimised.
 
-    beta KL(q(z|x) || N(0, I)) - mean_l log p(x|z_l), z_l = mean + sigma noise_l. The KL is the
-    closed form of appendix B. Metrics: "reconstruction" and "kl", the two terms, unweighted, in
-    nats.
+    beta KL(q(z|x) || N(0, I)) - mean_l log p(x|z_l). Metrics: "reconstruction" and "kl", the two
+    terms, unweighted, in nats.
 
-    batch["image"]: [b, h, w, c], intensities in [0, 1].
-    samples: number of draws, L of eq. 10.
-    beta: factor of the KL. Other values than 1 make beta-VAE (Higgins et al. 2017, eq. 4).
+    batch["image"], samples: see `elbo_terms`.
+    beta: factor of the KL, or one by the step, such as a warm-up. Other values than 1 make beta-VAE
+      (Higgins et al. 2017, eq. 4).
     train: whether the networks run in training mode.
+    condition: further arguments of both networks.
     """
-    posterior, z = encode(nets, batch, samples, train)
-    likelihood = nets.decoder(z, train=train)
-    log_prob = likelihood.log_prob(batch["image"][:, None])
-    reconstruction = -per_sample(log_prob, 2).mean(1)
-    kl = per_sample(posterior.kl_to_standard(), 1)
-    return Loss(reconstruction + beta * kl, aux={"reconstruction": reconstruction, "kl": kl})
+    terms = elbo_terms(nets, batch, samples, train, condition)
+    kl = terms.kl.sum(-1)
+    aux = {"reconstruction": terms.reconstruction, "kl": kl}
+    return Loss(terms.reconstruction + weight_at(beta, batch) * kl, aux=aux)
 
 
-def elbo(nets: nn.Module, batch: Batch, samples: int = 1) -> Loss:
+def elbo(
+    nets: nn.Module, batch: Batch, samples: int = 1, condition: Condition = unconditional
+) -> Loss:
     """ELBO of each image in nats, as a score: higher is better."""
-    loss = elbo_loss(nets, batch, samples, train=False)
+    loss = elbo_loss(nets, batch, samples, train=False, condition=condition)
     return Loss(-loss.values, aux=loss.aux)
 
 
-def importance_weighted_bound(nets: nn.Module, batch: Batch, samples: int = 50) -> Loss:
-    """Bound log mean_i p(x, z_i) / q(z_i|x) in nats: Burda et al. 2016, eq. 8, with k = `samples`.
+def free_bits_loss(
+    nets: nn.Module, batch: Batch, rows: Terms, free_bits: float, beta: Weight = 1.0
+) -> Loss:
+    """Loss -ELBO in which each dimension of the latent has some of its divergence for nothing.
 
-    It lies between the ELBO (its expectation at k = 1) and log p(x), which it approaches as k
-    grows.
+    beta sum_j max(free_bits, mean over the batch of KL_j) - log p(x|z): Kingma et al. 2016
+    (arXiv:1606.04934), eq. 15, with groups of one dimension. The mean is that of the global batch,
+    so the terms are rows of `Phase.embed`. Metrics: see `elbo_loss`, and "free_units", the number
+    of dimensions whose mean divergence is below free_bits, which have no gradient by it.
 
-    batch["image"]: [b, h, w, c], intensities in [0, 1].
+    rows: `elbo_terms` of the global batch.
+    free_bits: lambda of eq. 15, in nats.
     """
-    posterior, z = encode(nets, batch, samples, train=False)
-    log_likelihood = per_sample(nets.decoder(z).log_prob(batch["image"][:, None]), 2)
-    log_ratio = _standard_log_prob(z) - per_sample(posterior.log_prob(z), 2)
-    log_weights = log_likelihood + log_ratio
-    return Loss(jax.nn.logsumexp(log_weights, axis=1) - math.log(samples))
-
-
-def _standard_log_prob(z: Float[Array, "b k z"]) -> Float[Array, "b k"]:
-    return -0.5 * (z**2 + math.log(2 * math.pi)).sum(-1)
+    mean = rows.kl.mean(0)
+    held = jnp.maximum(free_bits, mean).sum()
+    aux = {
+        "reconstruction": rows.reconstruction,
+        "kl": rows.kl.sum(-1),
+        "free_units": (mean < free_bits).sum().astype(jnp.float32),
+    }
+    return Loss(rows.reconstruction + weight_at(beta, batch) * held, aux=aux)

@@ -20,6 +20,7 @@ from tests.contracts import (
     adapters,
     batch_norm_gan,
     clip,
+    codes,
     cycle_gan,
     denoiser,
     flamingo,
@@ -176,6 +177,60 @@ ROWS = (
     ),
     Row("adapters", adapters.make, language_model.ELEMENT, language_model.batch),
     experiment("vae/vae.py", "digits", {"hidden": "(16,)", "latent_size": "4"}, daily=True),
+    experiment("vae/anomaly.py", "digits", {"hidden": "(8,)", "latent_size": "3"}),
+    experiment(
+        "vae/smiles.py",
+        "digits",
+        {"encoder_size": "8", "hidden_size": "8", "latent_size": "3", "embed_size": "4"}
+        | {"num_layers": "2"},
+        classes=10,
+    ),
+    experiment(
+        "vae/sketches.py",
+        "digits",
+        {"widths": "(4, 6)", "hidden": "(8,)", "latent_size": "3"},
+        exceptions=CONVOLUTION,
+    ),
+    experiment(
+        "vae/conditional_vae.py",
+        "digits",
+        {"hidden": "(16,)", "latent_size": "4", "free_bits": "0.2", "beta_warmup_steps": "4"}
+        | {"likelihood": "learned_gaussian"},
+    ),
+    experiment(
+        "vae/beta_tc_vae.py",
+        "digits",
+        {"hidden": "(16,)", "latent_size": "4", "stratified": "true"},
+    ),
+    experiment(
+        "vae/factor_vae.py",
+        "digits",
+        {"widths": "()", "hidden": "(16,)", "latent_size": "4", "discriminator_hidden": "(8,)"},
+    ),
+    experiment(
+        "vae/iwae.py",
+        "digits",
+        {"hidden": "(16,)", "latent_size": "4", "doubly_reparameterised": "true"},
+        exceptions=HELD_FIXED,
+    ),
+    experiment(
+        "vae/kl_autoencoder.py",
+        "digits",
+        {"channels": "4", "multipliers": "(1,)", "num_groups": "2", "middle_attention": "false"}
+        | {"discriminator_width": "4", "discriminator_norm": "instance", "latent_examples": "0"}
+        | {"reconstruction_steps": "3"},
+        exceptions=CONVOLUTION,
+    ),
+    experiment(
+        "hybrid/vae_gan.py",
+        "digits",
+        {"encoder_widths": "(4,)", "encoder_hidden": "8", "latent_size": "3"}
+        | {"decoder_start": "4", "decoder_widths": "(4,)", "feature_layer": "1"}
+        | {"discriminator_start": "4", "discriminator_widths": "(4,)", "discriminator_hidden": "8"},
+        exceptions=BATCH_NORM | CONVOLUTION,
+    ),
+    experiment("vae/vq_vae.py", "digits", {}, networks=codes.autoencoder, exceptions=HELD_FIXED),
+    experiment("vae/vq_prior.py", "digits-conditional", {}, networks=codes.prior),
     experiment(
         "diffusion/ddpm.py",
         "digits",
@@ -331,6 +386,19 @@ ROWS = (
         exceptions=BATCH_NORM | CONVOLUTION,
     ),
     experiment(
+        "hybrid/selective_copying.py",
+        "smoke",
+        {"model": "s4d", "length": "4", "num_tokens": "2", "num_layers": "1"}
+        | {"hidden_size": "8", "state_size": "4"},
+        classes=6,
+    ),
+    experiment(
+        "hybrid/vision_mamba.py",
+        "digits",
+        {"patch_size": "4", "num_layers": "1", "hidden_size": "8", "state_size": "2"}
+        | {"warmup_steps": "4"},
+    ),
+    experiment(
         "transformer/llama.py",
         "stdlib",
         {
@@ -343,6 +411,20 @@ ROWS = (
         },
         classes=32,
         daily=True,
+    ),
+    experiment(
+        "hybrid/mamba.py",
+        "stdlib",
+        {"context": "8", "hidden_size": "16", "state_size": "3", "vocab_size": "32", "chunk": "12"}
+        | {"scan_layers": "true"},
+        classes=32,
+    ),
+    experiment(
+        "hybrid/mamba2.py",
+        "stdlib",
+        {"context": "8", "hidden_size": "16", "state_size": "3", "vocab_size": "32"}
+        | {"head_dim": "8", "chunk_size": "3", "num_layers": "1", "remat": "full"},
+        classes=32,
     ),
     experiment(
         "transformer/decision_transformer.py",
@@ -400,6 +482,9 @@ ROWS = (
         "stdlib",
         {"context": "8", "hidden_size": "16", "vocab_size": "32"},
         classes=32,
+    ),
+    experiment(
+        "transformer/pixel_gpt.py", "digits", {"levels": "3", "patch": "2"}, networks=codes.pixels
     ),
     experiment(
         "transformer/gpt.py",

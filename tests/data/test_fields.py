@@ -7,6 +7,7 @@ import pytest
 
 from genax.core.errors import GenaxError
 from genax.data.fields import (
+    Bitmap,
     Image,
     Label,
     Labels,
@@ -14,6 +15,7 @@ from genax.data.fields import (
     Numbers,
     Other,
     Real,
+    Series,
     Text,
     Texts,
     image_of,
@@ -21,6 +23,7 @@ from genax.data.fields import (
     listed,
 )
 
+WHITE = np.uint8([0, 255, 255, 0, 255, 0, 0, 0, 255, 255]).reshape(2, 5, 1)
 PICTURE = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
 
 
@@ -29,6 +32,9 @@ PICTURE = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
     [
         (Image(2, 4, 3), PICTURE, PICTURE[1:]),
         (Image(None, None, 3), PICTURE, PICTURE.astype(np.float32)),
+        (Bitmap(2, 5, 1), WHITE, WHITE // 2),
+        (Series(3, 2), np.float32([[1, 2], [3, 4], [5, 6]]), np.float32([[1, 2], [3, 4]])),
+        (Series(2), np.float32([[1], [2]]), np.float32([[1], [np.nan]])),
         (Number(), -7, 0.5),
         (Label(3), 2, "2"),
         (Real(), 0.25, float("nan")),
@@ -57,6 +63,7 @@ def test_columns():
     assert Label().column([1, 2]).dtype == np.int32
     assert Real().column([1, 2]).dtype == np.float32
     assert Image(2, 4, 3).column([PICTURE] * 5).shape == (5, 2, 4, 3)
+    assert Series(2).column([np.zeros((2, 1), np.float32)] * 5).shape == (5, 2, 1)
     assert Texts().column([("a",), ("b",)]).tolist() == [("a",), ("b",)]
     with pytest.raises(OverflowError):
         Number().column([2**40])

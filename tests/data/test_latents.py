@@ -116,6 +116,16 @@ def test_any_number_of_processes_and_another_batch_size(count, cache):
     np.testing.assert_array_equal(next(resumed)["latent"], after)
 
 
+@pytest.mark.parametrize("scale", [0.0, 1.5])
+def test_the_scale_factor_is_that_of_all_latents_that_are_drawn(scale, cache):
+    means = load_digits("test")["image"][:, :4].astype(np.float64) / 255
+    found = Latents(DIGITS, Halves(scale=scale)).scale_factor
+    assert found == pytest.approx(1 / np.sqrt(means.var() + scale**2), rel=1e-5)
+    again = Halves(scale=scale)
+    assert Latents(DIGITS, again).scale_factor == found
+    assert again.calls == []
+
+
 def test_an_interruption_leaves_nothing(cache):
     data = Latents(DIGITS, Halves(fails_at=2))
     with pytest.raises(KeyboardInterrupt):

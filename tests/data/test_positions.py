@@ -12,6 +12,7 @@ import pytest
 
 from genax.core.data import Shard
 from genax.data import ImageData, Joined, TextData
+from genax.data.binarised import Binarised
 from genax.data.fields import Label, Text
 from genax.data.play.episodes import Episode
 from genax.data.play.trajectories import TrajectoryData
@@ -48,6 +49,7 @@ STATE = jax.ShapeDtypeStruct((1,), np.float32)
 ACTION = jax.ShapeDtypeStruct((), np.int32)
 DATA = {
     "images": ImageData("digits", "train[:10]", flip=True),
+    "binary": Binarised(ImageData("digits", "train[:10]", range=(0.0, 1.0)), "dynamic"),
     "text": TextData("reviews", "bytes", 8),
     "rows": ClassifiedText("reviews", 16, 120),
     "pairs": SentencePairs("reviews", 40, 120),

@@ -3,7 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from genax.data.shuffling import coin_flips, consecutive_numbers, generator, permute, record_numbers
+from genax.data.shuffling import (
+    coin_flips,
+    consecutive_numbers,
+    generator,
+    permute,
+    record_numbers,
+    uniforms,
+)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 1000])
@@ -87,3 +94,24 @@ def test_consecutive_numbers_are_record_numbers(start, count):
     numbers = consecutive_numbers(start, count, size=777, seed=2)
     positions = np.arange(start, start + count)
     np.testing.assert_array_equal(numbers, record_numbers(positions, 777, seed=2))
+
+
+def test_uniforms_are_even_and_independent():
+    drawn = uniforms(np.arange(2000), 100, 0, 1)
+    assert drawn.dtype == np.float32
+    assert drawn.min() >= 0
+    assert drawn.max() < 1
+    # Of 200,000: the shares of ten equal parts, whose deviation is 0.0007.
+    shares = np.histogram(drawn, 10, (0, 1))[0] / drawn.size
+    assert np.abs(shares - 0.1).max() < 0.004
+    for one, other in ((drawn[1:], drawn[:-1]), (drawn[:, 1:], drawn[:, :-1])):
+        assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.01
+    assert len(np.unique(drawn[:, 0])) > 1990
+
+
+def test_uniforms_belong_to_a_number():
+    drawn = uniforms(np.array([5, 9, 5]), 7, 1)
+    np.testing.assert_array_equal(drawn[0], drawn[2])
+    np.testing.assert_array_equal(drawn[1:2, :3], uniforms(np.array([9]), 3, 1))
+    assert not np.isin(drawn[0], drawn[1]).any()
+    assert not np.isin(drawn, uniforms(np.array([5, 9, 5]), 7, 2)).any()

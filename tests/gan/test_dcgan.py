@@ -13,7 +13,7 @@ from genax.core.step import init_state
 from genax.gan.dcgan import SIZES, DCGANDiscriminator, DCGANGenerator, resolutions
 from genax.gan.losses import discriminator_loss, generator_loss
 from genax.gan.networks import Networks
-from genax.gan.transposed_convolution import transposed_convolution
+from genax.nn.transposed_convolution import transposed_convolution
 from genax.running.evaluate import evaluate
 from genax.running.sampling import sample, variables
 from tests.experiments import config_of, load

@@ -18,7 +18,7 @@ import numpy as np
 
 from genax.interop import load_pretrained
 from genax.interop.families import ARCHITECTURES
-from tests.interop import denoisers
+from tests.interop import autoencoders, denoisers
 from tests.interop.case import BATCH, Case
 from tests.parity import compare, require
 from tests.transformer import encoder_decoder_reference as torch_layers
@@ -85,6 +85,14 @@ def causal(rng, config):
         "attention_mask": mask,
         "labels": np.where(follows > 0, ids, -100),
     }
+
+
+def recurrent(rng, config):
+    inputs = causal(rng, config)
+    if config.use_bias:
+        # In transformers the biases reach the state from padding on the left.
+        inputs["attention_mask"] = padding()[[0, 1, 0]]
+    return inputs
 
 
 def positioned(rng, config):
@@ -245,6 +253,33 @@ CASES = (
         | {"max_position_embeddings": 32},
     ),
     Case(
+        "MambaForCausalLM",
+        "MambaConfig",
+        (
+            {"hidden_size": 24, "num_hidden_layers": 2},
+            {"hidden_size": 20, "num_hidden_layers": 1, "state_size": 5, "expand": 3}
+            | {"conv_kernel": 3, "use_bias": True, "tie_word_embeddings": False},
+            {"hidden_size": 16, "num_hidden_layers": 1, "time_step_rank": 3, "expand": 1}
+            | {"use_conv_bias": False, "layer_norm_epsilon": 1e-6, "residual_in_fp32": False},
+        ),
+        recurrent,
+        base={"vocab_size": 41, "state_size": 4},
+    ),
+    Case(
+        "Mamba2ForCausalLM",
+        "Mamba2Config",
+        (
+            {"hidden_size": 24, "num_hidden_layers": 2, "head_dim": 8, "num_heads": 6},
+            {"hidden_size": 20, "num_hidden_layers": 1, "head_dim": 5, "num_heads": 12}
+            | {"state_size": 7, "expand": 3, "n_groups": 3, "conv_kernel": 3, "use_bias": True}
+            | {"tie_word_embeddings": True},
+            {"hidden_size": 16, "num_hidden_layers": 1, "head_dim": 4, "num_heads": 4, "expand": 1}
+            | {"use_conv_bias": False, "layer_norm_epsilon": 1e-6, "chunk_size": 256},
+        ),
+        recurrent,
+        base={"vocab_size": 41, "state_size": 6, "n_groups": 2, "chunk_size": 4},
+    ),
+    Case(
         "MarianMTModel",
         "MarianConfig",
         (
@@ -314,6 +349,7 @@ CASES = (
         {"max_ep_len": 30, "n_positions": 16},
     ),
     *denoisers.CASES,
+    *autoencoders.CASES,
 )
 
 

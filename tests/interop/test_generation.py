@@ -77,6 +77,17 @@ def test_greedy(name, number, pads, tmp_path):
         real = np.concatenate([real, np.ones((3, 1), np.int64)], axis=1)
 
 
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["MambaForCausalLM", "Mamba2ForCausalLM"])
+def test_greedy_by_a_state(name, tmp_path):
+    """Recurrent models, also of prompts that are shorter than the convolution."""
+    model, module, variables = reference(name, 0, tmp_path)
+    for length, pads in ((PROMPT, 2), (2, 0)):
+        prompts, mask = (rows[:, :length] for rows in make_prompts(41, pads))
+        found = ours(module, variables, prompts, mask)
+        np.testing.assert_array_equal(found, theirs(model, prompts, mask))
+
+
 def test_padding_on_the_right_is_padding_on_the_left(tmp_path):
     _, module, variables = reference("LlamaForCausalLM", 0, tmp_path)
     prompts, mask = make_prompts(41, pads=2)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import genax
-from genax.gan.transposed_convolution import transposed_convolution
+from genax.hybrid.selective_scan import _scan
 from genax.nn.attention import unstack
 from genax.nn.causal_attention import causal_attention
 from genax.nn.convolve import _convolve
@@ -18,6 +18,7 @@ from genax.nn.layer_norm import layer_norm
 from genax.nn.projection import project
 from genax.nn.ring import _attend, _Ring
 from genax.nn.rotary import _by_product
+from genax.nn.transposed_convolution import transposed_convolution
 from genax.transformer.cross_entropy import chunked_cross_entropy, cross_entropy
 from tests.contracts.harness import quick_compilation
 
@@ -41,6 +42,11 @@ CASES = {
     "rotary": (lambda x, *by: _by_product(x, by), [(2, 4, 2, 6), (2, 4, 3), (2, 4, 3)], ()),
     "unstack": (unstack, [(2, 3, 3, 2, 4)], ()),
     "cross_entropy": (cross_entropy, [(2, 5)], (TARGETS,)),
+    "selective_scan": (
+        _scan,
+        [(2, 1, 2, 3), (2, 1, 2, 3), (2, 3), (2, 1, 2, 2), (2, 1, 2, 2), (1, 2, 3)],
+        ("xla",),
+    ),
     "chunked_cross_entropy": (chunked_cross_entropy, [(2, 3), (5, 3)], (TARGETS, 2)),
 }
 
@@ -58,7 +64,7 @@ def case(request):
     args, *directions = (
         [
             jax.random.normal(k, shape)
-            for k, shape in zip(jax.random.split(key, 3), shapes, strict=False)
+            for k, shape in zip(jax.random.split(key, max(3, len(shapes))), shapes, strict=False)
         ]
         for key in keys
     )

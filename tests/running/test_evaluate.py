@@ -378,3 +378,26 @@ def test_what_is_no_picture_is_not_written(tmp_path):
     ):
         write_sample(np.zeros((2, 2)), epath.Path(tmp_path) / "a")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_score_may_apply_the_networks_to_what_it_makes_of_its_rows():
+    """A search or a chain: each batch is made of the result of the one before."""
+    calls = []
+
+    def scaled(nets, batch):
+        return 2 * batch["x"]
+
+    def rows(nets, batch):
+        return {"index": batch["index"].astype(jnp.float32)}
+
+    def summarize(found, workdir, call):
+        x = found["index"].sum(keepdims=True)
+        for _ in range(3):
+            x = call(scaled, {"x": x})
+            calls.append(x)
+        return {"last": x[0]}
+
+    task = line_task(evaluators={"chain": Evaluator(rows, summarize, examples=5)})
+    scores = evaluate(task, {"params": {}}, None, 2, None)
+    assert scores == {"chain/last": 80.0}
+    assert all(isinstance(x, np.ndarray) for x in calls)

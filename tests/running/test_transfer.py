@@ -6,7 +6,8 @@ import pytest
 
 from genax.core import GenaxError, tree
 from genax.core.devices import create
-from genax.running.transfer import PartialLoad, load_partial, renamed
+from genax.running.record import what_runs
+from genax.running.transfer import PartialLoad, load_from, load_partial, renamed
 from tests.contracts import harness
 from tests.core.toys import line_state
 from tests.running.test_checkpoint import SPLIT, adam_task
@@ -42,6 +43,26 @@ def test_a_partial_load_moves_averages_along():
     assert report.cast == report.taken
     assert str(report).splitlines()[0] == "taken 1: params/line/Dense_0/kernel"
     assert "cast to another dtype 1: params/line/Dense_0/kernel" in str(report)
+
+
+class Published:
+    """Weights of a package."""
+
+    def __str__(self):
+        return "a package"
+
+    def arrays(self):
+        return {"params/kernel": np.full((4, 1), 3.0, np.float32)}
+
+
+def test_weights_that_no_folder_holds():
+    state = create(lambda: line_state(adam_task()), SPLIT)
+    loaded, report = load_from(Published(), state, {"params": "params/line/Dense_0"})
+    assert report.taken == ("params/line/Dense_0/kernel",)
+    np.testing.assert_array_equal(tree.flatten(loaded)[report.taken[0]], 3.0)
+    said = [what_runs({"experiment": "a.py"}, None, {Published(): {}}) for _ in range(2)]
+    assert said[0] == said[1]
+    assert '"a package"' in said[0]
 
 
 @pytest.mark.parametrize(

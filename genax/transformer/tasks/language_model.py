@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
+import flax.linen as nn
 import optax
 from ml_collections import ConfigDict
 
 from genax.core import Experiment, Phase, Sampler, Stage, Task
+from genax.core.devices import Rules
+from genax.core.errors import GenaxError
 from genax.data import TextData, given_or
 from genax.data.text.tokenizers import KINDS, PRETRAINED_KINDS
 from genax.nn.lora import SETTINGS as LORA
@@ -18,30 +21,27 @@ from genax.nn.optimizers import adamw, warmup_cosine
 from genax.nn.placement import PARTITION_RULES
 from genax.settings import from_config, start_from
 from genax.settings.ranges import Ranges
-from genax.transformer.decoder import Decoder
 from genax.transformer.decoding import check_settings, check_token
+from genax.transformer.left_to_right import LanguageModel
 from genax.transformer.networks import Networks
 from genax.transformer.settings import RANGES as TRANSFORMER
-from genax.transformer.settings import SHORT_RUN, SMALL_NETWORK
+from genax.transformer.settings import SHORT_RUN, SMALL_NETWORK, SMALL_STACK
 from genax.transformer.tasks.losses import next_token_loss
 from genax.transformer.tasks.scores import next_token_scores
 from genax.transformer.tasks.text_sampling import as_text, encode_prompt, sample_tokens
 
-# The sizes and the optimizer that nanoGPT publishes for training on a CPU.
-DEFAULTS: dict[str, Any] = {
+# Of any network that reads tokens from left to right. The sizes and the optimizer are those that
+# nanoGPT publishes for training on a CPU.
+TEXT: dict[str, Any] = {
     **SHORT_RUN,
     **LORA,
-    **SMALL_NETWORK,
+    **SMALL_STACK,
     "dataset": "shakespeare",
     "tokenizer": "characters",
     "vocab_size": 84,
     # A run, or what `genax import` wrote, whose weights, sizes and tokenizer are taken; "" is none.
     "pretrained": "",
-    # Positions of the network; 0 is as many as a row has tokens.
-    "positions": 0,
     "num_layers": 4,
-    # "auto", "xla", "ring", "cudnn" (GPU) or "splash" (TPU): see `genax.nn.attention`.
-    "attention": "auto",
     # Tokens of the vocabulary whose logits exist at a time; 0 is all.
     "chunk": 0,
     # The learning rate rises for warmup_steps, falls to final_learning_rate at decay_steps and
@@ -67,6 +67,16 @@ DEFAULTS: dict[str, Any] = {
     "steps": 2_000,
     "log_every": 100,
     "num_samples": 4,
+}
+# Of Transformers.
+DEFAULTS: dict[str, Any] = {
+    **TEXT,
+    **SMALL_NETWORK,
+    "num_layers": 4,
+    # Positions of the network; 0 is as many as a row has tokens.
+    "positions": 0,
+    # "auto", "xla", "ring", "cudnn" (GPU) or "splash" (TPU): see `genax.nn.attention`.
+    "attention": "auto",
 }
 RANGES: Ranges = {**TRANSFORMER, "tokenizer": (*KINDS, *PRETRAINED_KINDS)}
 
@@ -96,11 +106,14 @@ PUBLISHED: dict[str, Any] = {
 
 
 @adaptable()
-def experiment(decoder: Decoder, config: ConfigDict, data: Any = None) -> Experiment:
+def experiment(
+    decoder: LanguageModel, config: ConfigDict, data: Any = None, rules: Rules = PARTITION_RULES
+) -> Experiment:
     """Return the experiment of predicting the next token with AdamW, a warm-up and a cosine.
 
     config: settings, those of `DEFAULTS` among them, and b1 and b2 if they are not `adamw`'s own.
     data: see `given_or`.
+    rules: how the decoder's parameters are split over a mesh.
     """
     own = partial(from_config, TextData, config, name=config.dataset)
     held_out = partial(own, split="validation", limit=config.evaluation_windows or None)
@@ -114,13 +127,14 @@ def experiment(decoder: Decoder, config: ConfigDict, data: Any = None) -> Experi
         optimizer=from_config(adamw, config, learning_rate=schedule),
         top_k=config.top_k or None,
         chunk=config.chunk or None,
+        rules=rules,
     )
     train, test = given_or(data, lambda: (own(), held_out()))
     return Experiment(task, train, test, start_from(config, "decoder"))
 
 
 def language_model(
-    decoder: Decoder,
+    decoder: LanguageModel,
     optimizer: optax.GradientTransformation,
     start_token: int,
     temperature: float,
@@ -130,14 +144,16 @@ def language_model(
     chunk: int | None = None,
     context: int | None = None,
     end_token: Sequence[int] = (),
+    rules: Rules = PARTITION_RULES,
 ) -> Task:
     """Return the task of predicting the next token, which samples as much text as fits the context.
 
     start_token: what samples without a prompt follow.
-    context: tokens of a row. None is as many as the decoder has positions.
+    context: tokens of a row. None is as many as the decoder has positions, if it has.
     end_token: tokens that end a sample.
     temperature, top_k, top_p, repetition_penalty: see `generate`.
     chunk: see `next_token_loss`.
+    rules: how the decoder's parameters are split over a mesh.
     Raises GenaxError for a start_token or an end_token that the decoder does not have, and for
     settings of samples that `check_settings` refuses.
     """
@@ -146,9 +162,15 @@ def language_model(
     )
     for name, token in [("start_token", start_token), *(("end_token", one) for one in end_token)]:
         check_token(name, token, decoder)
+    length = context or decoder.context
+    if length is None:
+        raise GenaxError(
+            f"language_model: {type(decoder).__name__} reads sequences of any length, so context= "
+            "has to say how long a sample is."
+        )
     draw = partial(
         sample_tokens,
-        num_tokens=(context or decoder.context) - 1,
+        num_tokens=length - 1,
         start_token=start_token,
         end_token=end_token,
         temperature=temperature,
@@ -159,9 +181,9 @@ def language_model(
     prompt = partial(encode_prompt, context=decoder.context, vocab_size=decoder.vocab_size)
     loss = partial(next_token_loss, chunk=chunk)
     return Task(
-        networks=Networks(decoder),
+        networks=Networks(cast(nn.Module, decoder)),
         stages=[Stage([Phase("decoder", loss, ("decoder",), optimizer)])],
         samplers={"text": Sampler(draw, partial(as_text, end_token=end_token), prompt=prompt)},
         evaluators={"validation": next_token_scores(chunk)},
-        rules=PARTITION_RULES,
+        rules=rules,
     )

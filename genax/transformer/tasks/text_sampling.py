@@ -36,15 +36,17 @@ def sample_tokens(
     keys = example_keys(nets, batch)
     start = jnp.full((len(keys), 1), start_token, jnp.int32)
     prompts = jnp.asarray(batch.get("prompt", start))
-    num_tokens = min(num_tokens, nets.decoder.context - prompts.shape[1])
+    if (limit := nets.decoder.context) is not None:
+        num_tokens = min(num_tokens, limit - prompts.shape[1])
     chosen = (temperature, top_k, top_p, repetition_penalty, end_token)
     tokens = generate(nets.decoder, prompts, num_tokens, keys, None, *chosen)
     return jnp.concatenate([prompts, tokens], axis=1) if "prompt" in batch else tokens
 
 
-def encode_prompt(text: str, num: int, workdir: Any, context: int, vocab_size: int) -> Batch:
+def encode_prompt(text: str, num: int, workdir: Any, context: int | None, vocab_size: int) -> Batch:
     """Return a text for `num` samples to continue: {"prompt": int32 [num, p]}.
 
+    context: tokens of a sequence at most. None is no limit.
     Raises GenaxError if the text is empty, leaves no room in the context or has unknown characters,
     and if the tokenizer in workdir has a token that the model has not.
     """
@@ -57,11 +59,9 @@ def encode_prompt(text: str, num: int, workdir: Any, context: int, vocab_size: i
     tokens = tokenizer.encode(text)
     if isinstance(tokenizer, Subwords):
         tokens = np.concatenate([tokenizer.prefix, tokens])
-    if not 0 < len(tokens) < context:
-        raise GenaxError(
-            f"--prompt has {len(tokens)} tokens; it needs at least one, and at most {context - 1} "
-            f"of the context of {context}."
-        )
+    if not len(tokens) or (context is not None and len(tokens) >= context):
+        most = "" if context is None else f", and at most {context - 1} of the context of {context}"
+        raise GenaxError(f"--prompt has {len(tokens)} tokens; it needs at least one{most}.")
     return {"prompt": np.tile(tokens, (num, 1))}
 
 

@@ -169,7 +169,7 @@ def test_it_is_listed(added, capsys):
 
 
 def test_every_entry_of_the_catalogue_says_what_its_reader_gives():
-    for name in ("digits", "stdlib"):
+    for name in ("digits", "stdlib", "waves", "shapes", "carbon_chains"):
         known = catalogue.KNOWN[name]
         examples = known.read()
         assert {

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -173,3 +175,19 @@ def test_pip_runs_nothing_of_an_archive_with_another_hash(tmp_path, monkeypatch)
     with pytest.raises(GenaxError, match=r"(?i)hash.*Expected sha256 0000"):
         fetch(Package("pip", "fake-set", "1.0", "0" * 64, 1), tmp_path / "out")
     assert not marker.exists()
+
+
+def test_a_wheel_is_fetched_as_it_is(tmp_path, monkeypatch):
+    """Nothing of it runs, not even to learn its requirements."""
+    pytest.importorskip("pip")
+    wheel = tmp_path / "fake_set-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as file:
+        file.writestr("fake_set-1.0.dist-info/METADATA", "Name: fake-set\nVersion: 1.0\n")
+        file.writestr("fake_set-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\n")
+        file.writestr("fake_set-1.0.dist-info/RECORD", "")
+    sha256 = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    package = Package("pip", "fake-set", "1.0", sha256, 1, wheel=True)
+    assert fetch(package, tmp_path / "out").read_bytes() == wheel.read_bytes()

@@ -29,7 +29,8 @@ def transposed_convolution(
     """Transpose of a 3x3 or 4x4 convolution of stride 2 and padding 1, as torch's ConvTranspose2d.
 
     y[2i + k - 1] += x[i] kernel[k], in rows and in columns alike. The kernel is PyTorch's with its
-    axes moved from [c, f, k, k]. A kernel of 3x3 has PyTorch's output_padding=1.
+    axes moved from [c, f, k, k]. A kernel of 3x3 has PyTorch's output_padding=1. One of 5x5 is the
+    transpose of a convolution with the padding "SAME", as in TensorFlow.
 
     The gradient is written by hand as that of the strided convolution, read backwards. JAX derives
     the same numbers, but its weight gradient is a convolution dilated on both sides, which XLA runs
@@ -62,7 +63,7 @@ set_reverse_rule(transposed_convolution, _forward, _backward)
 class TransposedConv(nn.Module):
     """Transposed convolution that doubles the resolution.
 
-    kernel_size: 3 or 4.
+    kernel_size: 3, 4 or 5.
     """
 
     features: int

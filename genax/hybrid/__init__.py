@@ -1,0 +1,1 @@
+"""Models that join chapters: state-space models, priors over codes, VAE-GAN."""
