@@ -58,7 +58,8 @@ def autoencoder(
     likelihood = likelihood_of(
         config.likelihood, config.binarisation, config.deviation, config.levels
     )
-    train, test = images(config, data)
+    factors = factor_names(config.dataset) if config.factor_examples and data is None else ()
+    train, test = images(config, data, factors)
     check_pictures(train)
     if config.num_classes and "label" not in train.element:
         raise GenaxError(
@@ -151,15 +152,14 @@ def size_of(
     return from_config(ConvSize, config, **own)
 
 
-def images(config: ConfigDict, data: Any = None) -> tuple[Any, Any]:
+def images(config: ConfigDict, data: Any = None, factors: tuple[str, ...] = ()) -> tuple[Any, Any]:
     """Return the training and the test images in [0, 1], binarised as the settings ask for.
 
     Without a test split there are no test images, but None.
 
     data: see `given_or`; None is what the settings name.
+    factors: see `ImageData`.
     """
-
-    factors = factor_names(config.dataset) if config.factor_examples and data is None else ()
 
     def read(split: str) -> ImageData:
         return ImageData(
