@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import fields
-from functools import wraps
 from typing import Any
-from unittest import mock
 
 import flax.linen as nn
 import jax
@@ -67,23 +64,3 @@ def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
     """In nats, one value per token."""
     logits = jax.nn.log_softmax(logits.astype(jnp.float32))
     return -jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-
-
-def smooth(network: nn.Module) -> nn.Module:
-    """Return the network with smooth activations in place of the rectifiers of its call.
-
-    Its other methods, and activations that are fields of it, stay as they are.
-    """
-    kind = type(network)
-
-    def leaky(x, slope=0.01):
-        return slope * x + (1 - slope) * nn.silu(x)
-
-    @wraps(kind.__call__)
-    def call(self, *args, **kwargs):
-        with mock.patch.multiple(nn, relu=nn.silu, leaky_relu=leaky):
-            return kind.__call__(self, *args, **kwargs)
-
-    settings = [field.name for field in fields(network) if field.name not in ("parent", "name")]
-    smoothed = type(kind.__name__, (kind,), {"__call__": call, "__module__": __name__})
-    return smoothed(**{name: getattr(network, name) for name in settings})

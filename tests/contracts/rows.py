@@ -27,7 +27,6 @@ from tests.contracts import (
     frozen_frequencies,
     language_model,
     latent,
-    layers,
     llava,
     progan,
     stylegan2_ada,
@@ -119,9 +118,6 @@ def experiment(
 ) -> Row:
     """A row of a real experiment, shrunk by its settings; path without "experiments/".
 
-    Smooth activations take the place of rectifiers, see `layers.smooth`. Rounding decides whether a
-    rectifier near zero is on, and in a network of few channels that changes the whole gradient.
-
     label: tells the rows of one experiment apart.
     networks: dtype -> networks in place of its own, which have a row of their own.
     optimizers: by phase, in place of its own.
@@ -134,9 +130,6 @@ def experiment(
         config = override(experiments.config_of(module, variant), {**settings, **named})
         built = module.build(config)
         built = built if networks is None else built.replace(networks=networks(dtype))
-        parts = vars(built.task.networks).items()
-        smoothed = {key: layers.smooth(part) for key, part in parts if isinstance(part, nn.Module)}
-        built = built.replace(networks=smoothed)
         return built if optimizers is None else built.replace(optimizers=optimizers)
 
     data = build(jnp.float32).data
