@@ -11,7 +11,6 @@ from genax.cli.main import main
 from genax.core.data import Data, Shard
 from genax.core.errors import GenaxError
 from genax.data import given_or
-from genax.data.reduced import Reduced
 from genax.data.stacked import Stacked
 from genax.front.experiments import configure, load
 from genax.front.files import import_file
@@ -25,11 +24,12 @@ SHORT = ["--config.steps=4", "--config.num_samples=4", "--config.importance_samp
 SHORT += ["--config.steps_per_call=1"]
 
 
-def read_by(experiment):
-    """The data that an experiment is given, which its stages may see smaller or stacked."""
+def sources(*datas):
+    """The data of which an experiment makes what it reads: smaller, stacked, binarised, encoded."""
     found = set()
-    for data in stage_data(experiment):
-        data = data.data if isinstance(data, Reduced) else data
+    for data in datas:
+        while hasattr(data, "data"):
+            data = data.data
         found |= set(dict(data.sources).values()) if isinstance(data, Stacked) else {data}
     return found
 
@@ -41,12 +41,13 @@ def test_every_experiment_takes_data(file):
     loaded = load(f"{file}:{variant}")
     config = configure(loaded, {})
     own = loaded.build(config)
-    (train,) = read_by(own)
-    given = loaded.module.build(config, data=(train, own.evaluation or train))
-    assert read_by(given) == {train}
-    assert given.evaluation is own.evaluation
+    (train,) = sources(*stage_data(own))
+    (test,) = sources(own.evaluation or train)
+    given = loaded.module.build(config, data=(train, test))
+    assert sources(*stage_data(given)) == {train}
+    assert sources(given.evaluation) == {test} or given.evaluation is own.evaluation is None
     one = loaded.module.build(config, data=train)
-    assert read_by(one) == {train}
+    assert sources(*stage_data(one)) == {train}
     with pytest.raises(GenaxError, match=r"build got the data 3, which is no Data; give .*data.md"):
         loaded.module.build(config, data=3)
 
@@ -61,9 +62,10 @@ def test_three_are_refused_and_none_is_the_own():
 
 @pytest.fixture
 def page():
-    """The two files of docs/data.md."""
+    """The class of data of docs/data.md, and the experiment that reads it."""
     text = (ROOT / "docs/data.md").read_text()
-    return [part.partition("```")[0] for part in text.split("```python\n")[1:]]
+    parts = [part.partition("```")[0] for part in text.split("```python\n")[1:]]
+    return [part for part in parts if "Discs" in part]
 
 
 def test_the_class_of_the_page_is_data(page, tmp_path):
@@ -84,8 +86,8 @@ def test_the_swap_of_the_page_is_built(page, tmp_path):
     (tmp_path / "mine.py").write_text("\n".join(page))
     mine = load(str(tmp_path / "mine.py"))
     experiment = mine.build(configure(mine, {}))
-    assert experiment.data == mine.module.Discs(last=900)
-    assert experiment.evaluation == mine.module.Discs(first=900)
+    assert sources(experiment.data) == {mine.module.Discs(last=900)}
+    assert sources(experiment.evaluation) == {mine.module.Discs(first=900)}
 
 
 @pytest.mark.long
