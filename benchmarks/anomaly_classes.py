@@ -16,6 +16,7 @@ from pathlib import Path
 import genax
 from genax.data.fields import Label, label_of
 from genax.data.sets.named import open_set
+from genax.settings.files import to_json
 
 
 def main() -> None:
@@ -39,7 +40,7 @@ def main() -> None:
                 run = genax.train(experiment, folder, {**changes, "normal": f"({normal},)"})
                 found[normal] = {"normal": normal, **run.evaluate()}
             with args.out.open("a") as file:
-                file.write(json.dumps(found[normal]) + "\n")
+                file.write(to_json(found[normal]) + "\n")
     scores = [name for name in next(iter(found.values())) if name.endswith("/auroc")]
     print("| normal class | " + " | ".join(name.split("/")[1] for name in scores) + " |")
     print("|---|" + "---|" * len(scores))

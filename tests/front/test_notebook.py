@@ -35,4 +35,5 @@ def test_quickstart(tmp_path, monkeypatch):
     columns = found["columns"]
     assert columns["elbo/loss"][-1] < columns["elbo/loss"][0]
     scores = succeed("eval", "runs/sharp", "--json").json
+    assert scores.pop("said")["elbo"]["likelihood"] == "bernoulli"
     assert scores == {"step": 400, **found["run"].evaluate()}
