@@ -197,7 +197,7 @@ class Reference:
         return 0.5 * (self.torch.mean(relu(1.0 - real)) + self.torch.mean(relu(1.0 + fake)))
 
     def gradients(self, loss, *tops):
-        """Of the parameters of some networks, by path, in Linen's order."""
+        """Return those of the parameters of some networks, by path and in Linen's order."""
         for leaf in self.leaves.values():
             leaf.grad = None
         loss.backward()

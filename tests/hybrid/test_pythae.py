@@ -155,7 +155,7 @@ def test_gradients(name, place, ours, theirs):
 
 @pytest.mark.parametrize("bias", [-4.0, -1.0, 0.0, 1.0, 4.0])
 def test_who_waits(bias, ours, theirs):
-    """With a discriminator that is surer of everything, or of nothing."""
+    """A discriminator may be surer of everything, or of nothing."""
     [torch] = require("torch")
     noise, _ = ours
     last = theirs.discriminator.layers[1][0].bias

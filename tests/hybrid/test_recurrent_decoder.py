@@ -107,7 +107,7 @@ def test_padding_leaves_the_state_alone(model):
 
 @pytest.mark.long
 def test_beams_are_searched_with_their_own_states(model):
-    """With as many beams as there are sequences, the best three are those of all."""
+    """If there are as many beams as sequences, the best three are those of all."""
     prompts, length, end = PROMPTS[:2, :2], 3, 0
     continuations = np.array(list(itertools.product(range(1, VOCABULARY), repeat=length)))
     search = nn.apply(

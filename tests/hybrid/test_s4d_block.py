@@ -96,7 +96,7 @@ def test_forward_mode_agrees_with_reverse_mode():
 
 
 def test_the_state_space_has_a_rate_of_its_own():
-    """As in the authors' code: at most 1e-3, in the form of the schedule, and never decayed."""
+    """The authors' rule: at most 1e-3, in the form of the schedule, and never decayed."""
     params = tree.flatten({"blocks_0": VARIABLES["params"], "norm": {"scale": jnp.ones(2)}})
     schedule = optax.cosine_decay_schedule(1e-2, 10)
     optimizer = at_most(optax.sgd(schedule), 1e-2)

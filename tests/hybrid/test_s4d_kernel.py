@@ -54,7 +54,7 @@ def test_kernel_is_the_vandermonde_sum(length):
 
 
 def test_gradient_of_the_kernel():
-    """By the loss sum(w K), against differences of the exact kernel."""
+    """Gradients of sum(w K) are differences of the exact kernel."""
     length = 64
     weights = RNG.normal(size=(CHANNELS, length))
     found = jax.jit(

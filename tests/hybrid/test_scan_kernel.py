@@ -54,7 +54,7 @@ def check(found, expected):
 @pytest.mark.long
 @pytest.mark.parametrize("place", ["tpu", "gpu"])
 def test_values_and_derivatives_are_those_of_xla(place, monkeypatch):
-    """In three blocks of channels, and in chunks that do not divide the length."""
+    """Channels are in three blocks, and chunks do not divide the length."""
     args: Any = draw(384)
     expected = jax.jit(partial(run, "xla"))(args)
     interpreted = partial(scan_kernel.pl.pallas_call)
@@ -85,7 +85,7 @@ def test_each_device_works_on_its_part():
 
 
 def shapes(place=lambda spec: None):
-    """Of a sequence whose length no chunk divides."""
+    """Return those of a sequence whose length no chunk divides."""
     sizes = {"x": (4, 1000, 512), "A": (512, 16), "B": (4, 1000, 16)}
     specs = {"x": PartitionSpec("data", None, "tensor"), "A": PartitionSpec("tensor")}
     specs["B"] = PartitionSpec("data")

@@ -67,7 +67,7 @@ def test_both_halves_and_the_divergence_agree_with_diffusers(tmp_path):
 
 
 def test_the_vae_of_a_pipeline(tmp_path):
-    """As a directory of Stable Diffusion has it, with attention under its older names."""
+    """A directory of Stable Diffusion has attention under its older names."""
     folder = saved(tmp_path / "vae", "AutoencoderKL", 0)
     expected = load_pretrained(folder)
     older = {"to_q": "query", "to_k": "key", "to_v": "value", "to_out.0": "proj_attn"}

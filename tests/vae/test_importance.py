@@ -85,7 +85,7 @@ def test_what_is_trained_is_the_bound(bounds):
 
 @pytest.mark.long
 def test_dreg_has_the_same_mean_and_less_noise(one_image):
-    """Of the encoder's gradient; the value and the decoder's gradient are the same numbers."""
+    """The encoder's gradient alone; the value and the decoder's gradient are the same numbers."""
     params, groups = networks_far_from_the_prior(), 20
 
     def loss(params, batch, doubly):

@@ -133,7 +133,7 @@ def test_statistics_of_latents_are_those_of_draws(tmp_path):
 
 
 def test_words_are_the_nearest_and_gradients_pass_through():
-    """Of ties the first word counts."""
+    """The first word of a tie counts."""
     network = VQAutoencoder(8, (1,), 1, num_groups=4, num_codes=4, code_size=2)
     image = jnp.zeros((1, 2, 2, 3))
     params = jax.eval_shape(network.init, jax.random.key(0), image)["params"]

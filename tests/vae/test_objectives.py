@@ -53,7 +53,7 @@ def test_a_warm_up_is_linear_and_then_over():
 
 
 def test_active_units_are_those_whose_mean_varies():
-    """By the variance of posterior means, and not by their size."""
+    """The variance of posterior means counts, and not their size."""
     rng = np.random.default_rng(0)
     means = rng.normal(size=(4000, 4)) * np.sqrt([1.0, 0.011, 0.009, 0.0]) + [0, 0, 0, 5]
     assert count_active(means.astype(np.float32)) == {"active_units": 2.0}

@@ -49,7 +49,7 @@ def test_no_pixels_of_a_number_that_is_none():
 
 @pytest.mark.parametrize("patch", [1, 2])
 def test_probabilities_of_all_images_add_up_to_one(patch):
-    """Of each class, though the tokens of classes stand beside the values."""
+    """Each class has its own, though the tokens of classes stand beside the values."""
     length, values = SIDE**2 // patch**2, 2**patch**2
     nets = networks(length, values)
     bits = (np.arange(16)[:, None] >> np.arange(4)) & 1
