@@ -27,6 +27,7 @@ from tests.contracts import (
     frozen_frequencies,
     language_model,
     latent,
+    latent_images,
     llava,
     progan,
     stylegan2_ada,
@@ -209,10 +210,9 @@ ROWS = (
     experiment(
         "vae/kl_autoencoder.py",
         "digits",
-        {"channels": "4", "multipliers": "(1,)", "num_groups": "2", "middle_attention": "false"}
-        | {"discriminator_width": "4", "discriminator_norm": "instance", "latent_examples": "0"}
-        | {"reconstruction_steps": "3"},
-        exceptions=CONVOLUTION,
+        {"reconstruction_steps": "3", "latent_examples": "0", "game": "non_saturating"},
+        networks=latent_images.networks,
+        exceptions=CONVOLUTION | HELD_FIXED,
     ),
     experiment(
         "hybrid/vae_gan.py",
