@@ -154,7 +154,6 @@ def plain_guided(dtype: Any) -> Mapping[str, nn.Module]:
 
 
 ROWS = (
-    Row("vae_gan", vae_gan.make, vae_gan.ELEMENT),
     Row("llava", llava.make, llava.ELEMENT, llava.batch),
     Row("flamingo", flamingo.make, flamingo.ELEMENT, flamingo.batch),
     Row("wgan_gp", wgan_gp.make, wgan_gp.ELEMENT, exceptions=SPECTRAL_NORM, daily=True),
@@ -214,14 +213,7 @@ ROWS = (
         networks=latent_images.networks,
         exceptions=CONVOLUTION | HELD_FIXED,
     ),
-    experiment(
-        "hybrid/vae_gan.py",
-        "digits",
-        {"encoder_widths": "(4,)", "encoder_hidden": "8", "latent_size": "3"}
-        | {"decoder_start": "4", "decoder_widths": "(4,)", "feature_layer": "1"}
-        | {"discriminator_start": "4", "discriminator_widths": "(4,)", "discriminator_hidden": "8"},
-        exceptions=BATCH_NORM | CONVOLUTION,
-    ),
+    experiment("hybrid/vae_gan.py", "digits", {}, networks=vae_gan.networks),
     experiment("vae/vq_vae.py", "digits", {}, networks=codes.autoencoder, exceptions=HELD_FIXED),
     experiment("vae/vq_prior.py", "digits-conditional", {}, networks=codes.prior),
     experiment(

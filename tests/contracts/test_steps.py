@@ -149,7 +149,7 @@ def test_step_compiles_once(row):
 @pytest.mark.parametrize("layout", ["sharded", "pmap"])
 def test_step_compiles_once_on_several_devices(layout):
     """Each compilation traces the step, so nothing is traced after the first call."""
-    name, traced = "vae_gan", []
+    name, traced = "wgan_gp", []
     row, step = harness.BY_NAME[name], make_step(harness.task_of(name))
 
     def counted(state, batch):
