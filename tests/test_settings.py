@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 import pytest
 
+from genax.cli.compile import ONCE, counted
 from genax.core import GenaxError, make_step
 from genax.core.data import Shard
 from genax.front.experiments import configure, load
@@ -36,6 +37,13 @@ def test_every_number_has_a_range_that_holds_it(file, variant):
     ranges = {**RANGES, **loaded.module.RANGES}
     check_ranges(settings, ranges)
     assert [key for key, value in settings.items() if _numbers(value) and key not in ranges] == []
+
+
+@each_file
+def test_flops_are_counted_with_values_in_range(file):
+    loaded = load(file)
+    settings = flat(counted(configure(loaded, {}), **ONCE))
+    check_ranges(settings, {**RANGES, **loaded.module.RANGES})
 
 
 @pytest.mark.long

@@ -29,6 +29,10 @@ out. The compiler's estimate is the sum of the cycles that it states in the prog
 for kernels and collectives, which are added at the chip's published peaks as if nothing
 overlapped."""
 
+# Settings of a step as plain XLA computes it, and of one that computes nothing twice.
+PLAIN = {"attention": "xla", "scan": "xla"}
+ONCE = {"remat": "none", "chunk": 0}
+
 _GIB = 2.0**30
 
 
@@ -195,15 +199,19 @@ def describe(
 
 def model_flops(loaded: Definition, config: ConfigDict, stage: int = 0) -> float:
     """FLOPs of a step that computes nothing twice."""
-    return _flops(loaded, config, stage, remat="none", chunk=0)
+    return _flops(loaded, config, stage, **ONCE)
 
 
 def _flops(loaded: Definition, config: ConfigDict, stage: int, **settings: Any) -> float:
     """FLOPs of a step as plain XLA would compute it, which are the same on any devices."""
-    plain = {"attention": "xla", "scan": "xla", **settings}
-    known = {key: str(value) for key, value in plain.items() if key in config}
-    run = loaded.run(override(config, known), "")
+    run = loaded.run(counted(config, **settings), "")
     return step_flops(run.task, stage, run.shapes(stage), run.abstract_batch(stage))
+
+
+def counted(config: ConfigDict, **settings: Any) -> ConfigDict:
+    """Return the settings of a step of plain XLA, and these, of which an experiment has some."""
+    known = {key: str(value) for key, value in {**PLAIN, **settings}.items() if key in config}
+    return override(config, known)
 
 
 def _recomputes(loaded: Definition, config: ConfigDict, stage: int) -> bool:

@@ -42,7 +42,7 @@ DEFAULTS: dict[str, Any] = {
     "num_classes": 0,
     # Samples of the importance-weighted bound, and how many of an image are decoded at a time.
     "importance_samples": 50,
-    "chunk": 50,
+    "decode_at_a_time": 50,
     # Of Adam.
     "learning_rate": 1e-3,
     "b1": 0.9,
@@ -122,7 +122,7 @@ RANGES: Ranges = {
     "levels": Range(least=2, most=2**16, whole=True),
     "num_classes": AMOUNT,
     "importance_samples": Range(least=1, most=5_000, whole=True),
-    "chunk": COUNT,
+    "decode_at_a_time": COUNT,
     "epsilon": POSITIVE,
     "beta": NOT_NEGATIVE,
     "beta_warmup_steps": AMOUNT,

@@ -75,7 +75,7 @@ def autoencoder(
     bound = partial(
         importance_weighted_bound,
         samples=config.importance_samples,
-        chunk=config.chunk,
+        chunk=config.decode_at_a_time,
         condition=condition,
     )
     scores = {
