@@ -65,8 +65,11 @@ def selective_scan(
         part = jnp.pad(part, ((0, 0), (0, fill), (0, 0)))
         return part.reshape(b, -1, size, part.shape[-1]).swapaxes(0, 1)
 
-    run = partial(_scan, kernel=kernel)
-    if kernel == "pallas" and traced_mesh() is not None:
+    run, mesh = partial(_scan, kernel=kernel), traced_mesh()
+    if mesh is not None and d % mesh.shape["tensor"] == 0:
+        # "fsdp" splits A as a parameter, which would be sent to all devices for each token.
+        A = lax.with_sharding_constraint(A, PartitionSpec(None, "tensor"))
+    if kernel == "pallas" and mesh is not None:
         # XLA cannot divide a kernel, so each device runs it on its own sequences and channels.
         wide = PartitionSpec(None, BATCH, None, "tensor")
         shared, first = PartitionSpec(None, BATCH), PartitionSpec(BATCH, None, "tensor")
@@ -110,7 +113,8 @@ def _chunk_back(A, state, x, time_step, B, C, dend, dy):
         return _advance(state, x, time_step, A, B), state
 
     def one(carry, token):
-        # Gradients of the state after this token, and so far of A.
+        # Gradients of the state after this token, and so far of A by each sequence. A sum over
+        # sequences here would be sent between devices for each token.
         dstate, dA = carry
         state, x, time_step, B, C, dy = token
         dstate = dstate + C[..., None] * dy[:, None]
@@ -121,15 +125,15 @@ def _chunk_back(A, state, x, time_step, B, C, dend, dy):
         dwritten = (dstate * B[..., None]).sum(1)
         dstate = dstate * decay
         dexponent = dstate * state
-        dA = dA + (dexponent * time_step[:, None]).sum(0)
+        dA = dA + dexponent * time_step[:, None]
         dtime_step = (dexponent * A).sum(1) + dwritten * x
         return (dstate, dA), (dwritten * time_step, dtime_step, dB, dC)
 
     x, time_step, B, C, dy = _tokens(x, time_step, B, C, dy)
     states = lax.scan(again, state, (x, time_step, B))[1]
     rows = states, x, time_step, B, C, dy
-    (dstate, dA), found = lax.scan(one, (dend, jnp.zeros_like(A)), rows, reverse=True)
-    return dA, dstate, *_tokens(*found)
+    (dstate, dA), found = lax.scan(one, (dend, jnp.zeros_like(dend)), rows, reverse=True)
+    return dA.sum(0), dstate, *_tokens(*found)
 
 
 def _by(kernel: str, plain: Callable) -> Callable:

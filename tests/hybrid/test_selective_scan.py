@@ -7,7 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
 
+from genax.ahead.costs import costs
+from genax.core.mesh import make_mesh
 from genax.hybrid.selective_scan import selective_scan
 
 b, d, n = 2, 3, 4
@@ -117,3 +120,20 @@ def test_a_fifth_of_the_memory_of_all_states():
     ours, theirs = temporaries(lambda *args: selective_scan(*args)[0]), temporaries(naive)
     assert theirs > 3 * 8192 * 64 * 16 * 4
     assert ours < theirs / 5
+
+
+def test_no_token_is_a_message_between_devices():
+    """A, which "fsdp" splits as a parameter, and its gradient are sent for each chunk at most."""
+    mesh = make_mesh("fsdp=2", jax.devices()[:2])
+    shapes, batch = [(2, 128, 4)] * 2 + [(4, 3)] + [(2, 128, 3)] * 2, PartitionSpec("fsdp")
+    arguments = [
+        jax.ShapeDtypeStruct(shape, jnp.float32, sharding=NamedSharding(mesh, batch))
+        for shape in shapes
+    ]
+
+    def loss(*arrays):
+        return jnp.square(selective_scan(*arrays)[0]).sum()
+
+    with jax.set_mesh(mesh):
+        text = jax.jit(jax.grad(loss, range(5))).lower(*arguments).compile().as_text()
+    assert 0 < sum(times for times, _ in costs(text).collectives.values()) < 10
