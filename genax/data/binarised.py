@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-import jax
 import numpy as np
 
-from genax.core.data import BatchIterator, Data, Shard
+from genax.core.data import BatchIterator, Shard
 from genax.core.errors import GenaxError
-from genax.data.changed import Batch, Changed
+from genax.data.changed import Batch, Changed, Derived
 from genax.data.shuffling import uniforms
 from genax.data.within import check_within
 from genax.settings.ranges import SHARE, check_fields
@@ -23,7 +22,7 @@ _OF_RECORDS, _OF_READINGS = 5, 6
 
 
 @dataclass(frozen=True)
-class Binarised:
+class Binarised(Derived):
     """A data set whose pixels are drawn to be zeros or ones.
 
     A likelihood of binary images is one of such data alone, and scores of different binarisations
@@ -38,7 +37,6 @@ class Binarised:
     seed: of what is drawn once. That of readings is the run's.
     """
 
-    data: Data
     how: str = "dynamic"
     threshold: float = 0.5
     seed: int = 0
@@ -53,24 +51,9 @@ class Binarised:
             )
 
     @property
-    def element(self) -> Mapping[str, jax.ShapeDtypeStruct]:
-        """Shapes and dtypes of one example."""
-        return self.data.element
-
-    @property
-    def num_examples(self) -> int | None:
-        """The number of records in use, if the data says it."""
-        return getattr(self.data, "num_examples", None)
-
-    @property
     def is_augmented(self) -> bool:
         """Whether training changes images at random."""
-        return self.how == "dynamic" or getattr(self.data, "is_augmented", False)
-
-    @property
-    def says(self) -> Sequence[str]:
-        """What a run tells its user of the data."""
-        return getattr(self.data, "says", ())
+        return self.how == "dynamic" or super().is_augmented
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) over the data and all that decides what is drawn."""

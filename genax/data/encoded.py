@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,13 +11,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from genax.core.data import BatchIterator, Data, Shard
-from genax.data.changed import Batch, Changed
+from genax.core.data import BatchIterator, Shard
+from genax.data.changed import Batch, Changed, Derived
 from genax.data.latents import Encoder, Latents, Rows, encoded_element
 
 
 @dataclass(frozen=True)
-class Encoded:
+class Encoded(Derived):
     """Latents of a data set, made batch by batch as it is read: "latent" of `Latents`.
 
     It is for data that changes at random, of which no cache can be made. The network has to give a
@@ -27,18 +27,12 @@ class Encoded:
     encoder: the network.
     """
 
-    data: Data
     encoder: Encoder
 
     @cached_property
     def element(self) -> Mapping[str, jax.ShapeDtypeStruct]:
         """Shapes and dtypes of one example; loads no weights and reads no data."""
         return encoded_element(self.data, self.encoder)
-
-    @property
-    def says(self) -> Sequence[str]:
-        """What a run tells its user of the data."""
-        return getattr(self.data, "says", ())
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) over the data and the network."""

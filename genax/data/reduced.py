@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import jax
 import numpy as np
 
-from genax.core.data import BatchIterator, Data, Shard
+from genax.core.data import BatchIterator, Shard
 from genax.core.errors import GenaxError
-from genax.data.changed import Batch, Changed
+from genax.data.changed import Batch, Changed, Derived
 from genax.settings.ranges import COUNT, check_fields
 
 
 @dataclass(frozen=True)
-class Reduced:
+class Reduced(Derived):
     """A data set whose images are means of factor x factor pixels.
 
     Several of them share the records of one set, such as the stages of a progressive GAN.
@@ -25,7 +25,6 @@ class Reduced:
     factor: divides height and width.
     """
 
-    data: Data
     factor: int
 
     def __post_init__(self):
@@ -46,11 +45,6 @@ class Reduced:
         height, width, channels = found["image"].shape
         shape = (height // self.factor, width // self.factor, channels)
         return found | {"image": jax.ShapeDtypeStruct(shape, found["image"].dtype)}
-
-    @property
-    def says(self) -> Sequence[str]:
-        """What a run tells its user of the data."""
-        return getattr(self.data, "says", ())
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) over the data and the factor."""

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-import jax
 import numpy as np
 from jaxtyping import Float
 
 from genax.core.data import BatchIterator, Data, Shard
 from genax.core.errors import GenaxError
-from genax.data.within import Batch, Changed
+from genax.data.changed import Batch, Changed, Derived
 
 _READ_AT_A_TIME = 1_000
 
 
 @dataclass(frozen=True)
-class Standardised:
+class Standardised(Derived):
     """A data set whose images have the mean 0 and the deviation 1 of another's, in each channel.
 
     data: with an "image" [h, w, c].
@@ -27,18 +26,7 @@ class Standardised:
       detector's are those of its training data, of which its test data have no part.
     """
 
-    data: Data
     by: Data | None = None
-
-    @property
-    def element(self) -> Mapping[str, jax.ShapeDtypeStruct]:
-        """Shapes and dtypes of one example."""
-        return self.data.element
-
-    @property
-    def says(self) -> Sequence[str]:
-        """What a run tells its user of the data."""
-        return getattr(self.data, "says", ())
 
     @cached_property
     def moments(self) -> tuple[Float[np.ndarray, " c"], Float[np.ndarray, " c"]]:

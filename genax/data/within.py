@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import numpy as np
 
-from genax.core.data import BatchIterator, Data, Shard
+from genax.core.data import BatchIterator, Shard
 from genax.core.errors import GenaxError
-from genax.data.changed import Batch, Changed
+from genax.data.changed import Batch, Changed, Derived
 
 # Rounding may leave a range by a little.
 _SLACK = 1e-4
 
 
 @dataclass(frozen=True)
-class Within:
+class Within(Derived):
     """A data set whose images are refused if they leave a range.
 
     It is for data that a caller gives, of whose range nothing is known before it is read.
@@ -27,29 +26,8 @@ class Within:
     least, most: the range's ends, which belong to it.
     """
 
-    data: Data
     least: float = 0.0
     most: float = 1.0
-
-    @property
-    def element(self) -> Mapping[str, jax.ShapeDtypeStruct]:
-        """Shapes and dtypes of one example."""
-        return self.data.element
-
-    @property
-    def num_examples(self) -> int | None:
-        """The number of records in use, if the data says it."""
-        return getattr(self.data, "num_examples", None)
-
-    @property
-    def is_augmented(self) -> bool:
-        """Whether training changes images at random."""
-        return getattr(self.data, "is_augmented", False)
-
-    @property
-    def says(self) -> Sequence[str]:
-        """What a run tells its user of the data."""
-        return getattr(self.data, "says", ())
 
     def fingerprint(self) -> str:
         """That of the data, which is not changed."""

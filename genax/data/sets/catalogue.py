@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sized
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Protocol
 
 from genax.core.errors import GenaxError
 from genax.data.fields import (
@@ -27,7 +27,13 @@ from genax.data.sets import embedded, emoji, formats, molecules, sprites
 from genax.data.text import functions, text_formats
 
 Example = Mapping[str, Any]
-Examples = Mapping[str, Sequence[Example]]
+
+
+class Rows(Sized, Iterable[Example], Protocol):
+    """The examples of a split, which are read in their order."""
+
+
+Examples = Mapping[str, Rows]
 
 
 @dataclass(frozen=True)

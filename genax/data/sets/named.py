@@ -104,7 +104,7 @@ class EmbeddedSet:
 
     @cached_property
     def _examples(self) -> Mapping[str, Sequence[Example]]:
-        return self.known.read()
+        return {split: tuple(rows) for split, rows in self.known.read().items()}
 
     def records(self, split: str, fields: Mapping[str, Field], size: int | None = None) -> Records:
         """Return a split in memory."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ def read_shapes() -> dict[str, list[dict[str, Any]]]:
 
 
 @dataclass(frozen=True)
-class _Sprites(Sequence):
+class _Sprites:
     """Images of an array in an .npz file, one at a time, with their factors."""
 
     path: Path
@@ -55,9 +55,6 @@ class _Sprites(Sequence):
 
     def __len__(self) -> int:
         return math.prod(self.factors.values())
-
-    def __getitem__(self, number: Any) -> Any:
-        raise NotImplementedError("sprites are read in their order only")
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         with zipfile.ZipFile(self.path) as archive, archive.open("imgs.npy") as file:
@@ -73,7 +70,7 @@ class _Sprites(Sequence):
                 yield {"image": 255 * pixels, **factors}
 
 
-def read_dsprites(folder: Path) -> Mapping[str, Sequence[Mapping[str, Any]]]:
+def read_dsprites(folder: Path) -> Mapping[str, _Sprites]:
     """Read dSprites, of which 3 GB are never in memory at once.
 
     The factors are those of the images' order, which is the file's own rule.
