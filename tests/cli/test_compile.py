@@ -96,7 +96,16 @@ def test_refusals(arguments, said):
     assert said in call("compile", *arguments).refusal()
 
 
-@pytest.mark.parametrize("name", ["gpt2", "gpt3-small", "gpt3-6.7b", "gpt3-175b"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gpt2",
+        *(
+            pytest.param(f"gpt3-{size}", marks=pytest.mark.long)
+            for size in ("small", "6.7b", "175b")
+        ),
+    ],
+)
 def test_flops_of_a_decoder_by_hand(name):
     """Forward and twice that backward; attention in full: 12 d^2 and 2 t d products a layer."""
     size = GPT_PRESETS[name]
@@ -129,7 +138,7 @@ def test_flops_as_published_for_vit(name):
     assert found == pytest.approx(3 * 2 * VIT[name] * 1e9, rel=0.05)
 
 
-@pytest.mark.parametrize("name", ["llama3-8b", "llama3-70b"])
+@pytest.mark.parametrize("name", ["llama3-8b", pytest.param("llama3-70b", marks=pytest.mark.long)])
 def test_flops_of_llama(name):
     """Six a parameter and token, but for the table of embeddings, and the scores."""
     size = LLAMA_PRESETS[name]
@@ -239,6 +248,7 @@ def test_activations_stay_split_over_the_batch(split, monkeypatch):
     assert (found["memory_wanted"] < 23e9) == split
 
 
+@pytest.mark.long
 @needs_libtpu
 def test_what_does_not_fit_is_said():
     result = call(

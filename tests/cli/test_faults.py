@@ -309,6 +309,7 @@ def movable(tmp_path):
     return experiment
 
 
+@pytest.mark.long
 def test_an_experiment_file_that_is_gone(movable):
     """The copy takes its place, but for older runs that have none."""
     workdir = movable.with_name("run")

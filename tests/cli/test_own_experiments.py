@@ -259,6 +259,7 @@ def plain(samples, batch, workdir):
 """
 
 
+@pytest.mark.long
 def test_samples_as_files_of_other_kinds(write, tmp_path):
     """`render` sees the whole batch, though it is drawn in chunks, and returns bytes."""
     folder, out = tmp_path / "run", tmp_path / "out"

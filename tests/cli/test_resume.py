@@ -181,6 +181,7 @@ def _params_digest(state) -> str:
     return tree.digest({"params": state.params})
 
 
+@pytest.mark.long
 def test_from_one_device_to_four(tmp_path):
     result = finish(start(*train(TOY, tmp_path, **QUIET, steps=20), devices=1))
     assert result.code == 0, result.err

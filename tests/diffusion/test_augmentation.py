@@ -292,11 +292,12 @@ def test_another_number_of_labels_is_refused(network):
         shapes(network.clone(augmentation_labels=0), 9)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("variant", "augmented", "plain"),
     [
         ("cifar10", 55_733_891, 55_732_739),
-        pytest.param("cifar10-ncsnpp", 56_397_827, 56_395_523, marks=pytest.mark.long),
+        ("cifar10-ncsnpp", 56_397_827, 56_395_523),
     ],
 )
 def test_sizes_are_those_of_the_published_code(variant, augmented, plain):

@@ -57,7 +57,10 @@ def test_steps_that_the_chain_does_not_have_are_refused_before_training(steps):
         DDPM.build(config)
 
 
-@pytest.mark.parametrize("variant", ["digits", "digits-conditional", "cifar10"])
+@pytest.mark.parametrize(
+    "variant",
+    ["digits", "digits-conditional", pytest.param("cifar10", marks=pytest.mark.long)],
+)
 def test_samplers_of_full_size_have_shapes(variant):
     experiment = DDPM.build(config_of(DDPM, variant))
     task, element = experiment.task, experiment.data.element
@@ -73,6 +76,7 @@ def test_samplers_of_full_size_have_shapes(variant):
         assert shapes.shape == (3, *element["image"].shape)
 
 
+@pytest.mark.long
 def test_guided_samples_are_of_their_class():
     """With random weights, guidance and the label decide the sample: the classes take turns."""
     config = config_of(DDPM, "digits-conditional")

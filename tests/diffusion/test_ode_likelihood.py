@@ -72,7 +72,7 @@ SYSTEMS = {
     "flow": (LinearFlow(), VELOCITY, lambda t: t / 1000, {}),
     "flow-clean": (LinearFlow(), CLEAN, lambda t: t, {"smallest_time": 1e-3}),
 }
-ALL = pytest.mark.parametrize("name", SYSTEMS)
+DAILY = (("vp", "exact"), ("edm", "hutchinson"), ("flow-clean", "exact"))
 
 
 def bits_of(name, image, **settings):
@@ -97,8 +97,19 @@ def exact(name, image):
     return -logs.mean((1, 2, 3)) / math.log(2)
 
 
-@ALL
-@pytest.mark.parametrize("probes", [None, 1], ids=["exact", "hutchinson"])
+@pytest.mark.parametrize(
+    ("name", "probes"),
+    [
+        pytest.param(
+            name,
+            probes,
+            id=f"{name}-{kind}",
+            marks=() if (name, kind) in DAILY else pytest.mark.long,
+        )
+        for name in SYSTEMS
+        for probes, kind in ((None, "exact"), (1, "hutchinson"))
+    ],
+)
 def test_a_gaussian_has_its_likelihood(name, probes):
     """Its Jacobian is a multiple of the identity, so a probe of -1 and 1 has no variance."""
     image = RNG.normal(MEAN, DEVIATION, (8, 2, 2, 1))

@@ -104,6 +104,7 @@ def test_refusals(shape, level, message):
         jax.eval_shape(lambda: TINY.init(jax.random.key(0), jnp.zeros(shape), level))
 
 
+@pytest.mark.long
 def test_dtype_is_of_the_computation_only():
     half = TINY.clone(dtype=jnp.bfloat16)
     variables = shapes_of(half, jnp.zeros(X.shape))

@@ -31,19 +31,24 @@ def count(network, size, **conditions):
 
 
 @pytest.mark.parametrize(
-    ("preset", "size", "expected"), [("cifar10", 32, 35_746_307), ("image256", 256, 113_673_219)]
+    ("preset", "size", "expected"),
+    [
+        ("cifar10", 32, 35_746_307),
+        pytest.param("image256", 256, 113_673_219, marks=pytest.mark.long),
+    ],
 )
 def test_published_parameter_counts(preset, size, expected):
     assert count(UNet(**PRESETS[preset]), size) == expected
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("preset", "size", "expected"),
     [
         ("adm64", 64, 295_904_454),
-        pytest.param("adm128", 128, 421_529_606, marks=pytest.mark.long),
-        pytest.param("adm256", 256, 553_838_086, marks=pytest.mark.long),
-        pytest.param("adm512", 512, 558_997_638, marks=pytest.mark.long),
+        ("adm128", 128, 421_529_606),
+        ("adm256", 256, 553_838_086),
+        ("adm512", 512, 558_997_638),
     ],
 )
 def test_published_parameter_counts_of_adm(preset, size, expected):

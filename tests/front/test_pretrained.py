@@ -73,6 +73,7 @@ def test_an_import_samples_as_transformers_does_and_is_scored(imported):
     assert np.isfinite(scores["validation/loss"])
 
 
+@pytest.mark.long
 @each_model
 def test_a_run_starts_from_it_and_gives_back_what_came_in(imported, tmp_path):
     torch, transformers = require("torch", "transformers")

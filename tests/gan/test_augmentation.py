@@ -101,7 +101,7 @@ def test_both_players_see_augmented_images_and_penalties_the_augmented_discrimin
     def play_(nets, batch):
         return play(nets, batch, augment=augment_by("translation"), moves="generator")
 
-    variables = nn.init(play_, Players())(rngs, batch)
+    variables = jax.jit(nn.init(play_, Players()))(rngs, batch)
     found = nn.apply(play_, Players())(variables, batch, rngs=rngs)
     # Zeros come in, by numbers of each element's own.
     assert len(set(np.asarray(found.fake).tolist())) > 1

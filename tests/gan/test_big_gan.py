@@ -48,10 +48,10 @@ def count(network, *inputs):
     ("name", "generator", "spare", "discriminator"),
     [
         ("128", 70_433_988, None, 87_982_370),
-        ("256", 82_235_844, None, 99_225_890),
-        ("deep128", 50_244_484, 50_388_609, 34_590_210),
-        ("deep256", 55_736_708, 55_880_833, 38_247_426),
-        ("deep512", None, 56_163_905, None),
+        pytest.param("256", 82_235_844, None, 99_225_890, marks=pytest.mark.long),
+        pytest.param("deep128", 50_244_484, 50_388_609, 34_590_210, marks=pytest.mark.long),
+        pytest.param("deep256", 55_736_708, 55_880_833, 38_247_426, marks=pytest.mark.long),
+        pytest.param("deep512", None, 56_163_905, None, marks=pytest.mark.long),
     ],
 )
 def test_published_parameter_counts(name, generator, spare, discriminator):
@@ -186,6 +186,7 @@ def test_without_classes_there_are_no_labels():
     assert "labels" not in jax.eval_shape(nets.discriminator.init, jax.random.key(0), x)["params"]
 
 
+@pytest.mark.long
 def test_orthogonal_penalty_has_the_gradient_of_the_official_code(made):
     """2 weight (W W^T * (1 - I)) W, where W has a row for each output; nothing of embeddings."""
     nets, state, batch = made
@@ -261,6 +262,7 @@ def test_standing_statistics_are_the_moments_of_samples(made):
     assert (jnp.abs(images - plain) > 1e-3).any()
 
 
+@pytest.mark.long
 def test_standing_statistics_do_not_depend_on_the_samples(made):
     nets, state, batch = made
     standing = partial(standing_images, condition=on_label, passes=2, size=4, num_classes=3)

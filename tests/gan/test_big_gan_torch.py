@@ -88,7 +88,7 @@ def test_generator():
     compare(network, module, z, torch.tensor(np.array(z)), labels=torch.tensor(np.array(LABEL)))
 
 
-@pytest.mark.parametrize("deep", [False, True])
+@pytest.mark.parametrize("deep", [pytest.param(False, marks=pytest.mark.long), True])
 def test_discriminator(deep):
     widths = [WIDTH * multiplier for multiplier in reversed(MULTIPLIERS)]
     module = shaken(reference.Discriminator(widths, CLASSES, 3, deep))

@@ -121,6 +121,7 @@ def test_bfloat16_computes_over_float32_parameters():
         assert leaf.dtype == jnp.float32
 
 
+@pytest.mark.long
 def test_experiment_runs_on_the_digits():
     module = load("experiments/gan/dcgan.py")
     config = config_of(module, "digits")

@@ -115,6 +115,7 @@ def test_what_a_period_trains(task):
             assert all(path.startswith(phase.name) for path in trained)
 
 
+@pytest.mark.long
 def test_images_have_the_size_of_the_last_resolution(task):
     """Each pixel stands four times in the first stage. Both resolutions show in mid fade."""
     elements = tuple(data.element for data in stage_data(small()[0]))

@@ -99,7 +99,7 @@ SMALL = {"hidden": "(8,)", "units": "(4,)", "steps": "2", "batch_size": "12", "m
 @pytest.mark.parametrize(
     ("file", "variant", "settings"),
     [
-        ("modes", "packed-4", SMALL),
+        pytest.param("modes", "packed-4", SMALL, marks=pytest.mark.long),
         ("modes", "wgan-gp", SMALL),
         pytest.param("modes", "r3gan", SMALL, marks=pytest.mark.long),
         pytest.param(

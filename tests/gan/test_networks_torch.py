@@ -49,7 +49,7 @@ def plain(tree):
 
 def variables_of(network, *args, **kwargs):
     args, kwargs = jax.tree.map(jnp.asarray, (args, kwargs))
-    found = dict(network.init({"params": jax.random.key(0)}, *args, **kwargs))
+    found = dict(jax.jit(network.init)({"params": jax.random.key(0)}, *args, **kwargs))
     return jax.tree.map(jnp.asarray, {**found, "params": randomised(found["params"])})
 
 
@@ -112,7 +112,8 @@ def test_the_residual_critic(classify):
     agree(found, theirs.residual_critic(params, torch.tensor(images), classify))
 
 
-@pytest.mark.parametrize("label", [LABEL, pytest.param(None, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("label", [LABEL, None])
 def test_r3gan(label):
     widths, blocks, group_size = (16, 8), 1, 8
     sizes = {"widths": widths, "blocks": blocks, "group_size": group_size}
@@ -155,6 +156,7 @@ RATE = 1e-2
 EPSILON = 1e-3
 
 
+@pytest.mark.long
 def test_a_whole_step_of_wgan_gp():
     """Two moves of the critic and one of the generator, which makes two fakes for each image."""
     config = base_config(**PLAYERS | UNIT_SLOPE | {"critic_steps": 2, "latent_size": 5})

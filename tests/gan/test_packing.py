@@ -64,8 +64,8 @@ def test_each_sample_has_the_value_and_the_slope_of_its_pack():
         penalty = lambda nets, batch, found: r1(nets, batch, found, 2.0)  # noqa: E731
         return discriminator_loss(nets, batch, penalties={"r1": penalty})
 
-    variables = nn.init(loss, networks)(rngs, {name: x[:2] for name, x in batch.items()})
-    found = nn.apply(loss, networks)(variables, batch, rngs=rngs)
+    variables = jax.jit(nn.init(loss, networks))(rngs, {name: x[:2] for name, x in batch.items()})
+    found = jax.jit(nn.apply(loss, networks))(variables, batch, rngs=rngs)
     values, slopes = found["game"].values, found["r1"].values
     assert values.shape == slopes.shape == (BATCH,)
     assert (values[0] == values[:3]).all()

@@ -104,7 +104,9 @@ def parameters(generator, discriminator, value=lambda parameter: parameter):
     )
 
 
-@pytest.mark.parametrize(("size", "channels"), [(28, 1), (32, 3)])
+@pytest.mark.parametrize(
+    ("size", "channels"), [(28, 1), pytest.param(32, 3, marks=pytest.mark.long)]
+)
 def test_game_agrees(size, channels):
     torch.manual_seed(0)
     theirs = (

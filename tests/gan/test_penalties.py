@@ -164,7 +164,7 @@ def test_feature_matching():
     batch = {"image": jnp.asarray(RNG.normal(size=(6, 2, 2, 2)), jnp.float32)}
     batch["index"] = jnp.arange(6)
     rngs = {"params": KEY, "example": KEY}
-    variables = nn.init(matched_features, networks)(rngs, batch)
+    variables = jax.jit(nn.init(matched_features, networks))(rngs, batch)
     rows = nn.apply(matched_features, networks)(variables, batch, rngs=rngs)
     assert rows["real"].shape == rows["fake"].shape == (6, 20)
     gap = np.array(rows["real"]).mean(0) - np.array(rows["fake"]).mean(0)
@@ -175,5 +175,5 @@ def test_feature_matching():
         found = nn.apply(matched_features, networks)({"params": params}, batch, rngs=rngs)
         return feature_matching_loss(networks, batch, found).values.sum()
 
-    slopes = jax.grad(total)(variables["params"])
+    slopes = jax.jit(jax.grad(total))(variables["params"])
     assert all((leaf != 0).any() for leaf in jax.tree.leaves(slopes["generator"]))

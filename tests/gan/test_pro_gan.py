@@ -100,7 +100,7 @@ def test_the_generator_is_that_of_gan_lab(sizes, share):
     size = 4 * 2 ** (sizes - 1)
     ours = ProGANGenerator(16, 3, latent_size=LATENT, **WIDTHS)
     z = np.float32(RNG.normal(size=(BATCH, LATENT)))
-    variables = ours.init(jax.random.key(0), jnp.asarray(z))
+    variables = jax.jit(ours.init)(jax.random.key(0), z)
     params = copied(randomised(network), variables["params"], conversions)
     weights = image_of(size)
 
@@ -126,7 +126,7 @@ def test_the_discriminator_and_its_slope_are_those_of_gan_lab(sizes, share, blur
     size = 4 * 2 ** (sizes - 1)
     ours = ProGANDiscriminator(16, blur=blur, **WIDTHS)
     image = jnp.asarray(image_of(size))
-    variables = ours.init(jax.random.key(0), jnp.zeros((2, 16, 16, 3)))
+    variables = jax.jit(ours.init)(jax.random.key(0), jnp.zeros((2, 16, 16, 3)))
     params = copied(randomised(network), variables["params"], conversions)
 
     def loss(params):
@@ -158,16 +158,16 @@ def test_a_network_has_the_parameters_of_all_sizes_whatever_it_makes():
     generator = ProGANGenerator(16, 3, 128, 16, 16)
     discriminator = ProGANDiscriminator(16, 128, 16)
     z, image = jnp.zeros((2, 16)), jnp.zeros((2, 16, 16, 3))
-    paths = tree.flatten(generator.init(jax.random.key(0), z)["params"])
+    paths = tree.flatten(jax.eval_shape(generator.init, jax.random.key(0), z)["params"])
     assert {"to_image_4/kernel", "to_image_8/kernel", "to_image_16/kernel"} < paths.keys()
-    paths = tree.flatten(discriminator.init(jax.random.key(0), image)["params"])
+    paths = tree.flatten(jax.eval_shape(discriminator.init, jax.random.key(0), image)["params"])
     assert {"from_image_4/kernel", "from_image_8/kernel", "from_image_16/kernel"} < paths.keys()
 
 
 def test_a_size_fades_in_from_the_one_before():
     generator = ProGANGenerator(8, 3, 128, 16, 16)
     z = jnp.asarray(RNG.normal(size=(4, 16)), jnp.float32)
-    variables = generator.init(jax.random.key(0), z)
+    variables = jax.jit(generator.init)(jax.random.key(0), z)
     small = generator.apply(variables, z, 4)
     none, half, whole = (generator.apply(variables, z, 8, jnp.float32(s)) for s in (0, 0.5, 1))
     np.testing.assert_allclose(none, np.repeat(np.repeat(small, 2, 1), 2, 2), rtol=1e-6)
@@ -183,8 +183,8 @@ def test_a_size_that_no_doubling_of_four_reaches(size):
 
 def test_bfloat16_computes_over_float32_parameters():
     generator = ProGANGenerator(8, 3, 128, 16, 16, jnp.bfloat16)
-    images, state = generator.init_with_output(jax.random.key(0), jnp.ones((2, 16)))
+    images, state = jax.eval_shape(generator.init_with_output, jax.random.key(0), jnp.ones((2, 16)))
     discriminator = ProGANDiscriminator(8, 128, 16, dtype=jnp.bfloat16)
-    scores, other = discriminator.init_with_output(jax.random.key(0), images)
+    scores, other = jax.eval_shape(discriminator.init_with_output, jax.random.key(0), images)
     for leaf in jax.tree.leaves((images, scores, state, other)):
         assert leaf.dtype == jnp.float32

@@ -63,6 +63,7 @@ def conversions_of(sizes, share):
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("sizes", "share"), GROWTHS)
 def test_the_generator_is_that_of_gan_lab(sizes, share):
     torch, theirs = require("torch")[0], gan_lab.networks("stylegan")
@@ -81,7 +82,7 @@ def test_the_generator_is_that_of_gan_lab(sizes, share):
     ours = StyleGANGenerator(16, 3, LATENT, LATENT, LAYERS, **WIDTHS)
     z = jnp.asarray(RNG.normal(size=(BATCH, LATENT)), jnp.float32)
     keys = jax.random.split(jax.random.key(1), BATCH)
-    variables = ours.init(jax.random.key(0), z)
+    variables = jax.jit(ours.init)(jax.random.key(0), z)
     conversions = conversions_of(sizes, share)
     params = copied(randomised(network), variables["params"], conversions)
     size = 4 * 2 ** (sizes - 1)
@@ -111,7 +112,7 @@ def test_published_parameter_count():
 def small():
     generator = StyleGANGenerator(16, 1, 6, 5, 2, 32, 8)
     z = jnp.asarray(RNG.normal(size=(4, 6)), jnp.float32)
-    variables = generator.init(jax.random.key(0), z)
+    variables = jax.jit(generator.init)(jax.random.key(0), z)
     # Strengths of noise begin at 0, and would hide it.
     params = jax.tree.map(lambda x: x + 0.1, variables["params"])
     return generator, {**variables, "params": params}, z
@@ -170,6 +171,6 @@ def test_noise_belongs_to_its_image_and_layer(small):
 
 def test_bfloat16_computes_over_float32_parameters():
     generator = StyleGANGenerator(8, 1, 6, 5, 2, 32, 8, dtype=jnp.bfloat16)
-    images, state = generator.init_with_output(jax.random.key(0), jnp.ones((2, 6)))
+    images, state = jax.eval_shape(generator.init_with_output, jax.random.key(0), jnp.ones((2, 6)))
     for leaf in jax.tree.leaves((images, state)):
         assert leaf.dtype == jnp.float32

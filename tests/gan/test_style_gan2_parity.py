@@ -87,7 +87,10 @@ def close(ours, theirs, tolerance=1e-5):
     assert np.abs(ours - theirs).max() <= tolerance * np.abs(theirs).max()
 
 
-@pytest.mark.parametrize("architecture", ["skip", "residual", "plain"])
+@pytest.mark.parametrize(
+    "architecture",
+    ["skip", *(pytest.param(name, marks=pytest.mark.long) for name in ("residual", "plain"))],
+)
 def test_networks_agree(architecture):
     labels = 3
     generator = StyleGAN2Generator(**GENERATOR, num_classes=labels, architecture=architecture)

@@ -103,7 +103,13 @@ def in_torch(task, variables, folder, model=None):
     return peft.PeftModel.from_pretrained(plain, folder / "adapter", is_trainable=True).eval()
 
 
-@pytest.fixture(scope="module", params=CASES)
+DAILY = ("gpt2, all layers", "llama, grouped")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=() if name in DAILY else pytest.mark.long) for name in CASES],
+)
 def pair(request, tmp_path_factory):
     """A task, its state, and the model in PEFT."""
     network, targets, names = CASES[request.param]

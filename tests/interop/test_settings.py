@@ -250,6 +250,7 @@ def exported(nets, visit, out):
 SIZES = {"vocab_size": 30, "context": 8, "hidden_size": 16, "num_layers": 1, "num_heads": 2}
 
 
+@pytest.mark.long
 def test_an_untied_scaled_t5_is_exported(tmp_path):
     torch, transformers = require("torch", "transformers")
     net = T5(**SIZES, tied_head=False)

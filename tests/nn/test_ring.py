@@ -135,6 +135,7 @@ def test_queries_without_a_key_get_nothing():
         np.testing.assert_array_equal(x[1:], 0)
 
 
+@pytest.mark.long
 def test_memory_grows_with_the_length_alone():
     """No scores of a device's queries with all of its keys are kept, nor masks for all layers."""
 

@@ -77,7 +77,7 @@ def test_each_device_works_on_its_part():
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("mesh", [None, "data=2,tensor=2"])
+@pytest.mark.parametrize("mesh", [None, pytest.param("data=2,tensor=2", marks=pytest.mark.long)])
 def test_policies_of_products_run_it_forward_once(mesh):
     places: contextlib.AbstractContextManager = contextlib.nullcontext()
     if mesh is not None:

@@ -112,6 +112,7 @@ def test_a_run_that_is_refused_there(tmp_path, wandb):
         write(tmp_path)
 
 
+@pytest.mark.long
 def test_a_run_logs_there_and_resumes(tmp_path, wandb):
     for steps in (2, 4):
         succeed(*train(TOY, tmp_path, wandb="project", steps=steps))

@@ -21,7 +21,11 @@ KEYS = jax.random.split(jax.random.key(0), 3)
 PROMPTS = jnp.asarray(np.random.default_rng(0).integers(0, 19, (3, 4)))
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["layers", "scanned"])
+@pytest.fixture(
+    scope="module",
+    params=[False, pytest.param(True, marks=pytest.mark.long)],
+    ids=["layers", "scanned"],
+)
 def model(request):
     decoder = GPT(19, 14, 24, 2, 3, scan_layers=request.param, init_scale=0.5)
     return decoder, jax.jit(decoder.init)(jax.random.key(1), PROMPTS)

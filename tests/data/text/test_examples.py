@@ -128,6 +128,7 @@ def test_fingerprint_follows_the_content(small_library, monkeypatch):
     assert fingerprint_examples("stdlib_summaries", "train") != before
 
 
+@pytest.mark.long
 def test_the_standard_library_itself(monkeypatch):
     # Every tenth file to train: to parse all of them takes ten seconds.
     documents = load_stdlib()

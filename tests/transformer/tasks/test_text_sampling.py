@@ -113,6 +113,7 @@ def test_a_prompt_begins_as_the_tokenizer_says(tmp_path):
     assert encode_prompt("a b", 1, tmp_path, CONTEXT, 3)["prompt"].tolist() == [[0, 1, 2]]
 
 
+@pytest.mark.long
 def test_rows_shorter_than_the_positions(workdir):
     """Samples are as long as rows, prompts as long as there are positions."""
     task = language_model(GPT(256, CONTEXT, 16, 1, 2), optax.sgd(1.0), 10, 1.0, context=6)
