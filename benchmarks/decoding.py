@@ -1,13 +1,14 @@
 """Greedy generation with a cache, beside transformers' `generate` in PyTorch, on the same cores.
 
-    python -m benchmarks.decoding [--turns 5] [--threads N]
+    python -m benchmarks.decoding [MODEL ...] [--turns 5] [--threads N]
 
-GPT-2 124M and a LLaMA of the size of stories15M, at random weights that transformers draws and
-`genax.interop.load_pretrained` reads; prompts of 16 tokens, 128 new ones, float32, batches of 1 and
-16. Both sides run in turns within one process, on as many threads; the fastest and the median turn
-are kept. The tokens must be the same. The last rows are how fast a product with one row reads a
-matrix of the size of GPT-2's embedding, which bounds a batch of one, and the rate of a large
-product, which bounds larger ones. Beside other work on the machine, one core is measured best:
+GPT-2 124M, a LLaMA of the size of stories15M, Mamba of 130M and of 4 blocks 128 wide, at random
+weights that transformers draws and `genax.interop.load_pretrained` reads; prompts of 16 tokens, 128
+new ones, float32, batches of 1 and 16. Both sides run in turns within one process, on as many
+threads; the fastest and the median turn are kept. The tokens must be the same. The last rows are
+how fast a product with one row reads a matrix of the size of GPT-2's embedding, which bounds a
+batch of one, and the rate of a large product, which bounds larger ones. Beside other work on
+the machine, one core is measured best:
 
     taskset -c 0 python -m benchmarks.decoding --threads 1
 """
@@ -35,7 +36,7 @@ PROMPT, NEW, BATCHES = 16, 128, (1, 16)
 Draw = Callable[[], np.ndarray]
 
 
-def make_models() -> dict[str, transformers.PreTrainedModel]:
+def models() -> dict[str, Callable[[], transformers.PreTrainedModel]]:
     """Wide initial weights, so that the tokens vary."""
     none = {"bos_token_id": None, "eos_token_id": None, "initializer_range": 0.1}
     gpt = transformers.GPT2Config(**none)
@@ -49,9 +50,14 @@ def make_models() -> dict[str, transformers.PreTrainedModel]:
         tie_word_embeddings=True,
         **none,
     )
+    small = {"vocab_size": 256, "hidden_size": 128, "num_hidden_layers": 4}
     return {
-        "GPT-2 124M": transformers.GPT2LMHeadModel(gpt).eval(),
-        "LLaMA 15M": transformers.LlamaForCausalLM(llama).eval(),
+        "GPT-2 124M": lambda: transformers.GPT2LMHeadModel(gpt),
+        "LLaMA 15M": lambda: transformers.LlamaForCausalLM(llama),
+        "Mamba 130M": lambda: transformers.MambaForCausalLM(transformers.MambaConfig(**none)),
+        "Mamba 0.5M": lambda: transformers.MambaForCausalLM(
+            transformers.MambaConfig(**small, **none)
+        ),
     }
 
 
@@ -108,12 +114,15 @@ def bounds(turns: int) -> tuple[float, float]:
     return matrix.size * 4e-9 / min(read), 2 * 2048**3 * 1e-9 / min(multiply)
 
 
-def rows(turns: int = 5, threads: int | None = None):
+def rows(names: list[str], turns: int = 5, threads: int | None = None):
     """(name, tokens/s of genax and of transformers, ratio), fastest and median turn."""
     torch.set_num_threads(threads or len(os.sched_getaffinity(0)))
     torch.manual_seed(0)
     transformers.logging.set_verbosity_error()
-    for name, model in make_models().items():
+    for name, make in models().items():
+        if names and name not in names:
+            continue
+        model = make().eval()
         with tempfile.TemporaryDirectory() as folder:
             model.save_pretrained(folder)
             module, variables = load_pretrained(folder)
@@ -131,12 +140,13 @@ def rows(turns: int = 5, threads: int | None = None):
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("models", nargs="*", help=f"of {', '.join(models())}")
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--threads", type=int)
     args = parser.parse_args()
     print(f"load {os.getloadavg()[0]:.1f}; tokens/s of genax, of transformers, ratio")
     with torch.inference_mode():
-        for name, ours, theirs, ratio in rows(args.turns, args.threads):
+        for name, ours, theirs, ratio in rows(args.models, args.turns, args.threads):
             print(f"{name:<32} {ours:9.1f} {theirs:9.1f} {ratio:6.2f}", flush=True)
     gigabytes, gigaflops = bounds(args.turns)
     print(f"one row times a matrix: {gigabytes:.0f} GB/s; square product: {gigaflops:.0f} GFLOP/s")

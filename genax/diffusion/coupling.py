@@ -37,7 +37,7 @@ def optimal_transport(
     """
     images, noises = (gather(x.reshape(len(x), -1)) for x in (clean, noise))
     # |image|^2 and |noise|^2 are the same for every order.
-    rows, columns = hungarian_algorithm(-images @ noises.T)
+    rows, columns = hungarian_algorithm(-jnp.matmul(images, noises.T, precision="highest"))
     order = jnp.zeros(len(images), int).at[rows].set(columns)
     axis = batch_axis()
     if axis is not None:

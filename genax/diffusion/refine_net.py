@@ -243,7 +243,7 @@ def stretch(x: Float[Array, "b h w c"], height: int, width: int) -> Float[Array,
     for axis, size in ((1, height), (2, width)):
         if x.shape[axis] != size:
             weights = jnp.asarray(_between(x.shape[axis], size), x.dtype)
-            x = jnp.moveaxis(jnp.tensordot(weights, x, (1, axis)), 0, axis)
+            x = jnp.moveaxis(jnp.tensordot(weights, x, (1, axis), precision="highest"), 0, axis)
     return x
 
 

@@ -33,7 +33,7 @@ def modulated_convolution(
     y = convolution(x * scales[:, None, None].astype(x.dtype), kernel.astype(x.dtype))
     if not demodulate:
         return y
-    squares = jnp.square(scales) @ jnp.square(kernel).sum((0, 1))
+    squares = jnp.matmul(jnp.square(scales), jnp.square(kernel).sum((0, 1)), precision="highest")
     return y * lax.rsqrt(squares + EPSILON)[:, None, None].astype(y.dtype)
 
 

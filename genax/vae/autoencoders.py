@@ -14,13 +14,11 @@ from jaxtyping import Array, Float, Int
 
 from genax.nn.activations import ACTIVATIONS
 from genax.nn.labels import check_label, one_hot
-from genax.vae.distributions import Gaussian
+from genax.vae.distributions import Gaussian, posterior_of
 from genax.vae.likelihoods import BERNOULLI, LEARNED_GAUSSIAN, Likelihood
 from genax.vae.networks import Networks
 
 Activation = Callable[[Array], Array]
-# The range of a posterior's log-variance, as in the code of latent diffusion.
-LOG_VARIANCES = (-30.0, 20.0)
 
 
 class MLP(nn.Module):
@@ -71,11 +69,6 @@ def with_label(
 def name_of(activation: Activation | None) -> str:
     """Return the name that settings have for an activation, "" for None."""
     return next((name for name, one in ACTIVATIONS.items() if one is activation), "")
-
-
-def posterior_of(mean: Float[Array, "b z"], log_variance: Float[Array, "b z"]) -> Gaussian:
-    """Return the posterior of an encoder's outputs, its log-variance within `LOG_VARIANCES`."""
-    return Gaussian(mean, log_variance.clip(*LOG_VARIANCES))
 
 
 class MLPEncoder(nn.Module):

@@ -97,13 +97,13 @@ class Codebook(nn.Module):
         vectors = unit(vectors) if self.cosine else vectors
         codes = self.codes
         index = nearest_code(lax.stop_gradient(vectors), lax.stop_gradient(codes))
-        nearest = _rows(codes, index)
+        nearest = rows_at(codes, index)
         straight = vectors + lax.stop_gradient(nearest - vectors)
         return Quantised(straight, nearest, vectors, index)
 
     def look_up(self, index: Int[Array, "*batch"]) -> Float[Array, "*batch d"]:
         """Return the codes of these numbers; NaN for a number without a code."""
-        return _rows(self.codes, index)
+        return rows_at(self.codes, index)
 
     def follow(self, found: Quantised, batch: Batch) -> None:
         """Count the codes of a step's batch, and move their averages.
@@ -203,7 +203,8 @@ def unit(vectors: Float[Array, "*batch d"]) -> Float[Array, "*batch d"]:
     return vectors * lax.rsqrt(jnp.maximum(squares, 1e-12))
 
 
-def _rows(codes: Float[Array, "K d"], index: Int[Array, "*batch"]) -> Float[Array, "*batch d"]:
+def rows_at(codes: Float[Array, "K d"], index: Int[Array, "*batch"]) -> Float[Array, "*batch d"]:
+    """Return codes by their numbers; NaN for a number without a code."""
     # A negative number would count from the end.
     row = jnp.where(index < 0, len(codes), index)
     return codes.at[row].get(mode="fill", fill_value=jnp.nan)

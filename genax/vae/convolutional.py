@@ -15,8 +15,8 @@ from jaxtyping import Array, Float, Int
 from genax.core.errors import GenaxError
 from genax.nn.convolution import Conv
 from genax.nn.transposed_convolution import TransposedConv
-from genax.vae.autoencoders import MLP, Activation, name_of, posterior_of, with_label
-from genax.vae.distributions import Gaussian
+from genax.vae.autoencoders import MLP, Activation, name_of, with_label
+from genax.vae.distributions import Gaussian, posterior_of
 from genax.vae.likelihoods import BERNOULLI, Likelihood
 from genax.vae.networks import Networks
 

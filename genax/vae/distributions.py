@@ -34,6 +34,21 @@ class Gaussian:
         variance = jnp.exp(self.log_variance)
         return 0.5 * (jnp.square(self.mean) + variance - 1.0 - self.log_variance)
 
+    def kl_to(self, other: Gaussian) -> Float[Array, "*shape"]:
+        """Return KL(self || other) of each element, in nats."""
+        ratio = self.log_variance - other.log_variance
+        square = jnp.square(self.mean - other.mean) * jnp.exp(-other.log_variance)
+        return 0.5 * (jnp.exp(ratio) + square - 1.0 - ratio)
+
+
+# The range of a posterior's log-variance, as in the code of latent diffusion.
+LOG_VARIANCES = (-30.0, 20.0)
+
+
+def posterior_of(mean: Float[Array, "*shape"], log_variance: Float[Array, "*shape"]) -> Gaussian:
+    """Return the posterior of an encoder's outputs, its log-variance within `LOG_VARIANCES`."""
+    return Gaussian(mean, log_variance.clip(*LOG_VARIANCES))
+
 
 @struct.dataclass
 class Bernoulli:

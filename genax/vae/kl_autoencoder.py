@@ -13,11 +13,8 @@ from jaxtyping import Array, Float
 
 from genax.nn.convolution import Conv
 from genax.nn.initializers import fan_in_uniform
-from genax.vae.distributions import Gaussian
+from genax.vae.distributions import Gaussian, posterior_of
 from genax.vae.residual_coders import ResidualDecoder, ResidualEncoder
-
-# The logarithms of a latent's variance are kept between these.
-LEAST, MOST = -30.0, 20.0
 
 LARGE: dict[str, Any] = {"channels": 128, "num_res_blocks": 2, "num_groups": 32}
 # Those of images of RGB at 256x256 of the public code, by the factor between the sides of images
@@ -95,8 +92,7 @@ class KLAutoencoder(nn.Module):
         """
         both = self.encoder(image, train)
         both = self.quant_conv(both).astype(jnp.float32) if self.quant_convs else both
-        mean, log_variance = jnp.split(both, 2, axis=-1)
-        return Gaussian(mean, jnp.clip(log_variance, LEAST, MOST))
+        return posterior_of(*jnp.split(both, 2, axis=-1))
 
     def decode(
         self, z: Float[Array, "b h w z"], train: bool = False, with_features: bool = False

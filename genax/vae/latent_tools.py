@@ -76,8 +76,7 @@ def interpolate(
     start, end = (nets.encoder(batch[name], **given).mean for name in ("image", "other"))
     shares = jnp.linspace(0.0, 1.0, steps)[:, None]
     between = nets.decoder(start[:, None] + shares * (end - start)[:, None], **given).mean
-    ends = (batch[name][:, None].astype(between.dtype) for name in ("image", "other"))
-    first, last = ends
+    first, last = (batch[name][:, None].astype(between.dtype) for name in ("image", "other"))
     return 2 * jnp.concatenate([first, between, last], axis=1) - 1
 
 

@@ -6,8 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from genax.vae.autoencoders import posterior_of
-from genax.vae.distributions import Gaussian
+from genax.vae.distributions import Gaussian, posterior_of
 
 State = tuple[Array, ...]
 

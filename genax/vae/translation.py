@@ -105,13 +105,6 @@ class SourceDecoder(nn.Module):
         return Gaussian(mean, jnp.full_like(mean, 2 * np.log(self.deviation)))
 
 
-def divergence(one: Gaussian, other: Gaussian) -> Float[Array, "*shape"]:
-    """Return KL(one || other) of each element, in nats."""
-    ratio = one.log_variance - other.log_variance
-    square = jnp.square(one.mean - other.mean) * jnp.exp(-other.log_variance)
-    return 0.5 * (jnp.exp(ratio) + square - 1.0 - ratio)
-
-
 def translation_elbo_loss(
     nets: nn.Module, batch: Batch, beta: Weight = 1.0, samples: int = 1, train: bool = True
 ) -> Loss:
@@ -129,7 +122,7 @@ def translation_elbo_loss(
     z = _draws(nets, batch, posterior, samples)
     log_prob = nets.decoder(z, source, train=train).log_prob(image[:, None])
     reconstruction = -per_sample(log_prob, 2).mean(1)
-    kl = per_sample(divergence(posterior, prior), 1)
+    kl = per_sample(posterior.kl_to(prior), 1)
     aux = {"reconstruction": reconstruction, "kl": kl}
     return Loss(reconstruction + weight_at(beta, batch) * kl, aux=aux)
 

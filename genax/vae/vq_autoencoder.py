@@ -8,14 +8,13 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.nn.initializers import Initializer
 from jaxtyping import Array, Float, Int
 
 from genax.nn.convolution import Conv
 from genax.nn.initializers import fan_in_uniform
+from genax.vae.codebook import nearest_code, rows_at, uniform_codes
 from genax.vae.residual_coders import ResidualDecoder, ResidualEncoder
 
 # Rombach et al. 2022, table 8: "vq-f4" of the public code, 55,322,782 parameters.
@@ -88,7 +87,7 @@ class VQAutoencoder(nn.Module):
         pointwise = {"kernel_init": fan_in_uniform(), "dtype": self.dtype}
         self.quant_conv = Conv(size, (1, 1), **pointwise)
         self.post_quant_conv = Conv(self.latent_channels, (1, 1), **pointwise)
-        self.codebook = self.param("codebook", _even(1 / self.num_codes), (self.num_codes, size))
+        self.codebook = self.param("codebook", uniform_codes, (self.num_codes, size))
 
     def encode(
         self, image: Float[Array, "b h w c"], train: bool = False
@@ -101,9 +100,7 @@ class VQAutoencoder(nn.Module):
 
     def quantise(self, latents: Float[Array, "b h w d"]) -> Quantised:
         """Return the nearest word of each latent, the first of equally near ones."""
-        flat = latents.reshape(-1, latents.shape[-1])
-        distances = jnp.square(self.codebook).sum(-1) - 2 * flat @ self.codebook.T
-        indices = jnp.argmin(distances, axis=-1).reshape(latents.shape[:-1])
+        indices = nearest_code(latents, self.codebook)
         words = self.words(indices)
 
         def error(moving: Array, held: Array) -> Array:
@@ -113,8 +110,8 @@ class VQAutoencoder(nn.Module):
         return Quantised(through, indices, error(words, latents), error(latents, words))
 
     def words(self, indices: Int[Array, "b h w"]) -> Float[Array, "b h w d"]:
-        """Return words by their numbers."""
-        return self.codebook[indices]
+        """Return words by their numbers; NaN for a number without a word."""
+        return rows_at(self.codebook, indices)
 
     def decode(
         self, latents: Float[Array, "b h w d"], train: bool = False, with_features: bool = False
@@ -131,12 +128,3 @@ class VQAutoencoder(nn.Module):
         """Return the image of the words nearest to an image's latents, and these."""
         found = self.quantise(self.encode(image, train))
         return self.decode(found.latents, train), found
-
-
-def _even(most: float) -> Initializer:
-    """Uniform distribution in [-most, most]."""
-
-    def initial(key, shape, dtype=jnp.float32, out_sharding=None):
-        return jax.random.uniform(key, shape, dtype, -most, most)
-
-    return initial

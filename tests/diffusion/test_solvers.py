@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
 
 from genax.core import GenaxError
 from genax.diffusion.linear_flow import LinearFlow
@@ -30,6 +31,7 @@ from genax.diffusion.solvers import (
 )
 from genax.diffusion.spacings import exponential, flow, karras, leading, linspace, trailing
 from genax.diffusion.variance_exploding import VarianceExploding
+from genax.running.flops import equations
 from tests.cli.command import call
 from tests.compilation import USERS_OPTIONS
 from tests.diffusion import direct
@@ -276,6 +278,20 @@ SOLVERS = {
     "dpm_2": lambda times: dpm_2(PROCESS, times),
     "flow_heun": lambda times: flow_heun(PROCESS, times),
 }
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_no_product_has_the_default_precision_of_a_device(name):
+    """Of float32 arrays that is 8 bits on a TPU."""
+    solver = SOLVERS[name](leading(1000, 7))
+    denoise = lambda noisy, time: jnp.tanh(noisy)  # noqa: E731
+    program = jax.make_jaxpr(lambda: solver(denoise, NOISE, lambda number: NOISE))()
+    found = {
+        equation.params["precision"]
+        for equation in equations(program.jaxpr)
+        if equation.primitive.name == "dot_general"
+    }
+    assert found <= {(lax.Precision.HIGHEST, lax.Precision.HIGHEST)}
 
 
 @pytest.mark.parametrize("name", SOLVERS)

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from genax.core import GenaxError
-from genax.vae.autoencoders import LOG_VARIANCES, MLPSize, posterior_of
+from genax.vae.autoencoders import MLPSize
 from genax.vae.convolutional import ConvSize, smallest
+from genax.vae.distributions import LOG_VARIANCES, posterior_of
 from genax.vae.likelihoods import LEARNED_GAUSSIAN
 
 SHAPE, BATCH, SAMPLES, LATENT = (8, 4, 3), 5, 2, 3

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from genax.core import GenaxError
 from genax.diffusion.process import Process
 from genax.diffusion.sampling import Solver
-from genax.diffusion.solvers.steps import begin, check_times, levels, noise_in, walk
+from genax.diffusion.solvers.steps import begin, check_times, exact_sum, levels, noise_in, walk
 
 MOST = 4
 
@@ -36,7 +36,7 @@ def lms(
             noisy, history = value
             latest = noise_in(noisy, denoise(noisy, now.time), now)
             history = jnp.concatenate([latest[None], history[:-1]])
-            moved = noisy / now.signal + jnp.tensordot(weights, history, 1)
+            moved = noisy / now.signal + exact_sum(weights, history)
             return after.signal * moved, history
 
         now, after = levels(process, times, end)

@@ -15,6 +15,7 @@ from genax.diffusion.solvers.steps import (
     Level,
     begin,
     check_times,
+    exact_sum,
     float32,
     level_at,
     levels,
@@ -91,7 +92,7 @@ def pndm(
             kept = jnp.where(row.first, noisy, kept)
             latest = noise_in(noisy, denoise(noisy, at.time), at)
             known = jnp.concatenate([latest[None], history])
-            moved = jnp.tensordot(row.weights, known, 1) + row.earlier * total
+            moved = exact_sum(row.weights, known) + row.earlier * total
             total = jnp.where(row.first, 0.0, total) + row.share * latest
             history = jnp.where(row.first, known[:-1], history)
             return transfer(kept, moved, now, to), kept, history, total

@@ -74,6 +74,11 @@ def transfer(noisy: Array, noise: Array, now: Level, after: Level) -> Array:
     return ratio * noisy + (after.sigma - ratio * now.sigma) * noise
 
 
+def exact_sum(weights: Float[Array, " k"], arrays: Float[Array, "k ..."]) -> Float[Array, "..."]:
+    """Return the sum of arrays times their weights; a device's default product may have 8 bits."""
+    return jnp.tensordot(weights, arrays, 1, precision=lax.Precision.HIGHEST)
+
+
 def check_times(
     solver: str,
     process: Process,
