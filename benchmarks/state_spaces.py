@@ -43,9 +43,9 @@ WIDTH, LAYERS, BATCH, LENGTH = 128, 4, 8, 256
 def networks(length: int) -> Mapping[str, nn.Module]:
     """The networks that are compared over lengths."""
     return {
-        "Mamba": Mamba(VOCABULARY, 64, 6),
-        "Mamba-2": Mamba2(VOCABULARY, 64, 6, state_size=64, head_dim=32),
-        "attention": LLaMA(VOCABULARY, length, 64, 3, 2, tied_head=True),
+        "Mamba": Mamba(VOCABULARY, 64, 6, scan_layers=True),
+        "Mamba-2": Mamba2(VOCABULARY, 64, 6, state_size=64, head_dim=32, scan_layers=True),
+        "attention": LLaMA(VOCABULARY, length, 64, 3, 2, tied_head=True, scan_layers=True),
     }
 
 
@@ -123,8 +123,8 @@ def torch_step(model: torch.nn.Module, tokens: np.ndarray) -> Step:
 def beside_torch(turns: int) -> Iterator[tuple[str, dict[str, float]]]:
     """Yield what is counted, and the tokens per second of each side."""
     import transformers
-    from mambapy.lm import LM
-    from mambapy.mamba import MambaConfig
+    from mambapy.mamba import Mamba as ScannedMamba
+    from mambapy.mamba import MambaConfig, RMSNorm
 
     torch.manual_seed(0)
     tokens = random_tokens(BATCH, LENGTH)
@@ -144,7 +144,13 @@ def beside_torch(turns: int) -> Iterator[tuple[str, dict[str, float]]]:
         expected = model(torch.tensor(tokens[:1, :32]).long()).logits.numpy()
     np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-4)
     ours, params = make_genax(Mamba(VOCABULARY, WIDTH, LAYERS, tied_head=False), tokens)
-    scanned = LM(MambaConfig(WIDTH, LAYERS), VOCABULARY)
+    # Its own language model imports the kernels for a GPU.
+    scanned = torch.nn.Sequential(
+        torch.nn.Embedding(VOCABULARY, WIDTH),
+        ScannedMamba(MambaConfig(WIDTH, LAYERS)),
+        RMSNorm(WIDTH),
+        torch.nn.Linear(WIDTH, VOCABULARY, bias=False),
+    )
     for other in (model, scanned):
         assert sum(part.numel() for part in other.parameters()) == size(params)
     sides = {

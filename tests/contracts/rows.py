@@ -318,8 +318,23 @@ ROWS = (
     experiment(
         "gan/big_gan.py",
         "digits",
-        {"width": "4", "label_size": "4", "latent_size": "8", "attention_at": "8"}
-        | {"critic_steps": "2", "orthogonal_weight": "1e-4"},
+        {"width": "4", "label_size": "4", "latent_size": "8"},
+        optimizers=SLOW,
+        exceptions=BATCH_NORM | CONVOLUTION | SPECTRAL_NORM,
+    ),
+    experiment(
+        "gan/big_gan.py",
+        "digits",
+        {
+            "deep": "true",
+            "attention_at": "8",
+            "width": "8",
+            "label_size": "4",
+            "latent_size": "8",
+            "critic_steps": "2",
+            "orthogonal_weight": "1e-4",
+        },
+        label="deep",
         optimizers=SLOW,
         exceptions=BATCH_NORM | CONVOLUTION | SPECTRAL_NORM,
     ),
