@@ -144,6 +144,8 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--threads", type=int)
     args = parser.parse_args()
+    if unknown := set(args.models) - set(models()):
+        parser.error(f"no model is named {', '.join(sorted(unknown))}")
     print(f"load {os.getloadavg()[0]:.1f}; tokens/s of genax, of transformers, ratio")
     with torch.inference_mode():
         for name, ours, theirs, ratio in rows(args.models, args.turns, args.threads):

@@ -4,16 +4,15 @@
         experiments/gan/modes.py experiments/gan/modes.py:packed steps=40000
 
 Each seed of each experiment trains a run of its own in a folder below --runs, and adds its scores
-and the seconds that it took to OUT.jsonl. What is already there is not trained again, and a run
-that was stopped goes on. At the end the table is printed. Several processes may share the work if
-each has its own seeds; the last one prints all that the file has.
+and the seconds that this took to OUT.jsonl. What is already there is not trained again, and a run
+that was stopped goes on; its seconds are then those of the rest. At the end the table is printed.
+Several processes may share the work if each has its own seeds; the last one prints all that the
+file has.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import statistics
 import time
 from collections.abc import Iterable, Mapping
@@ -21,21 +20,15 @@ from pathlib import Path
 from typing import Any
 
 import genax
+from benchmarks.sweep import finite, rows
 from genax.settings.files import to_json
-
-
-def rows(out: Path) -> list[dict[str, Any]]:
-    """Return the lines of a file, none if there is no file."""
-    return [json.loads(line) for line in out.read_text().splitlines()] if out.exists() else []
 
 
 def train(name: str, seed: int, runs: Path, settings: Mapping[str, str]) -> dict[str, Any]:
     """Train a run and return its line."""
     began = time.perf_counter()
-    folder = runs / f"{Path(name).stem}-{name.rpartition(':')[2] if ':' in name else 'cpu'}-{seed}"
-    scores = genax.train(name, folder, {**settings, "seed": seed}).evaluate()
-    # A score that is not finite is null.
-    found = {key: score if math.isfinite(score) else None for key, score in scores.items()}
+    folder = runs / f"{Path(name).name.replace('.py', '').replace(':', '-')}-{seed}"
+    found = finite(genax.train(name, folder, {**settings, "seed": seed}).evaluate())
     seconds = round(time.perf_counter() - began, 1)
     return {"experiment": name, "seed": seed, "settings": settings, **found, "seconds": seconds}
 
@@ -72,12 +65,13 @@ def main() -> None:
     for seed in map(int, args.seeds.split(",")):
         for name in experiments:
             wanted = {"experiment": name, "seed": seed, "settings": settings}
-            if not any(wanted.items() <= line.items() for line in rows(args.out)):
+            known = rows([args.out]) if args.out.exists() else []
+            if not any(wanted.items() <= line.items() for line in known):
                 line = to_json(train(name, seed, args.runs, settings))
                 with args.out.open("a") as file:
                     file.write(line + "\n")
                 print(line, flush=True)
-    print(table(rows(args.out)))
+    print(table(rows([args.out])))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
     python -m benchmarks.state_spaces steps [--turns 5] [--threads N]
 
 A step is forward, backward and AdamW, float32. All sides are timed in turns within one process, on
-as many threads, and the fastest and the median turn are kept.
+as many threads.
 
 lengths: one sequence of 256 to 16,384 tokens through networks of about 215,000 parameters, 64
 wide: LLaMA of 3 blocks, Mamba and Mamba-2 of 6. The exponent is the slope of the logarithm of
@@ -13,7 +13,8 @@ two. The picture needs the extra `plots`.
 
 steps: Mamba of 4 blocks, 128 wide, 8 sequences of 256 tokens, beside transformers' class, whose
 recurrence is a loop in Python here, and beside mambapy's parallel scan (`pip install --no-deps
-mambapy`). Of transformers' class the weights are the same too.
+mambapy`). Before anything is timed, logits are compared at the weights of transformers' class, and
+all sides have as many parameters.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ import itertools
 import json
 import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +33,17 @@ def sweep(workdir: str, out: Path, settings: dict[str, list[str]]) -> None:
         if chosen in known:
             continue
         began = time.perf_counter()
-        scores = genax.open(workdir, config=chosen).evaluate()
+        found = finite(genax.open(workdir, config=chosen).evaluate())
         seconds = round(time.perf_counter() - began, 1)
-        # A score that is not finite is null.
-        found = {name: score if math.isfinite(score) else None for name, score in scores.items()}
         line = to_json({"settings": chosen, **evaluations(chosen), **found, "seconds": seconds})
         with out.open("a") as file:
             file.write(line + "\n")
         print(line, flush=True)
+
+
+def finite(scores: Mapping[str, float]) -> dict[str, float | None]:
+    """Return scores for JSON, which has no number that is not finite: they are null."""
+    return {name: score if math.isfinite(score) else None for name, score in scores.items()}
 
 
 def evaluations(settings: dict[str, Any]) -> dict[str, int]:

@@ -282,7 +282,7 @@ SOLVERS = {
 
 @pytest.mark.parametrize("name", SOLVERS)
 def test_no_product_has_the_default_precision_of_a_device(name):
-    """Of float32 arrays that is 8 bits on a TPU."""
+    """A TPU multiplies float32 arrays with 8 bits unless it is told otherwise."""
     solver = SOLVERS[name](leading(1000, 7))
     denoise = lambda noisy, time: jnp.tanh(noisy)  # noqa: E731
     program = jax.make_jaxpr(lambda: solver(denoise, NOISE, lambda number: NOISE))()

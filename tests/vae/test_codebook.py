@@ -10,6 +10,7 @@ import pytest
 
 from genax.core import GenaxError
 from genax.vae.codebook import COLLECTION, Codebook, nearest_code, smoothed, usage_of
+from genax.vae.vq_autoencoder import VQAutoencoder
 
 K, D, IMAGES, POSITIONS = 7, 3, 4, 5
 RNG = np.random.default_rng(0)
@@ -208,3 +209,12 @@ def test_usage():
     assert found["used_codes"] == 2
     assert usage_of(jnp.zeros(4))["perplexity"] == 1
     np.testing.assert_allclose(smoothed(jnp.float32([3, 0]), 0.5), [3.5 / 4 * 3, 0.5 / 4 * 3])
+
+
+def test_a_number_without_a_word_is_nan():
+    network = VQAutoencoder(num_codes=3, latent_channels=2)
+    words = jnp.arange(6.0).reshape(3, 2)
+    variables, numbers = {"params": {"codebook": words}}, jnp.array([[[2, -1, 3]]])
+    found = network.apply(variables, numbers, method="words")[0, 0]
+    np.testing.assert_array_equal(found[0], words[2])
+    assert jnp.isnan(found[1:]).all()
