@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
+from tqdm import tqdm
 
 from genax.core.errors import GenaxError
 from genax.core.task import Sampler, Task
@@ -25,6 +26,9 @@ from genax.running.results import write_result
 from genax.running.run import Run
 from genax.running.source import digest as digest_of
 from genax.running.source import older
+
+# Seconds after which the bar of a score appears.
+BAR_AFTER = 5.0
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,8 @@ class OpenedRun:
     def evaluate(self, step: int | None = None, averaged: bool = True) -> Scores:
         """Return the scores of a checkpoint on the evaluation data, and what is said of them.
 
-        A file in the run's folder keeps them: see `write_result`.
+        A file in the run's folder keeps them: see `write_result`. If it takes long, a bar on
+        stderr counts the examples.
 
         step: None is the newest.
         averaged: whether averages take the place of what is averaged.
@@ -129,15 +134,17 @@ class OpenedRun:
         if not run.task.evaluators:
             raise GenaxError(f"the experiment of {self.workdir} has no evaluators.")
         variables, step = restore_variables(run, step, averaged)
-        scores = evaluate(
-            run.task,
-            variables,
-            run.experiment.evaluation,
-            run.eval_batch_size,
-            self.workdir,
-            run.strategy,
-            step=step,
-        )
+        with tqdm(unit="example", delay=BAR_AFTER, disable=not run.primary, leave=False) as bar:
+            scores = evaluate(
+                run.task,
+                variables,
+                run.experiment.evaluation,
+                run.eval_batch_size,
+                self.workdir,
+                run.strategy,
+                step=step,
+                progress=bar.update,
+            )
         if run.primary:
             try:
                 write_result(run, scores, step, averaged, self.changes)

@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType
 from typing import Any
@@ -70,6 +70,7 @@ def evaluate(
     strategy: Strategy | None = None,
     seed: int = 0,
     step: int | None = None,
+    progress: Callable[[int], Any] | None = None,
 ) -> Scores:
     """Scores "<evaluator>" and "<evaluator>/<aux name>" over all evaluation data.
 
@@ -79,6 +80,7 @@ def evaluate(
     strategy: places batches and given arrays; None is one device.
     step: steps taken by the networks, for "stage" and "step" in the batch: see
       `genax.running.sampling.sampling_batch`.
+    progress: called after each batch with its size, such as `tqdm.update`.
     Raises GenaxError for a score of no example.
     """
     put = jax.device_put if strategy is None else strategy.copy
@@ -96,7 +98,7 @@ def evaluate(
         readers[name] = reader
     for source, group in sources.values():
         opened = None if source is None else open_data(source, workdir)
-        _work_through(opened, group, variables, batch_size, strategy)
+        _work_through(opened, group, variables, batch_size, strategy, progress)
     scores: dict[str, float] = {}
     said = {}
     for name, reader in readers.items():
@@ -148,6 +150,7 @@ def _work_through(
     variables: Mapping,
     batch_size: int,
     strategy: Strategy | None,
+    progress: Callable[[int], Any] | None,
 ) -> None:
     """Give each evaluator the batches that it wants, of the data and beyond its end."""
     shard = Shard() if strategy is None else strategy.part
@@ -175,6 +178,8 @@ def _work_through(
             ready = place({**batch, "index": index})
             for reader in active:
                 reader.add(variables, number, ready)
+        if progress is not None:
+            progress(batch_size)
 
 
 class _Reader:

@@ -31,13 +31,13 @@ REFERENCE = "jit"
 class Layout:
     """How a batch is spread: over which devices, in how many microbatches.
 
-    toys: whether only the tasks that exist for these tests run on it, since another layout holds
-    the experiments to the same.
+    within: the layout that holds experiments to the same. They run on this one only if that one is
+      an exception of theirs; the tasks that exist for these tests run on both.
     """
 
     strategy: Callable[[Task], Strategy]
     accumulate: int = 1
-    toys: bool = False
+    within: str = ""
 
 
 def _mesh(text: str, devices: int = 4) -> Callable[[Task], Strategy]:
@@ -50,9 +50,9 @@ def _pmap(task: Task) -> Strategy:
 
 LAYOUTS = {
     REFERENCE: Layout(_mesh("data=1", devices=1)),
-    "sharded": Layout(_mesh("data=2,fsdp=2")),
+    "sharded": Layout(_mesh("data=2,fsdp=2"), within="sharded_accumulate_4"),
     "pmap": Layout(_pmap),
-    "pmap_accumulate_2": Layout(_pmap, 2, toys=True),
+    "pmap_accumulate_2": Layout(_pmap, 2, within="sharded_accumulate_4"),
     "sharded_accumulate_4": Layout(_mesh("data=2,fsdp=2"), 4),
 }
 

@@ -48,7 +48,7 @@ SUMS = {"steps_per_call": "XLA may take a sum (a bias' gradient) in another orde
 # A contract that compares the slope of a loss with differences of it.
 HELD_FIXED = {"differences": "the loss holds fixed some of what the network computes"}
 FLAT = dict.fromkeys(
-    ("pmap", "sharded", "sharded_accumulate_4"),
+    ("pmap", "sharded", *ACCUMULATED),
     "a constant image has no slope through its normalisation but rounding, which Adam makes a move",
 )
 CANCELLED = {"moves": "a bias that real images and fakes both get has no part in their difference"}

@@ -15,7 +15,9 @@ CASES = [
     pytest.param(row.name, layout, id=f"{row.name}-{layout}")
     for row in ROWS
     for layout, how in harness.LAYOUTS.items()
-    if layout != harness.REFERENCE and layout not in row.exceptions and (row.is_toy or not how.toys)
+    if layout != harness.REFERENCE
+    and layout not in row.exceptions
+    and (row.is_toy or not how.within or how.within in row.exceptions)
 ]
 TOLERANCE = 1e-5
 
@@ -44,13 +46,20 @@ def test_layout_does_not_change_a_run(name, layout):
             np.testing.assert_allclose(metrics[0][key], measured[0][key], 1e-4, err_msg=key)
 
 
-EXCEPTED = [row for row in ROWS if set(row.exceptions) & set(harness.LAYOUTS)]
+# Of the rows with one and the same reason the first, which for BatchNorm is daily.
+EXCEPTED = {
+    row.exceptions[layout]: (row, layout)
+    for row in reversed(ROWS)
+    for layout in harness.LAYOUTS
+    if layout in row.exceptions
+}
 
 
-@pytest.mark.parametrize("row", EXCEPTED, ids=lambda row: row.name)
-def test_exceptions_are_needed(row):
-    """An exception that the run does not need would hide a fault one day."""
-    layout = next(layout for layout in harness.LAYOUTS if layout in row.exceptions)
+@pytest.mark.parametrize(
+    ("row", "layout"), EXCEPTED.values(), ids=lambda part: getattr(part, "name", part)
+)
+def test_exceptions_are_needed(row, layout):
+    """An exception that a run does not need would hide a fault one day."""
     reference = harness.history(row.name)[0][harness.STEPS]
     other, _ = harness.last_of(row.name, layout)
     chex.assert_tree_all_finite(other.params)

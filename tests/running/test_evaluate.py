@@ -74,6 +74,13 @@ def test_what_the_scores_are():
     assert found["some"] != pytest.approx(found["error"], rel=1e-3)
 
 
+def test_progress_counts_the_examples_of_each_batch():
+    task, counted = line_task(evaluators={"error": EVALUATORS["error"]}), []
+    state = jax.jit(lambda: line_state(task))()
+    evaluate(task, variables(state), Points(11), 4, None, progress=counted.append)
+    assert counted == [4, 4, 4]
+
+
 def test_an_evaluator_without_data_sees_indices_alone():
     def indices(nets, batch):
         assert set(batch) == {"index"}
