@@ -31,8 +31,8 @@ REFERENCE = "jit"
 class Layout:
     """How a batch is spread: over which devices, in how many microbatches.
 
-    within: the layout that holds experiments to the same. They run on this one only if that one is
-      an exception of theirs; the tasks that exist for these tests run on both.
+    within: a stricter layout, which experiments run on in place of this one. An experiment runs on
+      this one only if the stricter one is an exception of its row. Toys run on both.
     """
 
     strategy: Callable[[Task], Strategy]

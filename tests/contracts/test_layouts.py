@@ -46,7 +46,7 @@ def test_layout_does_not_change_a_run(name, layout):
             np.testing.assert_allclose(metrics[0][key], measured[0][key], 1e-4, err_msg=key)
 
 
-# Of the rows with one and the same reason the first, which for BatchNorm is daily.
+# Each reason is shown by the first row that has it.
 EXCEPTED = {
     row.exceptions[layout]: (row, layout)
     for row in reversed(ROWS)
