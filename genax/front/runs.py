@@ -123,8 +123,8 @@ class OpenedRun:
     def evaluate(self, step: int | None = None, averaged: bool = True) -> Scores:
         """Return the scores of a checkpoint on the evaluation data, and what is said of them.
 
-        A file in the run's folder keeps them: see `write_result`. If it takes long, a bar on
-        stderr counts the examples.
+        A file in the run's folder keeps them: see `write_result`. If it takes long, a bar
+        counts the examples on a terminal.
 
         step: None is the newest.
         averaged: whether averages take the place of what is averaged.
@@ -134,7 +134,8 @@ class OpenedRun:
         if not run.task.evaluators:
             raise GenaxError(f"the experiment of {self.workdir} has no evaluators.")
         variables, step = restore_variables(run, step, averaged)
-        with tqdm(unit="example", delay=BAR_AFTER, disable=not run.primary, leave=False) as bar:
+        hidden = None if run.primary else True  # None: unless stderr is a terminal
+        with tqdm(unit="example", delay=BAR_AFTER, disable=hidden, leave=False) as bar:
             scores = evaluate(
                 run.task,
                 variables,
