@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float
+from tqdm import tqdm
 
 from genax.core import tree
 from genax.core.data import Data, Shard
@@ -23,6 +24,8 @@ Pixels = Float[Array, "b h w c"]
 Features = Float[np.ndarray, "_ d"]
 # Images that an extractor works on at a time, on each device.
 BATCH_SIZE = 50
+# Seconds after which a bar appears.
+BAR_AFTER = 5.0
 RULE = "round((clip(x, -1, 1) + 1) * 127.5), halves to even"
 
 
@@ -77,7 +80,8 @@ def check_images(data: Data) -> None:
 def features_of(data: Data, extractor: Extractor, arrays: Any, count: int) -> Features:
     """Return the features of the first `count` images of a data set, or of all if it has fewer.
 
-    They are computed once for all runs and kept in the cache.
+    They are computed once for all runs and kept in the cache. If it takes long, a bar counts the
+    images on a terminal.
     arrays: those that the extractor gave.
     """
     key = key_of(data.fingerprint(), extractor.described(arrays)["sha256"], count)
@@ -101,11 +105,14 @@ def _computed(data: Data, extractor: Extractor, arrays: Any, count: int) -> dict
     split = NamedSharding(Mesh(devices, ("batch",)), PartitionSpec("batch"))
     arrays = jax.device_put(arrays, NamedSharding(split.mesh, PartitionSpec()))
     compute = jax.jit(lambda arrays, images: extractor.features(arrays, pixels(images)))
-    rows, found = [], 0
-    for batch in data.evaluate(BATCH_SIZE * len(devices), Shard()):
-        new = np.asarray(compute(arrays, jax.device_put(batch["image"], split)))
-        rows.append(new[np.asarray(batch["mask"]) > 0])
-        found += len(rows[-1])
-        if found >= count:
-            break
+    rows, about = [], f"{extractor.name} features of {named(data)}"
+    with tqdm(desc=about, unit="image", delay=BAR_AFTER, disable=None, leave=False) as bar:
+        found = 0
+        for batch in data.evaluate(BATCH_SIZE * len(devices), Shard()):
+            new = np.asarray(compute(arrays, jax.device_put(batch["image"], split)))
+            rows.append(new[np.asarray(batch["mask"]) > 0])
+            found += len(rows[-1])
+            bar.update(len(rows[-1]))
+            if found >= count:
+                break
     return {"features": np.concatenate(rows)[:count]}

@@ -27,7 +27,7 @@ from genax.running.run import Run
 from genax.running.source import digest as digest_of
 from genax.running.source import older
 
-# Seconds after which the bar of a score appears.
+# Seconds after which a bar appears.
 BAR_AFTER = 5.0
 
 
@@ -98,6 +98,8 @@ class OpenedRun:
     ) -> Samples:
         """Draw samples. Sample i is the same however many there are.
 
+        If it takes long, a bar counts the samples on a terminal.
+
         num: None is config.num_samples.
         name: of the sampler; None is the task's first.
         prompt: what the samples continue or show, if the sampler takes one.
@@ -115,7 +117,9 @@ class OpenedRun:
             condition = sampler.prompt(prompt, num, self.workdir)
         variables, step = restore_variables(run, step, averaged)
         batch = sampling.sampling_batch(run.task, sampler, num, self.workdir, condition, step)
-        drawn = sampling.draw(run.task, sampler, variables, batch, seed, run.eval_batch_size)
+        size = run.eval_batch_size
+        with _bar(run, "sample", num) as bar:
+            drawn = sampling.draw(run.task, sampler, variables, batch, seed, size, bar.update)
         rendered = sampler.render(drawn, batch, self.workdir)
         place = self.workdir / "samples" / f"{name}_{step:08d}_seed{seed}"
         return Samples(drawn, rendered, batch, step, place)
@@ -134,8 +138,7 @@ class OpenedRun:
         if not run.task.evaluators:
             raise GenaxError(f"the experiment of {self.workdir} has no evaluators.")
         variables, step = restore_variables(run, step, averaged)
-        hidden = None if run.primary else True  # None: unless stderr is a terminal
-        with tqdm(unit="example", delay=BAR_AFTER, disable=hidden, leave=False) as bar:
+        with _bar(run, "example") as bar:
             scores = evaluate(
                 run.task,
                 variables,
@@ -179,6 +182,12 @@ class OpenedRun:
         steps = self.checkpoints
         at = f"at step {steps[-1]} of {self.run.total}" if steps else "without a checkpoint"
         return f"<run of {experiment} in {self.workdir}, {at}>"
+
+
+def _bar(run: Run, unit: str, total: int | None = None) -> tqdm:
+    """Return a bar for the terminal of the process that reports."""
+    hidden = None if run.primary else True  # None: unless stderr is a terminal
+    return tqdm(total=total, unit=unit, delay=BAR_AFTER, disable=hidden, leave=False)
 
 
 def open_run(

@@ -75,17 +75,21 @@ def draw(
     batch: Mapping[str, Any],
     seed: int = 0,
     batch_size: int | None = None,
+    progress: Callable[[int], Any] | None = None,
 ) -> Any:
     """Samples of a batch of `sampling_batch`, as numpy arrays.
 
     batch_size: how many are on the device at a time; None is all. A sample whose noise is that of
     `example_keys` does not depend on it; other random streams differ by chunk, as by shard.
+    progress: called after each chunk with the samples in it, such as `tqdm.update`.
     Raises GenaxError for an array of the batch that has not one row per sample.
     """
     stage, key, drawn = batch.get("stage"), jax.random.key(seed), []
     for number, (left, chunk) in enumerate(_chunks(batch, batch_size)):
         found = to_host(_draw(task, sampler.function, stage, variables, key, number, chunk))
         drawn.append(jax.tree.map(lambda rows, left=left: rows[:left], found))
+        if progress is not None:
+            progress(min(left, len(chunk["index"])))
     return jax.tree.map(lambda *parts: np.concatenate(parts), *drawn)
 
 

@@ -11,7 +11,7 @@ from genax.core.devices import make_strategy
 from genax.running import evaluate as evaluation
 from genax.running import sampling
 from genax.running.evaluate import evaluate, evaluation_data
-from genax.running.sampling import sample, variables, write_sample
+from genax.running.sampling import draw, sample, sampling_batch, variables, write_sample
 from tests.core.toys import SIZE, Points, line_state, line_task, noisy_error
 
 
@@ -79,6 +79,14 @@ def test_progress_counts_the_examples_of_each_batch():
     state = jax.jit(lambda: line_state(task))()
     evaluate(task, variables(state), Points(11), 4, None, progress=counted.append)
     assert counted == [4, 4, 4]
+
+
+def test_progress_counts_the_samples_of_each_chunk():
+    task, counted = line_task(), []
+    values = variables(jax.jit(lambda: line_state(task))())
+    sampler = noise_sampler()
+    draw(task, sampler, values, sampling_batch(task, sampler, 8), 0, 3, progress=counted.append)
+    assert counted == [3, 3, 2]
 
 
 def test_an_evaluator_without_data_sees_indices_alone():
