@@ -8,7 +8,7 @@ image is resampled once. All is differentiable by the image.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache, partial, reduce
 from typing import Any
 
@@ -67,17 +67,18 @@ def geometric_matrix(
     size: height and width.
     """
     height, width = size
-    chance = _Chance(key, probability)
-    flip = chance(lambda key: jax.random.bernoulli(key).astype(jnp.float32), 0.0)
-    quarters = chance(lambda key: jax.random.randint(key, (), 0, 4).astype(jnp.float32), 0.0)
-    whole = chance(lambda key: jax.random.uniform(key, (2,), minval=-0.125, maxval=0.125), 0.0)
-    scale = chance(lambda key: jnp.exp2(0.2 * jax.random.normal(key)), 1.0)
+    chance, value, normal = _numbers(key, 8)
+    happens = chance < probability
     # Of the two turns, one at least happens with the probability.
-    turning = 1 - jnp.sqrt(jnp.clip(1 - probability, 0, 1))
-    before = chance(_angle, 0.0, turning)
-    aspect = chance(lambda key: jnp.exp2(0.2 * jax.random.normal(key)), 1.0)
-    after = chance(_angle, 0.0, turning)
-    shift = chance(lambda key: 0.125 * jax.random.normal(key, (2,)), 0.0)
+    turns = chance < 1 - jnp.sqrt(jnp.clip(1 - probability, 0, 1))
+    flip = jnp.where(happens[0], value[0] < 0.5, 0.0)
+    quarters = jnp.where(happens[1], jnp.floor(4 * value[1]), 0.0)
+    whole = jnp.where(happens[2], 0.25 * value[2:4] - 0.125, 0.0)
+    scale = jnp.where(happens[3], jnp.exp2(0.2 * normal[0]), 1.0)
+    before = jnp.where(turns[4], _angle(value[4]), 0.0)
+    aspect = jnp.where(happens[5], jnp.exp2(0.2 * normal[1]), 1.0)
+    after = jnp.where(turns[6], _angle(value[5]), 0.0)
+    shift = jnp.where(happens[7], 0.125 * normal[2:4], 0.0)
     # Inverses, in the order in which the image is changed.
     steps = (
         _scaling(1 - 2 * flip, 1.0),
@@ -99,12 +100,13 @@ def colour_matrix(
 
     Brightness, contrast, inversion of the luma, hue and saturation, in this order.
     """
-    chance = _Chance(key, probability)
-    brightness = chance(lambda key: 0.2 * jax.random.normal(key), 0.0)
-    contrast = chance(lambda key: jnp.exp2(0.5 * jax.random.normal(key)), 1.0)
-    flip = chance(lambda key: jax.random.bernoulli(key).astype(jnp.float32), 0.0)
-    hue = chance(_angle, 0.0)
-    saturation = chance(lambda key: jnp.exp2(jax.random.normal(key)), 1.0)
+    chance, value, normal = _numbers(key, 5)
+    happens = chance < probability
+    brightness = jnp.where(happens[0], 0.2 * normal[0], 0.0)
+    contrast = jnp.where(happens[1], jnp.exp2(0.5 * normal[1]), 1.0)
+    flip = jnp.where(happens[2], value[0] < 0.5, 0.0)
+    hue = jnp.where(happens[3], _angle(value[1]), 0.0)
+    saturation = jnp.where(happens[4], jnp.exp2(normal[2]), 1.0)
     one = jnp.eye(4)
     luma = jnp.array([1.0, 1.0, 1.0, 0.0]) / math.sqrt(3)
     along = jnp.outer(luma, luma)
@@ -162,21 +164,18 @@ def recoloured(
     return changed + matrices[:, None, None, :3, 3]
 
 
-class _Chance:
-    """Draws numbers that happen with a probability, each from a key of its own."""
+def _numbers(key: Key[Array, ""], count: int) -> tuple[Array, Array, Array]:
+    """Return `count` uniform numbers, as many others of them, and as many normal ones.
 
-    def __init__(self, key: Key[Array, ""], probability: Any):
-        self.key, self.probability, self.drawn = key, probability, 0
-
-    def __call__(self, draw: Callable[..., Array], otherwise: float, probability: Any = None):
-        chosen, value = jax.random.split(jax.random.fold_in(self.key, self.drawn))
-        self.drawn += 1
-        least = self.probability if probability is None else probability
-        return jnp.where(jax.random.uniform(chosen) < least, draw(value), otherwise)
+    They are drawn together, since each draw of its own takes a second to compile.
+    """
+    gaussian, uniform = jax.random.split(key)
+    chance, value = jax.random.uniform(uniform, (2, count))
+    return chance, value, jax.random.normal(gaussian, (count,))
 
 
-def _angle(key: Key[Array, ""]) -> Array:
-    return jax.random.uniform(key, minval=-math.pi, maxval=math.pi)
+def _angle(uniform: Array) -> Array:
+    return math.pi * (2 * uniform - 1)
 
 
 def _product(steps: Sequence[Array]) -> Array:
