@@ -19,7 +19,6 @@ the classes of the batch's images, which are as frequent as those of the officia
 
 from functools import partial
 
-import jax.numpy as jnp
 import optax
 
 from genax.gan.big_gan import SIZES, BigGANDiscriminator, BigGANGenerator
@@ -31,7 +30,8 @@ from genax.gan.settings import RANGES as SHARED_RANGES
 from genax.gan.standing_statistics import standing_images
 from genax.gan.tasks import image_gan
 from genax.gan.truncation import truncated_normal, truncation_tools
-from genax.nn.ema import ema_late
+from genax.gan.turns import after
+from genax.nn.ema import ema_late, ema_of_moves
 from genax.settings import Variant
 from genax.settings.ranges import AMOUNT, COUNT, NOT_NEGATIVE, POSITIVE
 
@@ -125,12 +125,8 @@ def build(config, data=None):
         passes, classes = config.standing_passes, config.num_classes
         return standing_images(nets, batch, draw, condition, passes, num_classes=classes)
 
-    def decay(step):
-        """The decay of an average that moves when the generator does."""
-        late = ema_late(config.ema, config.ema_start)
-        moves = (step + 1) % config.critic_steps == 0
-        return jnp.where(moves, late(step // config.critic_steps), 1.0)
-
+    late = ema_late(config.ema, config.ema_start)
+    decay = ema_of_moves(late, after(config.critic_steps), config.critic_steps)
     averaged = [f"{collection}generator" for collection in ("", "batch_stats/", "spectral_norm/")]
     orthogonal = {"orthogonal": partial(orthogonal_penalty, weight=config.orthogonal_weight)}
     return image_gan(

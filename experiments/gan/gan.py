@@ -2,7 +2,9 @@
 
 Perceptrons: a generator with ReLU, a discriminator with maxout and dropout. The objective is
 non-saturating as in the paper's section 3, or eq. 1 by `game=minimax`. Small variants use Adam; the
-paper's settings, those of mnist.yaml in the authors' code, are the variant mnist.
+variant mnist has the paper's networks and settings, those of mnist.yaml in the authors' code. That
+file reads 50,000 images in [0, 1] and starts the last bias at the pixels' marginals; here 60,000 in
+[-1, 1] are read, and the bias starts at 0.
 
     genax train experiments/gan/gan.py --workdir runs/gan
     genax train experiments/gan/gan.py:digits --workdir runs/digits

@@ -22,7 +22,7 @@ from genax.gan.mode_networks import STD, PointGenerator
 from genax.gan.modes import GaussianGrid, grid_modes, scatter
 from genax.gan.networks import Networks
 from genax.gan.sampling import generate
-from genax.gan.settings import FLAT_PAIRS, MODES, UNIT_SLOPE
+from genax.gan.settings import FLAT_PAIRS, MODES, PENALTIES, UNIT_SLOPE
 from genax.gan.settings import RANGES as SHARED_RANGES
 from genax.gan.tasks import play_out
 from genax.settings import Variant, from_config
@@ -51,13 +51,16 @@ SMALL = {"side": 3, "hidden": (64, 64), "units": (32, 32), "steps": 10_000, "lea
 IN_TURN = {"together": False}
 VARIANTS = {
     "cpu": Variant("a plain GAN on 25 Gaussians"),
-    "packed": Variant("two points scored together", {"pack": 2}),
-    "packed-4": Variant("four points scored together", {"pack": 4}),
+    # A step has 100 packs, as in the authors' code.
+    "packed": Variant("two points scored together", {"pack": 2, "batch_size": 200}),
+    "packed-4": Variant("four points scored together", {"pack": 4, "batch_size": 400}),
     "wgan-gp": Variant("Wasserstein with a gradient penalty", UNIT_SLOPE | IN_TURN),
     "r3gan": Variant("relativistic with R1 and R2", FLAT_PAIRS | IN_TURN | {"penalty_weight": 0.1}),
     "digits": Variant("nine Gaussians and small networks, in seconds", SMALL),
 }
-RANGES = SHARED_RANGES
+# Points cannot be shifted and mirrored as images are.
+PENALTY = tuple(word for word in PENALTIES if word != "consistency")
+RANGES = SHARED_RANGES | {"penalty": PENALTY}
 
 
 def build(config, data=None):

@@ -37,7 +37,8 @@ DEFAULTS = (
         "discriminator": "patch",
     }
 )
-# The 400 facades have the largest of the paper's networks and its shortest training.
+# The 400 facades have the largest of the paper's networks and its shortest training: 200 passes
+# over them. No package has them, so `dataset` is to name pairs of one's own.
 FACADES = PUBLISHED | {"widths": (64, 128, 256, 512, 512, 512, 512, 512)} | epochs(400)
 VARIANTS = {
     "cpu": Variant("line art to colour, 32x32, on two cores"),

@@ -44,12 +44,13 @@ OFFICIAL = PUBLISHED | {
 }
 CIFAR10 = OFFICIAL | SIZES["cifar10"] | {"dataset": "cifar10", "slope": 750.0}
 CIFAR10 |= {"fade_images": 400_000, "stable_images": 400_000}
+# The paper's batches of 256x256 images are of 14, which the four chips do not divide.
 LSUN = OFFICIAL | {"dataset": "tfds:lsun/bedroom", "image_size": 256}
 # 12 million images on eight GPUs.
 FACES = grown_faces(SIZES["paper"] | {"ema": 0.999, "steps": 277_736})
 VARIANTS = small_variants(SIZES["digits"]) | {
     "cifar10": Variant("CIFAR-10 with the settings of the paper's section 6.5", CIFAR10),
-    "lsun-256": Variant("LSUN bedrooms at 256x256 with the settings of the paper", LSUN),
+    "lsun-256": Variant("LSUN bedrooms at 256x256 as in the paper, but for its batch of 14", LSUN),
     **FACES,
 }
 RANGES = SHARED_RANGES | {"slope": POSITIVE, "drift_weight": NOT_NEGATIVE}

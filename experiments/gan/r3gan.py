@@ -6,8 +6,8 @@ at real images (R1) and at fakes (R2), whose weight falls with the learning rate
     genax train experiments/gan/r3gan.py --workdir runs/r3gan
     genax train experiments/gan/r3gan.py:digits --workdir runs/digits
 
-The official code raises b2 from 0.9 to 0.99 and augments as ADA does; here b2 is constant, and
-`augmentation` chooses another one.
+The official code raises b2 from 0.9 to 0.99 and the half-life of its average from 0, and augments
+as ADA does; here b2 and the decay are constant, and `augmentation` chooses another one.
 """
 
 import optax

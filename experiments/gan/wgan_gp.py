@@ -3,7 +3,7 @@
 Residual networks, a critic whose slope between real images and fakes is held at 1, five moves of it
 for each of the generator, which makes two fakes for each image. Adam at 2e-4 with b1 = 0 and b2 =
 0.9, falling to 0 at `decay_steps`. With `num_classes` the generator gets labels and the critic
-tells them (ACGAN).
+tells them (ACGAN). Images are not dequantised, as they are in the official code.
 
     genax train experiments/gan/wgan_gp.py --workdir runs/wgan_gp
     genax train experiments/gan/wgan_gp.py:digits --workdir runs/digits
@@ -13,6 +13,7 @@ from functools import partial
 
 import optax
 
+from genax.gan.augmentation import augment_by
 from genax.gan.losses import generator_loss, with_more_fakes
 from genax.gan.residual import SIZES, ResidualCritic, ResidualGenerator, class_error
 from genax.gan.settings import DEFAULTS as SHARED
@@ -71,7 +72,8 @@ def build(config, data=None):
         "optimizers": {"discriminator": adam(1), "generator": adam(config.critic_steps)},
     }
     if config.num_classes:
-        real = partial(class_error, weight=config.class_weight)
-        fakes = partial(class_error, weight=config.generator_class_weight, of="fakes")
+        seen = partial(class_error, augment=augment_by(config.augmentation))
+        real = partial(seen, weight=config.class_weight)
+        fakes = partial(seen, weight=config.generator_class_weight, of="fakes")
         own |= {"penalties": {"classes": real}, "generator_penalties": {"classes": fakes}}
     return image_gan(config, data, ResidualGenerator, ResidualCritic, **own)

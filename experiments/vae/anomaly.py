@@ -12,6 +12,7 @@ ECG5000 keeps the archive's split: 234 of 292 normal heartbeats train and 58 set
 test is of 2,627 normal and 1,873 other ones.
 """
 
+from dataclasses import replace
 from functools import partial
 
 import jax.numpy as jnp
@@ -93,29 +94,42 @@ RANGES = SHARED_RANGES | {
 }
 
 
-def read(config):
-    """Return the training, held-out and test data, standardised by the first."""
-    normals = Selection(tuple(config.normal), config.validation_every)
-    if series_of(open_set(config.dataset).fields):
-        data = partial(SeriesData, config.dataset)
-    else:
-        data = partial(ImageData, config.dataset, size=config.size or None, range=(0.0, 1.0))
-    train = data("train", select=normals)
-    held_out, test = data("train", select=normals.validation), data("test")
+def read(config, data=None):
+    """Return the training, held-out and test data, standardised by the first.
+
+    data: a caller's, in place of those that the settings name.
+    """
+    train, test = given_or(data, lambda: own(config))
+    held_out = train
+    if isinstance(train, ImageData | SeriesData) and "label" in train.element:
+        normals = Selection(tuple(config.normal), config.validation_every)
+        train = replace(train, select=normals)
+        held_out = replace(train, select=normals.validation)
     return [Standardised(one, by=train) for one in (train, held_out, test)]
+
+
+def own(config):
+    """Return both splits of the data set that the settings name."""
+    if series_of(open_set(config.dataset).fields):
+        return SeriesData(config.dataset), SeriesData(config.dataset, "test")
+    images = partial(ImageData, size=config.size or None, range=(0.0, 1.0), damaged=config.damaged)
+    return images(config.dataset), images(config.dataset, "test")
 
 
 def build(config, data=None):
     """Return the experiment that the settings describe, with its own data or that given.
 
-    Given are the training normals, and test examples with labels. The threshold is then that of the
-    training normals.
+    Given are training and labelled test examples. Labelled `ImageData` and `SeriesData` are
+    selected from like its own; of any other data the training examples are taken for normal ones,
+    and set the threshold too.
     """
-    train, held_out, test = read(config) if data is None else given(data)
+    train, held_out, test = read(config, data)
     size = size_of(config, train.element["image"].shape, gaussian_of(config.deviation))
     loss = partial(denoising_loss, noise=config.noise, samples=config.samples, beta=config.beta)
     score = partial(anomaly_scores, samples=config.score_samples)
-    evaluator = detection(score, test, held_out, tuple(config.normal), config.quantile)
+    normals = "training normals" if held_out.data is train.data else "held-out normals"
+    limits = {"quantile": config.quantile, "normals": normals}
+    evaluator = detection(score, test, held_out, tuple(config.normal), **limits)
 
     def shown(num, workdir):
         return first_examples(Drawn(test, num), num, workdir, ("image", "label"))
@@ -127,9 +141,3 @@ def build(config, data=None):
         evaluators={"anomaly": evaluator},
     )
     return Experiment(task, train, test)
-
-
-def given(data):
-    """Return a caller's data, the first of which also sets the threshold."""
-    train, test = given_or(data, lambda: None)
-    return train, train, test

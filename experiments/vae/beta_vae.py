@@ -23,7 +23,7 @@ from genax.vae.tasks import adam, autoencoder, elbo_stage
 DEFAULTS = settings.DEFAULTS | settings.ELBO | settings.DISENTANGLED
 DEFAULTS |= {
     "beta": 4.0,
-    # Whether the optimizer is Adagrad or Adam.
+    # Whether the optimizer is Adagrad or Adam, whose are b1, b2 and epsilon.
     "adagrad": False,
 }
 SPRITES = settings.DSPRITES | DSPRITES.settings
@@ -42,6 +42,6 @@ RANGES = settings.RANGES
 
 def build(config, data=None):
     """Return the experiment that the settings describe, with its own data or that given."""
-    adagrad = optax.adagrad(config.learning_rate)
+    adagrad = optax.adagrad(config.learning_rate, initial_accumulator_value=0.0)
     chosen = adagrad if config.adagrad else adam(config)
     return autoencoder(config, data, partial(elbo_stage, config, optimizer=chosen))

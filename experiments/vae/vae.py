@@ -15,6 +15,7 @@ from functools import partial
 import optax
 from flax import linen as nn
 
+from genax.core import GenaxError
 from genax.settings import Variant
 from genax.vae.autoencoders import PYTORCH_EXAMPLE
 from genax.vae.convolutional import DIGITS_CONV, MNIST_CONV
@@ -25,8 +26,9 @@ from genax.vae.tasks import adam, autoencoder, elbo_stage
 
 DEFAULTS = SHARED | {
     **ELBO,
-    # Whether the optimizer is Adagrad, as in the paper, or Adam.
+    # Whether the optimizer is Adagrad, as in the paper, or Adam, whose are b1, b2 and epsilon.
     "adagrad": False,
+    # Of Adagrad.
     "weight_decay": 0.0,
 }
 MAP = PUBLISHED | {
@@ -61,8 +63,16 @@ RANGES = SHARED_RANGES
 
 
 def optimizer(config):
-    """Return Adam, or the paper's Adagrad with decayed weights."""
+    """Return Adam, or the paper's Adagrad with decayed weights.
+
+    Raises GenaxError for decay without Adagrad.
+    """
     if not config.adagrad:
+        if config.weight_decay:
+            raise GenaxError(
+                f"config.weight_decay={config.weight_decay} is the weights' prior of the paper, "
+                "which goes with its optimizer: set config.adagrad=True, or weight_decay=0."
+            )
         return adam(config)
     decay = optax.add_decayed_weights(config.weight_decay)
     return optax.chain(decay, optax.adagrad(config.learning_rate, initial_accumulator_value=0.0))

@@ -12,7 +12,7 @@ per dimension on CIFAR-10 with its prior, and 4.51 for a VAE.
 """
 
 from genax.settings import Variant
-from genax.settings.ranges import NOT_NEGATIVE
+from genax.settings.ranges import NOT_NEGATIVE, Range
 from genax.vae import vq_settings
 from genax.vae.vq_settings import CIFAR10, PAPER, SIZES
 from genax.vae.vq_tasks import vq_autoencoder
@@ -43,7 +43,8 @@ VARIANTS = {
     "digits": Variant("8x8 digits, embedded, in seconds", vq_settings.DIGITS | DIGITS),
 }
 RANGES = vq_settings.RANGES | {"commitment": NOT_NEGATIVE, "codebook": NOT_NEGATIVE}
-RANGES |= {"remat": ("none",)}
+# The networks know no classes; a prior over the codes may.
+RANGES |= {"remat": ("none",), "num_classes": Range(least=0, most=0, whole=True)}
 
 
 def build(config, data=None):

@@ -11,9 +11,11 @@ from jaxtyping import Array, Bool, Float
 
 from genax.core import Evaluator
 from genax.core.data import Data
+from genax.core.errors import GenaxError
 from genax.core.task import Batch
 from genax.data import Joined
 from genax.evaluation.charts import Line, line_chart
+from genax.evaluation.extractors import named
 from genax.evaluation.written import write_picture
 
 Scores = Float[np.ndarray, " n"]
@@ -53,19 +55,25 @@ def precision_recall_curve(scores: Scores, anomalous: Truth) -> Curve:
 def auroc(scores: Scores, anomalous: Truth) -> float:
     """Return the area under the ROC: how often an anomalous example has the higher score of two.
 
-    Equal scores count half. It is NaN, which is no score, if all examples are of one kind.
+    Equal scores count half. It is NaN, which is no score, if all examples are of one kind or a
+    score is not finite.
     """
-    if anomalous.all() or not anomalous.any():
+    if not _tells(scores, anomalous):
         return math.nan
     return float(np.trapezoid(*roc_curve(scores, anomalous)[::-1]))
 
 
 def average_precision(scores: Scores, anomalous: Truth) -> float:
     """Return sum_n (R_n - R_(n-1)) P_n over falling thresholds; NaN as in `auroc`."""
-    if anomalous.all() or not anomalous.any():
+    if not _tells(scores, anomalous):
         return math.nan
     recall, precision = precision_recall_curve(scores, anomalous)
     return float((np.diff(recall, prepend=0.0) * precision).sum())
+
+
+def _tells(scores: Scores, anomalous: Truth) -> bool:
+    """Whether there are numbers of both kinds of examples to tell apart."""
+    return bool(np.isfinite(scores).all() and anomalous.any() and not anomalous.all())
 
 
 def alarm_scores(scores: Scores, anomalous: Truth, threshold: float) -> dict[str, float]:
@@ -73,7 +81,10 @@ def alarm_scores(scores: Scores, anomalous: Truth, threshold: float) -> dict[str
 
     accuracy: share of examples that are told right.
     precision, recall, f1: of the alarms. Without an alarm the precision is 0.
+    All are NaN if a score or the threshold is not finite.
     """
+    if not (np.isfinite(scores).all() and math.isfinite(threshold)):
+        return dict.fromkeys(("accuracy", "precision", "recall", "f1"), math.nan)
     alarms = scores > threshold
     right = float((alarms & anomalous).sum())
     precision, recall = right / max(1, alarms.sum()), right / max(1, anomalous.sum())
@@ -92,6 +103,7 @@ def detection(
     normal: Sequence[int],
     quantile: float,
     picture: str = "anomaly",
+    normals: str = "held-out normals",
 ) -> Evaluator:
     """Evaluator of scores by which anomalous test examples are told from normal ones.
 
@@ -105,8 +117,15 @@ def detection(
     held_out: normal examples that did not train.
     normal: the labels of normal examples.
     quantile: share of the held-out normal examples that lies at or below the threshold.
-    picture: the name of the drawn file, without its suffix.
+    picture: the name of the drawn file, without its suffix. Lines of NaN are left out.
+    normals: what a result calls the examples that set the threshold.
+    Raises GenaxError, before data is read, for test examples without labels.
     """
+    if "label" not in test.element:
+        raise GenaxError(
+            f"{named(test)} has no 'label', which tells normal test examples from anomalous ones, "
+            f"but {sorted(test.element)}; give a labelled test set."
+        )
 
     def rows(nets: Any, batch: Batch) -> dict[str, Any]:
         found = {}
@@ -143,8 +162,9 @@ def detection(
                 **alarm_scores(values, anomalous, threshold),
             }
             results |= {f"{name}/{key}": value for key, value in own.items()}
-        if anomalous.any() and not anomalous.all():
-            write_picture(curves(scores, anomalous), workdir, picture)
+        drawn = {name: values for name, values in scores.items() if _tells(values, anomalous)}
+        if drawn:
+            write_picture(curves(drawn, anomalous), workdir, picture)
         return results
 
     def says(found: Any, workdir: Any) -> dict[str, Any]:
@@ -154,7 +174,7 @@ def detection(
             "anomalous": int(anomalous.sum()),
             "held_out_normals": len(next(iter(unseen.values()))),
             "normal_labels": list(normal),
-            "threshold": f"quantile {quantile} of the held-out normals",
+            "threshold": f"quantile {quantile} of the {normals}",
         }
 
     joined = Joined(test=test, held_out=held_out)

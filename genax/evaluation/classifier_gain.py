@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -51,8 +52,11 @@ def classifier_gain(
             "both": [np.concatenate(pair) for pair in zip(real, drawn, strict=True)],
         }
         unseen = known_classes(test, TESTED_ON)
+        # Samples of a run that diverged teach nothing.
         scores = {
             f"accuracy_of_{name}": accuracy(fit_classifier(*found), *unseen)
+            if np.isfinite(found[0]).all()
+            else math.nan
             for name, found in sets.items()
         }
         return scores | {"gain": scores["accuracy_of_both"] - scores["accuracy_of_real"]}

@@ -14,8 +14,8 @@ Images = Float[Array, "b h w c"]
 
 
 def mean_distance(images: Images, real: Images) -> Float[Array, " b"]:
-    """Return |x - y|, the mean over the pixels and channels of each image."""
-    return jnp.abs(images - real).mean((1, 2, 3))
+    """Return |x - y|, the mean over the pixels and channels of each image, x held to [-1, 1]."""
+    return jnp.abs(jnp.clip(images, -1, 1) - real).mean((1, 2, 3))
 
 
 def peak_ratio(images: Images, real: Images) -> Float[Array, " b"]:

@@ -48,7 +48,7 @@ def translation(draw: Callable[..., Array]) -> View:
     def change(images: Images) -> Images:
         for axis in (1, 2):
             size = images.shape[axis]
-            most = size // 8
+            most = int(size / 8 + 0.5)
             shift = _whole(place[:, axis - 1], -most, most)
             shape = [1] * images.ndim
             shape[axis] = size
@@ -77,7 +77,7 @@ def cutout(draw: Callable[..., Array]) -> View:
         inside = jnp.ones((len(images), 1, 1, 1), bool)
         for axis in (1, 2):
             size = images.shape[axis]
-            half = size // 2
+            half = int(size / 2 + 0.5)
             start = _whole(place[:, axis - 1], 0, size - half % 2) - half // 2
             pixels = jnp.arange(size)
             covered = (pixels >= start[:, None]) & (pixels < start[:, None] + half)

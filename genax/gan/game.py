@@ -152,4 +152,8 @@ def play(
         return Round(real, fake, fakes, lambda images: jnp.zeros(len(images)))
     view, example = augment(nets, batch), batch["image"] if fakes is None else fakes
     alone = pure(nets.discriminator, view(example), **given, train=True)
-    return Round(real, fake, fakes, lambda images: alone(view(images), **given, train=True))
+    # What a penalty scores has masks of its own, the same ones at every call.
+    rngs = {"dropout": nets.make_rng("dropout")} if nets.has_rng("dropout") else {}
+    return Round(
+        real, fake, fakes, lambda images: alone(view(images), **given, train=True, rngs=rngs)
+    )

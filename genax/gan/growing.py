@@ -19,7 +19,7 @@ import optax
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
-from genax.core import GenaxError, Phase, Stage
+from genax.core import GenaxError, Phase, Sampler, Stage
 from genax.core.data import Data
 from genax.core.task import Batch, Losses, LossFn
 from genax.data.reduced import Reduced
@@ -204,6 +204,17 @@ class Growth:
         """
         return partial(grown, periods=self.periods, sampler=sampler, condition=condition)
 
+    def tools(self, samplers: Mapping[str, Sampler]) -> dict[str, Sampler]:
+        """Return samplers of the networks at full size, which refuse to draw before the last stage.
+
+        Layers that have not come in are not trained.
+        """
+        last = len(self.periods) - 1
+        return {
+            name: replace(sampler, function=partial(grown_up, function=sampler.function, last=last))
+            for name, sampler in samplers.items()
+        }
+
     def data(self, data: Data) -> tuple[Data, ...]:
         """Return the data of each stage. Stages of one resolution share it."""
         largest = self.periods[-1].size
@@ -235,12 +246,13 @@ def growth_of(
     """
     found = from_config(periods, config)
     for period in found:
-        batch = period.batch_size
-        if batch % min(batch, config.group_size):
+        batch = period.batch_size // config.accumulate
+        if batch and batch % min(batch, config.group_size):
             raise GenaxError(
-                f"config.group_size={config.group_size} does not divide the batch of {batch} "
-                f"images at {period.size}x{period.size} pixels (config.batch_sizes, "
-                "config.batch_size); choose sizes that it divides, or a group of a whole batch."
+                f"config.group_size={config.group_size} does not divide the {batch} images that "
+                f"are scored together at {period.size}x{period.size} pixels (config.batch_sizes, "
+                "config.batch_size, config.accumulate); choose sizes that it divides, or a group "
+                "of a whole batch."
             )
     return Growth(
         found,
@@ -265,6 +277,19 @@ def faded_loss(nets: nn.Module, batch: Batch, loss: LossFn, period: Period) -> L
         old = nearest_upsample(average_downsample(image))
         batch = {**batch, "image": blended(image, old, share)}
     return loss(nets, batch)
+
+
+def grown_up(nets: nn.Module, batch: Batch, function: Callable[..., Any], last: int) -> Any:
+    """Return function(nets, batch). Raises GenaxError before the last stage.
+
+    last: its number.
+    """
+    if (stage := batch.get("stage", last)) != last:
+        raise GenaxError(
+            f"the tools show a network that is wholly grown, but here it is at stage {stage} of 0 "
+            f"to {last}; set config.tools=True only to sample a run that has reached stage {last}."
+        )
+    return function(nets, batch)
 
 
 def grown(

@@ -96,5 +96,6 @@ def made(nets: nn.Module, z: Float[Array, "b k z"], given: dict[str, Any], **mor
         has_rows = isinstance(value, jax.Array) and value.ndim and len(value) == size
         return jnp.repeat(value, frames, axis=0) if has_rows else value
 
-    images = nets.generator(z.reshape(size * frames, -1), **jax.tree.map(repeated, given), **more)
+    given = {**jax.tree.map(repeated, given), **more}
+    images = nets.generator(z.reshape(size * frames, -1), **given)
     return images.reshape(size, frames, *images.shape[1:])

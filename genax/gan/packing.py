@@ -15,8 +15,8 @@ class Packed(nn.Module):
     """Discriminator of packs, whose channels are those of all samples of a pack.
 
     Lin et al. 2018, PacGAN (arXiv:1712.04086), section 2. A pack is `size` neighbours in the batch,
-    which training draws independently of each other, so it is the same on any layout. Its score
-    stands for each of its samples (see `for_each_image`).
+    or in the microbatch, which makes other packs of the same independent samples. Its score stands
+    for each of them (see `for_each_image`).
 
     discriminator: of samples with `size` times as many channels.
     """
@@ -31,9 +31,10 @@ class Packed(nn.Module):
         Raises GenaxError for a batch that packs do not divide, and for a condition of the samples.
         """
         if given:
+            other = ", or config.num_classes=0" if "label" in given else ""
             raise GenaxError(
                 f"packs of {self.size} samples are scored without {', '.join(given)}: set "
-                "config.pack=1, or config.num_classes=0."
+                f"config.pack=1{other}."
             )
         if self.is_initializing():
             x = jnp.repeat(x[:1], self.size, axis=0)

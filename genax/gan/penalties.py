@@ -98,12 +98,12 @@ def path_length_penalty(
     return weight * jnp.square(lengths - moved), moved
 
 
-def r1(nets: nn.Module, batch: Batch, found: Round, weight: Weight) -> Float[Array, " b"]:
+def r1(nets: nn.Module, batch: Batch, found: Round, weight: Weight = 1.0) -> Float[Array, " b"]:
     """`zero_centred` at batch["image"]."""
     return zero_centred(found.score, batch["image"], weight)
 
 
-def r2(nets: nn.Module, batch: Batch, found: Round, weight: Weight) -> Float[Array, " b"]:
+def r2(nets: nn.Module, batch: Batch, found: Round, weight: Weight = 1.0) -> Float[Array, " b"]:
     """`zero_centred` at the fakes."""
     return zero_centred(found.score, found.fakes, weight)
 
@@ -159,7 +159,7 @@ def le_cam(
     nets: nn.Module,
     batch: Batch,
     found: Round,
-    weight: Weight,
+    weight: Weight = 0.3,
     decay: float = 0.99,
     start: int = 1000,
 ) -> Scores:

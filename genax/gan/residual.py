@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from genax.core.task import Batch
 from genax.gan.dcgan import resolutions
-from genax.gan.game import Round
+from genax.gan.game import Augment, Round, unchanged
 from genax.nn.convolution import Conv, Upsample, nearest_upsample
 from genax.nn.initializers import fan_avg_uniform
 from genax.nn.labels import check_label
@@ -189,7 +189,12 @@ class ResidualCritic(nn.Module):
 
 
 def class_error(
-    nets: nn.Module, batch: Batch, found: Round, weight: float = 1.0, of: str = "real"
+    nets: nn.Module,
+    batch: Batch,
+    found: Round,
+    weight: float = 1.0,
+    of: str = "real",
+    augment: Augment = unchanged,
 ) -> Float[Array, " b"]:
     """weight times the cross-entropy of the label in what the critic takes images for.
 
@@ -197,8 +202,9 @@ def class_error(
     WGAN-GP, and the generator that of its fakes, whose labels are those of the batch.
 
     of: "real" or "fakes".
+    augment: what the critic sees of images, see `play`.
     """
-    images = batch["image"] if of == "real" else found.fakes
+    images = augment(nets, batch)(batch["image"] if of == "real" else found.fakes)
     logits = nets.discriminator(images, train=True, classify=True)
     chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), batch["label"][:, None], axis=-1)
     return -weight * chosen[:, 0]

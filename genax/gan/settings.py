@@ -24,9 +24,10 @@ PLAYERS: dict[str, Any] = {
     "critic_steps": 1,
     # Samples that the discriminator scores together (PacGAN); 1 is each by itself.
     "pack": 1,
-    # What is added to the discriminator's objective, and its weight: see `PENALTIES`.
+    # What is added to the discriminator's objective, and its weight: see `PENALTIES`. 0 is the
+    # default of the penalty's function.
     "penalty": "none",
-    "penalty_weight": 1.0,
+    "penalty_weight": 0.0,
     "learning_rate": 2e-4,
     "b1": 0.5,
     "b2": 0.999,
@@ -37,9 +38,6 @@ PLAYERS: dict[str, Any] = {
     "checkpoint_every": 1_000,
     "sample_every": 1_000,
     "num_samples": 100,
-    # Whether there are samplers of the latent space: see `latent_tools`. They are asked for after
-    # training, as in `genax sample WORKDIR --config.tools=True --sampler interpolation --num 8`.
-    "tools": False,
 }
 # Of two players whose modes are counted.
 MODES: dict[str, Any] = {
@@ -70,6 +68,9 @@ DEFAULTS: dict[str, Any] = {
     # By which features samples are compared with test images, and how many samples.
     "fidelity": "none",
     "fidelity_examples": 10_000,
+    # Whether there are samplers of the latent space: see `latent_tools`. They are asked for after
+    # training, as in `genax sample WORKDIR --config.tools=True --sampler interpolation --num 8`.
+    "tools": False,
 }
 # The embedded digits, on which each model of this chapter trains in about two minutes.
 DIGITS: dict[str, Any] = {

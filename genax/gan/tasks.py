@@ -31,7 +31,7 @@ from genax.gan.sampling import generate
 from genax.gan.settings import GAMES, PENALTIES
 from genax.gan.turns import Turns, after
 from genax.nn.conditions import Condition, on_label, unconditional
-from genax.nn.ema import ema_warmup
+from genax.nn.ema import ema_of_moves, ema_warmup
 from genax.settings import from_config
 
 MakeNetwork = Callable[..., nn.Module]
@@ -87,8 +87,9 @@ def image_gan(
     drawn: dict[str, Any] = {"draw": draw, "condition": condition, "inputs": given}
     images: Callable[..., Any] = partial(samples, **drawn)
     labels = labels_in_turn(config.num_classes) if config.num_classes else None
-    read = train
+    read, shown = train, tools(train, test, labels, **drawn) if config.tools else {}
     if growth is not None:
+        shown = growth.tools(shown)
         images = growth.images(partial(samples, draw=draw, inputs=given), condition)
         read = growth.data(train)
     task = play_out(
@@ -101,7 +102,7 @@ def image_gan(
         growth=growth,
         samplers={
             "images": Sampler(images, image_grid, labels),
-            **(tools(train, test, labels, **drawn) if config.tools else {}),
+            **shown,
         },
         evaluators={**image_scores(config, images, train, test), **(evaluators or {})},
         **played,
@@ -139,7 +140,8 @@ def play_out(
     turns: steps at which the generator moves; None is after each `config.critic_steps`.
     generators_loss: (nets, batch, ...) with the arguments of `generator_loss`.
     penalty_weight: weight of the settings' penalty by the step; None is that of the settings.
-    averages: decays by path; None is the generator's of the settings, after a warm-up.
+    averages: decays by path; None is the generator's of the settings, after a warm-up, for each of
+      its moves.
     together: see `Stage`.
     stage: makes another game of the arguments that all losses share.
     growth: how networks grow, in stages of their own; they then get `size` and `share` too.
@@ -171,7 +173,8 @@ def play_out(
 
     every = after(config.critic_steps) if turns is None else turns
     if averages is None:
-        averages = {"generator": ema_warmup(config.ema)} if config.ema else {}
+        decay = ema_of_moves(ema_warmup(config.ema), every, config.critic_steps)
+        averages = {"generator": decay} if config.ema else {}
     phases = [phase("discriminator", critic, 1), phase("generator", maker, every)]
     stages = [Stage(phases, together=together) if stage is None else stage(**shared)]
     if growth is not None:
@@ -186,7 +189,8 @@ def _chosen_penalties(
 
     def weighted(penalty: Callable[..., Any]) -> Penalty:
         if weight_at is None:
-            return partial(penalty, weight=config.penalty_weight)
+            own = {"weight": config.penalty_weight} if config.penalty_weight else {}
+            return partial(penalty, **own)
         return lambda nets, batch, found: penalty(
             nets, batch, found, weight=weight_at(batch["step"])
         )

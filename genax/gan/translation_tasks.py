@@ -33,6 +33,7 @@ from genax.gan.translation import (
     weighted,
     with_source,
 )
+from genax.nn.ema import ema_warmup
 from genax.nn.optimizers import constant_linear
 from genax.settings import from_config
 
@@ -103,7 +104,8 @@ def translation_experiment(
     else:
         alone = partial(distance_loss, source=source, **far)
         phase = Phase("generator", alone, ("generator",), adam)
-        task = Task(networks, [Stage([phase])], **parts)
+        averages = {"generator": ema_warmup(config.ema)} if config.ema else {}
+        task = Task(networks, [Stage([phase])], ema=averages, **parts)
     return Experiment(task, train, test)
 
 

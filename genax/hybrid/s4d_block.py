@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from genax.core.errors import GenaxError
 from genax.hybrid.recurrent_state import LayerState
 from genax.hybrid.s4d_kernel import Modes, convolve, discretise, kernel_of, response, state_after
 from genax.nn.gelu import gelu
@@ -27,7 +28,7 @@ class S4DMixer(nn.Module):
     Parameters: "log_dt" [d], "log_A_real" and "A_imag" [d, n], "C" [d, n, 2], "D" [d], and the
       mixing "output". The authors' code trains the first three without decay, at a rate of 1e-3 at
       most: see `genax.hybrid.optimizers`.
-    state_size: modes of a channel with their conjugates, of which half are computed.
+    state_size: modes of a channel with their conjugates, of which half are computed; even.
     smallest, largest: of the steps.
     dropout: rate of dropout before the mixing.
     dtype: of the mixing. The state space is float32.
@@ -38,6 +39,14 @@ class S4DMixer(nn.Module):
     largest: float = 0.1
     dropout: float = 0.0
     dtype: Any = jnp.float32
+
+    def __post_init__(self):
+        if self.state_size < 2 or self.state_size % 2:
+            raise GenaxError(
+                f"S4DMixer(state_size={self.state_size}): modes come with their conjugates; choose "
+                "an even number."
+            )
+        super().__post_init__()
 
     def empty(self, batch_size: int, width: int) -> LayerState:
         """Return the state before the first token, for inputs of a width."""

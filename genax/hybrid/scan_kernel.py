@@ -18,6 +18,7 @@ from jax.experimental.pallas import tpu as pltpu
 from jax.experimental.pallas import triton
 from jaxtyping import Array, Float
 
+from genax.core.errors import GenaxError
 from genax.core.mesh import platform
 
 # Channels of a program. On a GPU it is one block of threads, whose registers hold a state.
@@ -132,6 +133,11 @@ def _call(kernel, A, shared, wide, wide_like, shared_like=(), states=0):
     n, d = A.shape
     b = len(shared[0])
     place = platform()
+    if place == "gpu" and (d % min(_BLOCKS[place]) or n & (n - 1)):
+        raise GenaxError(
+            f"scan=pallas on a GPU takes channels that {min(_BLOCKS[place])} divides and a power "
+            f"of two of states, not {d} and {n}; choose other sizes, or scan=xla."
+        )
     block = next((size for size in _BLOCKS.get(place, ()) if d % size == 0), d)
 
     def whole(array):

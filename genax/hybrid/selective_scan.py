@@ -47,7 +47,8 @@ def selective_scan(
     kernel: "xla", or "pallas" for a kernel by which a TPU or a GPU computes a chunk. Its forward
       mode is XLA's. JAX has no gradient of its gradient; "xla" has all.
     Returns y [b, t, d] and the state after the last token, both at least float32.
-    Raises GenaxError for an unknown kernel.
+    Raises GenaxError for an unknown kernel, and for channels that "tensor" does not divide if a
+    Pallas kernel is to compute them.
     """
     if kernel not in KERNELS:
         raise GenaxError(f"scan={kernel!r} is unknown; choose one of {', '.join(KERNELS)}.")
@@ -69,6 +70,11 @@ def selective_scan(
     if mesh is not None and d % mesh.shape["tensor"] == 0:
         # "fsdp" splits A as a parameter, which would be sent to all devices for each token.
         A = lax.with_sharding_constraint(A, PartitionSpec(None, "tensor"))
+    elif mesh is not None and kernel == "pallas":
+        raise GenaxError(
+            f"scan=pallas: a mesh with tensor={mesh.shape['tensor']} cannot share out {d} channels "
+            "evenly; choose another mesh, or scan=xla."
+        )
     if kernel == "pallas" and mesh is not None:
         # XLA cannot divide a kernel, so each device runs it on its own sequences and channels.
         wide = PartitionSpec(None, BATCH, None, "tensor")

@@ -84,4 +84,5 @@ def _chunk(state, rows):
 
 
 def _product(axes, left, right, kind):
-    return jnp.einsum(axes, left, right, preferred_element_type=kind)
+    # Of float32 a TPU would multiply 8 bits.
+    return jnp.einsum(axes, left, right, precision="highest", preferred_element_type=kind)

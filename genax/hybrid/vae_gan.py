@@ -20,7 +20,7 @@ from genax.core.errors import GenaxError
 from genax.nn.convolution import Conv
 from genax.nn.norms import BatchNorm
 from genax.nn.transposed_convolution import TransposedConv
-from genax.vae.distributions import Gaussian
+from genax.vae.distributions import Gaussian, posterior_of
 
 KERNEL = 5
 EPSILON = 1e-6
@@ -137,7 +137,7 @@ class Encoder(nn.Module):
             nn.Dense(self.latent_size, dtype=self.dtype, name=name)(x).astype(jnp.float32)
             for name in ("mean", "log_variance")
         ]
-        return Gaussian(*heads)
+        return posterior_of(*heads)
 
 
 class Decoder(nn.Module):

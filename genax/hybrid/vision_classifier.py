@@ -132,7 +132,9 @@ class VisionClassifier(nn.Module):
     def __call__(
         self, images: Float[Array, "b h w c"], train: bool = False
     ) -> Float[Array, "b classes"]:
-        """Return scores of the classes."""
+        """Return scores of the classes. Raises GenaxError if there are none."""
+        if not self.num_classes:
+            raise GenaxError("VisionClassifier(num_classes=0) has no head; call its `hidden`.")
         x = self.hidden(images, train)
         return self.head(x[:, x.shape[1] // 2] if self.pool == "token" else x.mean(1))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -23,6 +23,19 @@ def ema_warmup(decay: float) -> Decay:
 def ema_late(decay: float, start: int) -> Decay:
     """BigGAN's decay: 0 (a copy) before update number `start`, then `decay` (Brock et al. 2019)."""
     return lambda step: jnp.where(step + 1 < start, 0.0, decay)
+
+
+def ema_of_moves(decay: Decay, moves: int | Callable[[Any], Any], apart: int) -> Decay:
+    """Decay of an average that stands still while what it averages does.
+
+    decay: by the number of the move.
+    moves: whether a step moves it, or the number 1 if each does.
+    apart: steps from one move to the next, by which moves are counted.
+    """
+    if not callable(moves):
+        return decay
+    number: Any = decay if callable(decay) else lambda step: decay
+    return lambda step: jnp.where(moves(step), number(step // apart), 1.0)
 
 
 def ema_half_life(

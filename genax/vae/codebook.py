@@ -7,6 +7,7 @@ over the global batch in the collection "codebook", which belongs in `Task.summe
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import flax.linen as nn
@@ -67,7 +68,7 @@ class Codebook(nn.Module):
         """Make the codes and what is counted of them."""
         shape, count = (self.num_codes, self.code_size), self.num_codes
         if self.averages:
-            first = lambda: uniform_codes(self.make_rng("params"), shape)  # noqa: E731
+            first = lambda: first_codes(self.make_rng("params"), shape)  # noqa: E731
             self.sums = self.variable(COLLECTION, "sums", first)
             self.sizes = self.variable(COLLECTION, "sizes", jnp.ones, (count,))
         elif self.dead_below:
@@ -76,7 +77,7 @@ class Codebook(nn.Module):
                 "codes and nothing else may; set dead_below=0 or averages=True."
             )
         else:
-            self.embedding = self.param("embedding", uniform_codes, shape)
+            self.embedding = self.param("embedding", first_codes, shape)
         self.counts = self.variable(COLLECTION, "counts", jnp.zeros, (count,))
 
     @property
@@ -171,9 +172,13 @@ def usage_of(counts: Float[Array, " K"]) -> dict[str, Any]:
     return {"perplexity": jnp.exp(-(shares * logs).sum()), "used_codes": (counts > 0).sum()}
 
 
-def uniform_codes(key: Any, shape: tuple[int, int], dtype: Any = jnp.float32) -> Array:
-    """Draw codes from the uniform distribution on [-1/K, 1/K], as the authors' code does."""
-    return jax.random.uniform(key, shape, dtype, -1 / shape[0], 1 / shape[0])
+def first_codes(key: Any, shape: tuple[int, int], dtype: Any = jnp.float32) -> Array:
+    """Draw codes from U(-sqrt(3 / D), sqrt(3 / D)), of variance 1 / D, as Sonnet's quantiser does.
+
+    shape: (K, D).
+    """
+    limit = math.sqrt(3 / shape[1])
+    return jax.random.uniform(key, shape, dtype, -limit, limit)
 
 
 def smoothed(sizes: Float[Array, " K"], epsilon: float) -> Float[Array, " K"]:

@@ -67,17 +67,28 @@ def interpolate(
 ) -> Frames:
     """Return a row for each image: it, images on the line from its latent to another's, the other.
 
-    Latents are the means of posteriors. The images between are E[x|z], in [-1, 1].
+    Latents are the means of posteriors. The images between are E[x|z], in [-1, 1]; each is of the
+    condition of the nearer end, in the middle of the first.
 
-    batch["image"], batch["other"]: [b, h, w, c] in [0, 1].
+    batch["image"], batch["other"]: [b, h, w, c] in [0, 1]. Whatever else the condition reads of an
+      image, such as "label", the batch has of the other one as "other_label".
     steps: number of latents, both ends included.
     """
-    given = condition(nets, batch)
-    start, end = (nets.encoder(batch[name], **given).mean for name in ("image", "other"))
+    ends = batch, {name: batch.get(f"other_{name}", value) for name, value in batch.items()}
+    ends[1]["image"] = batch["other"]
+    given = [condition(nets, end) for end in ends]
+    start, end = (
+        nets.encoder(one["image"], **own).mean[:, None]
+        for one, own in zip(ends, given, strict=True)
+    )
     shares = jnp.linspace(0.0, 1.0, steps)[:, None]
-    between = nets.decoder(start[:, None] + shares * (end - start)[:, None], **given).mean
-    first, last = (batch[name][:, None].astype(between.dtype) for name in ("image", "other"))
-    return 2 * jnp.concatenate([first, between, last], axis=1) - 1
+    nearer = shares[: (steps + 1) // 2], shares[(steps + 1) // 2 :]
+    between = [
+        nets.decoder(start + part * (end - start), **own).mean
+        for part, own in zip(nearer, given, strict=True)
+    ]
+    first, last = (one["image"][:, None].astype(between[0].dtype) for one in ends)
+    return 2 * jnp.concatenate([first, *between, last], axis=1) - 1
 
 
 def traverse(
@@ -168,4 +179,6 @@ def _first(data: Data, names: Sequence[str], num: int, workdir: Any) -> Mapping[
 def _in_turn(data: Data, names: Sequence[str], num: int, workdir: Any) -> Mapping[str, Any]:
     """Return the first images, each with the next one, and the last with the first."""
     found = first_examples(data, num, workdir, names)
-    return {**found, "other": np.roll(found["image"], -1, axis=0)}
+    following = {name: np.roll(found[name], -1, axis=0) for name in names}
+    image = following.pop("image")
+    return {**found, "other": image, **{f"other_{name}": x for name, x in following.items()}}

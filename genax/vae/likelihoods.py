@@ -18,8 +18,9 @@ from genax.vae.distributions import Bernoulli, DiscretisedLogistic, Gaussian
 # The deviation of a learned Gaussian is above half of a level of 256. A pixel that is the same in
 # all images would otherwise have a density without bound.
 LEAST_DEVIATION = 1 / 512
-# PixelCNN++'s bound of the logarithm of a scale, for images in [-1, 1].
-_LEAST_LOG_SCALE = -7.0
+# Bounds of the logarithm of a scale, for images in [-1, 1]: PixelCNN++'s least one and one
+# that reaches far beyond them.
+_LOG_SCALES = (-7.0, 7.0)
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def discretised_logistic(
     location: Float[Array, "*shape"], log_scale: Float[Array, "*shape"], levels: int = 256
 ) -> DiscretisedLogistic:
     """Return the logistic whose outputs are in the unit of images in [-1, 1], as in PixelCNN++."""
-    log_scale = jnp.maximum(log_scale, _LEAST_LOG_SCALE)
+    log_scale = log_scale.clip(*_LOG_SCALES)
     return DiscretisedLogistic(0.5 + 0.5 * location, log_scale - math.log(2), levels)
 
 

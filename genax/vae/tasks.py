@@ -72,6 +72,8 @@ def autoencoder(
     shown = partial(_first, train if test is None else test, names)
     labels = labels_in_turn(config.num_classes) if config.num_classes else None
     said = {"likelihood": config.likelihood, "binarisation": config.binarisation}
+    if config.likelihood == "discretised_logistic":
+        said["levels"] = config.levels
     bound = partial(
         importance_weighted_bound,
         samples=config.importance_samples,
@@ -85,7 +87,7 @@ def autoencoder(
         ),
         "latents": active_units(condition),
     }
-    uses = use_scores(config, train, test, condition)
+    uses = use_scores(config, train, test, condition, factors)
     task = Task(
         networks=beside(size.networks(kernel_init=kernel_init, dtype=jnp.dtype(config.dtype))),
         stages=[stage(condition, train)],

@@ -43,18 +43,22 @@ def use_samplers(config: ConfigDict, data: Data, condition: Condition) -> dict[s
 
 
 def use_scores(
-    config: ConfigDict, train: Data, test: Data | None, condition: Condition
+    config: ConfigDict,
+    train: Data,
+    test: Data | None,
+    condition: Condition,
+    factors: tuple[str, ...] = (),
 ) -> dict[str, Evaluator]:
     """Return the scores that the settings ask for.
 
+    factors: their names, for a result.
     Raises GenaxError for images that cannot be compressed, and for data without factors.
     """
     scores = {}
     if config.factor_examples:
         drawn = Drawn(train if test is None else test, config.factor_examples)
         encode = partial(posterior_means, condition=condition)
-        names = factor_names(config.dataset) if "factors" in drawn.element else ()
-        scores["factors"] = disentanglement(encode, drawn, names)
+        scores["factors"] = disentanglement(encode, drawn, factors)
     if config.compressed:
         levels = _levels(config)
         if test is None or config.num_classes:

@@ -8,13 +8,14 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
 from genax.nn.convolution import Conv
 from genax.nn.initializers import fan_in_uniform
-from genax.vae.codebook import nearest_code, rows_at, uniform_codes
+from genax.vae.codebook import nearest_code, rows_at
 from genax.vae.residual_coders import ResidualDecoder, ResidualEncoder
 
 # Rombach et al. 2022, table 8: "vq-f4" of the public code, 55,322,782 parameters.
@@ -29,6 +30,14 @@ SIZES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         }
     }
 )
+
+
+def first_words(key: Any, shape: tuple[int, int], dtype: Any = jnp.float32) -> Array:
+    """Draw words from U(-1 / K, 1 / K), as the authors' code does.
+
+    shape: (K, d).
+    """
+    return jax.random.uniform(key, shape, dtype, -1 / shape[0], 1 / shape[0])
 
 
 class Quantised(NamedTuple):
@@ -87,7 +96,7 @@ class VQAutoencoder(nn.Module):
         pointwise = {"kernel_init": fan_in_uniform(), "dtype": self.dtype}
         self.quant_conv = Conv(size, (1, 1), **pointwise)
         self.post_quant_conv = Conv(self.latent_channels, (1, 1), **pointwise)
-        self.codebook = self.param("codebook", uniform_codes, (self.num_codes, size))
+        self.codebook = self.param("codebook", first_words, (self.num_codes, size))
 
     def encode(
         self, image: Float[Array, "b h w c"], train: bool = False

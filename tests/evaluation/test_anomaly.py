@@ -66,6 +66,11 @@ def test_known_cases():
     for one_kind in (np.zeros(4, bool), np.ones(4, bool)):
         assert math.isnan(auroc(np.arange(4.0), one_kind))
         assert math.isnan(average_precision(np.arange(4.0), one_kind))
+    lost = np.array([0.0, 1.0, 2.0, np.nan])
+    assert math.isnan(auroc(lost, anomalous))
+    assert math.isnan(average_precision(lost, anomalous))
+    assert all(math.isnan(score) for score in alarm_scores(lost, anomalous, 1.0).values())
+    assert math.isnan(alarm_scores(np.zeros(4), anomalous, math.nan)["accuracy"])
     silent = alarm_scores(np.zeros(4), anomalous, 1.0)
     assert silent == {"accuracy": 0.5, "precision": 0, "recall": 0, "f1": 0}
 

@@ -43,7 +43,7 @@ def test_color_is_brightness_saturation_contrast():
 
 def test_translation_shifts_by_an_eighth_at_most():
     """Pixels come from shift pixels away, and from outside comes 0."""
-    most = SIZE // 8
+    most = int(SIZE / 8 + 0.5)
     uniform = np.float32([[0.0, 0.999], [0.5, 0.5], [0.999, 0.0], [0.999, 0.999], [0.2, 0.4]])
     found = changed(translation, uniform)
     for image, number, new in zip(IMAGES, uniform, found, strict=True):
@@ -56,7 +56,7 @@ def test_translation_shifts_by_an_eighth_at_most():
 def test_cutout_is_a_square_of_half_the_size():
     uniform = np.float32([[0.0, 0.0], [0.999, 0.999], [0.5, 0.5], [0.0, 0.999], [0.3, 0.7]])
     found = changed(cutout, uniform)
-    half = SIZE // 2
+    half = int(SIZE / 2 + 0.5)
     for image, number, new in zip(IMAGES, uniform, found, strict=True):
         mask = np.ones((SIZE, SIZE, 1), np.float32)
         start = [int(np.floor(n * (SIZE - half % 2 + 1))) - half // 2 for n in number]

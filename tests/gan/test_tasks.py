@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from genax.core import GenaxError, init_state
+from genax.core import GenaxError, init_state, make_step
 from genax.data import ImageData
 from genax.gan.game import latents
 from genax.gan.losses import generator_loss, with_more_fakes
 from genax.gan.settings import PENALTIES
+from genax.running.run import stage_data
+from genax.running.sampling import rehearse, sampling_batch, variables
 from genax.settings.overrides import override
 from tests.cli.command import succeed, train
 from tests.experiments import ROOT, config_of, load
@@ -88,6 +90,41 @@ def test_every_penalty_is_chosen_by_a_word():
         chosen = experiment.task.stages[0].phases[0].loss.keywords["penalties"]
         assert chosen.keys() == terms.keys()
         assert ("running" in state.collections) == (word == "le_cam")
+
+
+@pytest.mark.parametrize("word", PENALTIES)
+def test_every_penalty_takes_a_discriminator_with_dropout(word):
+    experiment = built("gan", penalty=word)
+    element = experiment.data.element
+    batch = {name: jax.ShapeDtypeStruct((4, *x.shape), x.dtype) for name, x in element.items()}
+    state, metrics = jax.eval_shape(make_step(experiment.task), shapes(experiment), batch)
+    assert jax.tree.map(jnp.shape, state) == jax.tree.map(jnp.shape, shapes(experiment))
+    assert {f"discriminator/{name}" for name in PENALTIES[word]} <= metrics.keys()
+
+
+@pytest.mark.parametrize("name", ["dcgan", "big_gan", "pro_gan", "style_gan", "style_gan2"])
+def test_every_tool_draws(name):
+    """At the end; networks that grow refuse before."""
+    experiment = built(name, tools=True)
+    task, stages = experiment.task, len(experiment.task.stages)
+    assert len(task.samplers) > 4
+    elements = tuple(data.element for data in stage_data(experiment))
+    state = jax.eval_shape(partial(init_state, task, 0, elements))
+    for label, sampler in task.samplers.items():
+        batch = sampling_batch(task, sampler, 2, None, step=10**9)
+        assert batch["stage"] == stages - 1
+        rehearse(task, sampler, variables(state, averaged=False), batch)
+        if stages > 1 and label != "images":
+            with pytest.raises(GenaxError, match="wholly grown, but here it is at stage 0"):
+                rehearse(task, sampler, variables(state, averaged=False), {**batch, "stage": 0})
+
+
+def test_an_average_moves_when_the_generator_does():
+    decay = built("wgan", critic_steps=5, ema=0.9).task.ema["generator"]
+    plain = built("dcgan", ema=0.9).task.ema["generator"]
+    assert [float(decay(step)) for step in range(3, 10)] == pytest.approx(
+        [1, float(plain(0)), 1, 1, 1, 1, float(plain(1))]
+    )
 
 
 def test_classes_are_drawn_in_turn_and_told_by_the_critic():

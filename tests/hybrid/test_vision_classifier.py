@@ -125,6 +125,8 @@ def test_slopes_are_those_of_the_likeliest_class(variables, scores):
         ({"image_size": 16}, "8x8 pixels, but the positions are for 16x16"),
         ({"pool": "max"}, "pool='max' is token or mean"),
         ({"model": "rnn"}, "model='rnn' one of mamba, mamba2, s4d"),
+        ({"num_classes": 0}, "num_classes=0. has no head; call its `hidden`"),
+        ({"model": "s4d", "state_size": 7}, "state_size=7.: modes come with their conjugates"),
     ],
 )
 def test_refusals(changes, words):

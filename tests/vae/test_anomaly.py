@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
 import flax.linen as nn
@@ -10,9 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from genax.core import make_step
+from genax.core import GenaxError, make_step
 from genax.core.data import Shard
 from genax.core.step import init_state
+from genax.data import ImageData, SeriesData
+from genax.data.within import Within
 from genax.running.evaluate import evaluate
 from genax.running.sampling import sample, sampling_batch, variables
 from genax.vae.anomaly import anomaly_scores, denoising_loss, draw_reconstructions, gaussian_of
@@ -98,13 +101,32 @@ def test_images_are_drawn_in_pairs():
     assert draw_reconstructions(images, {"image": images}).size == (2 * 66 + 2, 3 * 66 + 2)
 
 
+@dataclass(frozen=True)
+class Unlabelled(Within):
+    """Images alone."""
+
+    @property
+    def element(self):
+        return {"image": self.data.element["image"]}
+
+
 def test_given_data_take_the_place_of_its_own():
     module = load("experiments/vae/anomaly.py")
     config = config_of(module, "digits")
-    own = module.build(config)
-    built = module.build(config, data=(own.data, own.evaluation))
-    assert built.data is own.data
-    assert built.evaluation is own.evaluation
+    # Of labelled series every fifth normal one is held out, as of its own.
+    given = module.read(config, (SeriesData("waves"), SeriesData("waves", "test")))
+    assert given == [*module.read(config)]
+    # Of other data nothing is known but that they are normal.
+    images = Within(ImageData("digits", range=(0.0, 1.0)))
+    first, held_out, _ = module.read(config, (images, images))
+    assert first.data is held_out.data is images
+    built = module.build(config, (images, images))
+    rows = {"scores": {"error": np.zeros(3)}, "mask": np.ones(3)}
+    said = built.task.evaluators["anomaly"].says
+    said = said({"test": rows, "held_out": rows, "label": np.zeros(3)}, None)
+    assert said["threshold"] == f"quantile {config.quantile} of the training normals"
+    with pytest.raises(GenaxError, match=r"has no 'label'.*give a labelled test set"):
+        module.build(config, (images, Unlabelled(images)))
 
 
 @pytest.mark.parametrize("variant", ["cpu", "fashion", "digits", "digits-images"])

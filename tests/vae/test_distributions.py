@@ -105,6 +105,18 @@ def test_a_level_far_in_a_tail_has_a_number_and_a_slope():
     np.testing.assert_allclose(slope, -inverse, rtol=1e-5)
 
 
+@pytest.mark.parametrize("log_scale", [-200.0, 200.0])
+def test_any_scale_has_a_number_and_a_finite_slope(log_scale):
+    make = likelihood_of("discretised_logistic").distribution
+    x = jnp.array([0.0, 0.5, 1.0])
+
+    def total(scale):
+        return make(jnp.zeros(3), jnp.full(3, scale)).log_prob(x).sum()
+
+    value, slope = jax.jit(jax.value_and_grad(total))(log_scale)
+    assert np.isfinite([value, slope]).all()
+
+
 def test_means_are_images():
     for name in LIKELIHOODS:
         likelihood = likelihood_of(name)

@@ -14,6 +14,7 @@ import pytest
 from genax.core.data import Shard
 from genax.data import ImageData
 from genax.evaluation.charts import COLOURS, point_chart
+from genax.nn.conditions import on_label
 from genax.vae.active_units import posterior_means
 from genax.vae.autoencoders import MLPSize
 from genax.vae.latent_tools import draw_map, latent_grid, latent_tools
@@ -63,6 +64,28 @@ def test_a_way_begins_and_ends_with_images_and_is_straight(of_size):
         z = (1 - share) * means + share * np.roll(means, -1, 0)
         np.testing.assert_allclose(found[:, place], latents.decoded(z), atol=1e-5)
     assert render(found, batch).size == (11 * 66 + 2, 3 * 66 + 2)
+
+
+def test_a_way_between_classes_changes_the_class_in_the_middle():
+    """Each end is encoded and decoded by its own label."""
+    networks = MLPSize((8, 8, 1), (8,), 3, nn.tanh, num_classes=10).networks()
+    tool = latent_tools(DIGITS, 3, on_label, labelled=True)["interpolation"]
+    batch = {name: jnp.asarray(x) for name, x in tool.condition(3, None).items()}
+    assert set(batch) >= {"image", "label", "other", "other_label"}
+    assert len(set(batch["label"].tolist())) == 3
+
+    def expected(nets, batch):
+        start = nets.encoder(batch["image"], label=batch["label"]).mean
+        end = nets.encoder(batch["other"], label=batch["other_label"]).mean
+        middle = nets.decoder(((start + end) / 2)[:, None], label=batch["label"]).mean
+        return [2 * nets.decoder(end[:, None], label=batch["other_label"]).mean - 1, 2 * middle - 1]
+
+    start = {**batch, "index": jnp.arange(3)}
+    weights = jax.jit(nn.init(partial(elbo_loss, condition=on_label), networks))(RNGS, start)
+    found = jax.jit(nn.apply(tool.function, networks))(weights, batch)
+    last, middle = jax.jit(nn.apply(expected, networks))(weights, batch)
+    np.testing.assert_allclose(found[:, 9], last[:, 0], atol=1e-5)
+    np.testing.assert_allclose(found[:, 5], middle[:, 0], atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [1, 5])

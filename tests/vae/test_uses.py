@@ -41,6 +41,10 @@ def test_factors_are_read_where_they_are_scored(tmp_path):
     assert found.said["factors"]["factors"] == ["shape", "scale", "x", "y"]
     with pytest.raises(GenaxError, match="digits has no factors; choose dsprites or shapes"):
         built("vae", factor_examples="10")
+    # A caller's data, whose factors have no names, beside settings that name another set.
+    module = load("experiments/vae/vae.py")
+    config = override(config_of(module, "digits"), {"factor_examples": "10"})
+    assert "factors" in module.build(config, experiment.data).task.evaluators
 
 
 def test_images_are_compressed_by_a_run(tmp_path):

@@ -153,6 +153,16 @@ def test_data_in_another_range_is_refused():
         next(experiment.data.train(8, 0, Shard()))
 
 
+def test_decay_goes_with_the_optimizer_of_the_paper():
+    module = load("experiments/vae/vae.py")
+    config = config_of(module, "digits")
+    config.weight_decay = 0.1
+    with pytest.raises(GenaxError, match=r"config\.weight_decay=0\.1 .* set config\.adagrad=True"):
+        module.build(config)
+    config.adagrad = True
+    module.build(config)
+
+
 def test_the_documented_autoencoder_is_a_file_of_ones_own(tmp_path):
     parts = (ROOT / "docs/vae.md").read_text().split("```python\n")[1:]
     (text,) = (code for part in parts if "mmd" in (code := part.partition("```")[0]))

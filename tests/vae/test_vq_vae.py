@@ -67,6 +67,8 @@ def test_refusals():
         built("digits", size=10)
     with pytest.raises(GenaxError, match=r"averages=False, dead_below=0.1.*set dead_below=0"):
         count_parameters(built("digits", averages=False)[0])
+    with pytest.raises(GenaxError, match=r"num_classes=10"):
+        built("digits", num_classes=10)
     with pytest.raises(GenaxError, match=r"config\.likelihood=discretised_logistic is not one of"):
         built("digits", binarisation="static")
 
