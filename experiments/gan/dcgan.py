@@ -28,6 +28,9 @@ DEFAULTS = SHARED | {
     "dataset": "mnist",
     # Whether latents are even in [-1, 1], and not normal.
     "uniform_latents": False,
+    # Whether the generator matches the discriminator's features (Salimans et al. 2016,
+    # arXiv:1606.03498, section 3.1) in place of its objective.
+    "feature_matching": False,
     "coverage_samples": 1000,
 }
 SMALL = small_variants(SIZES["digits"] | {"batch_size": 32})
@@ -53,4 +56,5 @@ def build(config, data=None):
     draw = jax.random.normal
     if config.uniform_latents:
         draw = partial(jax.random.uniform, minval=-1.0, maxval=1.0)
-    return image_gan(config, data, DCGANGenerator, DCGANDiscriminator, draw=draw)
+    how = {"draw": draw, "match_features": config.feature_matching}
+    return image_gan(config, data, DCGANGenerator, DCGANDiscriminator, **how)

@@ -21,6 +21,7 @@ from genax.evaluation.examples import labels_in_turn
 from genax.evaluation.fidelity import fidelity
 from genax.evaluation.pictures import check_pictures, image_grid
 from genax.gan.augmentation import augment_by
+from genax.gan.feature_matching import feature_matching_loss, matched_features
 from genax.gan.game import Augment, Draw, Game, unchanged
 from genax.gan.growing import Growth
 from genax.gan.latent_tools import latent_tools
@@ -126,6 +127,7 @@ def play_out(
     generators_loss: Callable[..., Any] = generator_loss,
     penalty_weight: Callable[[jax.Array], jax.Array] | None = None,
     averages: Mapping[str, Any] | None = None,
+    match_features: bool = False,
     together: bool = False,
     stage: Callable[..., Stage] | None = None,
     growth: Growth | None = None,
@@ -142,6 +144,8 @@ def play_out(
     penalty_weight: weight of the settings' penalty by the step; None is that of the settings.
     averages: decays by path; None is the generator's of the settings, after a warm-up, for each of
       its moves.
+    match_features: whether the generator minimises `feature_matching_loss` in place of the game's
+      objective and of its penalties.
     together: see `Stage`.
     stage: makes another game of the arguments that all losses share.
     growth: how networks grow, in stages of their own; they then get `size` and `share` too.
@@ -164,18 +168,22 @@ def play_out(
     }
     terms = {**_chosen_penalties(config, penalty_weight), **(penalties or {})}
     critic = partial(discriminator_loss, penalties=terms, **shared)
-    maker = partial(generators_loss, penalties=generator_penalties, **shared)
+    maker: Callable[..., Any] = partial(generators_loss, penalties=generator_penalties, **shared)
+    embed = None
+    if match_features:
+        maker = feature_matching_loss
+        embed = partial(matched_features, draw=draw, condition=condition, augment=augment)
 
-    def phase(player: str, loss: Callable[..., Any], every: int | Turns) -> Phase:
+    def phase(player: str, loss: Callable[..., Any], every: int | Turns, **own: Any) -> Phase:
         chosen = (optimizers or {}).get(player)
         adam = optax.adam(config.learning_rate, b1=config.b1, b2=config.b2)
-        return Phase(player, loss, (player,), chosen or adam, every)
+        return Phase(player, loss, (player,), chosen or adam, every, **own)
 
     every = after(config.critic_steps) if turns is None else turns
     if averages is None:
         decay = ema_of_moves(ema_warmup(config.ema), every, config.critic_steps)
         averages = {"generator": decay} if config.ema else {}
-    phases = [phase("discriminator", critic, 1), phase("generator", maker, every)]
+    phases = [phase("discriminator", critic, 1), phase("generator", maker, every, embed=embed)]
     stages = [Stage(phases, together=together) if stage is None else stage(**shared)]
     if growth is not None:
         stages = growth.stages(phases, condition)

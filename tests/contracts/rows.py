@@ -266,7 +266,8 @@ ROWS = (
     experiment(
         "gan/dcgan.py",
         "digits-conditional",
-        {"width": "4", "penalty": "le_cam", "augmentation": "color_translation_cutout"},
+        {"width": "4", "penalty": "le_cam", "augmentation": "color_translation_cutout"}
+        | {"feature_matching": "true"},
         label="conditional",
         exceptions=BATCH_NORM | CONVOLUTION,
     ),
