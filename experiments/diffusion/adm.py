@@ -177,12 +177,14 @@ def build(config, data=None):
     """Return the experiment that the settings describe, with its own data or that given."""
     _check(config)
     process = chain(config)
-    guide = {}
+    guide, said = {}, {}
     if config.worse:
         guide = {"guide": autoguidance(config.autoguidance, process, EPSILON_AND_VARIANCE)}
+        said = {"guidance": f"{config.autoguidance} away from {config.worse}"}
     elif config.classifier_steps:
         scale = config.classifier_scale
         guide = {"guide": classifier_guidance(scale, process, EPSILON_AND_VARIANCE)}
+        said = {"guidance": f"{scale} by a classifier"}
     experiment = learned_experiment(
         config,
         data,
@@ -190,6 +192,7 @@ def build(config, data=None):
         partial(hybrid_loss, factor=1 / config.num_timesteps),
         changed=partial(_of_smaller, factor=config.factor),
         sampling=guide,
+        said=said,
     )
     if config.factor > 1:
         experiment = _upsampling(experiment, config)
@@ -208,6 +211,11 @@ def _check(config):
         raise GenaxError(
             f"config.classifier_steps={config.classifier_steps} are the last of "
             f"config.steps={config.steps}, and none is left for the denoiser."
+        )
+    if config.worse and config.classifier_steps:
+        raise GenaxError(
+            f"config.worse={config.worse} guides samples in place of a classifier, so "
+            f"config.classifier_steps={config.classifier_steps} has nothing to train; set it to 0."
         )
     if config.guidance != 1 and (config.worse or config.classifier_steps):
         raise GenaxError(

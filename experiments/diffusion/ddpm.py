@@ -79,14 +79,17 @@ RANGES = SHARED_RANGES | {
 def build(config, data=None):
     """Return the experiment that the settings describe, with its own data or that given."""
     process = DiscreteProcess(linear_betas(config.num_timesteps))
-    solvers = {}
+    solvers, said = {}, {}
     # A run that draws no samples may have fewer timesteps than DDIM has steps.
     if config.num_samples or config.ddim_steps <= config.num_timesteps:
         timesteps = leading(config.num_timesteps, num_steps=config.ddim_steps)
         named = {**SOLVERS, "ddim": partial(ddim, eta=config.ddim_eta)}
         solvers["images"] = named[config.solver](process, timesteps)
+        eta = {"eta": config.ddim_eta} if config.solver == "ddim" else {}
+        said["images"] = {"solver": config.solver, "steps": config.ddim_steps, **eta}
     if config.ancestral:
         solvers["ancestral"] = ancestral(process)
+        said["ancestral"] = {"solver": "ancestral", "steps": config.num_timesteps}
     simple = partial(denoising_loss, process=process)
     return image_experiment(
         config,
@@ -94,6 +97,7 @@ def build(config, data=None):
         process=process,
         loss=simple,
         solvers=solvers,
+        said=said,
         scores={
             "bits_per_dim": chain_bound(config, process),
             "epsilon_mse": partial(simple, train=False),

@@ -168,7 +168,7 @@ def build(config, data=None):
             f"config.latent_channels={config.latent_channels} makes latents: set "
             "config.fidelity=none, and score what a decoder makes of the samples."
         )
-    process = DiscreteProcess(linear_betas(config.num_timesteps))
+    process = DiscreteProcess(linear_betas(config.num_timesteps, scaled=True))
     prediction = PREDICTIONS[config.prediction]
     loss, variance = denoising_loss, fixed_large
     if config.learn_variance:
@@ -187,6 +187,7 @@ def build(config, data=None):
         network=partial(from_config, DiT, config, image_size=config.size),
         loss=partial(loss, **common),
         solvers={"images": ancestral(process, variance, steps)},
+        said={"images": {"solver": "ancestral", "steps": config.sampling_steps}},
         scores=scores,
         clip_denoised=not config.latent_channels,
         render=as_arrays if config.latent_channels else image_grid,

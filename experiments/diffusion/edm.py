@@ -128,9 +128,11 @@ def build(config, data=None):
         smallest_time=config.sigma_min,
         largest_time=config.sigma_max,
     )
-    churn = None
+    churn, said = None, {"solver": "heun", "steps": config.sampling_steps}
     if config.churn:
-        churn = Churn(config.churn, config.churn_min, config.churn_max, config.churn_noise)
+        ends_of_churn = (config.churn_min, config.churn_max)
+        churn = Churn(config.churn, *ends_of_churn, config.churn_noise)
+        said |= {"churn": [config.churn, *ends_of_churn, config.churn_noise]}
     solver = heun(process, karras(config.sampling_steps, **ends), churn)
     loss, labels = error, 0
     if config.augment_probability:
@@ -139,6 +141,7 @@ def build(config, data=None):
     return experiment(
         loss=loss,
         solvers={"images": solver},
+        said={"images": said},
         scores=bits | {"output_mse": partial(error, train=False)},
         averages=averages,
         network=network_of(config, NETWORKS, augmentation_labels=labels),

@@ -67,6 +67,7 @@ def build(config, data=None):
     return experiment(
         loss=partial(error, coupling=COUPLINGS[config.coupling]),
         solvers={"images": euler(process, flow(config.sampling_steps, config.shift))},
+        said={"images": {"solver": "euler", "steps": config.sampling_steps}},
         # The noise of this time is an eighth of a pixel's level, and float32 resolves it.
         scores=likelihood(config, **parts, smallest_time=1e-3)
         | {"velocity_mse": partial(error, train=False)},

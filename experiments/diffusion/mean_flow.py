@@ -73,5 +73,6 @@ def build(config, data=None):
         network=unet(config, two_times=True),
         loss=loss,
         solvers={name: mean_flow(process, flow(number)) for name, number in steps.items()},
+        said={name: {"solver": "mean flow", "steps": number} for name, number in steps.items()},
         scores={"mean_flow": partial(loss, power=0.0, train=False)},
     )

@@ -83,5 +83,6 @@ def build(config, data=None):
         clip_denoised=False,
         loss=loss,
         solvers={"images": langevin},
+        said={"images": {"solver": "annealed Langevin", "levels": config.num_noises}},
         scores={"score_error": partial(loss, train=False)},
     )

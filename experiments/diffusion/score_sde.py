@@ -75,6 +75,7 @@ FACES = CIFAR10_VE | {
     "steps": 2_400_000,
 }
 LARGE_FACES = {
+    "ema_decay": 0.9999,
     "dataset": "tfds:celeb_a_hq/1024",
     "size": 1024,
     "network": "ncsnpp-ffhq1024",
@@ -145,7 +146,12 @@ def build(config, data=None):
         ),
         "flow": heun(process, np.linspace(1, config.smallest_time, config.flow_steps)),
     }
-    experiment = partial(image_experiment, config, data, **parts)
+    said = {
+        "images": {"solver": f"{config.predictor} and Langevin", "steps": config.sampling_steps}
+        | {name: config[name] for name in ("corrections", "snr")},
+        "flow": {"solver": "heun", "steps": config.flow_steps},
+    }
+    experiment = partial(image_experiment, config, data, said=said, **parts)
     return experiment(
         clip_denoised=False,
         # The paper's code has half the sum over pixels for the VE SDE, and the mean for others.

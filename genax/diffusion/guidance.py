@@ -76,7 +76,13 @@ def away_from(
       `output` (Lin et al. 2023, eq. 15 and 16): 0 not at all, 1 wholly.
     channels: channels that are guided. The others, such as learned variances, are those of
       `output`.
+    Raises GenaxError for a rescale that is no share, and for an interval whose ends are exchanged.
     """
+    if not 0 <= rescale <= 1 or (interval is not None and interval[0] > interval[1]):
+        raise GenaxError(
+            f"guidance: rescale={rescale} has to be from 0 to 1, and the interval {interval} the "
+            "least and the largest time at which to guide."
+        )
     if interval is None:
         strength: Any = scale
     else:
@@ -87,8 +93,10 @@ def away_from(
     found = other[..., :count] + strength * (given - other[..., :count])
     if rescale:
         axes = tuple(range(1, given.ndim))
-        ratio = given.std(axes, keepdims=True) / found.std(axes, keepdims=True)
-        found = rescale * found * ratio + (1 - rescale) * found
+        spread = found.std(axes, keepdims=True)
+        # An output that is the same everywhere has nothing to bring back.
+        ratio = given.std(axes, keepdims=True) / jnp.where(spread > 0, spread, 1)
+        found = rescale * found * jnp.where(spread > 0, ratio, 1) + (1 - rescale) * found
     return jnp.concatenate([found, kept], axis=-1) if kept.size else found
 
 
@@ -204,7 +212,10 @@ def classifier_guidance(
             signal, sigma = factors(process, times, noisy)
             slope = scale * sigma * jax.grad(log_probability)(noisy, times)
             # A target is linear in the clean image and the noise, and the noisy image stays.
-            move = prediction.target(sigma / signal * slope, -slope, signal, sigma)
+            # Without signal the classifier sees noise, and no clean image moves.
+            ratio = jnp.where(signal > 0, sigma / jnp.where(signal > 0, signal, 1), 0)
+            slope = jnp.where(signal > 0, slope, 0)
+            move = prediction.target(ratio * slope, -slope, signal, sigma)
             return output.at[..., : noisy.shape[-1]].add(move)
 
         return guide

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -65,6 +66,7 @@ def learned_experiment(
     prediction: Prediction = EPSILON_AND_VARIANCE,
     changed: Callable[[Callable[..., Loss]], Callable[..., Loss]] = lambda loss: loss,
     sampling: Mapping[str, Any] | None = None,
+    said: Mapping[str, Any] = MappingProxyType({}),
 ) -> Experiment:
     """Return the experiment of a denoiser that learns variances.
 
@@ -74,6 +76,7 @@ def learned_experiment(
     data, network, sampling: see `image_experiment`.
     loss: (nets, batch, process=, prediction=, num_levels=, condition=) -> Loss.
     changed: makes the loss and the scores from those without change.
+    said: what a result says of guidance that is not the settings'.
     Raises GenaxError as `image_experiment` does, and for more steps than the process has.
     """
     process = chain(config)
@@ -89,5 +92,6 @@ def learned_experiment(
         solvers={"images": ancestral(process, learned_range, steps)},
         scores={"bits_per_dim": changed(bound), "output_mse": changed(error)},
         sampling=sampling,
+        said={"images": {"solver": "ancestral", "steps": config.sampling_steps, **said}},
         **common,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,11 @@ def logit_normal(mean: float = 0.0, deviation: float = 1.0) -> DrawTime:
     if not deviation > 0:
         raise GenaxError(f"logit_normal: deviation={deviation} has to be above 0.")
     return lambda key: jax.nn.sigmoid(mean + deviation * jax.random.normal(key))
+
+
+def uniform_time(key: Key[Array, ""]) -> Float[Array, ""]:
+    """Draw a time from 2^-24 to 1, so that there is some noise."""
+    return jax.random.uniform(key, minval=2.0**-24)
 
 
 def shifted(times: Any, shift: float) -> Any:
@@ -48,8 +53,9 @@ class LinearFlow:
     Raises GenaxError for a shift that is not above 0.
     """
 
-    draw_time: DrawTime = jax.random.uniform
+    draw_time: DrawTime = uniform_time
     shift: float = 1.0
+    largest_time: ClassVar[float] = 1.0
 
     def __post_init__(self):
         if not self.shift > 0:

@@ -62,10 +62,10 @@ def ode_bits_per_dim(
     max_steps: bound of the number of steps.
     Raises GenaxError without diffrax and for settings that measure nothing.
     """
-    if not 0 <= smallest_time < largest_time or not tolerance > 0:
+    if not 0 < smallest_time < largest_time or not tolerance > 0:
         raise GenaxError(
             f"ode_bits_per_dim: smallest_time={smallest_time} and largest_time={largest_time} have "
-            f"to be rising from 0 on, and tolerance={tolerance} above 0."
+            f"to be rising and above 0, where there is no noise, and tolerance={tolerance} above 0."
         )
     if (probes is not None and probes < 1) or (num_levels is not None and num_levels < 2):
         raise GenaxError(

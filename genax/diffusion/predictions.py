@@ -174,8 +174,10 @@ def predict_clean(
     """Return the clean image that an output stands for. For EPSILON, Ho et al. 2020, eq. 15.
 
     clip: clip to [-1, 1], the range of images, as the paper's code does when sampling; or a
-      function, such as `dynamic_threshold` returns.
+      function, such as `dynamic_threshold` returns. What is not finite becomes NaN.
     """
     signal, sigma = factors(process, timesteps, noisy)
     output, _ = split_variance(prediction, output, noisy)
-    return clipped(prediction.clean(output, noisy, signal, sigma), clip)
+    clean = prediction.clean(output, noisy, signal, sigma)
+    # Noise alone does not tell the clean image, and clipping would make an image of an infinity.
+    return clipped(jnp.where(jnp.isfinite(clean), clean, jnp.nan), clip)

@@ -46,9 +46,11 @@ class Denoiser:
     """A `Denoise` that also tells the learned variance to a solver that asks for it.
 
     with_variance: see `WithVariance`.
+    clips: whether clean samples are clipped.
     """
 
     with_variance: WithVariance
+    clips: bool = False
 
     def __call__(
         self, noisy: Float[Array, "n ..."], time: Time, end: Time | None = None
@@ -124,7 +126,8 @@ def sample(
         clean = predict_clean(process, prediction, output, noisy, times, clip_denoised)
         return clean, split_variance(prediction, output, noisy)[1]
 
-    return solver(Denoiser(denoise), noise if start is None else start(batch), draw)
+    made = Denoiser(denoise, bool(clip_denoised))
+    return solver(made, noise if start is None else start(batch), draw)
 
 
 def given_images(batch: Batch) -> Float[Array, "n ..."]:

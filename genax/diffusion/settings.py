@@ -38,6 +38,8 @@ DEFAULTS: dict[str, Any] = {
     # a word of `SCORES`.
     "fidelity": "none",
     "fidelity_examples": 10_000,
+    # Training images among which copies are looked for; 0 is as many as samples.
+    "fidelity_train_examples": 0,
     "steps": 1000,
     "checkpoint_every": 250,
     "sample_every": 250,
@@ -147,7 +149,8 @@ RANGES: Ranges = {
     "solver": tuple(SOLVERS),
     "eval_examples": AMOUNT,
     "fidelity": tuple(SCORES),
-    "fidelity_examples": COUNT,
+    "fidelity_examples": replace(COUNT, least=2),
+    "fidelity_train_examples": AMOUNT,
     "num_timesteps": COUNT,
     "num_levels": Range(least=2),
     "eval_draws": COUNT,

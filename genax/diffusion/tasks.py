@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import flax.linen as nn
@@ -31,8 +32,6 @@ from genax.nn.ema import ema_warmup
 from genax.nn.optimizers import clip_by_norm, warmup_constant
 from genax.settings import from_config
 
-# What a result says of its samples, of the settings that an experiment has.
-SAID = ("solver", "sampling_steps", "ddim_steps", "ddim_eta", "flow_steps", "guidance")
 # (num_classes, null_class) -> the denoiser. It also gets out_channels if it learns variances.
 MakeNetwork = Callable[..., nn.Module]
 # Of each name the class of a network, and fields that no setting is named after.
@@ -105,6 +104,7 @@ def image_experiment(
     network: MakeNetwork | None = None,
     render: Callable[..., Any] = image_grid,
     own: Callable[[ConfigDict], tuple[Any, Any]] | None = None,
+    said: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
 ) -> Experiment:
     """Return the experiment that trains a denoiser of images.
 
@@ -118,6 +118,7 @@ def image_experiment(
     network: None is the U-Net of the settings.
     render: makes a file of samples, see `Sampler`.
     own: makes the data that the settings name; None is images.
+    said: what a result says of the solver of each sampler, and of guidance beside the settings'.
     Raises GenaxError for images that no picture can be made of or that are outside [-1, 1], and for
     guidance without a network that knows both labels and their absence.
     """
@@ -169,8 +170,9 @@ def image_experiment(
                 train,
                 test,
                 config.fidelity_examples,
+                train_examples=config.fidelity_train_examples or None,
                 conditional=bool(classes) and telling,
-                says={key: config[key] for key in SAID if key in config},
+                says={"guidance": config.guidance, **said.get(name, {})},
             )
     task = Task(
         networks=Networks(denoiser=denoiser),
@@ -186,9 +188,9 @@ def image_experiment(
 
 
 def check_range(data: Any) -> None:
-    """Raise GenaxError for images of a data set with a range that is not within [-1, 1]."""
+    """Raise GenaxError for images of a data set with another range than [-1, 1]."""
     ends = getattr(data, "range", (-1.0, 1.0))
-    if min(ends) < -1 or max(ends) > 1:
+    if tuple(ends) != (-1, 1):
         raise GenaxError(
             f"images of {getattr(data, 'name', data)} have the range {ends}, but denoisers are "
             "trained on and sampled in [-1, 1]; give the data with range=(-1.0, 1.0)."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from genax.core.errors import GenaxError
+from genax.diffusion.process import look_up
 from genax.diffusion.variance_preserving import check_smallest_time
 
 
@@ -60,6 +62,7 @@ class GeometricExploding:
     sigma_min: float = 0.02
     sigma_max: float = 100.0
     smallest_time: float = 1e-5
+    largest_time: ClassVar[float] = 1.0
 
     def __post_init__(self):
         if not 0 < self.sigma_min < self.sigma_max:
@@ -105,6 +108,11 @@ class NoiseLevels:
     sigma_max: float = 2.0
     num_levels: int = 10
 
+    @property
+    def largest_time(self) -> int:
+        """The number of the last level."""
+        return self.num_levels - 1
+
     def __post_init__(self):
         if not 0 < self.sigma_min < self.sigma_max or self.num_levels < 2:
             raise GenaxError(
@@ -127,7 +135,7 @@ class NoiseLevels:
 
     def sigma(self, times: Int[Array, " b"]) -> Float[Array, " b"]:
         """Return the standard deviation of the noise."""
-        return jnp.asarray(self.sigmas, jnp.float32)[times]
+        return look_up(self.sigmas, times)
 
     def prior(self, times: Int[Array, " b"]) -> Float[Array, " b"]:
         """Return sigma. Langevin dynamics at the largest level forgets where it began."""

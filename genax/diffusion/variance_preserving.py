@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +26,7 @@ class VariancePreserving:
     beta_min: float = 0.1
     beta_max: float = 20.0
     smallest_time: float = 1e-5
+    largest_time: ClassVar[float] = 1.0
 
     def __post_init__(self):
         if not (0 <= self.beta_min <= self.beta_max and self.beta_max > 0):

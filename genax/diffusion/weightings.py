@@ -62,7 +62,11 @@ def p2(gamma: float = 1.0, k: float = 1.0) -> Weighting:
     """P2 weighting (Choi et al. 2022, eq. 8): (k + SNR)^-gamma on the noise's error.
 
     For another prediction the factor is the one that gives the same loss.
+
+    Raises GenaxError for a k that is not above 0.
     """
+    if not k > 0:
+        raise GenaxError(f"p2: k={k} has to be above 0.")
 
     def weight(prediction, signal, sigma):
         ratio = jnp.square(signal / sigma)
@@ -76,7 +80,14 @@ def variational(process: DiscreteProcess) -> Weighting:
 
     On the noise's error it is beta^2 / (2 variance (1 - beta) sigma^2), in nats for each timestep
     from 1 on. Timestep 0, which the bound scores by a decoder, has the weight of the same formula.
+
+    Raises GenaxError for a process whose last beta is 1: its step back has no such weight.
     """
+    if process.betas[-1] == 1:
+        raise GenaxError(
+            "variational: the last timestep of the process has no signal (zero terminal SNR), and "
+            "no weight; choose another weighting, or a process with signal at all timesteps."
+        )
     kept = process.alphas_cumprod
     table = process.betas / (2 * (1 - process.betas) * (1 - kept))
     signals = np.sqrt(kept)

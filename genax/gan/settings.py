@@ -68,6 +68,8 @@ DEFAULTS: dict[str, Any] = {
     # By which features samples are compared with test images, and how many samples.
     "fidelity": "none",
     "fidelity_examples": 10_000,
+    # Training images among which copies are looked for; 0 is as many as samples.
+    "fidelity_train_examples": 0,
     # Whether there are samplers of the latent space: see `latent_tools`. They are asked for after
     # training, as in `genax sample WORKDIR --config.tools=True --sampler interpolation --num 8`.
     "tools": False,
@@ -201,7 +203,8 @@ RANGES: Ranges = {
     "coverage_samples": AMOUNT,
     "gain_samples": AMOUNT,
     "fidelity": tuple(SCORES),
-    "fidelity_examples": COUNT,
+    "fidelity_examples": replace(COUNT, least=2),
+    "fidelity_train_examples": AMOUNT,
     "remat": ("none",),
     "max_width": COUNT,
     "first_size": COUNT,

@@ -235,6 +235,7 @@ def image_scores(
             train,
             test,
             config.fidelity_examples,
+            train_examples=config.fidelity_train_examples or None,
             conditional=bool(config.num_classes) and telling,
             says={"sampler": "images"},
         )

@@ -7,6 +7,7 @@ from typing import Any
 
 import flax.linen as nn
 
+from genax.core.errors import GenaxError
 from genax.core.task import Batch
 
 # (nets, batch) -> further keyword arguments of a network, one entry per example. A condition may
@@ -20,7 +21,12 @@ def unconditional(nets: nn.Module, batch: Batch) -> dict[str, Any]:
 
 
 def on_label(nets: nn.Module, batch: Batch) -> dict[str, Any]:
-    """The batch's class labels as the argument "label"."""
+    """The batch's class labels as the argument "label". Raises GenaxError if it has none."""
+    if "label" not in batch:
+        raise GenaxError(
+            f"the networks get classes, but the batch has only {sorted(batch)}; give it a 'label', "
+            "such as a sampler's condition `labels_in_turn`."
+        )
     return {"label": batch["label"]}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -39,7 +40,7 @@ PUBLISHED: dict[str, Any] = {
 RANGES: Ranges = {
     "ema": SHARE,
     "fidelity": tuple(SCORES),
-    "fidelity_examples": COUNT,
+    "fidelity_examples": replace(COUNT, least=2),
 }
 
 

@@ -136,6 +136,7 @@ def test_without_diffrax_the_extra_is_named(monkeypatch):
     [
         ({"largest": 0.001}, "times have to fall"),
         ({"tolerance": 0.0}, "above 0"),
+        ({"smallest": 0.0}, r"no noise at time 0\.0"),
         ({"method": "Kvaerno5"}, "no explicit Runge-Kutta method 'Kvaerno5'"),
         ({"method": "tsit"}, "no explicit Runge-Kutta method 'tsit'"),
     ],

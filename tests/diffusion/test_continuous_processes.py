@@ -9,7 +9,10 @@ import pytest
 
 from genax.core import GenaxError
 from genax.diffusion.linear_flow import LinearFlow, logit_normal, shifted
+from genax.diffusion.predictions import EPSILON, VELOCITY, predict_clean
 from genax.diffusion.process import Invertible, Process
+from genax.diffusion.solvers import ddim, euler
+from genax.diffusion.solvers.predictor_corrector import euler_maruyama, predictor_corrector
 from genax.diffusion.variance_exploding import GeometricExploding, NoiseLevels
 from genax.diffusion.variance_preserving import SubVariancePreserving, VariancePreserving
 
@@ -141,6 +144,28 @@ def test_shifted_times_keep_the_ends_and_the_ratio_of_noise():
     np.testing.assert_allclose(shifted(t, 3.0) / (1 - shifted(t, 3.0)), 3 * t / (1 - t))
     plain, moved = drawn(LinearFlow()), drawn(LinearFlow(shift=3.0))
     np.testing.assert_allclose(moved, shifted(plain, 3.0), rtol=1e-6)
+
+
+def test_times_that_a_process_lacks_are_refused():
+    """Such as timesteps in the place of times from 0 to 1."""
+    for process in (VariancePreserving(), SubVariancePreserving(), LinearFlow()):
+        with pytest.raises(GenaxError, match=r"times of a .* are from 0 to 1, got .*999"):
+            ddim(process, np.array([999.0, 500.0]))
+    with pytest.raises(GenaxError, match="times of a NoiseLevels are from 0 to 9"):
+        euler(NoiseLevels(), np.array([10, 5]))
+    with pytest.raises(GenaxError, match="got timestep 10"):
+        NoiseLevels().sigma(jnp.array([3, 10]))
+    with pytest.raises(GenaxError, match=r"no signal at time 1\.0"):
+        predictor_corrector(LinearFlow(), np.linspace(1, 0.1, 4), euler_maruyama)
+
+
+def test_noise_alone_gives_no_image():
+    """Clipping would make an image of an infinity."""
+    noise = jnp.ones((1, 2, 2, 1))
+    found = predict_clean(LinearFlow(), EPSILON, 0.5 * noise, noise, jnp.ones(1), clip=True)
+    assert np.isnan(found).all()
+    found = predict_clean(LinearFlow(), VELOCITY, 0.5 * noise, noise, jnp.ones(1), clip=True)
+    np.testing.assert_allclose(found, 0.5)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ from PIL import Image
 import genax
 from genax.core import GenaxError
 from genax.core.step import init_state
+from genax.core.task import Evaluator
+from genax.data import ImageData
 from genax.diffusion.process import DiscreteProcess
 from genax.diffusion.schedules import linear_betas
 from genax.diffusion.solvers import euler
@@ -102,6 +104,48 @@ def test_guided_samples_are_of_their_class():
     )
     changed = np.abs(samples - others).max((1, 2, 3)) > 1e-4
     np.testing.assert_array_equal(changed, labels == 3)
+
+
+@pytest.mark.parametrize(
+    ("file", "settings", "expected"),
+    [
+        (
+            "ddpm",
+            {"ancestral": True, "ddim_eta": 0.5},
+            {
+                "images": {"solver": "ddim", "steps": 100, "eta": 0.5, "guidance": 1.0},
+                "ancestral": {"solver": "ancestral", "steps": 1_000, "guidance": 1.0},
+            },
+        ),
+        ("adm", {}, {"images": {"solver": "ancestral", "guidance": "1.0 by a classifier"}}),
+        ("edm", {"churn": 20.0}, {"images": {"solver": "heun", "steps": 18}}),
+        ("mean_flow", {}, {"two_steps": {"solver": "mean flow", "steps": 2, "guidance": 1.0}}),
+        ("score_sde", {}, {"flow": {"solver": "heun", "steps": 25}}),
+        ("ncsn", {}, {"images": {"solver": "annealed Langevin", "levels": 10}}),
+        ("flow_matching", {}, {"images": {"solver": "euler"}}),
+        ("dit", {}, {"images": {"solver": "ancestral"}}),
+    ],
+)
+def test_a_result_says_how_each_sampler_draws(monkeypatch, file, settings, expected):
+    found = {}
+
+    def kept(draw, *others, says, **named):
+        found[draw.keywords["solver"]] = says
+        return Evaluator(lambda nets, batch: {})
+
+    monkeypatch.setattr("genax.diffusion.tasks.fidelity", kept)
+    module = load(f"experiments/diffusion/{file}.py")
+    config = config_of(module, "digits")
+    config.update({"fidelity": "classifier", **settings})
+    task = module.build(config).task
+    for name, said in expected.items():
+        whole = found[task.samplers[name].function.keywords["solver"]]
+        assert {key: whole[key] for key in said} == said
+
+
+def test_images_of_another_range_are_refused():
+    with pytest.raises(GenaxError, match=r"have the range \(0\.0, 1\.0\), but denoisers are"):
+        DDPM.build(config_of(DDPM, "digits"), ImageData("digits", range=(0.0, 1.0)))
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,16 @@ from genax.diffusion.guidance import (
     classifier_guidance,
     unguided,
 )
+from genax.diffusion.linear_flow import LinearFlow
 from genax.diffusion.networks import GuidedNetworks
-from genax.diffusion.predictions import CLEAN, EPSILON, EPSILON_AND_VARIANCE, V, predict_clean
+from genax.diffusion.predictions import (
+    CLEAN,
+    EPSILON,
+    EPSILON_AND_VARIANCE,
+    VELOCITY,
+    V,
+    predict_clean,
+)
 from genax.diffusion.process import expand
 from genax.diffusion.respacing import respaced
 from genax.diffusion.sampling import sample
@@ -233,6 +241,33 @@ def test_guidance_by_an_exact_classifier_gives_the_class(prediction):
     np.testing.assert_allclose(found, of_class(noisy, times, label), atol=1e-4)
     plain = predict_clean(PROCESS, prediction, network(noisy, times), noisy, times)
     assert np.abs(plain - of_class(noisy, times, label)).max() > 0.1
+
+
+@pytest.mark.parametrize("prediction", [V, VELOCITY], ids=["v", "velocity"])
+def test_a_classifier_moves_nothing_where_there_is_no_signal(prediction):
+    process = LinearFlow()
+    noisy, times = jnp.array([0.3, 0.3])[:, None, None, None], jnp.array([1.0, 0.5])
+
+    def logits(noisy, times):
+        return noisy[:, 0, 0] * jnp.arange(2)
+
+    guidance = classifier_guidance(2.0, process, prediction, classifier=logits)
+    guide = guidance.make(WavyDenoiser(), {"label": jnp.array([1, 1])}, noisy, times, {})
+    moved = guide(lambda noisy, times: noisy, noisy, times, {}) - noisy
+    assert moved[0] == 0
+    assert np.isfinite(moved).all()
+    assert moved[1] != 0
+
+
+@pytest.mark.parametrize("wrong", [{"rescale": 1.5}, {"interval": (800.0, 200.0)}])
+def test_guidance_of_no_strength_is_refused(wrong):
+    with pytest.raises(GenaxError, match="has to be from 0 to 1, and the interval"):
+        away_from(NOISY, NOISY, 2.0, TIMES, **wrong)
+
+
+def test_an_output_without_a_spread_is_not_rescaled():
+    """That of a new DiT is 0."""
+    assert (away_from(0 * NOISY, 0 * NOISY, 2.0, TIMES, rescale=0.7) == 0).all()
 
 
 class Classifier(nn.Module):

@@ -173,7 +173,7 @@ def test_the_sampler_of_each_kind_of_guidance_has_shapes():
 
 
 def test_the_worse_network_comes_from_a_run_and_stays():
-    experiment = built(ADM, "digits", TINY_ADM | {"worse": "some/run"})
+    experiment = built(ADM, "digits", TINY_ADM | {"worse": "some/run", "classifier_steps": 0})
     assert experiment.pretrained == {"some/run": {"params/denoiser": "params/guide"}}
     assert len(experiment.task.stages) == 1
     state = shapes_of(experiment)
@@ -203,6 +203,7 @@ def test_the_upsampler_gets_test_images_made_smaller():
     [
         ({"num_classes": 0}, "trains a classifier, which needs classes"),
         ({"classifier_steps": 4}, "none is left for the denoiser"),
+        ({"worse": "some/run"}, "has nothing to train; set it to 0"),
         ({"guidance": 2.0, "label_dropout": 0.1}, "are guided by config.worse or"),
         ({"factor": 2, "label_dropout": 0.1}, "the upsampler has no label for no condition"),
         ({"sampling_steps": 41}, "choose between 1 and 40"),
@@ -218,4 +219,4 @@ def test_data_of_another_range_is_refused():
     config = config_of(IMPROVED, "digits")
     with pytest.raises(GenaxError, match=r"images of digits have the range \(0.0, 255.0\)"):
         IMPROVED.build(config, data)
-    check_range(ImageData("digits", range=(0.0, 1.0)))
+    check_range(ImageData("digits"))

@@ -22,7 +22,8 @@ from genax.diffusion.likelihood import (
 from genax.diffusion.losses import denoising_loss
 from genax.diffusion.networks import Networks
 from genax.diffusion.predictions import CLEAN, EPSILON, V
-from genax.diffusion.process import fixed_large, fixed_small, q_sample
+from genax.diffusion.process import DiscreteProcess, fixed_large, fixed_small, q_sample
+from genax.diffusion.schedules import zero_terminal_snr
 from genax.diffusion.unet import UNet
 from genax.diffusion.variance_exploding import VarianceExploding
 from genax.diffusion.weightings import as_prediction, min_snr, p2, uniform, variational
@@ -156,6 +157,10 @@ def test_the_variational_weighting_is_that_of_the_bound():
         for output in (noise, noise + error)
     ]
     signal, sigma = PROCESS.signal(timesteps), PROCESS.sigma(timesteps)
+    with pytest.raises(GenaxError, match=r"variational: the last timestep .* has no signal"):
+        variational(DiscreteProcess(zero_terminal_snr(PROCESS.betas)))
+    with pytest.raises(GenaxError, match=r"p2: k=0\.0 has to be above 0"):
+        p2(k=0.0)
     weights = variational(PROCESS)(EPSILON, signal, sigma)
     np.testing.assert_allclose(terms[1] - terms[0], weights * error**2, rtol=2e-2, atol=1e-6)
 

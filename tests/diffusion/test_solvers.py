@@ -256,6 +256,9 @@ def test_images_of_a_batch_are_turned_into_noise():
     assert noise.mean() == pytest.approx(0, abs=0.05)
     assert noise.std() == pytest.approx(1, rel=0.05)
     assert np.corrcoef(noise.ravel(), images.ravel())[0, 1] > 0.99
+    clipping = partial(function, clip_denoised=True)
+    with pytest.raises(GenaxError, match="noise in clean images cannot be told after clipping"):
+        run(clipping, GaussianDenoiser(), {"index": np.arange(64), "image": images})
 
 
 @pytest.mark.parametrize("solver", [euler, flow_heun, ddim])

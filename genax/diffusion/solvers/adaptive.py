@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from genax.core import GenaxError
@@ -13,11 +14,14 @@ from genax.diffusion import probability_flow
 from genax.diffusion.probability_flow import velocity
 from genax.diffusion.process import Process
 from genax.diffusion.sampling import Denoise, Solver
-from genax.diffusion.solvers.steps import begin, level_at
+from genax.diffusion.solvers.steps import begin, check_times, level_at
 
 
 class Integral(NamedTuple):
-    """Samples, and how many evaluations of the network they took."""
+    """Samples, and how many evaluations of the network the steps took.
+
+    Choosing the first step takes one or two more.
+    """
 
     samples: Float[Array, "n ..."]
     evaluations: Int[Array, ""]
@@ -42,8 +46,8 @@ def adaptive(
     method: explicit Runge-Kutta method of diffrax, such as Tsit5, Dopri5 (RK45 of Song et al. 2021)
       or Heun.
     max_steps: bound of the number of steps. NaN is the result if they do not suffice.
-    Raises GenaxError without diffrax, for a method that diffrax lacks and for times that do not
-    fall.
+    Raises GenaxError without diffrax, for a method that diffrax lacks, and for times that do not
+    fall or have no noise.
     """
     _method(method)
     if not largest > smallest or not tolerance > 0:
@@ -51,6 +55,8 @@ def adaptive(
             f"adaptive: times have to fall, got {largest} to {smallest}, and the tolerance "
             f"{tolerance} has to be above 0."
         )
+
+    check_times("adaptive", process, np.array([largest, smallest]))
 
     def solve(denoise, noise, draw):
         start = begin(process, noise, level_at(process, jnp.asarray([largest], float)))

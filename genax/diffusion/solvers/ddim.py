@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from genax.core.errors import GenaxError
 from genax.diffusion.process import Process
 from genax.diffusion.sampling import Solver
 from genax.diffusion.solvers.steps import (
@@ -78,7 +79,7 @@ def ddim(
 def ddim_inversion(process: Process, times: np.ndarray, end: float | int | None = None) -> Solver:
     """Way from data to the noise that `ddim` with the same times and eta 0 turns into it.
 
-    It starts from clean images in place of noise, see `genax.diffusion.sampling.invert`. A step
+    It starts from clean images in place of noise, see `given_images` of `sampling`. A step
     back takes the noise that the network predicts at the level to which the step goes, as if the
     samples were there already. So the round trip has the error of a first-order method.
 
@@ -86,11 +87,17 @@ def ddim_inversion(process: Process, times: np.ndarray, end: float | int | None 
 
     times: falling times of `ddim`.
     end: `end` of `ddim`, at whose level the images are. None is the data.
-    Raises GenaxError for times that do not fall.
+    Raises GenaxError for times that do not fall, and for a denoising function that clips.
     """
     times = check_times("ddim_inversion", process, times, end)
 
     def solve(denoise, images, draw):
+        if getattr(denoise, "clips", False):
+            raise GenaxError(
+                "ddim_inversion: noise in clean images cannot be told after clipping; sample with "
+                "clip_denoised=False."
+            )
+
         def step(noisy, number, now, after):
             noise = noise_in(noisy, denoise(noisy, after.time), after)
             return transfer(noisy, noise, now, after)

@@ -42,8 +42,10 @@ def reverse_diffusion(process: Process, times: np.ndarray) -> Moves:
 def euler_maruyama(process: Process, times: np.ndarray) -> Moves:
     """Steps of Euler and Maruyama of the length 1 / len(times), as in the paper's code.
 
-    Raises GenaxError for times that are not evenly spaced from 1 on, which have other lengths.
+    Raises GenaxError for times that are not evenly spaced from 1 on, which have other lengths, and
+      for a process without signal at one of them.
     """
+    check_times("euler_maruyama", process, times, needs_signal=True)
     if times[0] != 1 or not np.allclose(times, np.linspace(1, times[-1], len(times)), atol=1e-6):
         raise GenaxError(
             f"euler_maruyama: times have to be evenly spaced from 1 on, got {times}; use "

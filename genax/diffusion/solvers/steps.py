@@ -90,8 +90,9 @@ def check_times(
 
     end: see `levels`.
     needs_signal: whether the solver divides by the signal.
-    Raises GenaxError if there are none, if they do not fall, also to the end, if a discrete process
-    lacks one, if there is no noise at one of them, and if a signal is needed that is not there.
+    Raises GenaxError if there are none, if they do not fall, also to the end, if a process lacks
+      one by its number of timesteps or its `largest_time`, if there is no noise at one of them,
+      and if a signal is needed that is not there.
     """
     times = np.asarray(times)
     if times.ndim != 1 or not len(times) or not np.all(np.diff(times) < 0):
@@ -111,6 +112,12 @@ def check_times(
         raise GenaxError(
             f"{solver}: a discrete process has times from 0 to {process.num_timesteps - 1}, got "
             f"{times} and the end {end}."
+        )
+    largest = getattr(process, "largest_time", None)
+    if largest is not None and not (times[0] <= largest * (1 + 1e-6) and last >= 0):
+        raise GenaxError(
+            f"{solver}: times of a {type(process).__name__} are from 0 to {largest:g}, got {times} "
+            f"and the end {end}; see genax.diffusion.spacings."
         )
     # Also within jit, times are constants.
     with jax.ensure_compile_time_eval():
