@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 
 from genax.core import GenaxError
+from genax.diffusion.linear_flow import LinearFlow
+from genax.diffusion.predictions import EPSILON_AND_VARIANCE, VELOCITY, V
 from genax.diffusion.process import DiscreteProcess
+from genax.diffusion.schedules import cosine_betas, linear_betas
+from genax.diffusion.variance_exploding import VarianceExploding
+from genax.interop.made_scheduler import make_scheduler
 from genax.interop.schedulers import SCHEDULERS, load_scheduler, scheduler_config
 from tests.diffusion.side_by_side import (
     ROUGH,
@@ -179,6 +184,37 @@ def test_a_configuration_comes_back(name, settings):
     assert isinstance(again.process, type(ours.process))
     for key, value in settings.items():
         assert scheduler_config(again)[key] == value
+
+
+@pytest.mark.parametrize(
+    ("process", "prediction", "kind", "said"),
+    [
+        (DiscreteProcess(cosine_betas(40)), V, "DDIMScheduler", "v_prediction"),
+        (DiscreteProcess(linear_betas()), EPSILON_AND_VARIANCE, "", "epsilon"),
+        (LinearFlow(shift=3.0), VELOCITY, "", None),
+    ],
+)
+def test_a_process_becomes_a_scheduler_of_diffusers(process, prediction, kind, said):
+    """Which has its betas, or its times."""
+    _, diffusers = require("torch", "diffusers")
+    ours = make_scheduler(process, prediction, kind)
+    settings = scheduler_config(ours)
+    assert settings.get("prediction_type") == said
+    theirs = getattr(diffusers, settings["_class_name"]).from_config(settings)
+    theirs.set_timesteps(STEPS)
+    if isinstance(process, DiscreteProcess):
+        np.testing.assert_allclose(theirs.betas, process.betas, rtol=1e-6)
+        np.testing.assert_array_equal(ours.process.betas, process.betas)
+        assert ours.prediction.learns_variance == prediction.learns_variance
+    else:
+        np.testing.assert_allclose(theirs.sigmas[:-1], ours.times(STEPS), rtol=1e-5)
+
+
+def test_what_diffusers_has_no_scheduler_for_is_refused():
+    with pytest.raises(GenaxError, match="no scheduler of diffusers is written for a Variance"):
+        make_scheduler(VarianceExploding())
+    with pytest.raises(GenaxError, match="those of a chain are epsilon, sample, v_prediction"):
+        make_scheduler(DiscreteProcess(linear_betas()), VELOCITY)
 
 
 def test_score_sde_ve(monkeypatch):
