@@ -11,6 +11,7 @@ flow, in bits per dimension, and the training loss on test images. Training imag
 cifar10, the paper's score after 200 million images: FID 1.97 without labels; not run here.
 """
 
+from dataclasses import asdict
 from functools import partial
 
 from genax.diffusion.augmentation import NUM_LABELS, on_augmented
@@ -130,9 +131,8 @@ def build(config, data=None):
     )
     churn, said = None, {"solver": "heun", "steps": config.sampling_steps}
     if config.churn:
-        ends_of_churn = (config.churn_min, config.churn_max)
-        churn = Churn(config.churn, *ends_of_churn, config.churn_noise)
-        said |= {"churn": [config.churn, *ends_of_churn, config.churn_noise]}
+        churn = Churn(config.churn, config.churn_min, config.churn_max, config.churn_noise)
+        said["churn"] = asdict(churn)
     solver = heun(process, karras(config.sampling_steps, **ends), churn)
     loss, labels = error, 0
     if config.augment_probability:

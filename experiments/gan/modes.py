@@ -22,7 +22,7 @@ from genax.gan.mode_networks import STD, PointGenerator
 from genax.gan.modes import GaussianGrid, grid_modes, scatter
 from genax.gan.networks import Networks
 from genax.gan.sampling import generate
-from genax.gan.settings import FLAT_PAIRS, MODES, PENALTIES, UNIT_SLOPE
+from genax.gan.settings import FLAT_PAIRS, MODES, PLAIN_PENALTIES, UNIT_SLOPE
 from genax.gan.settings import RANGES as SHARED_RANGES
 from genax.gan.tasks import play_out
 from genax.settings import Variant, from_config
@@ -58,9 +58,7 @@ VARIANTS = {
     "r3gan": Variant("relativistic with R1 and R2", FLAT_PAIRS | IN_TURN | {"penalty_weight": 0.1}),
     "digits": Variant("nine Gaussians and small networks, in seconds", SMALL),
 }
-# Points cannot be shifted and mirrored as images are.
-PENALTY = tuple(word for word in PENALTIES if word != "consistency")
-RANGES = SHARED_RANGES | {"penalty": PENALTY}
+RANGES = SHARED_RANGES | {"penalty": PLAIN_PENALTIES}
 
 
 def build(config, data=None):

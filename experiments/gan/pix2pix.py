@@ -38,7 +38,7 @@ DEFAULTS = (
     }
 )
 # The 400 facades have the largest of the paper's networks and its shortest training: 200 passes
-# over them. No package has them, so `dataset` is to name pairs of one's own.
+# over them. No package has them: set `dataset` to pairs of your own.
 FACADES = PUBLISHED | {"widths": (64, 128, 256, 512, 512, 512, 512, 512)} | epochs(400)
 VARIANTS = {
     "cpu": Variant("line art to colour, 32x32, on two cores"),

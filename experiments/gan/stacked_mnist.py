@@ -17,6 +17,7 @@ import optax
 from genax.core import Experiment, Sampler
 from genax.data import ImageData, given_or
 from genax.data.stacked import Stacked
+from genax.data.within import check_range
 from genax.evaluation.pictures import check_pictures, image_grid
 from genax.gan.mode_networks import StackedDiscriminator, StackedGenerator
 from genax.gan.modes import stacked_modes
@@ -68,6 +69,7 @@ def build(config, data=None):
     train, test = given_or(data, lambda: (own(), own(split="test")))
     stacked = Stacked(red=train, green=train, blue=train)
     check_pictures(stacked)
+    check_range(stacked)
     generator = from_config(StackedGenerator, config)
     networks = Networks(generator, from_config(StackedDiscriminator, config))
     parts = {

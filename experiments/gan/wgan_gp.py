@@ -3,7 +3,7 @@
 Residual networks, a critic whose slope between real images and fakes is held at 1, five moves of it
 for each of the generator, which makes two fakes for each image. Adam at 2e-4 with b1 = 0 and b2 =
 0.9, falling to 0 at `decay_steps`. With `num_classes` the generator gets labels and the critic
-tells them (ACGAN). Images are not dequantised, as they are in the official code.
+tells them (ACGAN). The official code adds noise to the levels of images; this does not.
 
     genax train experiments/gan/wgan_gp.py --workdir runs/wgan_gp
     genax train experiments/gan/wgan_gp.py:digits --workdir runs/digits

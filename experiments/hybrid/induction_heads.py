@@ -9,9 +9,9 @@ with rotary positions; what it keeps grows with the length, and the paper's rows
     genax train experiments/hybrid/induction_heads.py --workdir runs/induction
     genax eval runs/induction --config.longest=1048576
 
-Variant cpu: after its 4,000 steps and 250 more right at every length from 64 to 8,192, 38% at
-1,048,576 tokens. After 17,000 steps, and 4,000 with --config.learning_rate=1.2e-3, right at every
-length from 64 to 1,048,576: about 85 minutes of one core.
+Variant cpu is right at every length from 64 to 8,192 after 4,250 steps (38% at 1,048,576), and at
+every length from 64 to 1,048,576 after --config.steps=17000 and then --config.steps=21000 with
+--config.learning_rate=1.2e-3, about 85 minutes of one core.
 """
 
 from genax.data.synthetic.induction_heads import InductionHeads

@@ -23,7 +23,7 @@ from genax.vae.tasks import adam, autoencoder, elbo_stage
 DEFAULTS = settings.DEFAULTS | settings.ELBO | settings.DISENTANGLED
 DEFAULTS |= {
     "beta": 4.0,
-    # Whether the optimizer is Adagrad or Adam, whose are b1, b2 and epsilon.
+    # Whether the optimizer is Adagrad or Adam, which alone reads b1, b2 and epsilon.
     "adagrad": False,
 }
 SPRITES = settings.DSPRITES | DSPRITES.settings

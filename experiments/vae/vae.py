@@ -26,9 +26,9 @@ from genax.vae.tasks import adam, autoencoder, elbo_stage
 
 DEFAULTS = SHARED | {
     **ELBO,
-    # Whether the optimizer is Adagrad, as in the paper, or Adam, whose are b1, b2 and epsilon.
+    # Whether the optimizer is Adagrad, as in the paper, or Adam, which alone reads b1, b2, epsilon.
     "adagrad": False,
-    # Of Adagrad.
+    # Needs Adagrad.
     "weight_decay": 0.0,
 }
 MAP = PUBLISHED | {

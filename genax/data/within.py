@@ -46,6 +46,21 @@ class Within(Derived):
         return batch
 
 
+def check_range(data: Any) -> None:
+    """Raise GenaxError for images of a data set that says another range than [-1, 1].
+
+    Of data with `sources`, such as `Joined`, each one is checked.
+    """
+    for source in dict(getattr(data, "sources", ())).values():
+        check_range(source)
+    ends = tuple(getattr(data, "range", (-1.0, 1.0)))
+    if ends != (-1, 1):
+        raise GenaxError(
+            f"images of {getattr(data, 'name', data)} have the range {ends}, but networks are "
+            "trained on images in [-1, 1] and make such; give the data with range=(-1.0, 1.0)."
+        )
+
+
 def check_within(image: np.ndarray, least: float, most: float, data: Any) -> None:
     """Raise GenaxError for images of a data set that leave a range, or are not numbers."""
     low, high = float(image.min()), float(image.max())

@@ -65,7 +65,8 @@ def ode_bits_per_dim(
     if not 0 < smallest_time < largest_time or not tolerance > 0:
         raise GenaxError(
             f"ode_bits_per_dim: smallest_time={smallest_time} and largest_time={largest_time} have "
-            f"to be rising and above 0, where there is no noise, and tolerance={tolerance} above 0."
+            f"to rise from a number above 0 (at 0 there is no noise), and tolerance={tolerance} "
+            "has to be above 0."
         )
     if (probes is not None and probes < 1) or (num_levels is not None and num_levels < 2):
         raise GenaxError(

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from genax.core import Evaluator, Experiment, GenaxError, Loss, Phase, Sampler, Stage, Task
 from genax.data import ImageData, given_or
+from genax.data.within import check_range
 from genax.diffusion.clipping import Clip
 from genax.diffusion.conditions import dropped
 from genax.diffusion.guidance import Guide, classifier_free, unguided
@@ -185,16 +186,6 @@ def image_experiment(
         ema={"denoiser": ema_warmup(config.ema_decay) if averages is None else averages},
     )
     return Experiment(task, train, test)
-
-
-def check_range(data: Any) -> None:
-    """Raise GenaxError for images of a data set with another range than [-1, 1]."""
-    ends = getattr(data, "range", (-1.0, 1.0))
-    if tuple(ends) != (-1, 1):
-        raise GenaxError(
-            f"images of {getattr(data, 'name', data)} have the range {ends}, but denoisers are "
-            "trained on and sampled in [-1, 1]; give the data with range=(-1.0, 1.0)."
-        )
 
 
 def _images(config: ConfigDict) -> tuple[ImageData, ImageData | None]:

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 from genax.core.errors import GenaxError
 from genax.core.nets import pure
 from genax.core.task import Batch, Loss
+from genax.data.within import check_range
 from genax.evaluation.pictures import CHANNELS
 from genax.gan.game import LEAST_SQUARES, Game, Round
 from genax.gan.image_pool import pooled
@@ -45,14 +46,16 @@ class CycleNetworks(nn.Module):
 def check_domains(data: Any, identity_weight: float = 0.0) -> dict[str, int]:
     """Return the channels of both domains' images, by domain.
 
-    Raises GenaxError for images that no translation keeps the size of, that no picture can be made
-    of, or that a generator cannot leave as they are although `identity_weight` asks for it.
+    Raises GenaxError for images outside [-1, 1], that no translation keeps the size of, that no
+    picture can be made of, or that a generator cannot leave as they are although
+    `identity_weight` asks for it.
     """
     if missing := sorted({"a_image", "b_image"} - set(data.element)):
         raise GenaxError(
             f"the data of two domains lacks {missing[0]!r}; join them, as Joined(a=..., b=...) of "
             "genax.data does."
         )
+    check_range(data)
     shapes = {name: data.element[f"{name}_image"].shape for name in ("a", "b")}
     (*a, in_a), (*b, in_b) = shapes.values()
     if a != b or {in_a, in_b} - {*CHANNELS}:

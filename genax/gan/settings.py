@@ -175,6 +175,8 @@ PENALTIES: Mapping[str, Mapping[str, Callable[..., Any]]] = {
     "consistency": {"consistency": partial(penalties.consistency, augment=SHIFTED)},
     "le_cam": {"le_cam": penalties.le_cam},
 }
+# Penalties of data that cannot be shifted and mirrored, such as points and pairs of images.
+PLAIN_PENALTIES = tuple(word for word in PENALTIES if word != "consistency")
 RANGES: Ranges = {
     **OPTIMIZER,
     "image_size": COUNT,

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from genax.core import Evaluator, Experiment, GenaxError, Phase, Sampler, Stage, Task
 from genax.data import ImageData, given_or
+from genax.data.within import check_range
 from genax.evaluation.chosen_extractors import chosen_extractors
 from genax.evaluation.classifier import class_coverage
 from genax.evaluation.classifier_gain import classifier_gain
@@ -68,11 +69,12 @@ def image_gan(
     sampled_inputs: what samples get in place of `inputs`; None is the same.
     augment: what the discriminator sees of images; None is the augmentation of the settings.
     tools: makes the samplers of the setting `tools`, see `latent_tools`.
-    Raises GenaxError for images that no picture can be made of, for labels that the data or a
-    network does not take, and for a batch that packs do not divide.
+    Raises GenaxError for images that no picture can be made of or that are outside [-1, 1], for
+    labels that the data or a network does not take, and for a batch that packs do not divide.
     """
     train, test = given_or(data, lambda: (own or _images)(config))
     check_pictures(train)
+    check_range(train)
     channels = train.element["image"].shape[-1]
     networks = Networks(
         generator=network_of(generator, config, channels=channels),

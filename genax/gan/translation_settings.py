@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from genax.gan.settings import PENALTIES, PLAYERS
+from genax.gan.settings import PLAIN_PENALTIES, PLAYERS
 from genax.gan.settings import RANGES as GAN
 from genax.settings.ranges import AMOUNT, COUNT, NOT_NEGATIVE, SHARE, Range, Ranges
 
@@ -87,9 +87,9 @@ RANGES: Ranges = {
     "identity_weight": NOT_NEGATIVE,
     "pool_size": AMOUNT,
     "factor": replace(COUNT, least=2),
-    # A discriminator that sees a source scores each image by itself, and as its source has it.
+    # A discriminator that sees a source scores each image by itself.
     "pack": Range(least=1, most=1, whole=True),
-    "penalty": tuple(word for word in PENALTIES if word != "consistency"),
+    "penalty": PLAIN_PENALTIES,
 }
 
 

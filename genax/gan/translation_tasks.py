@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 from genax.core import Evaluator, Experiment, Phase, Sampler, Stage, Task
 from genax.data import ImageData, given_or
 from genax.data.jitter import jittered
+from genax.data.within import check_range
 from genax.evaluation.chosen_extractors import chosen_extractors
 from genax.evaluation.examples import first_examples
 from genax.evaluation.fidelity import fidelity
@@ -67,6 +68,7 @@ def translation_experiment(
     """
     train, test = given_or(data, lambda: _images(config, pictures))
     check_pictures(train)
+    check_range(train)
     far = {"weight": config.distance_weight, "power": config.power}
     draw = partial(translate, source=source, train=noisy)
     untranslated = partial(enlarged, source=source)

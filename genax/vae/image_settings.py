@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from genax.core import Evaluator
 from genax.data import ImageData, given_or
+from genax.data.within import check_range
 from genax.evaluation.chosen_extractors import SCORES, chosen_extractors
 from genax.evaluation.fidelity import fidelity
 from genax.evaluation.likeness import likeness
@@ -59,6 +60,7 @@ def images_of(config: ConfigDict, size: int, data: Any) -> tuple[Any, Any]:
 
     train, test = given_or(data, named)
     check_pictures(train)
+    check_range(train)
     return train, test
 
 

@@ -67,8 +67,8 @@ def interpolate(
 ) -> Frames:
     """Return a row for each image: it, images on the line from its latent to another's, the other.
 
-    Latents are the means of posteriors. The images between are E[x|z], in [-1, 1]; each is of the
-    condition of the nearer end, in the middle of the first.
+    Latents are the means of posteriors. The images between are E[x|z], in [-1, 1]. Each is made
+    with the condition of the nearer end, the middle one with that of the first.
 
     batch["image"], batch["other"]: [b, h, w, c] in [0, 1]. Whatever else the condition reads of an
       image, such as "label", the batch has of the other one as "other_label".

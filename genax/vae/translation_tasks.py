@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from genax.core import Evaluator, Experiment, Phase, Sampler, Stage, Task
 from genax.data import ImageData, given_or
+from genax.data.within import check_range
 from genax.evaluation.examples import first_examples
 from genax.evaluation.likeness import likeness
 from genax.evaluation.pictures import check_pictures
@@ -77,6 +78,7 @@ def translation_experiment(config: ConfigDict, data: Any) -> Experiment:
 
     train, test = given_or(data, pairs)
     check_pictures(train)
+    check_range(train)
     channels = train.element["image"].shape[-1]
     parts: dict[str, Callable[..., Any]] = {
         "encoder": PairEncoder,

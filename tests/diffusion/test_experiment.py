@@ -144,7 +144,7 @@ def test_a_result_says_how_each_sampler_draws(monkeypatch, file, settings, expec
 
 
 def test_images_of_another_range_are_refused():
-    with pytest.raises(GenaxError, match=r"have the range \(0\.0, 1\.0\), but denoisers are"):
+    with pytest.raises(GenaxError, match=r"have the range \(0\.0, 1\.0\), but networks are"):
         DDPM.build(config_of(DDPM, "digits"), ImageData("digits", range=(0.0, 1.0)))
 
 

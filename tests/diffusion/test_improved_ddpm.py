@@ -13,7 +13,7 @@ import pytest
 from genax.core import GenaxError
 from genax.core.step import init_state, make_step
 from genax.data import ImageData
-from genax.diffusion.tasks import check_range
+from genax.data.within import check_range
 from genax.running import sampling
 from tests.experiments import config_of, load
 

@@ -135,14 +135,8 @@ def test_images_have_the_size_of_the_last_resolution(task):
     [
         ({"image_size": 28}, "28x28 do not grow from 4x4"),
         ({"num_classes": 10}, "ProGANGenerator takes no labels"),
-        (
-            {"batch_size": 6},
-            "group_size=4 does not divide the 6 images",
-        ),
-        (
-            {"batch_sizes": (8, 10)},
-            "group_size=4 does not divide the 10 images that are scored together at 8x8",
-        ),
+        ({"batch_size": 6}, "group_size=4 does not divide the 6 images .* at 4x4"),
+        ({"batch_sizes": (8, 10)}, "group_size=4 does not divide the 10 images .* at 8x8"),
     ],
 )
 def test_settings_that_are_refused(settings, sentence):

@@ -47,6 +47,11 @@ def test_settings_that_do_not_fit_are_refused(name, settings, said):
         shapes(built(name, **settings))
 
 
+def test_images_of_another_range_are_refused():
+    with pytest.raises(GenaxError, match=r"digits have the range \(0\.0, 1\.0\), but networks"):
+        built("dcgan", data=ImageData("digits", range=(0.0, 1.0)))
+
+
 def test_labels_out_of_range_are_refused():
     """The data refuses it before the first step, and a network does outside of a program."""
     experiment = built("dcgan", num_classes=4)
